@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Everything that can go wrong, as one tree without Airflow in it.
+
+::
+
+    ProviderError
+    ├── InvalidConnection        a connection's field is wrong or missing        permanent
+    ├── InvalidArgument          an argument is wrong; nothing was sent          permanent
+    ├── ApiError
+    │   ├── RequestRefused       the vendor answered 4xx, with its message       permanent
+    │   │   ├── AuthenticationRefused   401, or the token endpoint said no
+    │   │   ├── PermissionRefused       403: a scope is missing
+    │   │   └── NotFound                404
+    │   ├── ServiceUnavailable   429, 5xx, resets or timeouts outlasted the retries
+    │   ├── OutcomeUnknown       a create was sent and never answered            permanent
+    │   ├── UnexpectedAnswer     HTML, nothing, or not JSON where JSON belongs
+    │   ├── ContractBroken       JSON, but not what the vendor documents         permanent
+    │   └── ForeignAddress       an address leads to another host; nothing sent  permanent
+    ├── LimiterError
+    │   ├── LimiterUnavailable   the shared limiter's storage does not answer
+    │   └── LimiterTimeout       the queue for a request was too long
+    ├── ExportError              about one export, named by ``export_id``
+    │   ├── ExportFailed         the vendor reports ERRORED                      permanent
+    │   ├── ExportExpired        its file can no longer be downloaded            permanent
+    │   └── ExportTimeout        still not finished at the deadline              permanent
+    └── TransferError
+        ├── BrokenTransfer       the connection ended before the body did
+        ├── DamagedDownload      the body is not what the vendor made
+        ├── DestinationExists    something is already written there              permanent
+        ├── StorageFailed        the object store or the disk refused
+        └── TransferCancelled    the task was told to stop
+
+``permanent`` says whether trying again with the same input can help. The Airflow adapters turn a permanent error into
+``AirflowFailException``, so that the task fails without using up its retries.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ProviderError(Exception):
+    """Root of every error that this package raises on its own account."""
+
+    permanent: ClassVar[bool] = False
+
+
+class InvalidConnection(ProviderError):
+    """A field of the Airflow connection is wrong or missing; the message names the field."""
+
+    permanent = True
+
+
+class InvalidArgument(ProviderError, ValueError):
+    """An argument is wrong; the message names it. Nothing was sent or written."""
+
+    permanent = True
+
+
+class ApiError(ProviderError):
+    """A request to a vendor did not give what was asked for."""
+
+
+class RequestRefused(ApiError):
+    """The vendor refused a request and will refuse it again.
+
+    :param message: what happened, with the vendor's own words and the next step.
+    :param status: the HTTP status of the refusal.
+    """
+
+    permanent = True
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_refusal, (type(self), str(self), self.status))
+
+
+def _rebuild_refusal(kind: type[RequestRefused], message: str, status: int) -> RequestRefused:
+    return kind(message, status=status)
+
+
+class AuthenticationRefused(RequestRefused):
+    """The credentials were not accepted."""
+
+
+class PermissionRefused(RequestRefused):
+    """The credentials are good but lack the scope."""
+
+
+class NotFound(RequestRefused):
+    """There is nothing at that id for these credentials."""
+
+
+class ServiceUnavailable(ApiError):
+    """The vendor did not answer usefully within the bounded retries."""
+
+
+class OutcomeUnknown(ApiError):
+    """A request that is not safe to repeat was sent, and no answer arrived."""
+
+    permanent = True
+
+
+class UnexpectedAnswer(ApiError):
+    """The answer is not JSON of the documented kind: a gateway's HTML page, an empty body."""
+
+
+class ContractBroken(ApiError):
+    """The answer is JSON but breaks the vendor's documentation: a field missing, an unknown export status."""
+
+    permanent = True
+
+
+class ForeignAddress(ApiError):
+    """An address or a redirect leads to another origin; nothing was sent there."""
+
+    permanent = True
+
+
+class LimiterError(ProviderError):
+    """The shared request limiter could not grant a request."""
+
+
+class LimiterUnavailable(LimiterError):
+    """The limiter's storage does not answer. Requests are not sent unlimited instead."""
+
+
+class LimiterTimeout(LimiterError):
+    """A request waited for its turn longer than the bound."""
+
+
+class ExportError(ProviderError):
+    """About one export.
+
+    :param message: what happened and the next step.
+    :param export_id: the vendor's id of the export.
+    """
+
+    def __init__(self, message: str, *, export_id: str) -> None:
+        super().__init__(message)
+        self.export_id = export_id
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_export_error, (type(self), str(self), self.export_id))
+
+
+def _rebuild_export_error(kind: type[ExportError], message: str, export_id: str) -> ExportError:
+    return kind(message, export_id=export_id)
+
+
+class ExportFailed(ExportError):
+    """The vendor reports that the export errored."""
+
+    permanent = True
+
+
+class ExportExpired(ExportError):
+    """The export's file expired; a new export is needed."""
+
+    permanent = True
+
+
+class ExportTimeout(ExportError):
+    """The export was not finished at the deadline; the message names the last state seen."""
+
+    permanent = True
+
+
+class TransferError(ProviderError):
+    """Bytes did not get from the vendor to the destination. What was at the destination before is untouched."""
+
+
+class BrokenTransfer(TransferError):
+    """The connection ended before the body did."""
+
+
+class DamagedDownload(TransferError):
+    """The body arrived but is not what the vendor made: truncated, corrupt, or of another size than the record says."""
+
+
+class DestinationExists(TransferError):
+    """The destination is taken and may not be overwritten."""
+
+    permanent = True
+
+
+class StorageFailed(TransferError):
+    """The destination could not be written."""
+
+
+class TransferCancelled(TransferError):
+    """The task was told to stop while bytes were moving."""
