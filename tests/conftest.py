@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""For all tests, with and without Airflow installed: so this file imports no Airflow."""
+
+from __future__ import annotations
+
+from tests.airflow_environment import airflow_database, configure
+
+__all__ = ["airflow_database"]
+
+# Airflow reads its configuration while it is imported, so this comes before any test module is collected.
+configure()
