@@ -52,4 +52,12 @@ def configure() -> None:
 @pytest.fixture(scope="session")
 def airflow_database() -> None:
     """Create the metadata database in the temporary home, once for the whole test run."""
-    subprocess.run([Path(sys.executable).parent / "airflow", "db", "migrate"], check=True, capture_output=True)
+    migration = subprocess.run(
+        [Path(sys.executable).parent / "airflow", "db", "migrate"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if migration.returncode != 0:
+        raise RuntimeError(f"airflow db migrate ended with status {migration.returncode}:\n{migration.stdout}")
