@@ -13,7 +13,7 @@
     │   │   ├── PermissionRefused       403: a scope is missing
     │   │   └── NotFound                404
     │   ├── ServiceUnavailable   429, 5xx, resets or timeouts outlasted the retries
-    │   ├── OutcomeUnknown       a create was sent and never answered            permanent
+    │   ├── OutcomeUnknown       a create was sent and never answered
     │   ├── UnexpectedAnswer     HTML, nothing, or not JSON where JSON belongs
     │   ├── ContractBroken       JSON, but not what the vendor documents         permanent
     │   └── ForeignAddress       an address leads to another host; nothing sent  permanent
@@ -100,9 +100,10 @@ class ServiceUnavailable(ApiError):
 
 
 class OutcomeUnknown(ApiError):
-    """A request that is not safe to repeat was sent, and no answer arrived."""
+    """A request that is not safe to repeat was sent, and no clear answer arrived.
 
-    permanent = True
+    Not permanent: what may be left behind is an export that nobody downloads, which is harmless and expires.
+    """
 
 
 class UnexpectedAnswer(ApiError):

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Reading the fields of an Airflow connection, with errors that name the field."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from urllib.parse import urlsplit
+
+from airflow_provider_isvapp.errors import InvalidConnection
+
+
+def base_address(*, host: str | None, port: int | None, schema: str | None, default: str) -> str:
+    """Make one address of the fields host, port and schema.
+
+    :param host: a host name, or a full address with scheme and, if need be, port and path.
+    :param default: used where the host is empty.
+    :return: the address without a trailing slash.
+    """
+    given = (host or "").strip() or default
+    if "://" not in given:
+        given = f"{(schema or 'https').strip().lower()}://{given}"
+    return _checked_address(given, field="host", port=port)
+
+
+def address(value: str, *, field: str) -> str:
+    """Check a full address that stands in a field of its own."""
+    if "://" not in value:
+        raise InvalidConnection(
+            f"{field}: {value!r} is not a full address; it needs a scheme, as in https://host/path."
+        )
+    return _checked_address(value, field=field, port=None)
+
+
+def _checked_address(given: str, *, field: str, port: int | None) -> str:
+    try:
+        parts = urlsplit(given)
+        own_port = parts.port
+    except ValueError:
+        raise InvalidConnection(
+            f"{field}: not an address that can be read; use https://host or https://host:port."
+        ) from None
+    if parts.username or parts.password:
+        raise InvalidConnection(f"{field}: credentials do not belong into an address; use login and password.")
+    if parts.scheme not in ("http", "https"):
+        raise InvalidConnection(f"{field}: the scheme must be http or https, not {parts.scheme!r}.")
+    if not parts.hostname or any(letter.isspace() for letter in parts.netloc):
+        raise InvalidConnection(f"{field}: {given!r} names no host; use https://host or https://host:port.")
+    if parts.query or parts.fragment:
+        raise InvalidConnection(f"{field}: an address here takes no '?' or '#'.")
+    if own_port and port and own_port != port:
+        raise InvalidConnection(f"port: {port} contradicts the port {own_port} in {field}; give it once.")
+    netloc = parts.netloc if own_port or not port else f"{parts.netloc.rstrip(':')}:{port}"
+    return f"{parts.scheme}://{netloc}{parts.path}".rstrip("/")
+
+
+def secret(value: str | None, *, field: str, meaning: str) -> str:
+    """Take a credential, which must be there and be sendable in a header.
+
+    :param meaning: what belongs into the field, for the message; the value is never shown.
+    """
+    text = (value or "").strip()
+    if not text:
+        raise InvalidConnection(f"{field}: empty; it takes {meaning}.")
+    if not text.isascii() or not text.isprintable():
+        raise InvalidConnection(
+            f"{field}: contains a character that cannot be sent (a line break, perhaps from copying?)."
+        )
+    return text
+
+
+class Extra:
+    """The connection's extra: known fields only, empty ones as if absent.
+
+    Airflow 3's form stores fields that were left empty as JSON null.
+
+    :param known: the names that may occur; another one is an error, since it would be a setting without effect.
+    """
+
+    def __init__(self, values: Mapping[str, object], *, known: Collection[str]) -> None:
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise InvalidConnection(f"extra: unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}.")
+        self._values = {name: value for name, value in values.items() if value is not None and value != ""}
+
+    def text(self, name: str, default: str) -> str:
+        """Take a string."""
+        value = self._values.get(name, default)
+        if not isinstance(value, str):
+            raise InvalidConnection(f"extra {name}: must be a string, not {value!r}.")
+        return value.strip()
+
+    def number(self, name: str, default: float, *, above: float = 0.0, most: float = math.inf) -> float:
+        """Take a number, also one written as a string (environment variables, old forms)."""
+        value = self._values.get(name, default)
+        try:
+            number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+        except ValueError:
+            number = math.nan
+        if not above < number <= most:  # false for nan, too
+            limit = f"above {above:g}" if most == math.inf else f"above {above:g} and at most {most:g}"
+            raise InvalidConnection(f"extra {name}: must be a number {limit}, not {value!r}.")
+        return number
+
+    def whole(self, name: str, default: int, *, most: int) -> int:
+        """Take a whole number of at least one."""
+        number = self.number(name, default, most=most)
+        if number != int(number):
+            raise InvalidConnection(f"extra {name}: must be a whole number, not {number:g}.")
+        return int(number)

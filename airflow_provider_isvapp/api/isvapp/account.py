@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The ISVapp account that a connection belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from airflow_provider_isvapp.errors import ContractBroken
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """The account behind the credentials (endpoint "account").
+
+    :param id: the vendor's id; a string, also where the vendor sends a number.
+    :param extra: fields that the documentation does not name.
+    """
+
+    id: str
+    company_name: str | None
+    extra: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+
+    @classmethod
+    def from_record(cls, record: object) -> Account:
+        """Read the endpoint's answer."""
+        if not isinstance(record, Mapping) or record.get("id") is None:
+            raise ContractBroken("ISVapp answered with an account without an id.")
+        name = record.get("company_name")
+        return cls(
+            id=str(record["id"]),
+            company_name=None if name is None else str(name),
+            extra=MappingProxyType({key: value for key, value in record.items() if key not in ("id", "company_name")}),
+        )

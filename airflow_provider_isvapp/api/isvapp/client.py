@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Every documented endpoint of ISVapp's REST API, as typed calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import msgspec
+import requests
+
+from airflow_provider_isvapp.api.answer import json_object, lines_of, plain
+from airflow_provider_isvapp.api.isvapp.account import Account
+from airflow_provider_isvapp.api.isvapp.download import DownloadBody, download_headers, opened
+from airflow_provider_isvapp.api.isvapp.export import Export
+from airflow_provider_isvapp.api.isvapp.export_request import ExportRequest
+from airflow_provider_isvapp.api.isvapp.export_state import require_ready
+from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
+from airflow_provider_isvapp.api.oauth import ApiKey, ClientCredentials, SecretStyle
+from airflow_provider_isvapp.api.refusal import vendor_message
+from airflow_provider_isvapp.api.transport import Authorizer, Request, Transport
+from airflow_provider_isvapp.errors import ContractBroken, ExportError, InvalidArgument, RequestRefused
+
+if TYPE_CHECKING:
+    from airflow_provider_isvapp.limiter import Limiter
+
+# The smallest OAuth2 scope for each endpoint, as the vendor recommends.
+SCOPE_IDENTITY = "identity"
+SCOPE_EXPORTS = "exports"
+SCOPE_ACCOUNTS = "salesforce_accounts"
+
+# A download address that was good when the record was read may be gone a moment later: the record is asked once more.
+_ADDRESS_GONE = (403, 404, 410)
+
+
+class IsvappClient:
+    """Talks to ISVapp for one connection.
+
+    A context manager; not for several threads at once. Every call may wait for its turn under the vendor's limit, so
+    code on an event loop calls it in a thread.
+
+    :param settings: the checked connection.
+    :param limiter: shared by everybody who uses the same account.
+    :param clock: seconds since the epoch; tests inject it, as they do ``sleep``.
+    """
+
+    def __init__(
+        self,
+        settings: IsvappSettings,
+        *,
+        limiter: Limiter,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._clock = clock
+        self._base_url = settings.transport.base_url
+        self._vendor = settings.transport.vendor
+        self._transport = Transport(settings.transport, limiter=limiter, clock=clock, sleep=sleep)
+        self._authorizer: Authorizer
+        if settings.client_id is None:
+            self._authorizer = ApiKey(settings.secret)
+        else:
+            self._authorizer = ClientCredentials(
+                self._transport,
+                token_url=f"{self._base_url}/api/oauth2/token",
+                client_id=settings.client_id,
+                client_secret=settings.secret,
+                style=SecretStyle.BASIC,
+                clock=clock,
+            )
+
+    def __enter__(self) -> IsvappClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def get_account(self) -> Account:
+        """Show the account that the credentials belong to; the vendor's own way to verify a connection."""
+        return Account.from_record(plain(self._data("GET", "/api/v1/account", scope=SCOPE_IDENTITY)))
+
+    def create_export(self, request: ExportRequest) -> Export:
+        """Request an export. Sent once: an unclear outcome is an error, never a second request.
+
+        :raises OutcomeUnknown: when nobody can tell whether the export was created.
+        """
+        data = self._data("POST", "/api/v1/exports", scope=SCOPE_EXPORTS, json=request.payload(), idempotent=False)
+        return Export.from_record(plain(data))
+
+    def get_export(self, export_id: str) -> Export:
+        """Show one export."""
+        path = f"/api/v1/exports/{_path_segment(export_id)}"
+        export = Export.from_record(plain(self._data("GET", path, scope=SCOPE_EXPORTS)))
+        if export.id != export_id:
+            raise ContractBroken(f"ISVapp was asked for export {export_id} and answered with export {export.id}.")
+        return export
+
+    def list_exports(self) -> list[Export]:
+        """List the 1000 most recent exports, in the vendor's order."""
+        records = plain(self._data("GET", "/api/v1/exports", scope=SCOPE_EXPORTS))
+        if not isinstance(records, list):
+            raise ContractBroken("ISVapp answered the list of exports with something that is not an array.")
+        return [Export.from_record(record) for record in records]
+
+    def list_salesforce_accounts(
+        self, *, include_health_scores: bool = False, include_subscriber_orgs: bool = False
+    ) -> list[dict[str, Any]]:
+        """List the active Salesforce accounts as Python values; parameters as in :meth:`salesforce_account_lines`."""
+        lines = self.salesforce_account_lines(
+            include_health_scores=include_health_scores, include_subscriber_orgs=include_subscriber_orgs
+        )
+        return [msgspec.json.decode(line) for line in lines]
+
+    def salesforce_account_lines(
+        self, *, include_health_scores: bool = False, include_subscriber_orgs: bool = False
+    ) -> list[bytes]:
+        """List the active Salesforce accounts, each as the JSON bytes that the vendor sent, on one line.
+
+        :param include_health_scores: add ``health_scores`` to each account.
+        :param include_subscriber_orgs: add ``subscriber_orgs`` to each account.
+        """
+        switches = {"includeHealthScores": include_health_scores, "includeSubscriberOrgs": include_subscriber_orgs}
+        params = {name: "1" for name, wanted in switches.items() if wanted}
+        data = self._data("GET", "/api/v1/salesforce_accounts", scope=SCOPE_ACCOUNTS, params=params)
+        return lines_of(data, vendor=self._vendor, label="GET /api/v1/salesforce_accounts", name="data")
+
+    def open_download(self, export_id: str, *, offset: int = 0, validator: str | None = None) -> DownloadBody:
+        """Open the stream of a completed export's file.
+
+        The record is read first, so that its address is fresh and its sizes are known; an address that died in between
+        is renewed once in the same way.
+
+        :param offset: first byte that is wanted; the answer may still start at 0 (see ``DownloadBody.start``).
+        :param validator: the strong ETag that the first ``offset`` bytes came with.
+        :raises ExportFailed: if the export errored.
+        :raises ExportExpired: if its file is gone.
+        :raises ExportError: if it is not completed yet.
+        """
+        export = self._downloadable(export_id)
+        headers = download_headers(offset=offset, validator=validator)
+        try:
+            return opened(export, self._open(export, headers), offset=offset)
+        except RequestRefused as refused:
+            if refused.status == 416:
+                return opened(export, self._open(export, download_headers(offset=0, validator=None)), offset=0)
+            if refused.status not in _ADDRESS_GONE:
+                raise
+        renewed = self._downloadable(export_id)
+        return opened(renewed, self._open(renewed, headers), offset=offset)
+
+    def _downloadable(self, export_id: str) -> Export:
+        export = self.get_export(export_id)
+        if not require_ready(export, now=datetime.fromtimestamp(self._clock(), UTC)):
+            raise ExportError(
+                f"Export {export_id} is still {export.status} and has no file yet. "
+                "Wait for it with IsvappExportSensor.",
+                export_id=export_id,
+            )
+        return export
+
+    def _open(self, export: Export, headers: dict[str, str]) -> requests.Response:
+        if export.download_url is None:
+            raise ContractBroken(f"Export {export.id} is {export.status}, but its record has no download_url.")
+        label = f"the download of export {export.id}"
+        request = Request(method="GET", url=export.download_url, label=label, scope=SCOPE_EXPORTS, headers=headers)
+        return self._transport.stream(request, self._authorizer)
+
+    def _data(
+        self,
+        method: str,
+        path: str,
+        *,
+        scope: str,
+        params: dict[str, str] | None = None,
+        json: dict[str, object] | None = None,
+        idempotent: bool = True,
+    ) -> msgspec.Raw:
+        """Send a request and take ``data`` out of the vendor's envelope."""
+        label = f"{method} {path}"
+        request = Request(
+            method=method,
+            url=f"{self._base_url}{path}",
+            label=label,
+            scope=scope,
+            params=params,
+            json=json,
+            headers={"Accept": "application/json"},
+            idempotent=idempotent,
+        )
+        response = self._transport.fetch(request, self._authorizer)
+        envelope = json_object(response, vendor=self._vendor, label=label)
+        success = plain(envelope["success"]) if "success" in envelope else None
+        if success is False:
+            said = vendor_message(response.content) or "without a message"
+            raise RequestRefused(f"{self._vendor} refused {label}: {said}.", status=response.status_code)
+        if success is not True or "data" not in envelope:
+            raise ContractBroken(
+                f"{self._vendor} answered {label} with JSON, but not with its documented envelope (data, success). "
+                "Check the connection's host; if it is right, the vendor's API has changed."
+            )
+        return envelope["data"]
+
+
+def _path_segment(export_id: str) -> str:
+    if not isinstance(export_id, str) or not export_id.strip():
+        raise InvalidArgument(f"export_id: must be the id of an export, not {export_id!r}.")
+    return quote(export_id, safe="")

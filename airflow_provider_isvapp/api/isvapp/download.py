@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The body of an export's file, as it comes over the wire."""
+
+from __future__ import annotations
+
+import re
+
+import requests
+import urllib3.exceptions
+
+from airflow_provider_isvapp.api.isvapp.export import Export
+from airflow_provider_isvapp.errors import BrokenTransfer, UnexpectedAnswer
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
+
+
+def download_headers(*, offset: int, validator: str | None) -> dict[str, str]:
+    """Build the headers for a whole file or, with a strong validator, for the rest of one.
+
+    If-Range makes the server send the whole file when it is no longer the one that was begun (RFC 9110, 13.1.5), so two
+    files are never spliced.
+    """
+    headers = {"Accept-Encoding": "gzip", "Accept": "*/*"}
+    if offset > 0 and validator is not None:
+        headers |= {"Range": f"bytes={offset}-", "If-Range": validator}
+    return headers
+
+
+class DownloadBody:
+    """Reads the raw bytes of one answer. A context manager.
+
+    The bytes are those on the wire: the file is gzip whether or not the answer says ``Content-Encoding: gzip``, and is
+    decompressed, and verified, in one place, by the transfer.
+
+    :param export: the record as it was just read.
+    :param start: the position in the file of this body's first byte: the offset asked for, or 0.
+    """
+
+    def __init__(self, export: Export, response: requests.Response, *, start: int) -> None:
+        self.export = export
+        self.start = start
+        self.status = response.status_code
+        self.content_length = _whole_number(response.headers.get("Content-Length"))
+        self.validator = _strong(response.headers.get("ETag"))
+        self.accepts_ranges = response.headers.get("Accept-Ranges", "").strip().lower() == "bytes"
+        self._response = response
+
+    def __enter__(self) -> DownloadBody:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self, size: int) -> bytes:
+        """Read up to ``size`` bytes; nothing at the end of the body.
+
+        :raises BrokenTransfer: when the connection broke, stood still longer than the read timeout or ended early.
+        """
+        try:
+            chunk: bytes = self._response.raw.read(size, decode_content=False)
+            return chunk
+        except urllib3.exceptions.ReadTimeoutError:
+            reason = "stood still for longer than the read timeout"
+        except (urllib3.exceptions.HTTPError, OSError):
+            reason = "broke off"
+        raise BrokenTransfer(f"The download of export {self.export.id} {reason}.")
+
+    def close(self) -> None:
+        """Give up the connection; a body that was not read to its end is not reused."""
+        self._response.close()
+
+
+def opened(export: Export, response: requests.Response, *, offset: int) -> DownloadBody:
+    """Wrap a 2xx answer to a download.
+
+    :raises UnexpectedAnswer: for a partial answer that is not the part that was asked for.
+    """
+    if response.status_code == 200:
+        return DownloadBody(export, response, start=0)
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+    if response.status_code == 206 and match and int(match[1]) == offset:
+        return DownloadBody(export, response, start=offset)
+    response.close()
+    raise UnexpectedAnswer(
+        f"ISVapp answered the download of export {export.id} with status {response.status_code} "
+        "and not with the file. Try again later."
+    )
+
+
+def _whole_number(header: str | None) -> int | None:
+    return int(header) if header is not None and header.isascii() and header.isdigit() else None
+
+
+def _strong(etag: str | None) -> str | None:
+    """A weak ETag does not promise equal bytes (RFC 9110, 8.8.1) and is treated as none."""
+    return etag if etag and etag.startswith('"') else None

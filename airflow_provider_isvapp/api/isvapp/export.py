@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""An export as the vendor's record of it, typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from airflow_provider_isvapp.errors import ContractBroken
+
+
+class ExportStatus(StrEnum):
+    """The states that the vendor documents."""
+
+    PENDING = "PENDING"
+    COMPLETED = "COMPLETED"
+    ERRORED = "ERRORED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """One export, with the vendor's field names (endpoint "Show export details").
+
+    All but ``id`` and ``status`` may be absent in an answer and are None then.
+
+    :param download_url: the address of the file; it carries a token, so it is left out of the repr and of
+        :meth:`details`.
+    :param extra: fields that the documentation does not name, as they came.
+    """
+
+    id: str
+    status: ExportStatus
+    type: str | None = None
+    url: str | None = None
+    download_url: str | None = field(default=None, repr=False)
+    created_at: datetime | None = None
+    completed_at: datetime | None = None
+    expires_at: datetime | None = None
+    errored_at: datetime | None = None
+    is_expired: bool | None = None
+    download_size_compressed_bytes: int | None = None
+    download_size_uncompressed_bytes: int | None = None
+    error_message: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+
+    @classmethod
+    def from_record(cls, record: object) -> Export:
+        """Read a record of the API.
+
+        :raises ContractBroken: if it is no export: a field is missing or of another type, or the status is unknown.
+        """
+        if not isinstance(record, Mapping):
+            raise ContractBroken(f"An export must be a JSON object, not {type(record).__name__}.")
+        export_id = record.get("id")
+        if not isinstance(export_id, str) or not export_id:
+            raise ContractBroken("An export came without an id.")
+        read = _Fields(export_id, record)
+        return cls(
+            id=export_id,
+            status=read.status(),
+            type=read.text("type"),
+            url=read.text("url"),
+            download_url=read.text("download_url"),
+            created_at=read.time("created_at"),
+            completed_at=read.time("completed_at"),
+            expires_at=read.time("expires_at"),
+            errored_at=read.time("errored_at"),
+            is_expired=read.flag("is_expired"),
+            download_size_compressed_bytes=read.size("download_size_compressed_bytes"),
+            download_size_uncompressed_bytes=read.size("download_size_uncompressed_bytes"),
+            error_message=read.text("error_message"),
+            extra=MappingProxyType({name: value for name, value in record.items() if name not in _DOCUMENTED}),
+        )
+
+    def details(self) -> dict[str, Any]:
+        """Return the record for XCom and logs: JSON values, and never the address of a file.
+
+        An undocumented field that holds an address is left out as well, since it might be a signed one.
+        """
+        shown = {name: getattr(self, name) for name in _DOCUMENTED if name != "download_url"}
+        known = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in shown.items()}
+        known["status"] = str(self.status)
+        return known | {name: value for name, value in self.extra.items() if "://" not in str(value)}
+
+
+_DOCUMENTED = tuple(item.name for item in fields(Export) if item.name != "extra")
+
+
+class _Fields:
+    """Typed access to one record; what is wrong is said with the export's id and the field's name."""
+
+    def __init__(self, export_id: str, record: Mapping[str, Any]) -> None:
+        self._export_id = export_id
+        self._record = record
+
+    def status(self) -> ExportStatus:
+        value = self._record.get("status")
+        if value is None:
+            raise ContractBroken(f"Export {self._export_id} came without a status.")
+        if value not in set(ExportStatus):
+            raise ContractBroken(
+                f"Export {self._export_id} has the status {value!r}, which is not documented (known are "
+                f"{', '.join(ExportStatus)}). The vendor's API has changed: look for a newer version of this provider."
+            )
+        return ExportStatus(value)
+
+    def text(self, name: str) -> str | None:
+        value = self._record.get(name)
+        if value is not None and not isinstance(value, str):
+            raise self._wrong(name, "a string")
+        return value
+
+    def flag(self, name: str) -> bool | None:
+        value = self._record.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise self._wrong(name, "true or false")
+        return value
+
+    def size(self, name: str) -> int | None:
+        value = self._record.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            raise self._wrong(name, "a number of bytes")
+        return value
+
+    def time(self, name: str) -> datetime | None:
+        value = self.text(name)
+        if value is None:
+            return None
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            moment = None
+        if moment is None:
+            raise self._wrong(name, "a time in ISO 8601")
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+    def _wrong(self, name: str, wanted: str) -> ContractBroken:
+        # The value is not shown: in a field like download_url it would be a secret.
+        return ContractBroken(
+            f"Export {self._export_id}: the field {name!r} is not {wanted}. The vendor's API has changed."
+        )

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What an Airflow connection of type ``isvapp`` says."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from airflow_provider_isvapp.api.connection_fields import Extra, base_address, secret
+from airflow_provider_isvapp.api.origin import origin
+from airflow_provider_isvapp.api.transport import TransportSettings
+
+DEFAULT_BASE_URL = "https://api.isvapp.com"
+DEFAULT_REQUESTS_PER_SECOND = 2.0  # the vendor's documented limit, over all endpoints
+
+EXTRA_FIELDS = ("requests_per_second", "rate_limit_storage", "connect_timeout", "read_timeout", "attempts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IsvappSettings:
+    """A checked connection.
+
+    :param client_id: None where ``secret`` is an API key.
+    :param requests_per_second: the vendor's limit, shared by everybody with the same origin and credential.
+    :param rate_limit_storage: URL of the limiter's storage; empty for a file on this machine.
+    """
+
+    transport: TransportSettings
+    client_id: str | None
+    secret: str = field(repr=False)
+    requests_per_second: float = DEFAULT_REQUESTS_PER_SECOND
+    rate_limit_storage: str = ""
+
+    @classmethod
+    def from_connection(
+        cls,
+        *,
+        login: str | None,
+        password: str | None,
+        host: str | None = None,
+        port: int | None = None,
+        schema: str | None = None,
+        extra: Mapping[str, object] | None = None,
+    ) -> IsvappSettings:
+        """Check the fields of a connection.
+
+        :raises InvalidConnection: naming the field that is wrong.
+        """
+        fields = Extra(extra or {}, known=EXTRA_FIELDS)
+        client_id = (login or "").strip() or None
+        meaning = (
+            "the client secret that belongs to the login"
+            if client_id
+            else "an API key, or the client secret with the client id as login"
+        )
+        return cls(
+            transport=TransportSettings(
+                vendor="ISVapp",
+                base_url=base_address(host=host, port=port, schema=schema, default=DEFAULT_BASE_URL),
+                connect_timeout=fields.number("connect_timeout", TransportSettings.connect_timeout),
+                read_timeout=fields.number("read_timeout", TransportSettings.read_timeout),
+                attempts=fields.whole("attempts", TransportSettings.attempts, most=100),
+            ),
+            client_id=client_id,
+            secret=secret(password, field="password", meaning=meaning),
+            requests_per_second=fields.number("requests_per_second", DEFAULT_REQUESTS_PER_SECOND, most=1000),
+            rate_limit_storage=fields.text("rate_limit_storage", ""),
+        )
+
+    @property
+    def limiter_key(self) -> str:
+        """Name the quota that this connection draws on: equal for equal origin and credential, and showing neither."""
+        credential = f"client {self.client_id}" if self.client_id else f"key {self.secret}"
+        return hashlib.sha256(f"{origin(self.transport.base_url)}\n{credential}".encode()).hexdigest()[:32]

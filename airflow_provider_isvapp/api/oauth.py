@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Bearer tokens: an API key as it is, or OAuth2 client credentials with one token a scope.
+
+oauthlib builds and reads the OAuth2 messages but does no I/O, so token requests take the same path as all others: the
+same limiter, retries and time limits. The clients that bring their own HTTP (requests-oauthlib, authlib) would go
+around that path.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from urllib.parse import quote_plus
+
+from airflow_provider_isvapp.api.transport import Request, Transport
+from airflow_provider_isvapp.errors import AuthenticationRefused, PermissionRefused, RequestRefused, UnexpectedAnswer
+
+# A token is renewed this long before it expires, or after nine tenths of a short life.
+RENEW_BEFORE = 60.0
+
+
+class ApiKey:
+    """An API key is its own token, for every scope that it was created with."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def token(self, scope: str) -> str:
+        """Return the key."""
+        return self._key
+
+    def rejected(self, scope: str, token: str) -> bool:
+        """A refused key stays refused."""
+        return False
+
+
+class SecretStyle(Enum):
+    """How the client shows its secret to the token endpoint (RFC 6749, 2.3.1)."""
+
+    BASIC = "basic"
+    FORM = "form"
+
+
+@dataclass(frozen=True)
+class _Token:
+    value: str = field(repr=False)
+    renew_at: float
+
+
+class ClientCredentials:
+    """OAuth2 client credentials (RFC 6749, 4.4): asks for one token a scope, when it is first needed.
+
+    :param clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        token_url: str,
+        client_id: str,
+        client_secret: str,
+        style: SecretStyle,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._transport = transport
+        self._token_url = token_url
+        self._client_id = client_id
+        self._client_secret = client_secret
+        self._style = style
+        self._clock = clock
+        self._tokens: dict[str, _Token] = {}
+
+    def token(self, scope: str) -> str:
+        """Return a token for a scope, asking for one if there is none or it is about to expire."""
+        held = self._tokens.get(scope)
+        if held is None or self._clock() >= held.renew_at:
+            held = self._request(scope)
+            self._tokens[scope] = held
+        return held.value
+
+    def rejected(self, scope: str, token: str) -> bool:
+        """Forget a token that was answered with 401, so that the next one is new."""
+        held = self._tokens.get(scope)
+        if held is not None and held.value == token:
+            del self._tokens[scope]
+        return True
+
+    def _request(self, scope: str) -> _Token:
+        from oauthlib.oauth2 import BackendApplicationClient  # 40 ms that a DAG file should not pay
+
+        client = BackendApplicationClient(self._client_id)
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+        if self._style is SecretStyle.BASIC:
+            form = client.prepare_request_body(scope=scope)
+            headers["Authorization"] = _basic(self._client_id, self._client_secret)
+        else:
+            form = client.prepare_request_body(scope=scope, include_client_id=True, client_secret=self._client_secret)
+        request = Request(
+            method="POST", url=self._token_url, label=f"the token for scope {scope!r}", form=form, headers=headers
+        )
+        asked_at = self._clock()
+        try:
+            body = self._transport.fetch(request).content
+        except RequestRefused as refused:
+            # RFC 6749, 5.2: a wrong client or scope is answered with 400 as well as 401.
+            error: Exception = AuthenticationRefused(
+                f"{refused} The token endpoint did not accept the connection's login and password, or not this scope.",
+                status=refused.status,
+            )
+        else:
+            return self._read(client, body, scope=scope, asked_at=asked_at)
+        raise error
+
+    def _read(self, client: object, body: bytes, *, scope: str, asked_at: float) -> _Token:
+        from oauthlib.oauth2 import OAuth2Error
+
+        vendor = self._transport.settings.vendor
+        try:
+            answer = client.parse_request_body_response(body.decode())  # type: ignore[attr-defined]
+            value = answer["access_token"]
+        except (OAuth2Error, ValueError, AttributeError, TypeError) as problem:
+            # Only the kind of problem is told: the body may hold a token.
+            reason = problem.error if isinstance(problem, OAuth2Error) else "not JSON of the documented kind"
+        else:
+            granted = answer.get("scope")
+            if granted is not None and scope not in answer.scopes:
+                raise PermissionRefused(
+                    f"{vendor} gave a token without the scope {scope!r}. "
+                    "Give the client that scope in the vendor's settings.",
+                    status=200,
+                )
+            lifetime = float(answer.get("expires_in") or RENEW_BEFORE)
+            return _Token(
+                value, asked_at + max(lifetime - RENEW_BEFORE, lifetime * 0.9 if lifetime < 10 * RENEW_BEFORE else 0)
+            )
+        raise UnexpectedAnswer(
+            f"{vendor} answered the request for a token with something else ({reason}). "
+            "Check the connection's token address."
+        )
+
+
+def _basic(client_id: str, client_secret: str) -> str:
+    """HTTP Basic with the form-encoding of both halves that RFC 6749, 2.3.1 asks for."""
+    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
+    return "Basic " + base64.b64encode(pair.encode()).decode("ascii")

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Productiv's app endpoints, as typed calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import msgspec
+
+from airflow_provider_isvapp.api.answer import json_object, lines_of, plain
+from airflow_provider_isvapp.api.oauth import ClientCredentials, SecretStyle
+from airflow_provider_isvapp.api.productiv.app_list import AppDetails, AppList
+from airflow_provider_isvapp.api.productiv.settings import ApiVersion, ProductivSettings
+from airflow_provider_isvapp.api.transport import Request, Transport
+from airflow_provider_isvapp.errors import ContractBroken, InvalidArgument
+
+if TYPE_CHECKING:
+    from airflow_provider_isvapp.limiter import Limiter
+
+
+class ProductivClient:
+    """Talks to Productiv for one connection.
+
+    A context manager; not for several threads at once.
+
+    :param settings: the checked connection.
+    :param limiter: paces the requests; the vendor documents no limit of its own.
+    """
+
+    def __init__(
+        self,
+        settings: ProductivSettings,
+        *,
+        limiter: Limiter,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._settings = settings
+        self._vendor = settings.transport.vendor
+        self._transport = Transport(settings.transport, limiter=limiter, clock=clock, sleep=sleep)
+        self._authorizer = ClientCredentials(
+            self._transport,
+            token_url=settings.token_url,
+            client_id=settings.client_id,
+            client_secret=settings.client_secret,
+            style=SecretStyle.FORM,
+            clock=clock,
+        )
+
+    def __enter__(self) -> ProductivClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def check_credentials(self) -> None:
+        """Ask for a token and nothing else: the cheapest request that shows whether the connection works."""
+        self._authorizer.token(self._settings.scope)
+
+    def list_apps(
+        self, *, include_inactive: bool = False, verbose: bool = False, api_version: ApiVersion | None = None
+    ) -> AppList:
+        """List the portfolio; the vendor sends it whole, in one answer.
+
+        :param include_inactive: also list inactive apps.
+        :param verbose: list all attributes of each app instead of the summary.
+        :param api_version: instead of the connection's.
+        """
+        switches = {"includeInactive": include_inactive, "verbose": verbose}
+        path = f"/pull/{api_version or self._settings.api_version}/apps"
+        answer = self._get(path, params={name: "true" for name, wanted in switches.items() if wanted})
+        apps = lines_of(self._take(answer, "Apps", path), vendor=self._vendor, label=f"GET {path}", name="Apps")
+        return AppList(lines=tuple(apps), **self._common(answer, path))
+
+    def get_app(self, application_id: str, *, api_version: ApiVersion | None = None) -> AppDetails:
+        """Show one app with all its attributes.
+
+        :param application_id: ``ApplicationId`` of a listed app.
+        :param api_version: instead of the connection's.
+        """
+        if not isinstance(application_id, str) or not application_id.strip():
+            raise InvalidArgument(f"application_id: must be the ApplicationId of an app, not {application_id!r}.")
+        path = f"/pull/{api_version or self._settings.api_version}/apps/{quote(application_id, safe='')}"
+        answer = self._get(path)
+        app = plain(self._take(answer, "App", path))
+        if not isinstance(app, dict):
+            raise ContractBroken(f"{self._vendor} answered GET {path}, but 'App' is not an object.")
+        fiscal = {
+            "fiscal_date": plain(answer.pop("FiscalDate", msgspec.Raw(b"null"))),
+            "fiscal_date_range": plain(answer.pop("FiscalDateRange", msgspec.Raw(b"null"))),
+        }
+        return AppDetails(app=app, **fiscal, **self._common(answer, path))
+
+    def _get(self, path: str, params: dict[str, str] | None = None) -> dict[str, msgspec.Raw]:
+        label = f"GET {path}"
+        request = Request(
+            method="GET",
+            url=f"{self._settings.transport.base_url}{path}",
+            label=label,
+            scope=self._settings.scope,
+            params=params,
+            headers={"Accept": "application/json", "Content-Type": "application/json"},
+        )
+        response = self._transport.fetch(request, self._authorizer)
+        return json_object(response, vendor=self._vendor, label=label)
+
+    def _take(self, answer: dict[str, msgspec.Raw], name: str, path: str) -> msgspec.Raw:
+        if name not in answer:
+            raise ContractBroken(
+                f"{self._vendor} answered GET {path} without {name!r}. Check the connection's host and api_version."
+            )
+        return answer.pop(name)
+
+    def _common(self, answer: dict[str, msgspec.Raw], path: str) -> dict[str, Any]:
+        as_of_date = plain(self._take(answer, "AsOfDate", path))
+        if not isinstance(as_of_date, str) or not as_of_date:
+            raise ContractBroken(f"{self._vendor} answered GET {path}, but 'AsOfDate' is not a date.")
+        response_time = plain(answer.pop("ResponseTimeMs", msgspec.Raw(b"null")))
+        return {
+            "as_of_date": as_of_date,
+            "response_time_ms": response_time if isinstance(response_time, int | float) else None,
+            "extra": {name: plain(value) for name, value in answer.items()},
+        }

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What an Airflow connection of type ``productiv`` says."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from airflow_provider_isvapp.api.connection_fields import Extra, address, base_address, secret
+from airflow_provider_isvapp.api.origin import origin
+from airflow_provider_isvapp.api.transport import TransportSettings
+from airflow_provider_isvapp.errors import InvalidArgument, InvalidConnection
+
+ApiVersion = Literal["v1", "v2", "v3"]
+
+DEFAULT_BASE_URL = "https://public-api.productiv.com"
+DEFAULT_TOKEN_URL = "https://login.api.productiv.com/oauth2/token"  # noqa: S105 (an address)
+DEFAULT_SCOPE = "https://api.productiv.com/apps.read"
+DEFAULT_API_VERSION: ApiVersion = "v1"  # the documented one
+
+EXTRA_FIELDS = ("token_url", "scope", "api_version", "connect_timeout", "read_timeout", "attempts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductivSettings:
+    """A checked connection.
+
+    :param token_url: where the client id and secret are exchanged for a token.
+    :param scope: the OAuth2 scope to ask for.
+    :param api_version: the version in the path of the app endpoints.
+    """
+
+    transport: TransportSettings
+    client_id: str
+    client_secret: str = field(repr=False)
+    token_url: str = DEFAULT_TOKEN_URL
+    scope: str = DEFAULT_SCOPE
+    api_version: ApiVersion = DEFAULT_API_VERSION
+
+    @classmethod
+    def from_connection(
+        cls,
+        *,
+        login: str | None,
+        password: str | None,
+        host: str | None = None,
+        port: int | None = None,
+        schema: str | None = None,
+        extra: Mapping[str, object] | None = None,
+    ) -> ProductivSettings:
+        """Check the fields of a connection.
+
+        :raises InvalidConnection: naming the field that is wrong.
+        """
+        fields = Extra(extra or {}, known=EXTRA_FIELDS)
+        try:
+            api_version = checked_api_version(fields.text("api_version", DEFAULT_API_VERSION))
+        except InvalidArgument as error:
+            raise InvalidConnection(f"extra {error}") from None
+        return cls(
+            transport=TransportSettings(
+                vendor="Productiv",
+                base_url=base_address(host=host, port=port, schema=schema, default=DEFAULT_BASE_URL),
+                connect_timeout=fields.number("connect_timeout", TransportSettings.connect_timeout),
+                read_timeout=fields.number("read_timeout", TransportSettings.read_timeout),
+                attempts=fields.whole("attempts", TransportSettings.attempts, most=100),
+            ),
+            client_id=secret(login, field="login", meaning="the client id"),
+            client_secret=secret(password, field="password", meaning="the client secret"),
+            token_url=address(fields.text("token_url", DEFAULT_TOKEN_URL), field="extra token_url"),
+            scope=fields.text("scope", DEFAULT_SCOPE),
+            api_version=api_version,
+        )
+
+    @property
+    def limiter_key(self) -> str:
+        """Name the quota that this connection draws on, without showing it."""
+        return hashlib.sha256(f"{origin(self.transport.base_url)}\nclient {self.client_id}".encode()).hexdigest()[:32]
+
+
+def checked_api_version(value: object) -> ApiVersion:
+    """Take one of the published versions.
+
+    :raises InvalidArgument: for anything else.
+    """
+    for version in get_args(ApiVersion):
+        if value == version:
+            return version  # type: ignore[no-any-return]
+    raise InvalidArgument(f"api_version: must be one of {', '.join(get_args(ApiVersion))}, not {value!r}.")

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""When a failed request is worth another try, and how long to wait for it."""
+
+from __future__ import annotations
+
+import email.utils
+import http.client
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import requests
+import tenacity
+import urllib3.exceptions
+
+# A vendor or a proxy may ask for any pause; past this one the task had better fail and be seen.
+RETRY_AFTER_CAP = 120.0
+BACKOFF_FIRST = 1.0
+BACKOFF_CAP = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class TransientFault(Exception):
+    """One try failed in a way that another try may mend. Never leaves ``api/``.
+
+    :param reason: what happened, without any address in it.
+    :param sent: whether the request may have reached the vendor.
+    :param retry_after: seconds that the vendor asked to wait, if it did.
+    """
+
+    def __init__(self, reason: str, *, sent: bool, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.sent = sent
+        self.retry_after = retry_after
+
+
+def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
+    """Read a ``Retry-After`` header: seconds or an HTTP date (RFC 9110, 10.2.3).
+
+    :return: seconds to wait, between 0 and :data:`RETRY_AFTER_CAP`, or None where there is nothing usable.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        seconds = float(text)
+    else:
+        try:
+            moment = email.utils.parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        seconds = (moment.astimezone(UTC) - now).total_seconds()
+    return min(max(seconds, 0.0), RETRY_AFTER_CAP)
+
+
+def transient_fault(error: requests.RequestException, *, connect_timeout: float, read_timeout: float) -> TransientFault:
+    """Put a transport error of requests into words that hold no address.
+
+    The texts of requests and urllib3 quote the path, and a download's path carries a token.
+    """
+    cause = _innermost(error)
+    if isinstance(error, requests.ConnectTimeout):
+        return TransientFault(f"no connection within {connect_timeout:g} s", sent=False)
+    if isinstance(error, requests.exceptions.ProxyError):
+        return TransientFault(f"the proxy did not connect ({_os_reason(cause)})", sent=False)
+    if isinstance(cause, urllib3.exceptions.NameResolutionError | urllib3.exceptions.NewConnectionError):
+        return TransientFault(f"no connection ({_os_reason(cause)})", sent=False)
+    if isinstance(error, requests.ReadTimeout) or isinstance(cause, urllib3.exceptions.ReadTimeoutError | TimeoutError):
+        return TransientFault(f"no answer within {read_timeout:g} s", sent=True)
+    return TransientFault(f"the connection broke ({_os_reason(cause)})", sent=True)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Follow urllib3's nesting (MaxRetryError.reason, ProtocolError.args[1]) to the error that says why."""
+    seen = error
+    while True:
+        inner = getattr(seen, "reason", None)
+        if not isinstance(inner, BaseException):
+            inner = next((arg for arg in reversed(seen.args) if isinstance(arg, BaseException)), None)
+        if inner is None:
+            return seen
+        seen = inner
+
+
+def _os_reason(cause: BaseException) -> str:
+    if isinstance(cause, urllib3.exceptions.NameResolutionError):
+        return "the host name is unknown"
+    original = cause.__cause__ or cause.__context__ or cause
+    if isinstance(original, OSError) and original.strerror:
+        return original.strerror.lower()
+    if isinstance(cause, http.client.RemoteDisconnected):
+        return "closed without an answer"
+    return type(cause).__name__
+
+
+def retrying(*, attempts: int, what: str, sleep: Callable[[float], None]) -> tenacity.Retrying:
+    """Build the bounded retry of one request.
+
+    A pause that the vendor asked for is kept as asked; otherwise the pauses grow exponentially with jitter, so that
+    many tasks that failed together do not come back together.
+    """
+    backoff = tenacity.wait_exponential_jitter(initial=BACKOFF_FIRST, max=BACKOFF_CAP)
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        fault = state.outcome.exception() if state.outcome else None
+        if isinstance(fault, TransientFault) and fault.retry_after is not None:
+            return fault.retry_after
+        return backoff(state)
+
+    def tell(state: tenacity.RetryCallState) -> None:
+        fault = state.outcome.exception() if state.outcome else None
+        pause = state.next_action.sleep if state.next_action else 0.0
+        log.warning("%s: %s; try %d of %d in %.1f s", what, fault, state.attempt_number + 1, attempts, pause)
+
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(TransientFault),
+        stop=tenacity.stop_after_attempt(attempts),
+        wait=wait,
+        sleep=sleep,
+        before_sleep=tell,
+        reraise=True,
+    )

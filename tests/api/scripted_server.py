@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""A real HTTP server that answers what a test tells it to, also what no decent server would."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request as it arrived."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def form(self) -> dict[str, str]:
+        return dict(parse_qsl(self.body.decode()))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What to answer: a status and a body, or a misdeed ("reset", "hang")."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    misdeed: str | None = None
+
+
+def data(value: Any, **envelope: Any) -> Answer:
+    """An answer in ISVapp's envelope."""
+    return Answer(body=json.dumps({"data": value, "success": True} | envelope).encode())
+
+
+def token(value: str = "token-1", scope: str | None = None, expires_in: int = 3600) -> Answer:
+    """An answer of a token endpoint."""
+    answer = {"access_token": value, "token_type": "Bearer", "expires_in": expires_in}
+    return Answer(body=json.dumps(answer | ({"scope": scope} if scope else {})).encode())
+
+
+class ScriptedServer:
+    """Answers each request with the next scripted answer of its path, or of "*"."""
+
+    def __init__(self) -> None:
+        self.seen: list[Seen] = []
+        self._scripts: dict[str, deque[Answer]] = {}
+        self._over = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def script(self, path: str, *answers: Answer) -> None:
+        self._scripts.setdefault(path, deque()).extend(answers)
+
+    def paths(self) -> list[str]:
+        return [seen.path for seen in self.seen]
+
+    def __enter__(self) -> ScriptedServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        script = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                parts = urlsplit(self.path)
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                script.seen.append(Seen(self.command, parts.path, dict(parse_qsl(parts.query)), headers, body))
+                queue = script._scripts.get(parts.path) or script._scripts.get("*")
+                answer = queue.popleft() if queue else Answer(500, b'{"error": "nothing scripted"}')
+                if answer.misdeed == "reset":
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self.connection.close()
+                    self.close_connection = True
+                    return
+                if answer.misdeed == "hang":
+                    script._over.wait(30)
+                    self.close_connection = True
+                    return
+                self.send_response(answer.status)
+                for name, value in answer.headers.items():
+                    self.send_header(name, value)
+                if "Content-Length" not in answer.headers:
+                    self.send_header("Content-Length", str(len(answer.body)))
+                self.end_headers()
+                self.wfile.write(answer.body)
+                if int(answer.headers.get("Content-Length", len(answer.body))) != len(answer.body):
+                    self.close_connection = True
+
+            do_POST = do_GET
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler

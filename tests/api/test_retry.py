@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from airflow_provider_isvapp.api.retry import RETRY_AFTER_CAP, parse_retry_after
+
+NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("٣", None),
+        ("0", 0.0),
+        (" 30 ", 30.0),
+        ("99999999999999999999", RETRY_AFTER_CAP),
+        ("Sat, 21 Nov 2026 12:00:45 GMT", 45.0),
+        ("Sat, 21 Nov 2026 11:00:00 GMT", 0.0),
+        ("Sun, 22 Nov 2026 12:00:00 GMT", RETRY_AFTER_CAP),
+        ("Sat, 21 Nov 2026 13:00:45 +0100", 45.0),
+    ],
+)
+def test_retry_after(header: str | None, seconds: float | None) -> None:
+    assert parse_retry_after(header, now=NOW) == seconds
