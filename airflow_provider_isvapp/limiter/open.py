@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""From the connection's extra ``rate_limit_storage`` to a limiter."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from airflow_provider_isvapp.errors import InvalidConnection
+from airflow_provider_isvapp.limiter.interfaces import Limiter, Storage
+from airflow_provider_isvapp.limiter.schedule import Pace
+from airflow_provider_isvapp.limiter.shared import SharedLimiter
+from airflow_provider_isvapp.limiter.state_text import SLOWEST_PACE
+
+logger = logging.getLogger(__name__)
+
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def open_limiter(
+    storage: str,
+    *,
+    key: str,
+    requests_per_second: float,
+    wait_timeout: float = 600.0,
+    on_wait: Callable[[str], None] = logger.info,
+) -> Limiter:
+    """Open the limiter that everybody with the same storage and key shares.
+
+    :param storage: ``""`` or ``file://`` (a file of this user on this host), ``file:///directory``, ``memory://`` (this
+        process only), ``redis://…``, ``rediss://…`` or ``postgresql://…``.
+    :param key: what the limit applies to, such as a hash of origin and credential. It is visible in the storage.
+    :param requests_per_second: the vendor's limit.
+    :param wait_timeout: seconds after which the wait for one request ends with LimiterTimeout.
+    :param on_wait: gets one sentence with the place in the queue and the expected start, once for each wait of more
+        than about three seconds.
+    :raises InvalidConnection: the storage cannot be used as given; the message does not repeat it, as it may hold a
+        password.
+    """
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"A limiter's key has letters, digits, '.', '_' and '-' only, at most 128: {key!r}")
+    if not (math.isfinite(requests_per_second) and requests_per_second >= SLOWEST_PACE):
+        raise InvalidConnection(
+            f"The connection's extra requests_per_second must be a number of at least {SLOWEST_PACE:g},"
+            f" not {requests_per_second!r}."
+        )
+    return SharedLimiter(
+        _open_storage(storage.strip(), key),
+        pace=Pace.of(requests_per_second),
+        wait_timeout=wait_timeout,
+        on_wait=on_wait,
+    )
+
+
+def _open_storage(storage: str, key: str) -> Storage:
+    # Each storage is imported where it is chosen: the drivers take hundreds of milliseconds.
+    url = _split(storage or "file://")
+    match url.scheme:
+        case "file":
+            from airflow_provider_isvapp.limiter.file import FileStorage
+
+            if url.netloc or url.query:
+                raise _invalid("a directory is written with three slashes, as in file:///var/lib/airflow/limiter.")
+            return FileStorage(Path(unquote(url.path)) if url.path else None, key)
+        case "memory":
+            from airflow_provider_isvapp.limiter.memory import MemoryStorage
+
+            if url.netloc or url.path or url.query:
+                raise _invalid("nothing may follow memory://.")
+            return MemoryStorage(key)
+        case "redis" | "rediss":
+            return _open_redis(url, key)
+        case "postgresql" | "postgres":
+            return _open_postgresql(url, key)
+        case _:
+            # The scheme alone is repeated: the rest may hold a password.
+            hint = f"{url.scheme}:// is not known" if url.scheme else "it is not a URL"
+            raise _invalid(
+                f"{hint}. Use file:///directory, redis://host:port/0 or postgresql://host:port/database,"
+                " or leave it empty for a file of this host."
+            )
+
+
+def _open_redis(url: SplitResult, key: str) -> Storage:
+    _need_host(url)
+    try:
+        from airflow_provider_isvapp.limiter.redis import RedisStorage
+    except ImportError:
+        pass
+    else:
+        if not re.fullmatch(r"/?\d*", url.path):
+            raise _invalid("after redis://host:port/ comes the number of the database, such as 0.")
+        return RedisStorage(url.geturl(), key)
+    raise _missing_driver("redis")
+
+
+def _open_postgresql(url: SplitResult, key: str) -> Storage:
+    _need_host(url)
+    try:
+        from airflow_provider_isvapp.limiter.postgresql import PostgresqlStorage
+    except ImportError:
+        pass
+    else:
+        return PostgresqlStorage(url.geturl(), key)
+    raise _missing_driver("postgresql")
+
+
+def _split(storage: str) -> SplitResult:
+    url = None
+    try:
+        url = urlsplit(storage)
+        _ = url.port
+    except ValueError:
+        url = None
+    # Characters that end the host part also end a password that holds them unescaped, and the rest of the password
+    # would turn up as a host, a path or a port in somebody's error message.
+    if url is None or url.fragment or url.netloc.count("@") > 1 or "@" in url.path + url.query:
+        raise _invalid(
+            "it cannot be read. Percent-encode special characters of user name and password (@ is %40, / is %2F)."
+        )
+    return url
+
+
+def _need_host(url: SplitResult) -> None:
+    if not url.hostname:
+        raise _invalid(f"{url.scheme}:// needs a host, as in {url.scheme}://host:port/….")
+
+
+def _invalid(problem: str) -> InvalidConnection:
+    return InvalidConnection(f"The connection's extra rate_limit_storage is wrong: {problem}")
+
+
+def _missing_driver(extra: str) -> InvalidConnection:
+    return InvalidConnection(
+        f"The connection's extra rate_limit_storage names {extra}://, whose driver is not installed here."
+        f" Install it with: pip install 'airflow-provider-isvapp[{extra}]'"
+    )
