@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""
+### Last month's ISVapp usage, Salesforce accounts and app portfolio
+
+ISVapp completes a month around the 5th of the next one, so this runs on the 6th at 06:00 UTC and asks for the month in
+which its data interval starts. Everything lands below `ISVAPP_LAKE` as one JSON object a line, in one folder a month.
+
+**On call**
+
+- Clear `create_export` to ask for a new export: it comes with its downstream tasks. A file of an earlier run stays in
+  place until the new one is complete and verified.
+- `create_export` says that the month is not complete: ISVapp is late. Clear it again in some hours.
+- `wait_for_export` timed out: exports take up to ten minutes. ISVapp has trouble, or the export was huge.
+- `download_export` says that the export expired: its file is kept for about an hour. Clear `create_export`.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pendulum
+from airflow.providers.common.compat.sdk import DAG, Asset
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+from airflow_provider_isvapp.operators.isvapp import (
+    IsvappCreateExportOperator,
+    IsvappDownloadExportOperator,
+    IsvappFetchSalesforceAccountsOperator,
+)
+from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
+from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
+
+# Any address that Airflow's object storage knows, for example s3://connection_id@bucket/folder.
+LAKE = os.environ.get("ISVAPP_LAKE") or (Path.home() / "isvapp-lake").as_uri()
+TAXONOMY_IDS = os.environ.get("ISVAPP_TAXONOMY_IDS", "main-product-taxonomy").split(",")
+MONTH = "{{ data_interval_start.strftime('%Y-%m') }}"
+
+with DAG(
+    dag_id="isvapp_monthly_sync",
+    # A plain cron string has no data interval in Airflow 3: this timetable gives the month before, on 2.11 and 3.
+    schedule=CronDataIntervalTimetable("0 6 6 * *", timezone="UTC"),
+    start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"retries": 3, "retry_delay": timedelta(minutes=5), "retry_exponential_backoff": True},
+    doc_md=__doc__,
+    tags=["isvapp", "productiv"],
+):
+    create = IsvappCreateExportOperator(task_id="create_export", timeframe=MONTH, taxonomy_ids=TAXONOMY_IDS)
+    wait = IsvappExportSensor(
+        task_id="wait_for_export", export_id=create.output, deferrable=True, poke_interval=30, timeout=60 * 60
+    )
+    download = IsvappDownloadExportOperator(
+        task_id="download_export",
+        export_id=create.output,
+        path=f"{LAKE}/isvapp/feature_usage/month={MONTH}/usage.ndjson",
+        outlets=[Asset("isvapp_feature_usage")],
+    )
+    wait >> download
+
+    IsvappFetchSalesforceAccountsOperator(
+        task_id="fetch_accounts",
+        path=f"{LAKE}/isvapp/salesforce_accounts/month={MONTH}/accounts.ndjson",
+        include_health_scores=True,
+    )
+    ProductivFetchAppsOperator(
+        task_id="fetch_apps",
+        path=f"{LAKE}/productiv/apps/month={MONTH}/apps.ndjson",
+    )
