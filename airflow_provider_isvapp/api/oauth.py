@@ -120,13 +120,16 @@ class ClientCredentials:
         from oauthlib.oauth2 import OAuth2Error
 
         vendor = self._transport.settings.vendor
+        # Only the kind of a problem is told, here and below: the body may hold a token.
+        reason = "not JSON of the documented kind"
         try:
             answer = client.parse_request_body_response(body.decode())  # type: ignore[attr-defined]
-            value = answer["access_token"]
-        except (OAuth2Error, ValueError, AttributeError, TypeError) as problem:
-            # Only the kind of problem is told: the body may hold a token.
-            reason = problem.error if isinstance(problem, OAuth2Error) else "not JSON of the documented kind"
-        else:
+            value, lifetime = answer["access_token"], float(answer.get("expires_in") or RENEW_BEFORE)
+        except OAuth2Error as problem:
+            value, reason = None, problem.error or reason
+        except (ValueError, AttributeError, TypeError):
+            value = None
+        if isinstance(value, str) and value.isascii() and value.isprintable():
             granted = answer.get("scope")
             if granted is not None and scope not in answer.scopes:
                 raise PermissionRefused(
@@ -134,10 +137,7 @@ class ClientCredentials:
                     "Give the client that scope in the vendor's settings.",
                     status=200,
                 )
-            lifetime = float(answer.get("expires_in") or RENEW_BEFORE)
-            return _Token(
-                value, asked_at + max(lifetime - RENEW_BEFORE, lifetime * 0.9 if lifetime < 10 * RENEW_BEFORE else 0)
-            )
+            return _Token(value, asked_at + max(lifetime - RENEW_BEFORE, lifetime * 0.9))
         raise UnexpectedAnswer(
             f"{vendor} answered the request for a token with something else ({reason}). "
             "Check the connection's token address."

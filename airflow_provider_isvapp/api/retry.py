@@ -51,7 +51,8 @@ def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
             moment = email.utils.parsedate_to_datetime(text)
         except ValueError:
             return None
-        seconds = (moment.astimezone(UTC) - now).total_seconds()
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # "-0000" is UTC of an unknown zone
+        seconds = (aware - now).total_seconds()
     return min(max(seconds, 0.0), RETRY_AFTER_CAP)
 
 

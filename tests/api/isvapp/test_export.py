@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
+from airflow_provider_isvapp.api.isvapp.export_state import ExportState, decide, require_ready
+from airflow_provider_isvapp.errors import ContractBroken, ExportExpired, ExportFailed
+
+COMPLETED: dict[str, Any] = {
+    "completed_at": "2023-10-01T08:42:22.100005Z",
+    "created_at": "2023-10-01T08:38:31.711005Z",
+    "download_size_compressed_bytes": 1010000,
+    "download_size_uncompressed_bytes": 12600000,
+    "download_url": "https://api.isvapp.com/api/v1/exports/e1/download/sentinel",
+    "error_message": None,
+    "errored_at": None,
+    "expires_at": "2023-10-01T09:42:22.100005Z",
+    "id": "e1",
+    "is_expired": False,
+    "status": "COMPLETED",
+    "type": "TAXONOMY_ITEM",
+}
+NOW = datetime(2023, 10, 1, 9, 0, tzinfo=UTC)
+
+
+def test_a_record_becomes_typed_values():
+    export = Export.from_record(COMPLETED | {"url": "https://api.isvapp.com/api/v1/exports/e1", "priority": 3})
+
+    assert export.status is ExportStatus.COMPLETED
+    assert export.completed_at == datetime(2023, 10, 1, 8, 42, 22, 100005, tzinfo=UTC)
+    assert export.download_size_uncompressed_bytes == 12600000
+    assert export.is_expired is False
+    assert dict(export.extra) == {"priority": 3}
+
+
+def test_any_field_but_id_and_status_may_be_absent():
+    export = Export.from_record({"id": "e1", "status": "PENDING"})
+
+    assert (export.type, export.download_url, export.created_at, export.is_expired) == (None, None, None, None)
+
+
+def test_details_are_json_and_hold_no_download_address():
+    export = Export.from_record(COMPLETED | {"priority": 3, "mirror": ["https://cdn.test/sentinel"]})
+
+    details = export.details()
+
+    assert json.loads(json.dumps(details)) == details
+    assert details["id"] == "e1"
+    assert details["status"] == "COMPLETED"
+    assert details["completed_at"] == "2023-10-01T08:42:22.100005+00:00"
+    assert details["priority"] == 3
+    assert "download_url" not in details
+    assert "sentinel" not in json.dumps(details) + repr(export)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": None}, "without an id"),
+        ({"status": None}, "Export e1 came without a status"),
+        ({"status": "PAUSED"}, "Export e1 has the status 'PAUSED', which is not documented"),
+        ({"status": "completed"}, "'completed', which is not documented"),
+        ({"download_url": 7}, "Export e1: the field 'download_url' is not a string"),
+        ({"completed_at": "yesterday"}, "'completed_at' is not a time in ISO 8601"),
+        ({"is_expired": "no"}, "'is_expired' is not true or false"),
+        ({"download_size_compressed_bytes": "12"}, "'download_size_compressed_bytes' is not a number of bytes"),
+        ({"download_size_compressed_bytes": True}, "is not a number of bytes"),
+        ({"download_size_uncompressed_bytes": -1}, "is not a number of bytes"),
+    ],
+)
+def test_what_the_vendor_does_not_document_is_loud(change, message):
+    with pytest.raises(ContractBroken) as caught:
+        Export.from_record(COMPLETED | change)
+    assert message in str(caught.value)
+    assert "sentinel" not in str(caught.value)
+
+
+@pytest.mark.parametrize("record", [None, [], "e1"])
+def test_something_else_than_an_object_is_loud(record):
+    with pytest.raises(ContractBroken, match="must be a JSON object"):
+        Export.from_record(record)
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        ({"status": "PENDING", "expires_at": None}, ExportState.WAITING),
+        ({}, ExportState.READY),
+        ({"is_expired": True}, ExportState.EXPIRED),
+        ({"is_expired": None}, ExportState.READY),
+        ({"is_expired": None, "expires_at": "2023-10-01T08:59:59Z"}, ExportState.EXPIRED),
+        ({"is_expired": False, "expires_at": "2023-10-01T08:59:59Z"}, ExportState.READY),
+        ({"is_expired": None, "expires_at": None}, ExportState.READY),
+        ({"status": "ERRORED"}, ExportState.FAILED),
+        ({"status": "ERRORED", "is_expired": True}, ExportState.FAILED),
+    ],
+)
+def test_one_decision(change, state):
+    assert decide(Export.from_record(COMPLETED | change), now=NOW) is state
+
+
+def test_require_ready():
+    assert require_ready(Export.from_record(COMPLETED), now=NOW)
+    assert not require_ready(Export.from_record({"id": "e1", "status": "PENDING"}), now=NOW)
+
+
+def test_an_errored_export_fails_with_the_vendors_words():
+    record = {"id": "e1", "status": "ERRORED", "error_message": "too many taxonomy items"}
+    with pytest.raises(ExportFailed, match="Export e1 errored at ISVapp: too many taxonomy items") as caught:
+        require_ready(Export.from_record(record), now=NOW)
+    assert caught.value.export_id == "e1"
+    assert caught.value.permanent
+
+
+def test_an_expired_export_has_its_own_error():
+    with pytest.raises(ExportExpired, match="Export e1 expired at 2023-10-01T09:42:22") as caught:
+        require_ready(Export.from_record(COMPLETED | {"is_expired": True}), now=NOW)
+    assert caught.value.permanent
