@@ -310,9 +310,9 @@ def test_a_body_that_ends_early_is_broken_and_not_short(server, client, answer):
     server.script("/api/v1/exports/e1", completed(server))
     server.script("/api/v1/exports/e1/download/t", answer)
 
-    with client.open_download("e1") as body:
-        with pytest.raises(BrokenTransfer, match="download of export e1 broke off") as caught:
-            list(iter(lambda: body.read(8), b""))
+    broken = pytest.raises(BrokenTransfer, match="download of export e1 broke off")
+    with client.open_download("e1") as body, broken as caught:
+        list(iter(lambda: body.read(8), b""))
     assert caught.value.__context__ is None
 
 
