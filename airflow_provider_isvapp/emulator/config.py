@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What the emulator is like, as one frozen value that the command line mirrors."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+MAX_ROWS_PER_ACCOUNT = 1000
+"""Keeps the taxonomy, which is held in memory, small whatever the size of an export."""
+
+
+def _option(default: Any, help_text: str) -> Any:
+    return field(default=default, metadata={"help": help_text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmulatorConfig:
+    """Everything that can be chosen before the emulator starts; faults come on top while it runs."""
+
+    host: str = _option("127.0.0.1", "address to listen on; 0.0.0.0 for containers")
+    port: int = _option(0, "port to listen on; 0 takes a free one")
+
+    client_id: str = _option("demo-client", "ISVapp OAuth2 client id")
+    client_secret: str = _option("demo-client-secret", "ISVapp OAuth2 client secret")
+    api_key: str = _option("demo-api-key", "ISVapp API key with the permission to retrieve metrics")
+    api_key_without_scope: str = _option("demo-api-key-without-scope", "ISVapp API key that may do nothing")
+    productiv_client_id: str = _option("demo-productiv-client", "Productiv client id")
+    productiv_client_secret: str = _option("demo-productiv-secret", "Productiv client secret")
+    token_seconds: float = _option(3600.0, "how long an access token of either vendor is good for")
+
+    requests_per_second: int | None = _option(
+        2, "ISVapp requests accepted in any second and credential; none: no limit"
+    )
+    retry_after: Literal["none", "seconds", "date"] = _option("none", "form of Retry-After when that is exceeded")
+
+    export_seconds: float = _option(5.0, "how long an export is PENDING")
+    expires_seconds: float = _option(3600.0, "how long a completed export can be downloaded")
+    download_url_seconds: float | None = _option(None, "how long a download_url is good for; none: as the export")
+    month_complete_day: int = _option(5, "day of the following month on which a month is complete")
+    first_month: str = _option("2015-01", "oldest month that has data, YYYY-MM")
+
+    seed: int = _option(1, "other seed, other data")
+    rows: int = _option(1000, "rows a month in an export that no account filter narrows")
+    salesforce_accounts: int | None = _option(None, "Salesforce accounts; none: one for 40 rows, at least 50")
+    apps: int = _option(60, "Productiv apps, every fifth of them inactive")
+    pretty: bool = _option(False, "answer JSON over several lines")
+
+    content_encoding: bool = _option(True, "download with Content-Encoding: gzip")
+    chunked: bool = _option(False, "download without Content-Length")
+    ranges: bool = _option(False, "download honours Range and If-Range")
+    etag: Literal["strong", "weak", "none"] = _option("strong", "kind of ETag on a download")
+    gzip_members: int = _option(1, "gzip members in an export's file")
+    empty_file: Literal["gzip", "nothing"] = _option("gzip", "an export without rows: a gzip of nothing, or no byte")
+    spool_dir: str | None = _option(None, "where export files are kept while the emulator runs; none: temporary")
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work.
+
+        :raises ValueError: names the option.
+        """
+        if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", self.first_month):
+            raise ValueError(f"first_month must be YYYY-MM, not {self.first_month!r}")
+        if not 1 <= self.month_complete_day <= 28:
+            raise ValueError("month_complete_day must be 1 to 28")
+        if self.requests_per_second is not None and self.requests_per_second < 1:
+            raise ValueError("requests_per_second must be at least 1, or none")
+        if self.rows < 0 or self.apps < 0 or self.gzip_members < 1:
+            raise ValueError("rows and apps cannot be negative, and gzip_members is at least 1")
+        if self.account_count < 1 or self.rows > self.account_count * MAX_ROWS_PER_ACCOUNT:
+            raise ValueError(f"salesforce_accounts must be at least 1, and one for {MAX_ROWS_PER_ACCOUNT} rows")
+
+    @property
+    def account_count(self) -> int:
+        """How many Salesforce accounts there are."""
+        if self.salesforce_accounts is not None:
+            return self.salesforce_accounts
+        return max(50, -(-self.rows // 40))
