@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Publishes a local file by renaming it into its place."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from airflow_provider_isvapp.errors import DestinationExists
+from airflow_provider_isvapp.transfer.storage_errors import storage_errors
+
+_SUFFIX = ".isvapp-part"
+
+
+class LocalFile:
+    """A file under a temporary name beside its target, so that the rename is atomic (same file system).
+
+    What a reader of the target sees if the process dies
+
+    - before :meth:`promote`: the old file, or none. The bytes so far lie in ``.<name>.<random>.isvapp-part`` beside it;
+      the next write to the same target removes them. A live writer holds a lock on its temporary file, which the kernel
+      drops when the process dies: that tells leftovers from the files of a task that writes at the same time.
+    - in or after :meth:`promote`: the old file or the whole new one, also after a power cut: the bytes are on the disk
+      before the name changes, and the directory is flushed after it.
+
+    :param target: where the file shall be. Missing directories are made, as an object store would; a symbolic link is
+        followed.
+    :param exclusive: never replace an existing file.
+    """
+
+    def __init__(self, target: str, *, exclusive: bool = False) -> None:
+        self._target = Path(os.path.realpath(target))
+        self._exclusive = exclusive
+        with storage_errors(target):
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(self._target)
+            self._temporary, self._fd = _create_locked(self._target)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes."""
+        view = memoryview(data)
+        with storage_errors(str(self._target)):
+            while view:
+                view = view[os.write(self._fd, view) :]
+
+    def seal(self) -> None:
+        """Flush the bytes to the disk."""
+        with storage_errors(str(self._target)):
+            os.fsync(self._fd)
+
+    def promote(self) -> None:
+        """Rename the file onto its target.
+
+        :raises DestinationExists: if it must not replace a file and there is one.
+        """
+        with storage_errors(str(self._target)):
+            try:
+                if self._exclusive:
+                    os.link(self._temporary, self._target)
+                    self._temporary.unlink()
+                else:
+                    self._temporary.replace(self._target)
+            except FileExistsError:
+                taken = True
+            else:
+                taken = False
+                os.close(self._fd)
+                _flush_directory(self._target.parent)
+        if taken:
+            raise DestinationExists(f"{self._target} exists, and the task may not overwrite it.")
+
+    def discard(self) -> None:
+        """Remove the temporary file."""
+        with contextlib.suppress(OSError):
+            self._temporary.unlink()
+        with contextlib.suppress(OSError):
+            os.close(self._fd)
+
+
+def _create_locked(target: Path) -> tuple[Path, int]:
+    """Create the temporary file and lock it; begin again if a cleaner took it between the two steps."""
+    while True:
+        temporary = target.parent / f"{_prefix(target)}{secrets.token_hex(4)}{_SUFFIX}"
+        fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:
+            if target.exists():
+                os.fchmod(fd, target.stat().st_mode)
+            return temporary, fd
+        os.close(fd)
+
+
+def _prefix(target: Path) -> str:
+    # A name may have 255 bytes; a long one is cut to leave room for what is added.
+    return f".{os.fsdecode(os.fsencode(target.name)[:200])}."
+
+
+def _leftovers(target: Path) -> Iterator[Path]:
+    prefix = _prefix(target)
+    with os.scandir(target.parent) as entries:
+        yield from (Path(item.path) for item in entries if item.name.startswith(prefix) and item.name.endswith(_SUFFIX))
+
+
+def _remove_leftovers(target: Path) -> None:
+    for leftover in _leftovers(target):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            fd = os.open(leftover, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    leftover.unlink()
+            finally:
+                os.close(fd)
+
+
+def _flush_directory(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

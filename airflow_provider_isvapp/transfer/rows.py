@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Checks and counts the rows of an ndjson stream while it passes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from operator import attrgetter
+from typing import Protocol
+
+import msgspec
+
+from airflow_provider_isvapp.errors import DamagedDownload
+
+LONGEST_ROW = 16 * 1024 * 1024
+
+
+class Row(msgspec.Struct, gc=False):
+    """Any row: an object, of which only the month is read.
+
+    Parsing it skips over the other fields but follows JSON's grammar through all of them.
+    """
+
+    reference_date: str | None = None
+
+
+class _HasMonth(Protocol):
+    @property
+    def reference_date(self) -> str | None: ...
+
+
+class RowInspector:
+    """Sees to it that every line is one JSON object, and counts lines and months.
+
+    :param row_type: what a row must look like.
+    """
+
+    def __init__(self, row_type: type[_HasMonth] = Row) -> None:
+        self.rows = 0
+        self._decoder = msgspec.json.Decoder(row_type)
+        self._months: Counter[str | None] = Counter()
+        self._open_row: list[bytes] = []
+        self._open_size = 0
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes; they may begin and end anywhere.
+
+        :raises DamagedDownload: at the first line that is not what it must be.
+        """
+        begin = 0
+        if self._open_row:
+            begin = chunk.find(b"\n") + 1
+            if begin == 0:
+                self._keep(chunk)
+                return
+            self._keep(chunk[:begin])
+            self._inspect_open_row()
+        end = chunk.rfind(b"\n", begin) + 1
+        if end > begin:
+            self._inspect(memoryview(chunk)[begin:end], lines=chunk.count(b"\n", begin, end))
+        else:
+            end = begin
+        if end < len(chunk):
+            self._keep(chunk[end:])
+
+    def finish(self) -> None:
+        """Take the end of the stream; the last row may lack its newline."""
+        if self._open_row:
+            self._inspect_open_row()
+
+    @property
+    def months(self) -> dict[str, int]:
+        """Rows by ``reference_date``, in the order of the months; rows without one are left out."""
+        return {month: self._months[month] for month in sorted(month for month in self._months if month is not None)}
+
+    def _keep(self, part: bytes) -> None:
+        self._open_row.append(part)
+        self._open_size += len(part)
+        if self._open_size > LONGEST_ROW:
+            raise DamagedDownload(f"line {self.rows + 1} is longer than {LONGEST_ROW} bytes")
+
+    def _inspect_open_row(self) -> None:
+        row = b"".join(self._open_row)
+        self._open_row.clear()
+        self._open_size = 0
+        self._inspect(row, lines=1)
+
+    def _inspect(self, lines_of_json: bytes | memoryview, *, lines: int) -> None:
+        try:
+            rows = self._decoder.decode_lines(lines_of_json)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            rows = None
+        if rows is None or len(rows) != lines:
+            raise self._first_bad_line(bytes(lines_of_json))
+        self.rows += lines
+        self._months.update(map(attrgetter("reference_date"), rows))
+
+    def _first_bad_line(self, block: bytes) -> DamagedDownload:
+        for number, line in enumerate(block.removesuffix(b"\n").split(b"\n"), start=self.rows + 1):
+            try:
+                self._decoder.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                # The row itself is not shown: it holds customers' data.
+                return DamagedDownload(f"line {number} is not a row of an export: {error}")
+        return DamagedDownload(f"after line {self.rows} there is not one JSON object a line")

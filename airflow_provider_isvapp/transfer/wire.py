@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The bytes of one file, over as many connections as it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+
+from airflow_provider_isvapp.errors import BrokenTransfer, DamagedDownload
+from airflow_provider_isvapp.transfer.attempts import Attempts
+from airflow_provider_isvapp.transfer.source import ExportSource
+
+_READ_BYTES = 256 * 1024
+
+
+class StartAgain(Exception):
+    """The rest of the file cannot be had: what came so far must be dropped, and the whole file read."""
+
+
+class Wire:
+    """Reads one file to its end.
+
+    When the connection breaks, the rest is asked for with the strong validator of the first answer, so that the parts
+    are of one file; without one, or if the file has changed, :class:`StartAgain` is raised.
+
+    :param source: opens the file.
+    :param attempts: the bound on answers.
+    """
+
+    def __init__(self, source: ExportSource, attempts: Attempts) -> None:
+        self._source = source
+        self._attempts = attempts
+        attempts.begin()
+        self._body = source()
+        self._validator = self._body.validator if self._body.accepts_ranges else None
+        self.export = self._body.export
+        self.announced = self._body.content_length
+        self.received = 0
+        self._abandoned = False
+
+    def chunks(self) -> Generator[bytes]:
+        """Yield the file's bytes; to be called once.
+
+        :raises BrokenTransfer: if the connection broke and the attempts are used up.
+        :raises StartAgain: if what was yielded so far is worth nothing.
+        :raises DamagedDownload: if the file has another size than was announced.
+        """
+        try:
+            while True:
+                try:
+                    yield from self._rest_of_body()
+                    self._check_end()
+                    return
+                except BrokenTransfer as error:
+                    broken = error
+                self._body.close()
+                if self._abandoned:
+                    raise broken
+                self._attempts.again_after(broken)
+                self._continue()
+        finally:
+            self._body.close()
+
+    def _rest_of_body(self) -> Iterator[bytes]:
+        while data := self._body.read(_READ_BYTES):
+            self.received += len(data)
+            yield data
+
+    def abandon(self) -> None:
+        """Ask for nothing more: the bytes are no longer wanted. Safe to call from another thread."""
+        self._abandoned = True
+
+    def _continue(self) -> None:
+        if self._validator is None or self.received == 0:
+            raise StartAgain
+        self._attempts.begin()
+        self._body = self._source(offset=self.received, validator=self._validator)
+        if not self._is_rest():
+            raise StartAgain
+
+    def _is_rest(self) -> bool:
+        """Whether the answer is the rest of the file that was begun.
+
+        The server says so by the status 206, but one that ignores If-Range says it of another file, too.
+        """
+        body = self._body
+        length = None if body.content_length is None else body.start + body.content_length
+        same_length = None in (length, self.announced) or length == self.announced
+        return body.start == self.received and body.validator in (None, self._validator) and same_length
+
+    def _check_end(self) -> None:
+        """A body that was cut before a proxy ends as properly as a whole one: compare with what was announced."""
+        recorded = self.export.download_size_compressed_bytes
+        announced = recorded if self.announced is None else self.announced
+        if announced is not None and self.received < announced:
+            raise BrokenTransfer(
+                f"The download of export {self.export.id} ended after {self.received} of {announced} bytes."
+            )
+        if announced is not None and self.received > announced:
+            raise DamagedDownload(f"the file has {self.received} bytes, and {announced} were announced")
+        if recorded is not None and self.received != recorded:
+            raise DamagedDownload(f"the file has {self.received} bytes, and the export's record says {recorded}")
+        if self.received == 0 and announced is None and self.export.download_size_uncompressed_bytes != 0:
+            raise DamagedDownload("the answer was empty, and nothing says that the export is")

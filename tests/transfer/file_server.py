@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""A real HTTP server of one file, well-behaved or not, and the source that reads from it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import socket
+import struct
+import threading
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import requests
+
+from airflow_provider_isvapp.api.isvapp.download import DownloadBody, download_headers, opened
+from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
+
+MONTHS = tuple(f"2024-{month:02d}" for month in range(1, 13))
+
+
+def export_row(number: int, month: str = "2024-03") -> bytes:
+    """One row with every documented field, deterministic and not too compressible."""
+    row = {
+        "type": "TAXONOMY_ITEM",
+        "aggregation": "MONTHLY",
+        "reference_date": month,
+        "salesforce_account_id": f"0014x{zlib.crc32(b'%d' % number):010d}",
+        "salesforce_account_name": f'Äccount {number} \\ "{number % 7}" }}\n{{',
+        "taxonomy_id": "dd8eea7b-0001",
+        "taxonomy_item_id": f"item-{number % 97}",
+        "taxonomy_item_label": f"Feature {number % 97}",
+        "taxonomy_item_parent_item_id": None if number % 3 else f"item-{number % 5}",
+        "taxonomy_label": "Main",
+        "taxonomy_level_id": "5fcf827",
+        "taxonomy_level_label": "Product Area",
+        "unique_users": str(number % 455),
+        "unique_users_external": str(number % 400),
+        "unique_users_internal": "55",
+        "operations": str(number * 7919 % 100_003),
+        "operations_external": "16000",
+        "operations_internal": "700",
+    }
+    return json.dumps(row, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def ndjson(rows: int, months: Sequence[str] = ("2024-03",)) -> bytes:
+    return b"".join(
+        export_row(number, month) + b"\n" for number, month in zip(range(rows), itertools.cycle(months), strict=False)
+    )
+
+
+def gzip_bytes(*members: bytes, level: int = 1) -> bytes:
+    """Each argument as one gzip member."""
+    body = b""
+    for plain in members:
+        member = zlib.compressobj(level, wbits=31)
+        body += member.compress(plain) + member.flush()
+    return body
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How one request is answered.
+
+    :param cut: send only so many bytes of the body.
+    :param reset: end with a connection reset and not in an orderly way.
+    :param announced: the Content-Length to state; None is the truth.
+    :param chunked: state no length.
+    :param encoded: say ``Content-Encoding: gzip``.
+    :param obeys_if_range: send the whole file if the validator does not match.
+    :param stall: keep silent before the byte at ``cut`` until the server is closed.
+    """
+
+    body: bytes
+    status: int = 200
+    cut: int | None = None
+    reset: bool = False
+    announced: int | None = None
+    chunked: bool = False
+    encoded: bool = False
+    etag: str | None = '"v1"'
+    ranges: bool = True
+    obeys_if_range: bool = True
+    stall: bool = False
+
+
+class FileServer:
+    """Answers with the given answers in turn, and with the last one for ever."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.ranges_asked: list[str | None] = []
+        self._over = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/file"
+
+    def __enter__(self) -> FileServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def source(
+        self,
+        *,
+        compressed: int | None = None,
+        uncompressed: int | None = None,
+        read_timeout: float = 5.0,
+        export_id: str = "e-1",
+    ) -> Source:
+        """A source of this file whose record states these sizes."""
+        export = Export(
+            id=export_id,
+            status=ExportStatus.COMPLETED,
+            download_size_compressed_bytes=compressed,
+            download_size_uncompressed_bytes=uncompressed,
+        )
+        return Source(self.url, export, read_timeout)
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        files = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                asked = self.headers.get("Range")
+                files.ranges_asked.append(asked)
+                answer = files.answers.pop(0) if len(files.answers) > 1 else files.answers[0]
+                self.close_connection = True
+                body, status = answer.body, answer.status
+                matches = self.headers.get("If-Range") == answer.etag or not answer.obeys_if_range
+                begin = 0
+                if asked and answer.ranges and matches:
+                    begin = int(asked.removeprefix("bytes=").removesuffix("-"))
+                    body, status = body[begin:], 206
+                self.send_response(status)
+                if status == 206:
+                    last = len(answer.body) - 1
+                    self.send_header("Content-Range", f"bytes {begin}-{last}/{len(answer.body)}")
+                if answer.etag:
+                    self.send_header("ETag", answer.etag)
+                if answer.ranges:
+                    self.send_header("Accept-Ranges", "bytes")
+                if answer.encoded:
+                    self.send_header("Content-Encoding", "gzip")
+                if answer.chunked:
+                    self.send_header("Transfer-Encoding", "chunked")
+                else:
+                    self.send_header("Content-Length", str(answer.announced or len(body)))
+                self.end_headers()
+                sent = body if answer.cut is None else body[: max(answer.cut - begin, 0)]
+                try:
+                    self._send(sent, answer)
+                except ConnectionError:
+                    return
+                if answer.stall:
+                    files._over.wait(30)
+                if answer.reset:
+                    self.wfile.flush()
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self.connection.close()
+
+            def _send(self, sent: bytes, answer: Answer) -> None:
+                if not answer.chunked:
+                    self.wfile.write(sent)
+                    return
+                for start in range(0, len(sent), 10_000):
+                    chunk = sent[start : start + 10_000]
+                    self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+                self.wfile.write(b"0\r\n\r\n")
+
+            def finish(self) -> None:
+                with contextlib.suppress(OSError, ValueError):
+                    super().finish()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
+
+
+class Source:
+    """What the API client's ``open_download`` does, without the API around it."""
+
+    def __init__(self, url: str, export: Export, read_timeout: float) -> None:
+        self.export = export
+        self._url = url
+        self._read_timeout = read_timeout
+
+    def __call__(self, *, offset: int = 0, validator: str | None = None) -> DownloadBody:
+        response = requests.get(
+            self._url,
+            headers=download_headers(offset=offset, validator=validator),
+            stream=True,
+            timeout=(5.0, self._read_timeout),
+        )
+        return opened(self.export, response, offset=offset)
+
+    def with_id(self, export_id: str) -> Source:
+        return Source(self._url, replace(self.export, id=export_id), self._read_timeout)
