@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The one place that knows where Airflow 2.11 and 3.x keep things.
+
+The rest of the package imports Airflow from here. Names that moved between the lines come from the common-compat
+provider; what did not move comes from Airflow itself.
+"""
+
+from __future__ import annotations
+
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowSensorTimeout,
+    Asset,
+    BaseHook,
+    BaseOperator,
+    BaseSensorOperator,
+    Connection,
+    Context,
+    ObjectStoragePath,
+    PokeReturnValue,
+    conf,
+    mask_secret,
+)
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+__all__ = [
+    "AirflowException",
+    "AirflowFailException",
+    "AirflowNotFoundException",
+    "AirflowSensorTimeout",
+    "Asset",
+    "BaseHook",
+    "BaseOperator",
+    "BaseSensorOperator",
+    "BaseTrigger",
+    "Connection",
+    "Context",
+    "ObjectStoragePath",
+    "PokeReturnValue",
+    "TriggerEvent",
+    "conf",
+    "get_async_connection",
+    "mask_secret",
+]

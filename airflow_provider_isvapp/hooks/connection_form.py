@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The connection forms, described once for every Airflow.
+
+Airflow 3.2 and later draw a form from the provider info (``conn-fields``, ``ui-field-behaviour``); earlier ones ask
+the hook class for wtforms fields. Both are made from the :class:`ConnectionForm` of the connection type. Airflow is not
+imported here: every Airflow process reads the provider info when it starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtraField:
+    """A field of the form that is stored in the connection's extra.
+
+    :param example: shown in the empty field (2.11) or offered as a suggestion (3.x).
+    :param masked: whether the form hides what is typed.
+    :param choices: makes the field a select.
+    """
+
+    name: str
+    label: str
+    help: str
+    kind: Literal["string", "number", "integer"] = "string"
+    example: str | None = None
+    minimum: float | None = None
+    choices: tuple[str, ...] = ()
+    masked: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionForm:
+    """One connection type's form.
+
+    :param labels: labels of Airflow's own fields, by the field's name.
+    :param placeholders: what empty fields of Airflow's own show.
+    """
+
+    labels: dict[str, str]
+    placeholders: dict[str, str]
+    fields: tuple[ExtraField, ...]
+
+    # Everything that the other two would hold has a field of its own.
+    hidden = ("schema", "extra")
+
+    def ui_field_behaviour(self) -> dict[str, Any]:
+        """Describe Airflow's own fields the way hooks do it, with the examples of the extra fields as placeholders."""
+        examples = {field.name: field.example for field in self.fields if field.example}
+        return {
+            "hidden_fields": list(self.hidden),
+            "relabeling": dict(self.labels),
+            "placeholders": {**self.placeholders, **examples},
+        }
+
+    def provider_info(self) -> dict[str, Any]:
+        """Describe the form for the provider info of Airflow 3.2 and later."""
+        return {
+            "ui-field-behaviour": {
+                "hidden-fields": list(self.hidden),
+                "relabeling": dict(self.labels),
+                "placeholders": dict(self.placeholders),
+            },
+            "conn-fields": {
+                field.name: {"label": field.label, "description": field.help, "schema": _json_schema(field)}
+                for field in self.fields
+            },
+        }
+
+    def widgets(self) -> dict[str, Any]:
+        """Build the wtforms fields of Airflow 2.11 to 3.1."""
+        # Only web servers have these, and only they call this.
+        from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget  # type: ignore[import-not-found]
+        from flask_babel import lazy_gettext  # type: ignore[import-not-found]
+        from wtforms import IntegerField, PasswordField, StringField  # type: ignore[import-untyped]
+        from wtforms.validators import NumberRange, Optional, any_of  # type: ignore[import-untyped]
+
+        def widget(field: ExtraField) -> Any:
+            validators: list[Any] = [Optional()]
+            if field.choices:
+                validators.append(any_of(list(field.choices)))
+            label, described = lazy_gettext(field.label), {"description": field.help}
+            if field.masked:
+                return PasswordField(label, widget=BS3PasswordFieldWidget(), validators=validators, **described)
+            if field.kind == "integer":
+                validators.append(NumberRange(min=field.minimum))
+                return IntegerField(label, widget=BS3TextFieldWidget(), validators=validators, **described)
+            # Airflow accepts no field for decimals here: such a number is typed as text and checked by the hook.
+            return StringField(label, widget=BS3TextFieldWidget(), validators=validators, **described)
+
+        return {field.name: widget(field) for field in self.fields}
+
+
+def _json_schema(field: ExtraField) -> dict[str, Any]:
+    """Describe one field; without "null" among its types Airflow would show it as required."""
+    schema: dict[str, Any] = {"type": [field.kind, "null"]}
+    if field.choices:
+        # A select offers only what is listed, so the empty choice is listed too.
+        schema["enum"] = [*field.choices, None]
+    if field.minimum is not None:
+        schema["minimum"] = field.minimum
+    if field.masked:
+        schema["format"] = "password"
+    elif field.example and field.kind == "string" and not field.choices:
+        schema["examples"] = [field.example]
+    return schema
+
+
+_CONNECT_TIMEOUT = ExtraField(
+    name="connect_timeout",
+    label="Connect timeout",
+    help="Seconds until a connection must stand. Default: 10.",
+    kind="number",
+    example="10",
+    minimum=0.1,
+)
+_READ_TIMEOUT = ExtraField(
+    name="read_timeout",
+    label="Read timeout",
+    help="Seconds without a byte after which an answer counts as lost. Default: 60.",
+    kind="number",
+    example="60",
+    minimum=0.1,
+)
+_ATTEMPTS = ExtraField(
+    name="attempts",
+    label="Attempts",
+    help="How often one request is tried at most while the service is busy or unreachable. Default: 5.",
+    kind="integer",
+    example="5",
+    minimum=1,
+)
+
+ISVAPP_FORM = ConnectionForm(
+    labels={"host": "Base address", "login": "Client ID", "password": "Client secret or API key"},
+    placeholders={
+        "host": "https://api.isvapp.com",
+        "port": "443",
+        "login": "leave empty to use an API key",
+        "password": "the client's secret, or the API key alone",
+    },
+    fields=(
+        ExtraField(
+            name="requests_per_second",
+            label="Requests per second",
+            help="Shared by all tasks, workers and triggerers that use this account. Default: 2, ISVapp's limit.",
+            kind="number",
+            example="2",
+            minimum=0.01,
+        ),
+        ExtraField(
+            name="rate_limit_storage",
+            label="Rate limit storage",
+            help=(
+                "Where the shared request limit is kept: empty for a file on each machine, "
+                "redis://… or postgresql://… for several machines."
+            ),
+            example="redis://redis:6379/0",
+            # Such an address can hold a password.
+            masked=True,
+        ),
+        _CONNECT_TIMEOUT,
+        _READ_TIMEOUT,
+        _ATTEMPTS,
+    ),
+)
+
+PRODUCTIV_FORM = ConnectionForm(
+    labels={"host": "Base address", "login": "Client ID", "password": "Client secret"},
+    placeholders={
+        "host": "https://public-api.productiv.com",
+        "port": "443",
+        "login": "the client's ID",
+        "password": "the client's secret",
+    },
+    fields=(
+        ExtraField(
+            name="token_url",
+            label="Token address",
+            help="Where access tokens come from. Default: https://login.api.productiv.com/oauth2/token.",
+            example="https://login.api.productiv.com/oauth2/token",
+        ),
+        ExtraField(
+            name="scope",
+            label="Scope",
+            help="The scope to ask for. Default: https://api.productiv.com/apps.read.",
+            example="https://api.productiv.com/apps.read",
+        ),
+        ExtraField(
+            name="api_version",
+            label="API version",
+            help="The version of the app endpoints. Default: v1.",
+            example="v1",
+            choices=("v1", "v2", "v3"),
+        ),
+        _CONNECT_TIMEOUT,
+        _READ_TIMEOUT,
+        _ATTEMPTS,
+    ),
+)

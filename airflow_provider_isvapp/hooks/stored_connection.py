@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""From a connection stored in Airflow to what the settings of ``api/`` are made of."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from airflow_provider_isvapp.airflow_compat import (
+    AirflowNotFoundException,
+    BaseHook,
+    Connection,
+    get_async_connection,
+    mask_secret,
+)
+from airflow_provider_isvapp.errors import InvalidConnection, ProviderError
+
+
+def look_up(conn_id: str) -> Connection:
+    """Fetch a connection.
+
+    :raises InvalidConnection: if there is none of that id.
+    """
+    try:
+        return BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        pass
+    raise _not_defined(conn_id)
+
+
+async def look_up_async(conn_id: str) -> Connection:
+    """Fetch a connection without blocking the event loop.
+
+    :raises InvalidConnection: if there is none of that id.
+    :raises ProviderError: if Airflow could not look; it may be able to later.
+    """
+    try:
+        return await get_async_connection(conn_id)
+    except AirflowNotFoundException:
+        problem: ProviderError = _not_defined(conn_id)
+    except Exception as error:  # noqa: BLE001 (database, API server and secrets backends each fail in their own way)
+        problem = ProviderError(f"Airflow could not look up the connection {conn_id!r} ({type(error).__name__}).")
+    raise problem
+
+
+def fields_of(connection: Connection) -> dict[str, Any]:
+    """Take the fields that settings are made of, and hide the secrets among them from all logs.
+
+    Blocks: in a task and in a triggerer the secrets are sent to the supervising process, which masks them as well.
+
+    :raises InvalidConnection: if the extra is not a JSON object.
+    """
+    extra = _extra(connection.extra)
+    for secret in (connection.password, _password_of(extra.get("rate_limit_storage"))):
+        if secret:
+            mask_secret(secret)
+    return {
+        "login": connection.login,
+        "password": connection.password,
+        "host": connection.host,
+        "port": connection.port,
+        "schema": connection.schema,
+        "extra": extra,
+    }
+
+
+def _extra(text: str | None) -> dict[str, Any]:
+    # Connection.extra_dejson makes an empty dict of broken JSON: every setting would silently be the default.
+    try:
+        extra = json.loads(text) if text and text.strip() else {}
+    except ValueError:
+        extra = None
+    if not isinstance(extra, dict):
+        raise InvalidConnection('extra: must be a JSON object, as in {"requests_per_second": 2}.')
+    return extra
+
+
+def _password_of(address: object) -> str | None:
+    """Find the password in a storage's address, as it is compared with log lines: decoded."""
+    if not isinstance(address, str):
+        return None
+    try:
+        password = urlsplit(address).password
+    except ValueError:
+        return None
+    return unquote(password) if password else None
+
+
+def _not_defined(conn_id: str) -> InvalidConnection:
+    return InvalidConnection(
+        f"There is no Airflow connection {conn_id!r}. Create it, or give the task the id of another one."
+    )

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Fixtures for tests of the Airflow parts: an emulator of both vendors, and Airflow connections to it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from airflow import __version__ as airflow_version
+
+from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig, ManualClock
+
+if airflow_version.startswith("2."):
+    # Airflow 2.11 and its Flask warn while they are imported. Only Airflow's own modules are named here: a warning that
+    # one of ours causes stays an error.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for module in ("airflow.hooks.base", "airflow.models.dagbag", "airflow.sensors.base", "airflow.triggers.base"):
+            importlib.import_module(module)
+
+SetConnection = Callable[..., None]
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """The emulator's time: exports complete and expire when a test says so."""
+    return ManualClock(datetime.now(UTC))
+
+
+@pytest.fixture
+def emulator(clock: ManualClock) -> Iterator[Emulator]:
+    """Both vendors, without a limit of requests; an export takes a minute of the emulator's time."""
+    config = EmulatorConfig(requests_per_second=None, export_seconds=60, rows=200)
+    with Emulator(config, clock=clock) as server:
+        yield server
+
+
+@pytest.fixture
+def set_connection(monkeypatch: pytest.MonkeyPatch) -> SetConnection:
+    """Define an Airflow connection, as an environment variable: ``set_connection("some_id", host=…, extra={…})``."""
+
+    def define(conn_id: str, **fields: Any) -> None:
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
+
+    return define
+
+
+@pytest.fixture
+def isvapp(emulator: Emulator, set_connection: SetConnection) -> Emulator:
+    """The emulator, with ``isvapp_default`` leading to it."""
+    set_connection("isvapp_default", **isvapp_fields(emulator))
+    return emulator
+
+
+@pytest.fixture
+def productiv(emulator: Emulator, set_connection: SetConnection) -> Emulator:
+    """The emulator, with ``productiv_default`` leading to it."""
+    set_connection("productiv_default", **productiv_fields(emulator))
+    return emulator
+
+
+def isvapp_fields(emulator: Emulator, **extra: Any) -> dict[str, Any]:
+    """Fields of a connection to the emulator's ISVapp, which has a limiter but hardly a limit."""
+    return {
+        "conn_type": "isvapp",
+        "host": emulator.url,
+        "login": emulator.client_id,
+        "password": emulator.client_secret,
+        "extra": {"requests_per_second": 1000, "rate_limit_storage": "memory://", "attempts": 1, **extra},
+    }
+
+
+def productiv_fields(emulator: Emulator, **extra: Any) -> dict[str, Any]:
+    """Fields of a connection to the emulator's Productiv."""
+    return {
+        "conn_type": "productiv",
+        "host": emulator.url,
+        "login": emulator.productiv_client_id,
+        "password": emulator.productiv_client_secret,
+        "extra": {"token_url": emulator.productiv_token_url, "attempts": 1, **extra},
+    }
