@@ -8,9 +8,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from airflow_provider_isvapp.emulator.endpoint import Endpoint
+
+Framing = Literal["length", "chunked", "close"]
 
 JSON = "application/json; charset=utf-8"
 HTML = "text/html; charset=utf-8"
@@ -30,13 +32,13 @@ class FileSlice:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """Status, headers and body, without a word about how the body travels unless ``chunked``."""
+    """Status, headers and body, and what tells the client where the body ends."""
 
     status: int = 200
     body: bytes | FileSlice = b""
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
-    chunked: bool = False
+    framing: Framing = "length"
 
     @property
     def length(self) -> int:

@@ -41,7 +41,7 @@ def app(seed: int, index: int, *, verbose: bool) -> dict[str, Any]:
         "ApplicationName": name,
         "AppStatus": rng.choice(_STATUSES),
         "Capabilities": rng.sample(("SaaS Management", "Data & Analytics", "Überwachung"), k=2),
-        "Description": f"{name} hält Teams zusammen \u2013 schnell, einfach, \u201cbilling included\u201d.\nSecond line.",
+        "Description": f"{name} hält Teams zusammen \u2013 schnell, \u201cbilling included\u201d.\nSecond line.",
         "DiscoveryDate": f"2021-0{rng.randint(1, 9)}-15",
         "LastActivityDate": f"2024-0{rng.randint(1, 9)}-01",
         "FirstActivityDate": f"2020-0{rng.randint(1, 9)}-01",

@@ -49,7 +49,9 @@ class EmulatorConfig:
     pretty: bool = _option(False, "answer JSON over several lines")
 
     content_encoding: bool = _option(True, "download with Content-Encoding: gzip")
-    chunked: bool = _option(False, "download without Content-Length")
+    framing: Literal["length", "chunked", "close"] = _option(
+        "length", "what ends a download: Content-Length, chunks, or the end of the connection"
+    )
     ranges: bool = _option(False, "download honours Range and If-Range")
     etag: Literal["strong", "weak", "none"] = _option("strong", "kind of ETag on a download")
     gzip_members: int = _option(1, "gzip members in an export's file")

@@ -11,7 +11,6 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import pairwise
 
 from aiohttp import web
@@ -22,77 +21,78 @@ from airflow_provider_isvapp.emulator.faults import Fault, FaultKind
 CHUNK_BYTES = 1 << 18
 _STEPS_PER_SECOND = 20
 """How finely a slow body trickles."""
+_ENDINGS = frozenset({FaultKind.CUT, FaultKind.RESET})
+_IN_BODY = _ENDINGS | {FaultKind.DELAY, FaultKind.SLOW}
 
 
-@dataclass(frozen=True)
-class _Pause:
-    at: int
-    seconds: float
+class _UntilClose(web.StreamResponse):
+    """A body that neither a length nor chunks delimit, only the end of the connection."""
+
+    _length_check = False
+
+
+async def before_answer(request: web.Request, faults: Sequence[Fault], rng: random.Random) -> bool:
+    """Wait, or reset the connection, before anything is answered.
+
+    :returns: whether there still is a connection to answer on.
+    """
+    for fault in faults:
+        if _is_before_answer(fault):
+            if fault.kind == FaultKind.RESET:
+                _end(request, reset=True)
+                return False
+            await asyncio.sleep(_seconds(fault, rng))
+    return True
 
 
 async def deliver(
     request: web.Request, answer: Answer, faults: Sequence[Fault], rng: random.Random
 ) -> web.StreamResponse:
-    """Send an answer; the faults say where the body pauses, trickles or ends.
-
-    :raises ConnectionResetError: the fault was to reset the connection.
-    """
-    disturbed = [fault for fault in faults if fault.kind in _IN_BODY and not _is_before_answer(fault)]
-    if isinstance(answer.body, bytes) and not disturbed and not answer.chunked:
-        return web.Response(status=answer.status, body=answer.body, headers=_headers(answer))
-    response = web.StreamResponse(status=answer.status, headers=_headers(answer))
-    if answer.chunked:
+    """Send an answer; the faults say where the body pauses, trickles or ends."""
+    disturbing = [fault for fault in faults if fault.kind in _IN_BODY and not _is_before_answer(fault)]
+    headers = {"Content-Type": answer.content_type, **answer.headers}
+    if isinstance(answer.body, bytes) and not disturbing:
+        return web.Response(status=answer.status, body=answer.body, headers=headers)
+    response = (_UntilClose if answer.framing == "close" else web.StreamResponse)(status=answer.status, headers=headers)
+    if answer.framing == "length":
+        response.content_length = answer.length
+    elif answer.framing == "chunked":
         response.enable_chunked_encoding()
     else:
-        response.content_length = answer.length
-    await response.prepare(request)
-    ending = next((fault for fault in disturbed if fault.kind in (FaultKind.CUT, FaultKind.RESET)), None)
+        response.force_close()
+    ending = next((fault for fault in disturbing if fault.kind in _ENDINGS), None)
     end = answer.length if ending is None else ending.position(answer.length)
-    pauses = [_Pause(f.position(answer.length), delay(f, rng)) for f in disturbed if f.kind == FaultKind.DELAY]
-    rate = min((f.bytes_per_second or 0 for f in disturbed if f.kind == FaultKind.SLOW), default=None)
+    pauses = {fault.position(answer.length): fault for fault in disturbing if fault.kind == FaultKind.DELAY}
+    rate = next((fault.bytes_per_second for fault in disturbing if fault.kind == FaultKind.SLOW), None)
     with suppress(ConnectionError):  # the client may leave whenever it wants
-        await _send(response, answer.body, end, pauses, rate)
+        await response.prepare(request)
+        for start, stop in pairwise(sorted({0, end, *(place for place in pauses if place < end)})):
+            if start in pauses:
+                await asyncio.sleep(_seconds(pauses[start], rng))
+            await _send(response, answer.body, start, stop, rate)
         if ending is None:
             await response.write_eof()
     if ending is not None:
-        await _end(request, reset=ending.kind == FaultKind.RESET)
+        _end(request, reset=ending.kind == FaultKind.RESET)
     return response
-
-
-_IN_BODY = frozenset({FaultKind.CUT, FaultKind.RESET, FaultKind.DELAY, FaultKind.SLOW})
 
 
 def _is_before_answer(fault: Fault) -> bool:
     return fault.at is None and fault.kind in (FaultKind.DELAY, FaultKind.RESET)
 
 
-def delay(fault: Fault, rng: random.Random) -> float:
-    """Draw the seconds that a delay takes."""
+def _seconds(fault: Fault, rng: random.Random) -> float:
     return fault.seconds if fault.up_to is None else rng.uniform(fault.seconds, fault.up_to)
 
 
-async def before_answer(request: web.Request, faults: Sequence[Fault], rng: random.Random) -> bool:
-    """Wait or reset the connection before anything is answered; returns False if there is no connection any more."""
-    for fault in faults:
-        if _is_before_answer(fault):
-            if fault.kind == FaultKind.RESET:
-                await _end(request, reset=True)
-                return False
-            await asyncio.sleep(delay(fault, rng))
-    return True
-
-
 async def _send(
-    response: web.StreamResponse, body: bytes | FileSlice, end: int, pauses: list[_Pause], rate: float | None
+    response: web.StreamResponse, body: bytes | FileSlice, start: int, stop: int, rate: float | None
 ) -> None:
-    size = CHUNK_BYTES if not rate else max(1, min(CHUNK_BYTES, int(rate / _STEPS_PER_SECOND)))
-    stops = sorted({0, end, *(pause.at for pause in pauses if pause.at < end)})
-    for start, stop in pairwise(stops):
-        await asyncio.sleep(sum(pause.seconds for pause in pauses if pause.at == start))
-        async for chunk in _chunks(body, start, stop, size):
-            await response.write(chunk)
-            if rate:
-                await asyncio.sleep(len(chunk) / rate)
+    size = CHUNK_BYTES if rate is None else max(1, min(CHUNK_BYTES, int(rate / _STEPS_PER_SECOND)))
+    async for chunk in _chunks(body, start, stop, size):
+        await response.write(chunk)
+        if rate is not None:
+            await asyncio.sleep(len(chunk) / rate)
 
 
 async def _chunks(body: bytes | FileSlice, start: int, stop: int, size: int) -> AsyncIterator[bytes]:
@@ -108,17 +108,14 @@ async def _chunks(body: bytes | FileSlice, start: int, stop: int, size: int) -> 
         os.close(file)
 
 
-def _headers(answer: Answer) -> dict[str, str]:
-    return {"Content-Type": answer.content_type, **answer.headers}
-
-
-async def _end(request: web.Request, *, reset: bool) -> None:
-    """End the connection: in order after what was sent so far, or with a TCP reset."""
+def _end(request: web.Request, *, reset: bool) -> None:
+    """End the connection: in order, after all that was sent, or with a TCP reset."""
     transport = request.transport
     if transport is None:
         return
     if reset:
         connection: socket.socket = transport.get_extra_info("socket")
+        # Linger of zero seconds: the kernel sends RST instead of FIN.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
     else:

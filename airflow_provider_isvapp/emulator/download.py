@@ -29,7 +29,7 @@ def download_answer(file: SpoolFile, request_headers: Mapping[str, str], config:
         body=FileSlice(file.path, 0, size),
         content_type="application/x-ndjson" if config.content_encoding else "application/gzip",
         headers=headers,
-        chunked=config.chunked,
+        framing=config.framing,
     )
     wanted = _RANGE.fullmatch(request_headers.get("Range", "")) if config.ranges else None
     if wanted is None or wanted.groups() == ("", ""):

@@ -79,13 +79,13 @@ def _months(timeframe: Any, config: EmulatorConfig, now: datetime) -> tuple[str,
     if not isinstance(timeframe, str) or not MONTH.fullmatch(timeframe):
         raise Refusal(422, "timeframe must be a month (YYYY-MM), LATEST_COMPLETED_MONTH or LATEST_12_COMPLETED_MONTHS.")
     if timeframe > latest:
-        raise month_incomplete(timeframe, latest)
+        raise month_incomplete(timeframe, latest=latest)
     if timeframe < config.first_month:
         raise Refusal(422, f"timeframe: there is no data for {timeframe}; the first month is {config.first_month}.")
     return (timeframe,)
 
 
-def month_incomplete(month: str, latest: str) -> Refusal:
+def month_incomplete(month: str, *, latest: str) -> Refusal:
     """Refuse a month whose data retrieval is not finished."""
     return Refusal(422, f"timeframe: {month} is not complete yet. The latest completed month is {latest}.")
 

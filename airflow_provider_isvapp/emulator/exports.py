@@ -90,6 +90,13 @@ class Exports:
         except KeyError:
             raise Refusal(404, f"There is no export {export_id}.") from None
 
+    def order(self, export_id: str) -> ExportOrder:
+        """Return what was ordered.
+
+        :raises KeyError: there is no export with this id.
+        """
+        return self._exports[export_id].order
+
     def recent(self) -> list[Export]:
         """Return the most recent exports, the newest first."""
         return list(reversed(self._exports.values()))[:RECENT]

@@ -35,13 +35,13 @@ class FaultKind(StrEnum):
     MONTH_MISSING = "month_missing"  # month: the export has no rows for it
 
 
+DAMAGE = frozenset({FaultKind.TRUNCATE, FaultKind.FLIP, FaultKind.APPEND})
+"""Kinds that damage the file of an export, in the order in which they were injected."""
 _FILE = frozenset({Endpoint.DOWNLOAD})
 _EXPORT = frozenset({Endpoint.CREATE_EXPORT, Endpoint.SHOW_EXPORT, Endpoint.DOWNLOAD})
 _CREATE = frozenset({Endpoint.CREATE_EXPORT})
 _ENDPOINTS: Mapping[FaultKind, frozenset[Endpoint]] = {
-    FaultKind.TRUNCATE: _FILE,
-    FaultKind.FLIP: _FILE,
-    FaultKind.APPEND: _FILE,
+    **dict.fromkeys(DAMAGE, _FILE),
     FaultKind.FILE_CHANGES: _EXPORT - _CREATE,
     FaultKind.EXPORT_ERRORS: _EXPORT - _FILE,
     FaultKind.EXPORT_EXPIRES: _EXPORT,
@@ -87,7 +87,7 @@ class Fault:
     seconds: float = 0.0
     up_to: float | None = None
     bytes_per_second: float | None = None
-    replace: Mapping[str, Any] = field(default_factory=dict)
+    replace: Mapping[str, Any] = field(default_factory=dict, hash=False)
     remove: tuple[str, ...] = ()
     month: str | None = None
 
@@ -132,13 +132,13 @@ class Fault:
         offset = int(length * at) if isinstance(at, float) else length + at if at < 0 else at
         return min(max(offset, 0), length)
 
-    def matches(self, endpoint: Endpoint, export_id: str | None, timeframe: str | None) -> bool:
+    def matches(self, endpoint: Endpoint, export_id: str | None, month: str | None) -> bool:
         """Tell whether a request is one that this fault is about."""
         if self.endpoint not in ("*", endpoint):
             return False
         if endpoint not in _ENDPOINTS.get(FaultKind(self.kind), frozenset(Endpoint)):
             return False
-        if self.kind == FaultKind.MONTH_INCOMPLETE and self.month not in (None, timeframe):
+        if self.kind == FaultKind.MONTH_INCOMPLETE and (month is None or self.month not in (None, month)):
             return False
         if self.export_id is None or self.export_id == export_id:
             return True
@@ -173,12 +173,12 @@ class Faults:
         with self._lock:
             self._pending.append(_Pending(fault, fault.after, fault.times))
 
-    def take(self, endpoint: Endpoint, *, export_id: str | None, timeframe: str | None) -> tuple[Fault, ...]:
+    def take(self, endpoint: Endpoint, *, export_id: str | None, month: str | None) -> tuple[Fault, ...]:
         """Return what happens to a request, and count it as having happened."""
         taken = []
         with self._lock:
             for pending in self._pending:
-                if not pending.fault.matches(endpoint, export_id, timeframe):
+                if not pending.fault.matches(endpoint, export_id, month):
                     continue
                 if pending.spare:
                     pending.spare -= 1

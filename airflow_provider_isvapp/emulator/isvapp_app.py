@@ -14,18 +14,17 @@ from urllib.parse import parse_qs
 from aiohttp import web
 
 from airflow_provider_isvapp.emulator.answer import Answer, Refusal, json_answer
-from airflow_provider_isvapp.emulator.auth import Authority, parse_basic
-from airflow_provider_isvapp.emulator.clock import Clock
-from airflow_provider_isvapp.emulator.config import EmulatorConfig
+from airflow_provider_isvapp.emulator.auth import parse_basic
 from airflow_provider_isvapp.emulator.download import download_answer
 from airflow_provider_isvapp.emulator.endpoint import Endpoint
 from airflow_provider_isvapp.emulator.export_order import month_incomplete, parse_order
-from airflow_provider_isvapp.emulator.exports import Export, Exports
-from airflow_provider_isvapp.emulator.faults import FaultKind
+from airflow_provider_isvapp.emulator.exports import Export
+from airflow_provider_isvapp.emulator.faults import DAMAGE, FaultKind
 from airflow_provider_isvapp.emulator.json_text import spell_array, spell_rows
-from airflow_provider_isvapp.emulator.months import latest_complete
+from airflow_provider_isvapp.emulator.months import earlier
 from airflow_provider_isvapp.emulator.pipeline import Call, Pipeline
 from airflow_provider_isvapp.emulator.salesforce_accounts import account_rows
+from airflow_provider_isvapp.emulator.state import State
 
 ACCOUNT = {"id": "6f1f5ba4-0d3c-4f0c-9f39-5a3c2e1d7b10", "company_name": "Bücher & Söhne GmbH"}
 
@@ -33,11 +32,12 @@ ACCOUNT = {"id": "6f1f5ba4-0d3c-4f0c-9f39-5a3c2e1d7b10", "company_name": "Büche
 class IsvappEndpoints:
     """One method for each endpoint."""
 
-    def __init__(self, *, config: EmulatorConfig, clock: Clock, authority: Authority, exports: Exports) -> None:
-        self._config = config
-        self._clock = clock
-        self._authority = authority
-        self._exports = exports
+    def __init__(self, state: State) -> None:
+        self._config = state.config
+        self._clock = state.clock
+        self._authority = state.authority
+        self._exports = state.exports
+        self._spool = state.spool
         self._accounts: dict[tuple[bool, bool], bytes] = {}
 
     def add_routes(self, router: web.UrlDispatcher, pipeline: Pipeline) -> None:
@@ -82,10 +82,9 @@ class IsvappEndpoints:
             body = json.loads(await call.request.read())
         except ValueError:
             raise Refusal(400, "The request body is not JSON.") from None
-        now = self._clock.now()
-        order = parse_order(body, config=self._config, now=now)
+        order = parse_order(body, config=self._config, now=self._clock.now())
         if call.fault(FaultKind.MONTH_INCOMPLETE):
-            raise month_incomplete(order.months[-1], latest_complete(self._config, now))
+            raise month_incomplete(order.months[-1], latest=earlier(order.months[-1], 1))
         missing = call.fault(FaultKind.MONTH_MISSING)
         if missing:
             order = replace(order, months=tuple(month for month in order.months if month != missing.month))
@@ -117,6 +116,9 @@ class IsvappEndpoints:
         export = self._export(call)
         self._exports.check_download(export, call.request.match_info["token"])
         file = await asyncio.wrap_future(export.file)
+        damage = tuple(fault for fault in call.faults if fault.kind in DAMAGE)
+        if damage:
+            file = await asyncio.wrap_future(self._spool.damaged(file, damage))
         return download_answer(file, call.request.headers, self._config)
 
     async def salesforce_accounts(self, call: Call) -> Answer:

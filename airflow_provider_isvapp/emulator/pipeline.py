@@ -15,15 +15,13 @@ from typing import Any
 from aiohttp import web
 
 from airflow_provider_isvapp.emulator.answer import GATEWAY_PAGE, HTML, Answer, FileSlice, Refusal, refuse
-from airflow_provider_isvapp.emulator.auth import Authority
-from airflow_provider_isvapp.emulator.clock import Clock
-from airflow_provider_isvapp.emulator.config import EmulatorConfig
 from airflow_provider_isvapp.emulator.delivery import before_answer, deliver
 from airflow_provider_isvapp.emulator.endpoint import Endpoint
-from airflow_provider_isvapp.emulator.faults import Fault, FaultKind, Faults
-from airflow_provider_isvapp.emulator.rate_window import RateWindow
-from airflow_provider_isvapp.emulator.request_log import RequestLog, RequestRecord
+from airflow_provider_isvapp.emulator.export_order import MONTH
+from airflow_provider_isvapp.emulator.faults import ANSWERING, Fault, FaultKind
+from airflow_provider_isvapp.emulator.request_log import RequestRecord
 from airflow_provider_isvapp.emulator.seeded import seeded
+from airflow_provider_isvapp.emulator.state import State
 
 
 @dataclass(frozen=True)
@@ -49,16 +47,14 @@ Handler = Callable[[Call], Awaitable[Answer]]
 class Pipeline:
     """Wraps the handlers of both vendors."""
 
-    def __init__(
-        self, *, config: EmulatorConfig, clock: Clock, authority: Authority, faults: Faults, log: RequestLog
-    ) -> None:
-        self._config = config
-        self._clock = clock
-        self._authority = authority
-        self._faults = faults
-        self._log = log
-        self._rng = seeded("delays", config.seed)
-        self.window = RateWindow(config.requests_per_second)
+    def __init__(self, state: State) -> None:
+        self._config = state.config
+        self._clock = state.clock
+        self._authority = state.authority
+        self._window = state.window
+        self._faults = state.faults
+        self._log = state.log
+        self._rng = seeded("delays", state.config.seed)
 
     def serve(self, endpoint: Endpoint, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """Turn a handler into what aiohttp routes to."""
@@ -94,10 +90,10 @@ class Pipeline:
                 self._limit(record)
         except Refusal as refusal:
             return refuse(endpoint, refusal), ()
-        timeframe = await _timeframe(request) if endpoint is Endpoint.CREATE_EXPORT else None
-        faults = self._faults.take(endpoint, export_id=record.export_id, timeframe=timeframe)
+        month = await _month(request) if endpoint is Endpoint.CREATE_EXPORT else None
+        faults = self._faults.take(endpoint, export_id=record.export_id, month=month)
         for fault in faults:
-            if fault.kind in (FaultKind.STATUS, FaultKind.HTML, FaultKind.REDIRECT):
+            if fault.kind in ANSWERING:
                 return self._instead(endpoint, fault), faults
             if fault.kind == FaultKind.TOKEN_EXPIRES:
                 self._authority.forget(request.headers.get("Authorization"))
@@ -111,7 +107,7 @@ class Pipeline:
         return answer, faults
 
     def _limit(self, record: RequestRecord) -> None:
-        wait = self.window.admit(record.credential or "anonymous", record.at)
+        wait = self._window.admit(record.credential or "anonymous", record.at)
         if wait is None:
             return
         form = self._config.retry_after
@@ -141,18 +137,19 @@ class Pipeline:
 
 
 def _path(request: web.Request) -> str:
-    token = request.match_info.get("token")
-    path = request.rel_url.path_qs
-    return path if token is None else path.replace(token, "…")
+    if "token" in request.match_info:
+        return f"/api/v1/exports/{request.match_info['export_id']}/download/***"
+    return request.rel_url.path_qs
 
 
-async def _timeframe(request: web.Request) -> str | None:
+async def _month(request: web.Request) -> str | None:
+    """Return the month that a create request asks for, if it asks for a single one."""
     try:
         body = json.loads(await request.read())
     except ValueError:
         return None
     timeframe = body.get("timeframe") if isinstance(body, dict) else None
-    return timeframe if isinstance(timeframe, str) else None
+    return timeframe if isinstance(timeframe, str) and MONTH.fullmatch(timeframe) else None
 
 
 def _edit(answer: Answer, fault: Fault) -> Answer:
@@ -162,7 +159,7 @@ def _edit(answer: Answer, fault: Fault) -> Answer:
     envelope = {"data", "success"} & document.keys()
     records = document.get("data", document) if envelope else document
     for record in records if isinstance(records, list) else [records]:
-        if fault.export_id is None or record.get("id") == fault.export_id:
+        if isinstance(record, dict) and fault.export_id in (None, record.get("id")):
             _edit_fields(record, fault, lambda name: name not in envelope)
     if envelope:
         _edit_fields(document, fault, lambda name: name in envelope)

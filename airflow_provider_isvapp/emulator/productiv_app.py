@@ -14,22 +14,21 @@ from aiohttp import web
 
 from airflow_provider_isvapp.emulator.answer import Answer, Refusal, json_answer
 from airflow_provider_isvapp.emulator.apps import app, app_ids, app_rows
-from airflow_provider_isvapp.emulator.auth import PRODUCTIV_SCOPES, Authority, parse_basic
-from airflow_provider_isvapp.emulator.clock import Clock
-from airflow_provider_isvapp.emulator.config import EmulatorConfig
+from airflow_provider_isvapp.emulator.auth import PRODUCTIV_SCOPES, parse_basic
 from airflow_provider_isvapp.emulator.endpoint import Endpoint
 from airflow_provider_isvapp.emulator.json_text import spell, spell_array, spell_rows
 from airflow_provider_isvapp.emulator.pipeline import Call, Pipeline
+from airflow_provider_isvapp.emulator.state import State
 
 
 class ProductivEndpoints:
     """One method for each endpoint."""
 
-    def __init__(self, *, config: EmulatorConfig, clock: Clock, authority: Authority) -> None:
-        self._config = config
-        self._clock = clock
-        self._authority = authority
-        self._places = {app_id: place for place, app_id in enumerate(app_ids(config.apps))}
+    def __init__(self, state: State) -> None:
+        self._config = state.config
+        self._clock = state.clock
+        self._authority = state.authority
+        self._places = {app_id: place for place, app_id in enumerate(app_ids(state.config.apps))}
         self._lists: dict[tuple[bool, bool], str] = {}
 
     def add_routes(self, router: web.UrlDispatcher, pipeline: Pipeline) -> None:

@@ -70,10 +70,10 @@ class RequestLog:
         with self._lock:
             return list(self._records.values())
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> Counter[str]:
         """Arrivals by endpoint, refused ones included."""
         with self._lock:
-            return dict(self._counts)
+            return self._counts.copy()
 
     def clear(self) -> None:
         """Forget everything; numbers go on, so that a request in flight cannot be taken for a later one."""

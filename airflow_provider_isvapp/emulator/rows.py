@@ -78,14 +78,14 @@ def _rows(
     )
     lines: list[bytes] = []
     for item in items[:size]:
-        lines += (b"{", head, item, _COUNTERS % _counters(rng.getrandbits(40)))
+        lines += (b"{", head, item, _COUNTERS % _counters(rng.getrandbits(50)))
     return b"".join(lines)
 
 
 def _counters(bits: int) -> tuple[int, int, int, int, int, int]:
-    external, internal = bits & 0x7F, bits >> 7 & 0x07
-    operations, own = external * (bits >> 10 & 0x3F), internal * (bits >> 16 & 0x0F)
-    if not bits >> 28:
+    external, internal = bits & 0x1FFF, bits >> 13 & 0x1FF
+    operations, own = external * (bits >> 22 & 0xFF), internal * (bits >> 30 & 0xFF)
+    if not bits >> 38:
         operations += _HUGE
     return external + internal, external, internal, operations + own, operations, own
 

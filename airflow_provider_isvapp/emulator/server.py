@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -13,20 +14,20 @@ from typing import Any, Self
 from aiohttp import web
 
 from airflow_provider_isvapp.emulator.answer import Answer, Refusal
-from airflow_provider_isvapp.emulator.auth import Authority
 from airflow_provider_isvapp.emulator.clock import Clock, SystemClock
 from airflow_provider_isvapp.emulator.config import EmulatorConfig
+from airflow_provider_isvapp.emulator.control import ControlEndpoints
 from airflow_provider_isvapp.emulator.endpoint import Endpoint
-from airflow_provider_isvapp.emulator.exports import Exports
-from airflow_provider_isvapp.emulator.faults import Fault, Faults
+from airflow_provider_isvapp.emulator.faults import Fault
 from airflow_provider_isvapp.emulator.isvapp_app import IsvappEndpoints
 from airflow_provider_isvapp.emulator.pipeline import Call, Pipeline
 from airflow_provider_isvapp.emulator.productiv_app import ProductivEndpoints
-from airflow_provider_isvapp.emulator.request_log import RequestLog, RequestRecord
-from airflow_provider_isvapp.emulator.rows import ndjson
-from airflow_provider_isvapp.emulator.spool import Spool
+from airflow_provider_isvapp.emulator.request_log import RequestRecord
+from airflow_provider_isvapp.emulator.state import State
 
 _BACKLOG = 1024
+_SHUTDOWN_SECONDS = 0.5
+"""How long answers in flight may take when the server ends; then their connections are closed."""
 
 
 class Emulator:
@@ -45,15 +46,9 @@ class Emulator:
         on_request: Callable[[RequestRecord], None] | None = None,
     ) -> None:
         self.config = config or EmulatorConfig()
-        self._clock = clock or SystemClock()
-        self._log = RequestLog(on_request)
-        self._faults = Faults()
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._started: threading.Event = threading.Event()
-        self._failure: BaseException | None = None
-        self._stop: asyncio.Event
-        self._port = 0
+        self._state = State(self.config, clock or SystemClock(), on_request)
+        self._port = self.config.port
+        self._server: _Server | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -62,39 +57,32 @@ class Emulator:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.stop()
+        self.close()
 
     def start(self) -> None:
         """Start the server and return once it answers.
 
         :raises OSError: the port is taken.
         """
-        self._spool = Spool(self.config)
-        self._authority = Authority(self.config, self._clock)
-        self._exports = Exports(self.config, self._clock, self._spool)
-        self._pipeline = Pipeline(
-            config=self.config, clock=self._clock, authority=self._authority, faults=self._faults, log=self._log
-        )
-        self._thread = threading.Thread(target=self._run, name="isvapp-emulator", daemon=True)
-        self._thread.start()
-        self._started.wait()
-        if self._failure is not None:
-            self._thread.join()
-            self._spool.close()
-            raise self._failure
+        if self._server is None:
+            self._server = _Server(_application(self._state), self.config.host, self._port)
+            self._port = self._server.port
 
     def stop(self) -> None:
-        """End the server and remove its files."""
-        if self._loop is not None and self._thread is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join()
-            self._spool.close()
-            self._loop = self._thread = None
+        """End the server but keep what it knows: :meth:`start` goes on at the same address, as after an outage."""
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+
+    def close(self) -> None:
+        """End the server and remove its files. The request log can still be read."""
+        self.stop()
+        self._state.spool.close()
 
     @property
     def url(self) -> str:
         """Base address of both vendors."""
-        host = "127.0.0.1" if self.config.host in ("0.0.0.0", "") else self.config.host  # noqa: S104 - compared only
+        host = "127.0.0.1" if self.config.host == "0.0.0.0" else self.config.host  # noqa: S104 - compared only
         return f"http://{host}:{self._port}"
 
     @property
@@ -135,71 +123,81 @@ class Emulator:
     @property
     def requests(self) -> list[RequestRecord]:
         """All requests in the order of their arrival."""
-        return self._log.records()
+        return self._state.log.records()
 
-    def request_counts(self) -> dict[str, int]:
-        """Arrivals by endpoint, refused ones included; endpoints that were never asked are missing."""
-        return self._log.counts()
+    def request_counts(self) -> Counter[str]:
+        """Arrivals by endpoint, refused ones included; an endpoint that was never asked counts 0."""
+        return self._state.log.counts()
 
     @property
     def exports(self) -> dict[str, dict[str, Any]]:
-        """Every export's record by id, in the order of creation."""
-        return {export.id: self._exports.record(export, self.url) for export in self._exports.all()}
+        """Every export's record by id, in the order of creation, with what was ordered as ``order``."""
+        return self._state.export_records(self.url)
+
+    @property
+    def exports_created(self) -> int:
+        """How many create requests were accepted."""
+        return self._state.exports.created
 
     def export_bytes(self, export_id: str) -> bytes:
         """Return the plain ndjson of an export exactly as a download holds it.
 
         :raises KeyError: there is no such export.
         """
-        for export in self._exports.all():
-            if export.id == export_id:
-                return b"".join(ndjson(self.config, export.order))
-        raise KeyError(export_id)
+        return b"".join(self._state.export_content(export_id))
 
     def inject(self, fault: Fault) -> None:
         """Let something go wrong from the next request on."""
-        self._faults.inject(fault)
+        self._state.faults.inject(fault)
+
+    def clear_faults(self) -> None:
+        """Let nothing go wrong any more."""
+        self._state.faults.clear()
 
     def reset(self) -> None:
         """Forget faults, exports, tokens and the request log; the configuration stays."""
-        self._faults.clear()
-        self._exports.clear()
-        self._authority.clear()
-        self._pipeline.window.clear()
-        self._log.clear()
+        self._state.reset()
 
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that called start()
-            self._failure = error
-            self._started.set()
 
-    async def _serve(self) -> None:
-        self._stop = asyncio.Event()
-        runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=0.5)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, self.config.host, self.config.port, backlog=_BACKLOG)
-            await site.start()
-            self._port = runner.addresses[0][1]
-            self._loop = asyncio.get_running_loop()
-            self._started.set()
-            await self._stop.wait()
-        finally:
-            await runner.cleanup()
-
-    def _app(self) -> web.Application:
-        app = web.Application(client_max_size=16 << 20)
-        IsvappEndpoints(
-            config=self.config, clock=self._clock, authority=self._authority, exports=self._exports
-        ).add_routes(app.router, self._pipeline)
-        ProductivEndpoints(config=self.config, clock=self._clock, authority=self._authority).add_routes(
-            app.router, self._pipeline
-        )
-        app.router.add_route("*", "/{path:.*}", self._pipeline.serve(Endpoint.UNKNOWN, _unknown))
-        return app
+def _application(state: State) -> web.Application:
+    app = web.Application()
+    pipeline = Pipeline(state)
+    ControlEndpoints(state).add_routes(app.router)
+    IsvappEndpoints(state).add_routes(app.router, pipeline)
+    ProductivEndpoints(state).add_routes(app.router, pipeline)
+    app.router.add_route("*", "/{path:.*}", pipeline.serve(Endpoint.UNKNOWN, _unknown))
+    return app
 
 
 async def _unknown(call: Call) -> Answer:
     raise Refusal(404, f"There is nothing at {call.request.method} {call.request.path}.")
+
+
+class _Server:
+    """An event loop in a thread, with one application in it."""
+
+    def __init__(self, app: web.Application, host: str, port: int) -> None:
+        self._app = app
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="isvapp-emulator", daemon=True)
+        self._thread.start()
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+        try:
+            self.port = asyncio.run_coroutine_threadsafe(self._listen(host, port), self._loop).result()
+        except BaseException:
+            self.stop()
+            raise
+
+    async def _listen(self, host: str, port: int) -> int:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port, backlog=_BACKLOG).start()
+        number: int = self._runner.addresses[0][1]
+        return number
+
+    def stop(self) -> None:
+        """Close all connections and end the thread."""
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._loop.shutdown_default_executor(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

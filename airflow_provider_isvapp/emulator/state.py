@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What the emulator remembers, shared by the endpoints, the control API and the object that tests hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+from airflow_provider_isvapp.emulator.auth import Authority
+from airflow_provider_isvapp.emulator.clock import Clock
+from airflow_provider_isvapp.emulator.config import EmulatorConfig
+from airflow_provider_isvapp.emulator.exports import Exports
+from airflow_provider_isvapp.emulator.faults import Faults
+from airflow_provider_isvapp.emulator.rate_window import RateWindow
+from airflow_provider_isvapp.emulator.request_log import RequestLog, RequestRecord
+from airflow_provider_isvapp.emulator.rows import ndjson
+from airflow_provider_isvapp.emulator.spool import Spool
+
+
+class State:
+    """One emulator's parts, wired together."""
+
+    def __init__(
+        self, config: EmulatorConfig, clock: Clock, on_request: Callable[[RequestRecord], None] | None
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self.log = RequestLog(on_request)
+        self.faults = Faults()
+        self.authority = Authority(config, clock)
+        self.window = RateWindow(config.requests_per_second)
+        self.spool = Spool(config)
+        self.exports = Exports(config, clock, self.spool)
+
+    def export_records(self, base_url: str) -> dict[str, dict[str, Any]]:
+        """Return every export's record by id, in the order of creation, with the order that led to it."""
+        return {
+            export.id: self.exports.record(export, base_url) | {"order": asdict(export.order)}
+            for export in self.exports.all()
+        }
+
+    def export_content(self, export_id: str) -> Iterator[bytes]:
+        """Return an export's plain ndjson in blocks.
+
+        :raises KeyError: there is no such export.
+        """
+        return ndjson(self.config, self.exports.order(export_id))
+
+    def reset(self) -> None:
+        """Forget faults, exports, tokens and requests."""
+        self.faults.clear()
+        self.exports.clear()
+        self.authority.clear()
+        self.window.clear()
+        self.log.clear()
