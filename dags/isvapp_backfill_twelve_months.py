@@ -51,9 +51,7 @@ with DAG(
     def one_month(month: str, path: str) -> None:
         """Export, wait and download."""
         create = IsvappCreateExportOperator(task_id="create_export", timeframe=month, taxonomy_ids=TAXONOMY_IDS)
-        wait = IsvappExportSensor(
-            task_id="wait_for_export", export_id=create.output, deferrable=True, poke_interval=30, timeout=60 * 60
-        )
+        wait = IsvappExportSensor(task_id="wait_for_export", export_id=create.output, deferrable=True)
         wait >> IsvappDownloadExportOperator(task_id="download_export", export_id=create.output, path=path)
 
     one_month.expand_kwargs(twelve_months())

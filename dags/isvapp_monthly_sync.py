@@ -50,9 +50,7 @@ with DAG(
     tags=["isvapp", "productiv"],
 ):
     create = IsvappCreateExportOperator(task_id="create_export", timeframe=MONTH, taxonomy_ids=TAXONOMY_IDS)
-    wait = IsvappExportSensor(
-        task_id="wait_for_export", export_id=create.output, deferrable=True, poke_interval=30, timeout=60 * 60
-    )
+    wait = IsvappExportSensor(task_id="wait_for_export", export_id=create.output, deferrable=True)
     download = IsvappDownloadExportOperator(
         task_id="download_export",
         export_id=create.output,

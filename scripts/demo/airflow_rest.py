@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The few calls of Airflow's REST API that the demo makes, on the standard library alone."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+from urllib.parse import quote
+
+from console import DemoFailed
+
+COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+
+
+class AirflowRest:
+    """A client without a login: the demo's Airflow takes everybody on this machine for an administrator."""
+
+    def __init__(self, address: str) -> None:
+        self._base = f"{address}/api/v2"
+
+    def healthy(self) -> bool:
+        """Tell whether every component has reported for duty."""
+        try:
+            health = self._call("GET", "monitor/health")
+        except (DemoFailed, OSError):
+            return False
+        return all((health.get(component) or {}).get("status") == "healthy" for component in COMPONENTS)
+
+    def create_connection(self, connection: dict[str, Any]) -> None:
+        self._call("POST", "connections", connection)
+
+    def test_connection(self, connection: dict[str, Any]) -> tuple[bool, str]:
+        """Do what the Test button does."""
+        answer = self._call("POST", "connections/test", connection)
+        return answer["status"], answer["message"]
+
+    def has_dag(self, dag_id: str) -> bool:
+        return any(dag["dag_id"] == dag_id for dag in self._call("GET", "dags")["dags"])
+
+    def import_errors(self) -> list[str]:
+        return [error["stack_trace"] for error in self._call("GET", "importErrors")["import_errors"]]
+
+    def unpause(self, dag_id: str) -> None:
+        self._call("PATCH", f"dags/{dag_id}", {"is_paused": False})
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        return self._call("GET", f"dags/{dag_id}/dagRuns")["dag_runs"]
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        return self._call("GET", f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances")["task_instances"]
+
+    def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """Return what a task returned: its XCom ``return_value``."""
+        path = f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/xcomEntries/return_value"
+        return self._call("GET", path)["value"]
+
+    def log(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> list[str]:
+        """Return the lines of a task's log."""
+        path = f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/logs/{try_number}"
+        content = self._call("GET", path)["content"]
+        return [f"{line.get('level', '')} {line['event']}" for line in content if isinstance(line, dict)]
+
+    def _call(self, method: str, path: str, body: object = None) -> Any:
+        request = urllib.request.Request(
+            f"{self._base}/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", "Accept": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise DemoFailed(f"{method} {path} was answered with {error.code}: {error.read()[:500]!r}") from None
