@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import hmac
 import secrets
+import time
 import uuid
 from collections.abc import Iterable
 from concurrent.futures import Future
@@ -72,8 +73,11 @@ class Exports:
             expired=expired,
         )
 
+        # The writing thread takes real time, however far a test has moved the emulator's clock meanwhile.
+        started = time.monotonic()
+
         def written(_: Future[SpoolFile]) -> None:
-            export.written_at = self._clock.now()
+            export.written_at = min(self._clock.now(), now + timedelta(seconds=time.monotonic() - started))
 
         export.file.add_done_callback(written)
         self._exports[export.id] = export
