@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -49,6 +50,19 @@ def set_connection(monkeypatch: pytest.MonkeyPatch) -> SetConnection:
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
 
     return define
+
+
+@pytest.fixture
+def logs(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """All that was logged so far: Airflow 3 writes its own loggers to standard output, past the logging module."""
+    caplog.set_level(logging.DEBUG)
+    written: list[str] = []
+
+    def text() -> str:
+        written.extend(capsys.readouterr())
+        return "\n".join([caplog.text, *written])
+
+    return text
 
 
 @pytest.fixture

@@ -2,6 +2,6 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 from __future__ import annotations
 
-from tests.airflow_connections import clock, emulator, isvapp, productiv, set_connection
+from tests.airflow_connections import clock, emulator, isvapp, logs, productiv, set_connection
 
-__all__ = ["clock", "emulator", "isvapp", "productiv", "set_connection"]
+__all__ = ["clock", "emulator", "isvapp", "logs", "productiv", "set_connection"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -205,9 +205,8 @@ class TestSecrets:
         assert hidden == ["sentinel-password", "sentinel storage"]
 
     def test_are_in_no_attribute_message_or_log(
-        self, emulator: Emulator, set_connection: SetConnection, caplog: pytest.LogCaptureFixture
+        self, emulator: Emulator, set_connection: SetConnection, logs: Callable[[], str]
     ) -> None:
-        caplog.set_level(logging.DEBUG)
         set_connection("isvapp_default", **isvapp_fields(emulator) | {"password": "sentinel-password"})
         hook = IsvappHook()
 
@@ -218,7 +217,7 @@ class TestSecrets:
         while chain is not None:
             seen.append(repr(chain))
             chain = chain.__cause__ or chain.__context__
-        everything = "\n".join([caplog.text, *seen, repr(hook), json.dumps(vars(hook), default=repr)])
+        everything = "\n".join([logs(), *seen, repr(hook), json.dumps(vars(hook), default=repr)])
         assert "sentinel" not in everything
 
 

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Sensor that waits for an ISVapp export."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from airflow_provider_isvapp.airflow_compat import (
+    AirflowSensorTimeout,
+    BaseSensorOperator,
+    Context,
+    PokeReturnValue,
+    conf,
+    execute_base_sensor,
+)
+from airflow_provider_isvapp.airflow_errors import airflow_errors, as_airflow_error
+from airflow_provider_isvapp.api.isvapp.export import Export
+from airflow_provider_isvapp.api.isvapp.export_state import require_ready
+from airflow_provider_isvapp.errors import ProviderError
+from airflow_provider_isvapp.hooks.isvapp import IsvappHook
+from airflow_provider_isvapp.triggers.export_event import read_event
+from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
+
+# Airflow ends a deferral by itself this many seconds after the deadline: only if no triggerer could do it, with a
+# message that names the last state.
+_TRIGGERER_GRACE = 300.0
+
+
+class IsvappExportSensor(BaseSensorOperator):
+    """Wait until an export can be downloaded.
+
+    Exports take 30 seconds to 10 minutes. In all modes the task ends well with the export's details as XCom (the
+    record's fields, times as ISO 8601 strings, no download address), fails without a retry with ISVapp's message if
+    the export errored, or with an error of its own if the file expired or the timeout is over. A look that fails for
+    a passing reason is not a failed export: the sensor waits on.
+
+    Deferrable sensors look once before they defer, and then share one poll for all exports of a connection. Use this
+    mode where a triggerer runs.
+
+    :param export_id: the export (templated).
+    :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
+    :param deferrable: wait in the triggerer; the default is Airflow's option ``default_deferrable``.
+    :param poke_interval: seconds between two looks; in deferrable mode the most that may lie between them.
+    :param timeout: seconds to wait in all, counted from the start of a try.
+    """
+
+    template_fields: Sequence[str] = ("export_id", "isvapp_conn_id")
+    ui_color = "#e6f1f2"
+
+    def __init__(
+        self,
+        *,
+        export_id: str,
+        isvapp_conn_id: str = IsvappHook.default_conn_name,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poke_interval: timedelta | float = 30.0,
+        timeout: timedelta | float = 3600.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, timeout=timeout, **kwargs)
+        self.export_id = export_id
+        self.isvapp_conn_id = isvapp_conn_id
+        self.deferrable = deferrable
+        self._last_seen = "not seen yet"
+
+    @cached_property
+    def hook(self) -> IsvappHook:
+        """The hook of one run: its token serves all looks of a poking sensor."""
+        return IsvappHook(isvapp_conn_id=self.isvapp_conn_id)
+
+    def execute(self, context: Context) -> Any:
+        """Look at the export until it is ready, or once and then defer."""
+        try:
+            return execute_base_sensor(self, context)
+        except AirflowSensorTimeout as timeout:
+            raise AirflowSensorTimeout(
+                f"Export {self.export_id} was not finished within {self.timeout:.0f} s; {self._last_seen}. It may "
+                "still finish: clear the task to wait on, with a longer timeout if such exports take that long."
+            ) from timeout
+        finally:
+            self.hook.close()
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Look once. In deferrable mode a wait goes on in the triggerer, so only the first look is made here.
+
+        Airflow applies ``soft_fail``, ``never_fail`` and ``silent_fail`` around this method, whatever the mode.
+        """
+        export = self._look()
+        if export is not None:
+            self.log.info("Export %s is ready: %s", self.export_id, _sizes(export))
+            return PokeReturnValue(is_done=True, xcom_value=export.details())
+        if self.deferrable:
+            self._defer()
+        return PokeReturnValue(is_done=False)
+
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Take over from the trigger.
+
+        :param event: see :mod:`airflow_provider_isvapp.triggers.export_event`; anything else fails the task.
+        """
+        with airflow_errors():
+            details = read_event(event, export_id=self.export_id)
+        self.log.info("Export %s is ready", self.export_id)
+        return details
+
+    def _look(self) -> Export | None:
+        """Ask for the export; None if it is worth waiting, an Airflow exception if it is not."""
+        try:
+            export = self.hook.get_client().get_export(self.export_id)
+            now = datetime.now(UTC)
+            if require_ready(export, now=now):
+                return export
+        except ProviderError as error:
+            if error.permanent:
+                raise as_airflow_error(error) from error
+            self.log.warning("This look at export %s failed: %s", self.export_id, error)
+            self._last_seen = f"the last look failed: {error}"
+            return None
+        self.log.info("Export %s is %s", self.export_id, export.status)
+        self._last_seen = f"last seen {export.status} at {now:%H:%M:%S} UTC"
+        return None
+
+    def _defer(self) -> None:
+        self.log.info("Waiting in the triggerer for at most %.0f s", self.timeout)
+        self.defer(
+            trigger=IsvappExportTrigger(
+                export_id=self.export_id,
+                isvapp_conn_id=self.isvapp_conn_id,
+                deadline=time.time() + self.timeout,
+                poll_interval=self.poke_interval,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=self.timeout + _TRIGGERER_GRACE),
+        )
+
+
+def _sizes(export: Export) -> str:
+    compressed, plain = export.download_size_compressed_bytes, export.download_size_uncompressed_bytes
+    known = [
+        f"{size:,} bytes {kind}"
+        for size, kind in ((compressed, "compressed"), (plain, "as ndjson"))
+        if size is not None
+    ]
+    return ", ".join(known) or "of unknown size"

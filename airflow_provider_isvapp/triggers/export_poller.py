@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""One loop that asks for all exports that triggers of one process wait for.
+
+ISVapp allows two requests a second. With a poll for each of 200 waiting tasks one look would take 100 seconds of that;
+here one request lists the 1000 most recent exports and answers all of them. All triggers of a triggerer run in one
+event loop, so the first that waits on a connection starts its poller and the last one ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar
+from weakref import WeakKeyDictionary
+
+from airflow_provider_isvapp.api.isvapp.export import Export
+from airflow_provider_isvapp.api.isvapp.export_state import require_ready
+from airflow_provider_isvapp.errors import ContractBroken, ExportError, ExportTimeout, ProviderError
+from airflow_provider_isvapp.triggers.daemon_thread import in_daemon_thread
+
+log = logging.getLogger(__name__)
+
+# Seconds between the first looks at an export; then a quarter of the time waited so far, up to the poll interval. So a
+# short export is seen soon, and no export is seen later than by a quarter of its own duration.
+FIRST_INTERVAL = 2.0
+INTERVAL_GROWTH = 0.25
+# For how many seconds polls may fail before all waiting tasks are told. Shorter troubles are nobody's failure.
+LASTING_FAILURE = 900.0
+# Exports that are missing from the list cost a request each. The list is asked again after so many of them.
+SINGLES_A_ROUND = 10
+# Seconds past its deadline that a wait may take because a request is still under way.
+DEADLINE_GRACE = 60.0
+
+
+class ExportReader(Protocol):
+    """What a poller needs of :class:`~airflow_provider_isvapp.api.isvapp.client.IsvappClient`."""
+
+    def list_exports(self) -> list[Export]:
+        """List the most recent exports."""
+
+    def get_export(self, export_id: str) -> Export:
+        """Show one export."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
+Connect = Callable[[], Awaitable[ExportReader]]
+Result = TypeVar("Result")
+
+
+def interval_after(waited: float, *, poll_interval: float) -> float:
+    """Say how many seconds after this look the next one is due.
+
+    :param waited: for how long the export has been waited for.
+    :param poll_interval: the longest interval.
+    """
+    return min(max(waited * INTERVAL_GROWTH, FIRST_INTERVAL), poll_interval)
+
+
+@dataclass(eq=False, kw_only=True)
+class _Waiter:
+    """One trigger's wait. Times are those of the monotonic clock."""
+
+    export_id: str
+    poll_interval: float
+    deadline: float
+    on_trouble: Callable[[str], None]
+    # An error is a result here: an exception of a future whose waiter has left would be reported as never retrieved.
+    answer: asyncio.Future[Export | ProviderError]
+    since: float = field(default_factory=time.monotonic)
+    # Logs written in here reach the log of the waiting task.
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    last_seen: str = "not seen yet"
+    due: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reschedule(self.since)
+
+    def reschedule(self, now: float) -> None:
+        interval = interval_after(now - self.since, poll_interval=self.poll_interval)
+        # The last look is at the deadline, however long the interval.
+        self.due = min(now + interval, self.deadline)
+
+    def see(self, export: Export) -> None:
+        """Take an answer of the vendor: the wait ends or goes on."""
+        moment = datetime.now(UTC)
+        try:
+            ready = require_ready(export, now=moment)
+        except ExportError as error:
+            self.end(error)
+            return
+        if ready:
+            self.end(export)
+            return
+        self.last_seen = f"last seen {export.status} at {moment:%H:%M:%S} UTC"
+        self.go_on()
+
+    def trouble(self, error: ProviderError) -> None:
+        """Take note of a poll that failed, which says nothing about the export."""
+        self.last_seen = f"the last poll failed: {error}"
+        self.go_on()
+
+    def go_on(self) -> None:
+        now = time.monotonic()
+        if now >= self.deadline:
+            self.end(self.timeout_error())
+        else:
+            self.reschedule(now)
+
+    def tell(self, text: str) -> None:
+        self.context.run(self.on_trouble, text)
+
+    def timeout_error(self) -> ExportTimeout:
+        return ExportTimeout(
+            f"Export {self.export_id} was not finished in time; {self.last_seen}. It may still finish: clear the task "
+            "to wait on, with a longer timeout if such exports take that long.",
+            export_id=self.export_id,
+        )
+
+    def end(self, outcome: Export | ProviderError) -> None:
+        if not self.answer.done():
+            self.answer.set_result(outcome)
+
+
+class ExportPoller:
+    """Polls for all waiters of one connection in one event loop, for as long as there are any.
+
+    :param name: the connection's id, for logs.
+    :param connect: makes the client, once; raises :class:`~airflow_provider_isvapp.errors.ProviderError`.
+    """
+
+    def __init__(self, name: str, connect: Connect) -> None:
+        self._name = name
+        self._connect = connect
+        self._waiters: set[_Waiter] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._wakes_at = 0.0
+        self._reader: ExportReader | None = None
+        self._failing_since: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the loop has run and is over; such a poller takes no waiters any more."""
+        return self._task is not None and (self._task.done() or not self._waiters)
+
+    async def wait(
+        self, export_id: str, *, deadline: float, poll_interval: float, on_trouble: Callable[[str], None]
+    ) -> Export:
+        """Wait until an export is ready.
+
+        Returns after :data:`FIRST_INTERVAL` at the earliest if no other wait makes the poller look sooner.
+
+        :param deadline: seconds since the epoch. The export is looked at at least once, even if that is past.
+        :param poll_interval: the longest time in seconds between two looks.
+        :param on_trouble: told, in the caller's context, when polls begin to fail.
+        :raises ExportFailed: the vendor reports that it errored.
+        :raises ExportExpired: its file is gone.
+        :raises ExportTimeout: it was not ready at the deadline; the message names what was last seen.
+        :raises ProviderError: no answer can be had, with the last reason.
+        """
+        waiter = _Waiter(
+            export_id=export_id,
+            poll_interval=poll_interval,
+            deadline=time.monotonic() + deadline - time.time(),
+            on_trouble=on_trouble,
+            answer=asyncio.get_running_loop().create_future(),
+        )
+        self._waiters.add(waiter)
+        if self._task is None:
+            # In an empty context: else the poller's log lines would go to the log of the task that came first.
+            self._task = asyncio.get_running_loop().create_task(
+                self._run(), name=f"isvapp-export-poller-{self._name}", context=contextvars.Context()
+            )
+        if waiter.due < self._wakes_at:
+            self._wake.set()
+        outcome: Export | ProviderError
+        try:
+            async with asyncio.timeout(max(waiter.deadline - waiter.since, 0.0) + DEADLINE_GRACE):
+                outcome = await waiter.answer
+        except TimeoutError:
+            outcome = waiter.timeout_error()
+        finally:
+            self._waiters.discard(waiter)
+            if not self._waiters:
+                self._wake.set()
+        if isinstance(outcome, ProviderError):
+            # Several waiters may raise the same error: without this its traceback would grow with each.
+            raise outcome.with_traceback(None)
+        return outcome
+
+    async def _run(self) -> None:
+        log.info("Polling for exports of connection %s starts", self._name)
+        rounds = 0
+        try:
+            while self._waiters:
+                await self._pause()
+                if self._waiters:
+                    await self._round()
+                    rounds += 1
+                self._waiters -= {waiter for waiter in self._waiters if waiter.answer.done()}
+        except Exception as bug:
+            # Whatever it is, nobody may wait for ever.
+            log.exception("Polling for exports of connection %s broke", self._name)
+            self._fail_all(
+                ProviderError(
+                    f"Waiting for exports broke inside the provider ({type(bug).__name__}); see the triggerer's log."
+                )
+            )
+        log.info("Polling for exports of connection %s ends after %d rounds", self._name, rounds)
+        if self._reader is not None:
+            await self._call(self._reader.close)
+
+    async def _pause(self) -> None:
+        """Sleep until the first waiter is due, or one comes that is due sooner, or the last one has left."""
+        self._wakes_at = min(waiter.due for waiter in self._waiters)
+        self._wake.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(self._wakes_at - time.monotonic(), 0.0)):
+                await self._wake.wait()
+
+    async def _round(self) -> None:
+        try:
+            if self._reader is None:
+                self._reader = await self._connect()
+            listed = await self._listed(self._reader)
+        except ProviderError as error:
+            await self._failed(error)
+            return
+        if self._failing_since is not None:
+            log.info("Polling for exports of connection %s works again", self._name)
+            self._failing_since = None
+        now = time.monotonic()
+        missing: dict[str, float] = {}
+        for waiter in list(self._waiters):
+            if waiter.export_id in listed:
+                waiter.see(listed[waiter.export_id])
+            elif waiter.due <= now:
+                missing[waiter.export_id] = min(waiter.due, missing.get(waiter.export_id, waiter.due))
+        for export_id in sorted(missing, key=missing.__getitem__)[:SINGLES_A_ROUND]:
+            await self._single(self._reader, export_id)
+
+    async def _listed(self, reader: ExportReader) -> dict[str, Export]:
+        try:
+            return await self._call(lambda: {export.id: export for export in reader.list_exports()})
+        except ContractBroken as error:
+            # One odd record in the list must not fail the waits for others: each export is asked for singly.
+            log.warning("The list of exports of connection %s cannot be used: %s", self._name, error)
+            return {}
+
+    async def _single(self, reader: ExportReader, export_id: str) -> None:
+        """Ask for one export that is not in the list, for everybody who waits for it."""
+        result: Export | ProviderError
+        try:
+            result = await self._call(lambda: reader.get_export(export_id))
+        except ProviderError as error:
+            log.warning("The poll for export %s failed: %s", export_id, error)
+            result = error
+        for waiter in [waiter for waiter in self._waiters if waiter.export_id == export_id]:
+            if isinstance(result, Export):
+                waiter.see(result)
+            elif result.permanent:
+                waiter.end(result)
+            else:
+                waiter.trouble(result)
+
+    async def _failed(self, error: ProviderError) -> None:
+        """Survive a failed poll, unless it would fail again for sure or polls have failed for long."""
+        now = time.monotonic()
+        first = self._failing_since is None
+        if self._failing_since is None:
+            self._failing_since = now
+        log.warning("A poll for exports of connection %s failed: %s", self._name, error)
+        if error.permanent or now - self._failing_since >= LASTING_FAILURE:
+            self._fail_all(error)
+            return
+        for waiter in list(self._waiters):
+            waiter.trouble(error)
+            if first:
+                waiter.tell(f"A poll failed, and will be repeated: {error}")
+                # A thousand log lines at once would hold up the other triggers.
+                await asyncio.sleep(0)
+
+    def _fail_all(self, error: ProviderError) -> None:
+        for waiter in list(self._waiters):
+            waiter.end(error)
+
+    async def _call(self, call: Callable[[], Result]) -> Result:
+        return await in_daemon_thread(call, name=f"isvapp-export-poller-{self._name}")
+
+
+_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, ExportPoller]] = WeakKeyDictionary()
+
+
+def shared_poller(name: str, connect: Connect) -> ExportPoller:
+    """Return this event loop's poller for a connection, a new one if there is none that runs.
+
+    :param name: the connection's id.
+    :param connect: used by a new poller.
+    """
+    pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
+    poller = pollers.get(name)
+    if poller is None or poller.ended:
+        poller = pollers[name] = ExportPoller(name, connect)
+    return poller

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Trigger that waits for an ISVapp export."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow_provider_isvapp.airflow_compat import BaseTrigger, TriggerEvent
+from airflow_provider_isvapp.api.isvapp.client import IsvappClient
+from airflow_provider_isvapp.errors import ProviderError
+from airflow_provider_isvapp.hooks.isvapp import IsvappHook
+from airflow_provider_isvapp.triggers.export_event import failure_event, ready_event
+from airflow_provider_isvapp.triggers.export_poller import shared_poller
+
+# An event within a second or two of the deferral can find the task not yet stored as deferred, and the scheduler then
+# fails it (seen on Airflow 3.3.2, 3 of 200; apache/airflow 66374, 67287).
+EARLIEST_EVENT = 2.0
+
+
+class IsvappExportTrigger(BaseTrigger):
+    """Wait in the triggerer until an export is ready, failed or expired, or the deadline has passed.
+
+    All triggers of a connection share one poll. Nothing is done to the export when the task is killed or the triggerer
+    stops: it belongs to the account, and a retry or another task may be waiting for it.
+
+    :param export_id: the export.
+    :param isvapp_conn_id: an Airflow connection of type ``isvapp``.
+    :param deadline: seconds since the epoch; absolute, so that a restarted triggerer does not begin anew.
+    :param poll_interval: the longest time in seconds between two looks at the export.
+    """
+
+    def __init__(self, *, export_id: str, isvapp_conn_id: str, deadline: float, poll_interval: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.export_id = export_id
+        self.isvapp_conn_id = isvapp_conn_id
+        self.deadline = deadline
+        self.poll_interval = poll_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what is stored of the trigger: JSON values, and no secret."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "export_id": self.export_id,
+                "isvapp_conn_id": self.isvapp_conn_id,
+                "deadline": self.deadline,
+                "poll_interval": self.poll_interval,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, then yield one event (see :mod:`airflow_provider_isvapp.triggers.export_event`)."""
+        started = time.monotonic()
+        self.log.info("Waiting for export %s", self.export_id)
+        try:
+            export = await shared_poller(self.isvapp_conn_id, self._connect).wait(
+                self.export_id,
+                deadline=self.deadline,
+                poll_interval=self.poll_interval,
+                on_trouble=self.log.warning,
+            )
+            event = ready_event(export)
+        except ProviderError as error:
+            event = failure_event(self.export_id, error)
+        await asyncio.sleep(max(started + EARLIEST_EVENT - time.monotonic(), 0.0))
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def _connect(self) -> IsvappClient:
+        return await IsvappHook(isvapp_conn_id=self.isvapp_conn_id).aget_client()

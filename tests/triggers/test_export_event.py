@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+from __future__ import annotations
+
+import inspect
+import json
+from typing import Any
+
+import pytest
+
+from airflow_provider_isvapp import errors
+from airflow_provider_isvapp.api.isvapp.export import Export
+from airflow_provider_isvapp.errors import ExportError, ProviderError, RequestRefused
+from airflow_provider_isvapp.triggers.export_event import failure_event, read_event, ready_event
+
+RECORD = {
+    "id": "export-1",
+    "status": "COMPLETED",
+    "download_url": "https://api.isvapp.com/api/v1/exports/export-1/download/sentinel-token",
+    "completed_at": "2024-03-05T08:42:22.100005Z",
+    "download_size_compressed_bytes": 1010000,
+}
+ERRORS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, ProviderError)]
+
+
+def example(kind: type[ProviderError]) -> ProviderError:
+    if issubclass(kind, ExportError):
+        return kind("what happened", export_id="export-1")
+    if issubclass(kind, RequestRefused):
+        return kind("what happened", status=404)
+    return kind("what happened")
+
+
+def through_the_database(event: dict[str, Any]) -> Any:
+    return json.loads(json.dumps(event))
+
+
+def test_details_survive_without_the_download_address() -> None:
+    export = Export.from_record(RECORD)
+
+    event = through_the_database(ready_event(export))
+
+    assert read_event(event, export_id="export-1") == export.details()
+    assert "sentinel" not in json.dumps(event)
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_every_error_survives_with_its_class_and_message(kind: type[ProviderError]) -> None:
+    event = through_the_database(failure_event("export-1", example(kind)))
+
+    with pytest.raises(ProviderError) as caught:
+        read_event(event, export_id="export-1")
+
+    assert type(caught.value) is kind
+    assert str(caught.value) == "what happened"
+    assert vars(caught.value) == vars(example(kind))
+
+
+def test_an_error_of_a_newer_version_keeps_its_message() -> None:
+    event = {"export_id": "export-1", "error": "NotYetInvented", "message": "what happened"}
+
+    with pytest.raises(ProviderError, match="what happened") as caught:
+        read_event(event, export_id="export-1")
+    assert type(caught.value) is ProviderError
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        {},
+        "success",
+        True,
+        ["export-1"],
+        {"status": "success"},
+        {"export_id": "export-1"},
+        {"export_id": "export-1", "export": "COMPLETED"},
+        {"export_id": "another", "export": {"id": "another"}},
+        {"export_id": "export-1", "error": "ExportFailed"},
+    ],
+)
+def test_anything_else_is_never_a_success(event: Any) -> None:
+    with pytest.raises(ProviderError, match=r"export export-1 .* event that this version does not understand"):
+        read_event(event, export_id="export-1")
+
+
+def test_a_strange_event_is_described_by_its_shape_only() -> None:
+    with pytest.raises(ProviderError) as caught:
+        read_event({"b": "sentinel", "a": 1}, export_id="export-1")
+    assert "(fields a, b)" in str(caught.value)
+    assert "sentinel" not in str(caught.value)
