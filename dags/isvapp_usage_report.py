@@ -39,8 +39,10 @@ with DAG(
     def top_features(path: str) -> dict[str, int]:
         """Add up the users of each feature over all customers, reading one row at a time."""
         users: Counter[str] = Counter()
-        with ObjectStoragePath(path).open("rb") as rows:
-            for row in map(json.loads, rows):
+        usage = ObjectStoragePath(path)
+        # Not usage.open(): what it returns on Airflow 2.11 cannot be read line by line.
+        with usage.fs.open(usage.path, "rb") as lines:
+            for row in map(json.loads, lines):
                 # ISVapp sends counters as strings of digits.
                 users[row["taxonomy_item_label"]] += int(row["unique_users"])
         return dict(users.most_common(10))

@@ -59,7 +59,11 @@ class Environment:
 ENVIRONMENTS = {
     environment.name: environment
     for environment in (
-        Environment(name="core", extras=("fast", "emulator"), groups=("test", "test-core")),
+        Environment(
+            name="core",
+            extras=("fast", "emulator", "redis", "postgresql"),
+            groups=("test", "test-core", "test-services"),
+        ),
         Environment(
             name="airflow-3.3",
             airflow=("apache-airflow==3.3.*",),
@@ -82,7 +86,12 @@ ENVIRONMENTS = {
             pythons=(f"{sys.version_info.major}.{sys.version_info.minor}", "3.13", "3.12", "3.11"),
             like="airflow-3.3",
         ),
-        Environment(name="bench", extras=("fast", "emulator"), groups=("bench",), like="core"),
+        Environment(
+            name="bench",
+            extras=("fast", "emulator", "redis", "postgresql"),
+            groups=("bench", "test-services"),
+            like="core",
+        ),
     )
 }
 
