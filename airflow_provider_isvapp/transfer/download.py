@@ -21,6 +21,7 @@ from airflow_provider_isvapp.transfer.result import DownloadResult
 from airflow_provider_isvapp.transfer.rows import RowInspector
 from airflow_provider_isvapp.transfer.source import ExportSource
 from airflow_provider_isvapp.transfer.wire import StartAgain, Wire
+from airflow_provider_isvapp.transfer.write_behind import WriteBehind
 
 IfExists = Literal["overwrite", "skip", "fail"]
 
@@ -65,10 +66,13 @@ def download_export(
     budget = Attempts(attempts, log=log, sleep=sleep)
     while True:
         try:
-            with destination.staged(exclusive=if_exists == "fail") as staged:
+            with destination.staged(exclusive=if_exists == "fail") as staged, ExitStack() as stack:
                 wire = Wire(source, budget)
-                copy = _Copy(wire, write=staged.write, cancelled=cancelled, log=log, clock=clock)
+                behind = WriteBehind(staged)
+                stack.callback(behind.stop)
+                copy = _Copy(wire, write=behind.write, cancelled=cancelled, log=log, clock=clock)
                 copy.run()
+                behind.drain()
         except StartAgain:
             log.warning("The rest of export %s cannot be had: reading it from its beginning again.", wire.export.id)
         except DamagedDownload as damage:

@@ -11,9 +11,12 @@ from typing import Protocol, cast
 
 from airflow_provider_isvapp.errors import DamagedDownload
 
-# One piece in gives one piece out. Deflate expands at most 1032:1 (zlib's technical notes), so this also bounds the
-# memory that a hostile body can take: 16 MiB. Exports compress about 12:1, which makes pieces that fit a core's cache.
-PIECE = 16 * 1024
+# One piece in gives one piece out, which is fastest while it fits a core's cache. How much a piece will expand is
+# guessed from the one before: exports compress about 12:1, deflate can do 1032:1 (zlib's technical notes).
+_OUTPUT_BYTES = 256 * 1024
+_FIRST_PIECE = 4 * 1024
+_SMALLEST_PIECE = 512
+_LARGEST_PIECE = 64 * 1024
 
 _GZIP_HEADER_AND_TRAILER = 16 + zlib.MAX_WBITS
 _MAGIC = b"\x1f\x8b"
@@ -43,6 +46,7 @@ class GzipMembers:
         self._new_member, self._errors = _engine()
         self._member: _Decompressor | None = None
         self._start = b""
+        self._piece_bytes = _FIRST_PIECE
 
     def decode(self, data: bytes) -> Iterator[tuple[memoryview, bytes]]:
         """Yield each piece of ``data`` with what it decompresses to (often nothing, for the first and last bytes).
@@ -50,9 +54,14 @@ class GzipMembers:
         :raises DamagedDownload: as soon as the bytes cannot be gzip.
         """
         view = memoryview(data)
-        for begin in range(0, len(view), PIECE):
-            piece = view[begin : begin + PIECE]
-            yield piece, self._decode_piece(piece)
+        while view:
+            piece = view[: self._piece_bytes]
+            view = view[self._piece_bytes :]
+            plain = self._decode_piece(piece)
+            if plain:
+                fitting = len(piece) * _OUTPUT_BYTES // len(plain)
+                self._piece_bytes = min(max(fitting, _SMALLEST_PIECE), 2 * self._piece_bytes, _LARGEST_PIECE)
+            yield piece, plain
 
     def _decode_piece(self, piece: bytes | memoryview) -> bytes:
         plain: list[bytes] = []

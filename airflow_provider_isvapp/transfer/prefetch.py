@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import contextvars
-import queue
 import threading
 from collections.abc import Iterator
+from queue import Empty
 from typing import Generic, TypeVar
+
+from airflow_provider_isvapp.transfer.handover import Handover
 
 T = TypeVar("T")
 
@@ -28,7 +30,7 @@ class Prefetch(Generic[T]):
 
     def __init__(self, items: Iterator[T]) -> None:
         self._items = items
-        self._queue: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(_DEPTH)
+        self._queue: Handover[tuple[bool, T | BaseException | None]] = Handover(_DEPTH)
         self._stopped = threading.Event()
         # Task logs of Airflow are bound to the context.
         run = contextvars.copy_context().run
@@ -43,7 +45,7 @@ class Prefetch(Generic[T]):
         """
         try:
             going_on, item = self._queue.get(timeout=_TICK_SECONDS)
-        except queue.Empty:
+        except Empty:
             return True, None
         if isinstance(item, BaseException):
             raise item
@@ -70,9 +72,6 @@ class Prefetch(Generic[T]):
 
     def _put(self, entry: tuple[bool, T | BaseException | None]) -> bool:
         while not self._stopped.is_set():
-            try:
-                self._queue.put(entry, timeout=_TICK_SECONDS)
-            except queue.Full:
-                continue
-            return True
+            if self._queue.put(entry, timeout=_TICK_SECONDS):
+                return True
         return False
