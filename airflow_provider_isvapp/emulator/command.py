@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         emulator.start()
     except OSError as error:
-        print(f"Cannot listen on {options['host']}:{options['port']}: {error.strerror}.", file=sys.stderr)
+        print(f"Cannot listen: {error.strerror}.", file=sys.stderr)
         emulator.close()
         return 1
     for fault in faults:

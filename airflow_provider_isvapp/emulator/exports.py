@@ -114,17 +114,19 @@ class Exports:
         self._exports.clear()
         self.created = 0
 
-    def change_file(self, export: Export) -> None:
-        """Give an export another file, with other rows."""
-        export.order = replace(export.order, version=export.order.version + 1)
-        export.file = self._spool.file(export.order)
+    async def change_file(self, export: Export) -> None:
+        """Give an export another file, with other rows, once that is written."""
+        order = replace(export.order, version=export.order.version + 1)
+        file = self._spool.file(order)
+        await _written({file})
+        export.order, export.file = order, file
 
     async def settle(self, exports: Iterable[Export]) -> None:
         """Wait a moment for the files of those exports that should be complete by now."""
         now = self._clock.now()
         unwritten = {export.file for export in exports if now >= export.due_at and not export.is_written}
         if unwritten:
-            await asyncio.wait([asyncio.wrap_future(file) for file in unwritten], timeout=_SETTLE_SECONDS)
+            await _written(unwritten, seconds=_SETTLE_SECONDS)
 
     def record(self, export: Export, base_url: str) -> dict[str, Any]:
         """Return the record as the vendor's answers show it.
@@ -198,6 +200,13 @@ class Exports:
 
     def _sign(self, export: Export, until: str) -> str:
         return hmac.new(self._key, f"{export.id}/{until}".encode(), hashlib.sha256).hexdigest()[:40]
+
+
+async def _written(files: set[Future[SpoolFile]], seconds: float | None = None) -> None:
+    """Wait until files are written, or could not be: that is for those to see who read the export."""
+    done, _ = await asyncio.wait([asyncio.wrap_future(file) for file in files], timeout=seconds)
+    for file in done:
+        file.exception()  # asyncio complains about an error that nobody has looked at
 
 
 def _write_error(file: Future[SpoolFile]) -> str | None:

@@ -106,14 +106,14 @@ class IsvappEndpoints:
     async def show_export(self, call: Call) -> Answer:
         """Show one export."""
         self._require(call, "exports")
-        export = self._export(call)
+        export = await self._export(call)
         await self._exports.settle([export])
         return self._data(self._exports.record(export, call.base_url))
 
     async def download(self, call: Call) -> Answer:
         """Send an export's file."""
         self._require(call, "exports")
-        export = self._export(call)
+        export = await self._export(call)
         self._exports.check_download(export, call.request.match_info["token"])
         file = await asyncio.wrap_future(export.file)
         damage = tuple(fault for fault in call.faults if fault.kind in DAMAGE)
@@ -140,7 +140,7 @@ class IsvappEndpoints:
         pretty = self._config.pretty
         return b'{"data":' + spell_array(spell_rows(rows, pretty=pretty), pretty=pretty).encode() + b',"success":true}'
 
-    def _export(self, call: Call) -> Export:
+    async def _export(self, call: Call) -> Export:
         export = self._exports.get(call.request.match_info["export_id"])
         errors = call.fault(FaultKind.EXPORT_ERRORS)
         if errors:
@@ -148,7 +148,7 @@ class IsvappEndpoints:
         if call.fault(FaultKind.EXPORT_EXPIRES):
             export.expired = True
         if call.fault(FaultKind.FILE_CHANGES):
-            self._exports.change_file(export)
+            await self._exports.change_file(export)
         return export
 
     def _require(self, call: Call, scope: str) -> None:

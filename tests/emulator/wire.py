@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""One request over a bare socket: what really arrives, before any HTTP library makes sense of it."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True)
+class WireAnswer:
+    """Header lines in lower case, every byte after them, and whether the connection ended with a TCP reset."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    was_reset: bool
+
+
+def exchange(url: str, bearer: str) -> WireAnswer:
+    address = urlsplit(url)
+    assert address.hostname is not None
+    with socket.create_connection((address.hostname, address.port or 80), timeout=10) as connection:
+        connection.sendall(
+            f"GET {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {bearer}\r\n"
+            "Connection: close\r\n\r\n".encode()
+        )
+        received, was_reset = b"", False
+        try:
+            while data := connection.recv(1 << 16):
+                received += data
+        except ConnectionResetError:
+            was_reset = True
+    head, _, body = received.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    return WireAnswer(int(first.split()[1]) if first else 0, headers, body, was_reset)
