@@ -38,6 +38,7 @@ class Server:
     def __init__(self) -> None:
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self._paused: list[int] = []
         # Not pytest's directory: a server that may not run as root must be able to get there.
         self.directory = Path(tempfile.mkdtemp(prefix="limiter-service-"))
 
@@ -79,6 +80,9 @@ class Server:
     def is_ready(self) -> bool:
         raise NotImplementedError
 
+    def is_running(self) -> bool:
+        return self._process is not None
+
     def stop(self) -> None:
         if self._process is not None:
             self.resume()
@@ -90,19 +94,15 @@ class Server:
 
     def pause(self) -> None:
         """Let the server hang: the kernel still accepts connections for it, but nothing answers."""
-        for process in self._processes():
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        for process in (self._process.pid, *map(int, children)):
             os.kill(process, signal.SIGSTOP)
+            self._paused.append(process)
 
     def resume(self) -> None:
-        for process in self._processes():
-            os.kill(process, signal.SIGCONT)
-
-    def _processes(self) -> list[int]:
-        assert self._process is not None
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        return (
-            [self._process.pid, *map(int, children.read_text().split())] if children.exists() else [self._process.pid]
-        )
+        while self._paused:
+            os.kill(self._paused.pop(), signal.SIGCONT)
 
 
 class RedisServer(Server):
@@ -131,7 +131,7 @@ class RedisServer(Server):
 class PostgresqlServer(Server):
     """PostgreSQL with one database and password authentication."""
 
-    stop_signal = signal.SIGINT  # a fast shutdown: ends sessions
+    stop_signal = signal.SIGQUIT  # at once: ends sessions, and the next start recovers as after a crash
 
     @property
     def url(self) -> str:  # type: ignore[override]
