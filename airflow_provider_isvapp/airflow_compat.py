@@ -48,6 +48,7 @@ __all__ = [
     "conf",
     "execute_base_sensor",
     "get_async_connection",
+    "has_file_system",
     "mask_secret",
 ]
 
@@ -59,3 +60,10 @@ def execute_base_sensor(sensor: BaseSensorOperator, context: Context) -> Any:
     for that: it would log a warning in every run.
     """
     return inspect.unwrap(BaseSensorOperator.execute)(sensor, context)
+
+
+def has_file_system(scheme: str) -> bool:
+    """Say whether Airflow's object storage can open addresses of a scheme."""
+    from airflow.providers.common.compat.sdk import io  # type: ignore[attr-defined]  # loads all file systems
+
+    return bool(io.has_fs(scheme))

@@ -55,7 +55,7 @@ def set_connection(monkeypatch: pytest.MonkeyPatch) -> SetConnection:
 @pytest.fixture
 def logs(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
     """All that was logged so far: Airflow 3 writes its own loggers to standard output, past the logging module."""
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.INFO)
     written: list[str] = []
 
     def text() -> str:

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What Airflow learns about this package when it starts (entry point ``apache_airflow_provider``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_isvapp import __version__
+from airflow_provider_isvapp.hooks.connection_form import ISVAPP_FORM, PRODUCTIV_FORM
+
+_MODULES = {
+    "hooks": {"ISVapp": ["hooks.isvapp"], "Productiv": ["hooks.productiv"]},
+    "operators": {"ISVapp": ["operators.isvapp"], "Productiv": ["operators.productiv"]},
+    "sensors": {"ISVapp": ["sensors.isvapp"]},
+    "triggers": {"ISVapp": ["triggers.isvapp"]},
+}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Describe the provider in the terms of Airflow's ``provider_info.schema.json``."""
+    return {
+        "package-name": "airflow-provider-isvapp",
+        "name": "ISVapp",
+        "description": "Usage exports and health scores from ISVapp, and the app portfolio from Productiv.",
+        "versions": [__version__],
+        "integrations": [
+            {"integration-name": "ISVapp", "external-doc-url": "https://www.isvapp.com/", "tags": ["service"]},
+            {"integration-name": "Productiv", "external-doc-url": "https://productiv.com/", "tags": ["service"]},
+        ],
+        "connection-types": [
+            {
+                "connection-type": "isvapp",
+                "hook-class-name": "airflow_provider_isvapp.hooks.isvapp.IsvappHook",
+                "hook-name": "ISVapp",
+                **ISVAPP_FORM.provider_info(),
+            },
+            {
+                "connection-type": "productiv",
+                "hook-class-name": "airflow_provider_isvapp.hooks.productiv.ProductivHook",
+                "hook-name": "Productiv",
+                **PRODUCTIV_FORM.provider_info(),
+            },
+        ],
+        **{
+            kind: [
+                {
+                    "integration-name": integration,
+                    "python-modules": [f"airflow_provider_isvapp.{module}" for module in modules],
+                }
+                for integration, modules in by_integration.items()
+            ]
+            for kind, by_integration in _MODULES.items()
+        },
+    }

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+from __future__ import annotations
+
+import importlib
+import importlib.resources
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+
+from airflow_provider_isvapp.api.isvapp.settings import EXTRA_FIELDS as ISVAPP_EXTRA
+from airflow_provider_isvapp.api.productiv.settings import EXTRA_FIELDS as PRODUCTIV_EXTRA
+from airflow_provider_isvapp.get_provider_info import get_provider_info
+from airflow_provider_isvapp.hooks.connection_form import ISVAPP_FORM, PRODUCTIV_FORM, ConnectionForm
+
+INFO = get_provider_info()
+TYPES = {entry["connection-type"]: entry for entry in INFO["connection-types"]}
+
+
+def airflow_schema(name: str) -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(importlib.resources.files("airflow").joinpath(name).read_text())
+    return schema
+
+
+def test_follows_the_schema_of_the_installed_airflow() -> None:
+    jsonschema.validate(INFO, airflow_schema("provider_info.schema.json"))
+
+
+@pytest.mark.parametrize("kind", ["hooks", "operators", "sensors", "triggers"])
+def test_every_named_module_can_be_imported(kind: str) -> None:
+    integrations = {entry["integration-name"] for entry in INFO["integrations"]}
+    modules = [(entry["integration-name"], module) for entry in INFO[kind] for module in entry["python-modules"]]
+
+    assert modules
+    for integration, module in modules:
+        assert integration in integrations
+        importlib.import_module(module)
+
+
+@pytest.mark.parametrize("conn_type", ["isvapp", "productiv"])
+def test_the_hook_agrees_with_its_connection_type(conn_type: str) -> None:
+    module, _, name = TYPES[conn_type]["hook-class-name"].rpartition(".")
+    hook = getattr(importlib.import_module(module), name)
+
+    assert hook.conn_type == conn_type
+    assert hook.hook_name == TYPES[conn_type]["hook-name"]
+    assert hook.conn_name_attr == f"{conn_type}_conn_id"
+    assert hook(**{hook.conn_name_attr: "some_id"})
+
+
+@pytest.mark.parametrize(
+    ("form", "known"), [(ISVAPP_FORM, ISVAPP_EXTRA), (PRODUCTIV_FORM, PRODUCTIV_EXTRA)], ids=["isvapp", "productiv"]
+)
+class TestForms:
+    def test_has_a_field_for_each_setting(self, form: ConnectionForm, known: tuple[str, ...]) -> None:
+        assert sorted(form.provider_info()["conn-fields"]) == sorted(known)
+
+    def test_no_field_is_required(self, form: ConnectionForm, known: tuple[str, ...]) -> None:
+        fields = form.provider_info()["conn-fields"]
+
+        assert all("null" in field["schema"]["type"] for field in fields.values())
+        # A field prefilled with a default would freeze it in every stored connection.
+        assert all("default" not in field["schema"] for field in fields.values())
+
+    def test_every_field_has_a_label_and_help(self, form: ConnectionForm, known: tuple[str, ...]) -> None:
+        assert all(field["label"] and field["description"] for field in form.provider_info()["conn-fields"].values())
+
+    def test_every_shown_field_has_a_placeholder_in_the_old_form(
+        self, form: ConnectionForm, known: tuple[str, ...]
+    ) -> None:
+        behaviour = form.ui_field_behaviour()
+
+        jsonschema.validate(behaviour, airflow_schema("customized_form_field_behaviours.schema.json"))
+        assert set(behaviour["placeholders"]) == {"host", "port", "login", "password", *known}
+        assert set(behaviour["hidden_fields"]) == {"schema", "extra"}
+
+    def test_both_forms_label_airflows_own_fields_alike(self, form: ConnectionForm, known: tuple[str, ...]) -> None:
+        new, old = form.provider_info()["ui-field-behaviour"], form.ui_field_behaviour()
+
+        assert new["relabeling"] == old["relabeling"]
+        assert new["hidden-fields"] == old["hidden_fields"]
+
+    def test_the_old_form_is_built_of_the_fields_that_airflow_accepts(
+        self, form: ConnectionForm, known: tuple[str, ...]
+    ) -> None:
+        pytest.importorskip("flask_appbuilder", reason="Airflow 3 draws the form without Flask")
+        from wtforms import IntegerField, PasswordField, StringField
+
+        widgets = form.widgets()
+
+        assert sorted(widgets) == sorted(known)
+        assert {widget.field_class for widget in widgets.values()} <= {IntegerField, PasswordField, StringField}
+
+
+def test_the_storage_address_is_masked_since_it_can_hold_a_password() -> None:
+    assert ISVAPP_FORM.provider_info()["conn-fields"]["rate_limit_storage"]["schema"]["format"] == "password"
+
+
+def test_the_api_version_is_a_select() -> None:
+    assert PRODUCTIV_FORM.provider_info()["conn-fields"]["api_version"]["schema"]["enum"] == ["v1", "v2", "v3", None]
+
+
+def test_numbers_have_a_lower_limit() -> None:
+    fields = ISVAPP_FORM.provider_info()["conn-fields"]
+
+    assert {name: field["schema"].get("minimum") for name, field in fields.items()} == {
+        "requests_per_second": 0.01,
+        "rate_limit_storage": None,
+        "connect_timeout": 0.1,
+        "read_timeout": 0.1,
+        "attempts": 1,
+    }
