@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
 	&& command -v "$$python" && break; done)
 BOOTSTRAP := .venvs/bootstrap
-RUN := $(BOOTSTRAP)/bin/python -P -X pycache_prefix=.venvs/pycache
+RUN := $(BOOTSTRAP)/bin/python -X pycache_prefix=.venvs/pycache
 SYNC := @$(RUN) scripts/environments.py sync
 SUITE := @$(RUN) scripts/test_suite.py
 
