@@ -62,13 +62,13 @@ ENVIRONMENTS = {
         Environment(
             name="core",
             extras=("fast", "emulator", "redis", "postgresql"),
-            groups=("test", "test-core", "test-services"),
+            groups=("test", "test-s3", "test-services"),
         ),
         Environment(
             name="airflow-3.3",
             airflow=("apache-airflow==3.3.*",),
             extras=("fast", "emulator", "s3"),
-            groups=("test", "lint", "package"),
+            groups=("test", "test-s3", "lint", "package"),
             pythons=("3.13", "3.12", "3.11"),
         ),
         Environment(
@@ -76,7 +76,7 @@ ENVIRONMENTS = {
             # universal-pathlib 0.3 breaks ObjectStoragePath of Airflow 2.11, which has no upper bound of its own.
             airflow=("apache-airflow==2.11.*", "universal-pathlib<0.3"),
             extras=("fast", "emulator", "s3"),
-            groups=("test",),
+            groups=("test", "test-s3"),
             pythons=("3.12", "3.11"),
         ),
         Environment(
@@ -89,7 +89,7 @@ ENVIRONMENTS = {
         Environment(
             name="bench",
             extras=("fast", "emulator", "redis", "postgresql"),
-            groups=("bench", "test-services"),
+            groups=("bench", "test-s3", "test-services"),
             like="core",
         ),
     )
