@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What ``docker compose config`` would make of the file: parsed, and interpolated from .env.example."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+# ${NAME}, ${NAME:-default}, ${NAME:?message}; $$ is a dollar sign for the container's shell.
+VARIABLE = re.compile(r"\$\$|\$\{(?P<name>\w+)(?:(?P<kind>:[-?])(?P<text>[^}]*))?\}")
+
+
+@pytest.fixture(scope="session")
+def example_values() -> dict[str, str]:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
+    return {name: value for name, _, value in pairs}
+
+
+@pytest.fixture(scope="session")
+def raw_compose() -> str:
+    return (ROOT / "docker-compose.yaml").read_text()
+
+
+@pytest.fixture(scope="session")
+def services(raw_compose: str, example_values: dict[str, str]) -> dict[str, Any]:
+    """The services as compose would start them."""
+    return interpolated(yaml.safe_load(raw_compose), example_values)["services"]
+
+
+def interpolated(node: Any, values: dict[str, str]) -> Any:
+    if isinstance(node, dict):
+        return {key: interpolated(value, values) for key, value in node.items()}
+    if isinstance(node, list):
+        return [interpolated(value, values) for value in node]
+    if not isinstance(node, str):
+        return node
+
+    def value_of(match: re.Match[str]) -> str:
+        if match.group() == "$$":
+            return "$"
+        if match["kind"] == ":-":
+            return values.get(match["name"]) or match["text"]
+        return values[match["name"]]
+
+    return VARIABLE.sub(value_of, node)
