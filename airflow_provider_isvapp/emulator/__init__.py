@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_isvapp.emulator.clock import Clock, ManualClock
 from airflow_provider_isvapp.emulator.config import EmulatorConfig
 from airflow_provider_isvapp.emulator.endpoint import Endpoint
-from airflow_provider_isvapp.emulator.faults import Fault, FaultKind
+from airflow_provider_isvapp.emulator.fault import Fault, FaultKind
 from airflow_provider_isvapp.emulator.request_log import RequestRecord
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from typing import Any, get_args, get_type_hints
 
 from airflow_provider_isvapp import emulator as package
 from airflow_provider_isvapp.emulator.config import EmulatorConfig
-from airflow_provider_isvapp.emulator.faults import Fault
+from airflow_provider_isvapp.emulator.fault import Fault
 from airflow_provider_isvapp.emulator.request_log import RequestRecord
 
-DEFAULT_PORT = 8085
+DEFAULT_PORT = 8099
 ENVIRONMENT = {"host": "ISVAPP_EMULATOR_HOST", "port": "ISVAPP_EMULATOR_PORT"}
 
 
@@ -105,21 +105,9 @@ def _converter(kind: Any) -> Callable[[str], Any]:
 
 def _fault(text: str) -> Fault:
     try:
-        if text.lstrip().startswith("{"):
-            return Fault.from_mapping(json.loads(text))
-        pairs = (pair.partition("=") for pair in text.split(","))
-        return Fault.from_mapping({name.strip(): _value(value) for name, _, value in pairs})
+        return Fault.from_text(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _value(text: str) -> Any:
-    if text == "forever":
-        return None
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _greeting(config: EmulatorConfig, url: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from airflow_provider_isvapp.emulator.faults import Fault
+from airflow_provider_isvapp.emulator.fault import Fault
 from airflow_provider_isvapp.emulator.state import State
 
 

@@ -16,7 +16,7 @@ from itertools import pairwise
 from aiohttp import web
 
 from airflow_provider_isvapp.emulator.answer import Answer, FileSlice
-from airflow_provider_isvapp.emulator.faults import Fault, FaultKind
+from airflow_provider_isvapp.emulator.fault import Fault, FaultKind
 
 CHUNK_BYTES = 1 << 18
 _STEPS_PER_SECOND = 20

@@ -19,7 +19,7 @@ from airflow_provider_isvapp.emulator.download import download_answer
 from airflow_provider_isvapp.emulator.endpoint import Endpoint
 from airflow_provider_isvapp.emulator.export_order import month_incomplete, parse_order
 from airflow_provider_isvapp.emulator.exports import Export
-from airflow_provider_isvapp.emulator.faults import DAMAGE, FaultKind
+from airflow_provider_isvapp.emulator.fault import DAMAGE, FaultKind
 from airflow_provider_isvapp.emulator.json_text import spell_array, spell_rows
 from airflow_provider_isvapp.emulator.months import earlier
 from airflow_provider_isvapp.emulator.pipeline import Call, Pipeline

@@ -18,7 +18,7 @@ from airflow_provider_isvapp.emulator.answer import GATEWAY_PAGE, HTML, Answer, 
 from airflow_provider_isvapp.emulator.delivery import before_answer, deliver
 from airflow_provider_isvapp.emulator.endpoint import Endpoint
 from airflow_provider_isvapp.emulator.export_order import MONTH
-from airflow_provider_isvapp.emulator.faults import ANSWERING, Fault, FaultKind
+from airflow_provider_isvapp.emulator.fault import ANSWERING, Fault, FaultKind
 from airflow_provider_isvapp.emulator.request_log import RequestRecord
 from airflow_provider_isvapp.emulator.seeded import seeded
 from airflow_provider_isvapp.emulator.state import State

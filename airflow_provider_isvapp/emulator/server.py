@@ -18,7 +18,7 @@ from airflow_provider_isvapp.emulator.clock import Clock, SystemClock
 from airflow_provider_isvapp.emulator.config import EmulatorConfig
 from airflow_provider_isvapp.emulator.control import ControlEndpoints
 from airflow_provider_isvapp.emulator.endpoint import Endpoint
-from airflow_provider_isvapp.emulator.faults import Fault
+from airflow_provider_isvapp.emulator.fault import Fault
 from airflow_provider_isvapp.emulator.isvapp_app import IsvappEndpoints
 from airflow_provider_isvapp.emulator.pipeline import Call, Pipeline
 from airflow_provider_isvapp.emulator.productiv_app import ProductivEndpoints

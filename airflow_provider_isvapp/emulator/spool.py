@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from airflow_provider_isvapp.emulator.config import EmulatorConfig
 from airflow_provider_isvapp.emulator.export_order import ExportOrder
-from airflow_provider_isvapp.emulator.faults import Fault, FaultKind
+from airflow_provider_isvapp.emulator.fault import Fault, FaultKind
 from airflow_provider_isvapp.emulator.rows import ndjson
 
 _GZIP = 31  # zlib's window size of 32 KiB, plus 16 for the gzip format; the header then holds no time of writing
@@ -45,6 +46,7 @@ class Spool:
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="isvapp-emulator-spool")
         self._files: dict[ExportOrder, Future[SpoolFile]] = {}
         self._damaged: dict[tuple[str, tuple[Fault, ...]], Future[SpoolFile]] = {}
+        self._closed = threading.Event()
 
     def file(self, order: ExportOrder) -> Future[SpoolFile]:
         """Return the file for these rows; the first call starts writing it."""
@@ -61,7 +63,8 @@ class Spool:
         return self._damaged[key]
 
     def close(self) -> None:
-        """Remove all files."""
+        """Remove all files; one that is being written is given up."""
+        self._closed.set()
         self._threads.shutdown(wait=True, cancel_futures=True)
         shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -78,6 +81,8 @@ class Spool:
                     member = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
                 compressed_bytes += file.write(member.compress(rest))
                 plain_bytes += len(block)
+                if self._closed.is_set():
+                    raise InterruptedError("the emulator was stopped")
             if plain_bytes or self._config.empty_file == "gzip":
                 compressed_bytes += file.write(member.flush())
         return SpoolFile(path, plain_bytes, compressed_bytes, tag)

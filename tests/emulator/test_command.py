@@ -139,7 +139,7 @@ def test_help_names_every_option_and_its_default(capsys: pytest.CaptureFixture[s
         main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert "--salesforce-accounts X Salesforce accounts; none: one for 40 rows, at least 50 (default: none)" in text
-    assert "--port X port to listen on; 0 takes a free one; also ISVAPP_EMULATOR_PORT (default: 8085)" in text
+    assert "--port X port to listen on; 0 takes a free one; also ISVAPP_EMULATOR_PORT (default: 8099)" in text
 
 
 def test_a_port_that_is_taken(run: Run) -> None:

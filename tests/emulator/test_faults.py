@@ -108,11 +108,29 @@ def test_a_request_over_the_limit_uses_up_no_fault(start: Start) -> None:
         ({"endpoint": "create_export", "kind": "month_missing"}, "month_missing needs month"),
         ({"endpoint": "account", "kind": "reset", "retry": 1}, "a fault has no retry"),
         ({"kind": "reset"}, "a fault needs endpoint"),
+        ({"endpoint": "account", "kind": "reset", "times": "2"}, "times cannot be '2'"),
+        ({"endpoint": "account", "kind": "reset", "after": None}, "after cannot be None"),
+        ({"endpoint": "account", "kind": "status", "status": True}, "status cannot be True"),
+        ({"endpoint": "account", "kind": "status", "message": 5}, "message cannot be 5"),
+        ({"endpoint": "account", "kind": "edit", "remove": "id"}, "remove cannot be 'id'"),
+        ({"endpoint": "account", "kind": "slow", "bytes_per_second": 0}, "more than 0"),
+        ({"endpoint": "account", "kind": "status", "retry_after_form": "soon"}, "must be seconds or date"),
     ],
 )
 def test_a_fault_that_could_never_happen_is_refused(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Fault.from_mapping(fields)
+
+
+def test_a_fault_as_text() -> None:
+    text = "endpoint=download, kind=cut, at=0.5, times=forever, after=1"
+    assert Fault.from_text(text) == Fault(endpoint="download", kind="cut", at=0.5, times=None, after=1)
+    text = "endpoint=account,kind=status,status=500,message=42"
+    assert Fault.from_text(text) == Fault(endpoint="account", kind="status", status=500, message="42")
+    text = '{"endpoint": "show_export", "kind": "edit", "remove": ["id"], "replace": {"status": "X"}}'
+    assert Fault.from_text(text).remove == ["id"]
+    with pytest.raises(ValueError, match="Expecting value"):
+        Fault.from_text("endpoint=account,kind=cut,at=half")
 
 
 # Answers instead of the endpoint's own

@@ -109,10 +109,24 @@ def test_a_file_that_cannot_be_written_makes_the_export_fail(tmp_path: Path) -> 
         assert "could not write the file" in record["error_message"]
 
 
+def test_it_ends_at_once_while_it_answers_and_writes(start: Start) -> None:
+    caller = start(rows=3_000_000)  # its file would take many seconds
+    caller.emulator.inject(Fault(endpoint="account", kind="delay", seconds=30))
+    caller.export()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(caller.get, ACCOUNT)
+        while not any(record.endpoint == "account" for record in caller.emulator.requests):
+            time.sleep(0.01)
+        began = time.monotonic()
+        caller.emulator.close()
+        assert time.monotonic() - began < 5
+        assert isinstance(waiting.exception(), requests.ConnectionError)
+
+
 def test_addresses_in_answers_are_those_that_the_caller_uses(caller: Caller) -> None:
     record = caller.create().json()["data"]
-    answer = caller.get(f"/api/v1/exports/{record['id']}", headers={"Host": "emulator:8085"})
-    assert answer.json()["data"]["url"] == f"http://emulator:8085/api/v1/exports/{record['id']}"
+    answer = caller.get(f"/api/v1/exports/{record['id']}", headers={"Host": "emulator:8099"})
+    assert answer.json()["data"]["url"] == f"http://emulator:8099/api/v1/exports/{record['id']}"
 
 
 def test_many_clients_at_once(start: Start, clock: ManualClock) -> None:
