@@ -45,7 +45,6 @@ def configure() -> None:
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
         # Each secret of the emulator is short-lived and public; a fixed key keeps connections readable to subprocesses.
         "AIRFLOW__CORE__FERNET_KEY": "",
-        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
 
 
