@@ -128,18 +128,13 @@ class Exports:
         if unwritten:
             await _written(unwritten, seconds=_SETTLE_SECONDS)
 
-    def record(self, export: Export, base_url: str) -> dict[str, Any]:
-        """Return the record as the vendor's answers show it.
-
-        :param base_url: scheme, host and port under which the caller reaches the emulator.
-        """
-        now = self._clock.now()
-        url = f"{base_url}/api/v1/exports/{export.id}"
-        record: dict[str, Any] = {
+    def new_record(self, export: Export, base_url: str) -> dict[str, Any]:
+        """Return the record that answers a create request: PENDING, however little time an export takes."""
+        return {
             "id": export.id,
             "type": export.order.type,
             "status": "PENDING",
-            "url": url,
+            "url": f"{base_url}/api/v1/exports/{export.id}",
             "download_url": None,
             "created_at": _stamp(export.created_at),
             "completed_at": None,
@@ -150,7 +145,14 @@ class Exports:
             "error_message": None,
             "errored_at": None,
         }
-        if now < export.due_at or not export.is_written:
+
+    def record(self, export: Export, base_url: str) -> dict[str, Any]:
+        """Return the record as it is now.
+
+        :param base_url: scheme, host and port under which the caller reaches the emulator.
+        """
+        record = self.new_record(export, base_url)
+        if self._clock.now() < export.due_at or not export.is_written:
             return record
         error = export.error or _write_error(export.file)
         if error is not None:
@@ -159,7 +161,7 @@ class Exports:
         is_expired = self.is_expired(export)
         return record | {
             "status": "COMPLETED",
-            "download_url": None if is_expired else f"{url}/download/{self._download_token(export)}",
+            "download_url": None if is_expired else f"{record['url']}/download/{self._download_token(export)}",
             "completed_at": _stamp(self._completed_at(export)),
             "expires_at": _stamp(self._expires_at(export)),
             "is_expired": is_expired,
@@ -181,7 +183,7 @@ class Exports:
         if self.is_expired(export):
             raise Refusal(410, f"Export {export.id} has expired.")
         until, _, signature = token.partition("-")
-        if not hmac.compare_digest(self._sign(export, until), signature):
+        if not hmac.compare_digest(self._sign(export, until).encode(), signature.encode()):
             raise Refusal(403, "The download token is not valid.")
         if self._clock.now().timestamp() >= float(until):
             raise Refusal(403, "The download token has expired. Read the export again for a new download_url.")

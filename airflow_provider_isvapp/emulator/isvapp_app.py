@@ -94,7 +94,7 @@ class IsvappEndpoints:
             error=errors.message if errors else None,
             expired=call.fault(FaultKind.EXPORT_EXPIRES) is not None,
         )
-        return self._data(self._exports.record(export, call.base_url), status=201)
+        return self._data(self._exports.new_record(export, call.base_url), status=201)
 
     async def list_exports(self, call: Call) -> Answer:
         """List the most recent exports."""

@@ -138,6 +138,12 @@ def test_an_export_is_pending_then_completed_then_expired(caller: Caller, clock:
     assert (refused.status_code, refused.json()["success"]) == (410, False)
 
 
+def test_a_create_is_answered_with_pending_even_if_the_file_is_there(start: Start) -> None:
+    caller = start(export_seconds=0)
+    assert caller.record(caller.export())["status"] == "COMPLETED"
+    assert caller.create().json()["data"]["status"] == "PENDING"
+
+
 def test_a_completed_export_stays_completed_when_it_is_first_looked_at_late(caller: Caller, clock: ManualClock) -> None:
     export_id = caller.export()
     caller.record(export_id)
@@ -152,7 +158,8 @@ def test_a_download_needs_the_token_of_its_own_export(caller: Caller, clock: Man
     url = caller.record(first)["download_url"]
     assert caller.get(url.replace(first, second)).status_code == 403
     assert caller.get(url[:-1] + ("0" if url[-1] != "0" else "1")).status_code == 403
-    assert caller.get(f"/api/v1/exports/{first}/download/nonsense").status_code == 403
+    for nonsense in ("nonsense", "1-é"):
+        assert caller.get(f"/api/v1/exports/{first}/download/{nonsense}").status_code == 403
     assert caller.get(url, headers={"Authorization": ""}).status_code == 401
     assert caller.get(url).status_code == 200
 
