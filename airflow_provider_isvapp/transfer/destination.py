@@ -6,17 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from airflow_provider_isvapp.errors import InvalidArgument
-from airflow_provider_isvapp.transfer.staged import Staged
-from airflow_provider_isvapp.transfer.storage_errors import storage_errors
+from airflow_provider_isvapp.transfer.storage import Place, Staged
 
 _LOCAL = frozenset({"file", "local"})
-# Storages that were tried to leave the old object in place until the last step.
-_STAGING = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
+_S3 = frozenset({"s3", "s3a"})
+# Other storages that were tried to leave the old object in place until the last step.
+_STAGING = frozenset({"gs", "gcs", "abfs", "abfss", "az"})
 
 
 @runtime_checkable
@@ -36,7 +36,7 @@ class StoragePath(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
-    """The place of one object.
+    """The place of one object, or of one for each value of a field.
 
     :param fs: the fsspec file system, or None for a local file.
     :param key: the path inside the file system.
@@ -47,30 +47,32 @@ class Destination:
     key: str
     uri: str
 
-    def exists(self) -> bool:
-        """Ask the storage, not a cached listing."""
-        with storage_errors(self.uri):
-            if self.fs is None:
-                from pathlib import Path
-
-                return Path(self.key).exists()
-            self.fs.invalidate_cache()
-            return bool(self.fs.exists(self.key))
-
-    def stage(self, *, exclusive: bool = False) -> Staged:
-        """Begin an object; see :class:`~airflow_provider_isvapp.transfer.staged.Staged`."""
+    def place(self) -> Place:
+        """Return the place with what its kind of storage can do."""
         if self.fs is None:
-            from airflow_provider_isvapp.transfer.local_file import LocalFile
+            from airflow_provider_isvapp.transfer.local_file import LocalPlace
 
-            return LocalFile(self.key, exclusive=exclusive)
-        from airflow_provider_isvapp.transfer.fsspec_object import FsspecObject
+            return LocalPlace(self.key)
+        if _protocols(self.fs) & _S3:
+            from airflow_provider_isvapp.transfer.s3_object import S3Place
 
-        return FsspecObject(self.fs, self.key, self.uri, exclusive=exclusive)
+            return S3Place(self.fs, self.key, self.uri)
+        from airflow_provider_isvapp.transfer.fsspec_object import FsspecPlace
+
+        return FsspecPlace(self.fs, self.key, self.uri)
+
+    def filled(self, placeholder: str, value: str) -> Destination:
+        """Return the destination with a placeholder of its template, such as ``{reference_date}``, replaced."""
+        return replace(self, key=self.key.replace(placeholder, value), uri=self.uri.replace(placeholder, value))
+
+    def beside(self, suffix: str) -> Destination:
+        """Return the destination of a companion whose name has this at its end."""
+        return replace(self, key=self.key + suffix, uri=self.uri + suffix)
 
     @contextmanager
-    def staged(self, *, exclusive: bool = False) -> Iterator[Staged]:
+    def staged(self) -> Iterator[Staged]:
         """Stage an object, publish it at the end of the block, and drop it if the block raises."""
-        staged = self.stage(exclusive=exclusive)
+        staged = self.place().stage(exclusive=False, label=None)
         try:
             yield staged
             staged.seal()
@@ -92,19 +94,23 @@ def open_destination(path: StoragePath | str) -> Destination:
         if scheme in _LOCAL:
             key = path.partition("://")[2] if "://" in path else path
             return Destination(fs=None, key=_named(key, path), uri=path)
-        from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+        from fsspec.core import url_to_fs
 
         fs, key = url_to_fs(path)
         uri = path
-    protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+    protocols = _protocols(fs)
     if protocols & _LOCAL:
         return Destination(fs=None, key=_named(key, uri), uri=uri)
-    if not protocols & _STAGING:
+    if not protocols & (_S3 | _STAGING):
         raise InvalidArgument(
             f"path {uri!r} is on a storage ({', '.join(sorted(protocols))}) that is not known to publish an object "
             "in one step. Write to a local file, S3, Google Cloud Storage or Azure Blob Storage."
         )
     return Destination(fs=fs, key=_named(key, uri), uri=uri)
+
+
+def _protocols(fs: Any) -> set[str]:
+    return {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
 
 
 def _named(key: str, uri: str) -> str:

@@ -6,22 +6,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from typing import Literal
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Literal
 
-from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, InvalidArgument, TransferCancelled
+from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, InvalidArgument
+from airflow_provider_isvapp.transfer.already_there import find_export
 from airflow_provider_isvapp.transfer.attempts import Attempts
-from airflow_provider_isvapp.transfer.checksum import Crc32
 from airflow_provider_isvapp.transfer.destination import Destination
-from airflow_provider_isvapp.transfer.gzip_members import GzipMembers
-from airflow_provider_isvapp.transfer.prefetch import Prefetch
-from airflow_provider_isvapp.transfer.progress import Progress
-from airflow_provider_isvapp.transfer.result import DownloadResult
-from airflow_provider_isvapp.transfer.rows import RowInspector
+from airflow_provider_isvapp.transfer.label import Label
+from airflow_provider_isvapp.transfer.manifest import write_manifests
+from airflow_provider_isvapp.transfer.one_pass import OnePass
+from airflow_provider_isvapp.transfer.output import OneObjectAMonth, Output, SingleObject
+from airflow_provider_isvapp.transfer.result import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.shape import OutputFormat, Shape, Validate
 from airflow_provider_isvapp.transfer.source import ExportSource
 from airflow_provider_isvapp.transfer.wire import StartAgain, Wire
-from airflow_provider_isvapp.transfer.write_behind import WriteBehind
 
 IfExists = Literal["overwrite", "skip", "fail"]
 
@@ -32,127 +31,131 @@ def download_export(
     source: ExportSource,
     destination: Destination,
     *,
+    export_id: str | None = None,
     if_exists: IfExists = "overwrite",
+    output_format: OutputFormat = "ndjson",
+    compression: Literal["gzip"] | None = None,
+    partition_by: Literal["reference_date"] | None = None,
+    validate: Validate = "structure",
+    expected_months: Collection[str] | None = None,
+    require_months: bool = False,
+    manifest: bool = False,
+    request: Mapping[str, Any] | None = None,
     attempts: int = 5,
     cancelled: Callable[[], bool] = lambda: False,
     log: logging.Logger = _LOG,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> DownloadResult:
-    """Write the rows of an export, as the vendor sent them, to one object.
+    """Bring the rows of an export to storage.
 
     One pass in bounded memory: received, decompressed, checked, counted and staged. Only when the last check has passed
-    is the object published; on any error the old object stays and nothing new is left.
+    is anything published; on any error what was there before stays and nothing new is left.
 
     :param source: opens the export's file.
-    :param destination: where the object shall be.
-    :param if_exists: ``overwrite`` an object that is there, or ``fail``.
+    :param destination: where the object shall be; with ``{reference_date}`` in it for ``partition_by``.
+    :param export_id: the export's id. With it, an object that already holds this export in this form is recognised, and
+        nothing is downloaded, whatever ``if_exists`` says.
+    :param if_exists: what to do about an object that is there: ``overwrite`` it, ``skip`` the download, or ``fail``.
+    :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (needs the extra ``parquet``).
+    :param compression: ``gzip`` to store ndjson compressed: the vendor's own gzip file, or a new one of each month.
+    :param partition_by: ``reference_date`` for one object a month.
+    :param validate: ``structure``: each line is one JSON object; ``full``: each row has the documented fields.
+    :param expected_months: the months that were asked for (``YYYY-MM``); a row of another one is an error.
+    :param require_months: whether each of ``expected_months`` must have a row.
+    :param manifest: write a manifest beside each object, last.
+    :param request: the export's request, for the manifest.
     :param attempts: how many answers may be used up by connections that break and bodies that are damaged.
-    :param cancelled: asked about twice a second or more often; when it says yes, the transfer stops.
+    :param cancelled: asked several times a second; when it says yes, the transfer stops.
     :param log: where progress goes.
     :param clock: seconds that only grow.
     :param sleep: how to wait between attempts.
-    :raises DamagedDownload: if the file is not whole and sound, after the last attempt.
+    :raises InvalidArgument: if an argument is wrong; nothing was requested.
+    :raises DamagedDownload: if the file is not whole and sound, after the last attempt, or lacks a month.
     :raises BrokenTransfer: if the connection broke, after the last attempt.
     :raises DestinationExists: if there is an object and ``if_exists`` is ``fail``.
     :raises StorageFailed: if the storage refused.
     :raises TransferCancelled: if ``cancelled`` said yes.
     """
+    shape = Shape(output_format=output_format, compression=compression, partition_by=partition_by, validate=validate)
+    shape.check(destination.uri)
     if if_exists not in ("overwrite", "skip", "fail"):
         raise InvalidArgument(f"if_exists must be 'overwrite', 'skip' or 'fail', not {if_exists!r}.")
+    if require_months and not expected_months:
+        raise InvalidArgument("require_months needs expected_months: the months that the export was asked for.")
     started = clock()
-    if if_exists == "fail" and destination.exists():
-        raise DestinationExists(f"{destination.uri} exists, and if_exists is 'fail'.")
+    months = None if expected_months is None else frozenset(expected_months)
+    if partition_by is None:
+        found = None if export_id is None else find_export(destination, export_id, shape)
+        if found is not None and _month_problem(found.months or {}, months, require_months) is None:
+            log.info("%s already holds export %s: nothing to download", destination.uri, export_id)
+            return _result(destination, found, outcome=Outcome.UNCHANGED, seconds=clock() - started)
+        if if_exists != "overwrite" and destination.place().exists():
+            if if_exists == "fail":
+                raise DestinationExists(f"{destination.uri} exists, and if_exists is 'fail'.")
+            log.info("%s exists, and if_exists is 'skip': nothing to download", destination.uri)
+            return _result(destination, None, outcome=Outcome.SKIPPED, seconds=clock() - started)
+
+    def begin(label: Label) -> Output:
+        kind = SingleObject if partition_by is None else OneObjectAMonth
+        return kind(destination, shape, exclusive=if_exists != "overwrite", label=label, sha256=manifest)
+
     budget = Attempts(attempts, log=log, sleep=sleep)
     while True:
+        wire = Wire(source, budget)
+        run = OnePass(wire, shape, begin=begin, cancelled=cancelled, log=log, clock=clock)
         try:
-            with destination.staged(exclusive=if_exists == "fail") as staged, ExitStack() as stack:
-                wire = Wire(source, budget)
-                behind = WriteBehind(staged)
-                stack.callback(behind.stop)
-                copy = _Copy(wire, write=behind.write, cancelled=cancelled, log=log, clock=clock)
-                copy.run()
-                behind.drain()
+            with run.verified() as label:
+                problem = _month_problem(label.months or {}, months, require_months)
+                if problem is not None:
+                    raise DamagedDownload(problem)
+                objects = run.publish()
         except StartAgain:
             log.warning("The rest of export %s cannot be had: reading it from its beginning again.", wire.export.id)
+            continue
         except DamagedDownload as damage:
             budget.again_after(
                 DamagedDownload(f"The download of export {wire.export.id} is damaged: {damage}. Nothing was published.")
             )
-        else:
-            return DownloadResult(
-                path=destination.uri,
-                export_id=wire.export.id,
-                rows=copy.inspector.rows,
-                bytes=copy.plain_bytes,
-                compressed_bytes=wire.received,
-                crc32=str(copy.crc32),
-                months=copy.inspector.months,
-                attempts=budget.used,
-                seconds=clock() - started,
+            continue
+        written: tuple[str, ...] = ()
+        if manifest:
+            written = write_manifests(
+                destination, objects, export=wire.export, label=label, shape=shape, request=request
             )
+        return _result(
+            destination,
+            label,
+            objects=tuple(objects),
+            manifests=written,
+            attempts=budget.used,
+            seconds=clock() - started,
+        )
 
 
-class _Copy:
-    """One pass over one whole file."""
+def _month_problem(found: Mapping[str, int], expected: frozenset[str] | None, required: bool) -> str | None:
+    """Compare the months of the rows with those that were asked for."""
+    if expected is None:
+        return None
+    if foreign := sorted(set(found) - expected):
+        return f"it has rows of {', '.join(foreign)}, which was not asked for"
+    if required and (missing := sorted(expected - set(found))):
+        return f"it has no rows of {', '.join(missing)}, which was asked for"
+    return None
 
-    def __init__(
-        self,
-        wire: Wire,
-        *,
-        write: Callable[[bytes], None],
-        cancelled: Callable[[], bool],
-        log: logging.Logger,
-        clock: Callable[[], float],
-    ) -> None:
-        self.plain_bytes = 0
-        self.wire_bytes = 0
-        self.crc32 = Crc32()
-        self.inspector = RowInspector()
-        self._wire = wire
-        self._write = write
-        self._cancelled = cancelled
-        self._members = GzipMembers()
-        export = wire.export
-        total = wire.announced if wire.announced is not None else export.download_size_compressed_bytes
-        self._progress = Progress(total=total, log=log, clock=clock)
 
-    def run(self) -> None:
-        with ExitStack() as stack:
-            pieces = Prefetch(self._pieces())
-            stack.callback(pieces.stop)
-            stack.callback(self._wire.abandon)
-            going_on = True
-            while going_on:
-                if self._cancelled():
-                    raise TransferCancelled(
-                        f"The download of export {self._wire.export.id} was stopped; nothing was published."
-                    )
-                going_on, piece = pieces.take()
-                if piece is not None:
-                    self._pass_on(*piece)
-                self._progress.report(wire=self.wire_bytes, plain=self.plain_bytes, rows=self.inspector.rows)
-        self._check_end()
-
-    def _pieces(self) -> Iterator[tuple[memoryview, bytes]]:
-        with closing(self._wire.chunks()) as chunks:
-            for data in chunks:
-                yield from self._members.decode(data)
-
-    def _pass_on(self, compressed: memoryview, plain: bytes) -> None:
-        self.wire_bytes += len(compressed)
-        if plain:
-            self.plain_bytes += len(plain)
-            self.crc32.update(plain)
-            self.inspector.feed(plain)
-            self._write(plain)
-
-    def _check_end(self) -> None:
-        if self._members.inside_member:
-            raise DamagedDownload(f"it ends inside gzip member {self._members.finished_members + 1}")
-        self.inspector.finish()
-        recorded = self._wire.export.download_size_uncompressed_bytes
-        if recorded is not None and self.plain_bytes != recorded:
-            raise DamagedDownload(
-                f"it decompresses to {self.plain_bytes} bytes, and the export's record says {recorded}"
-            )
+def _result(destination: Destination, label: Label | None, **more: Any) -> DownloadResult:
+    if label is None:
+        return DownloadResult(
+            path=destination.uri, export_id=None, rows=None, bytes=None, compressed_bytes=None, crc32=None, **more
+        )
+    return DownloadResult(
+        path=destination.uri,
+        export_id=label.export_id,
+        rows=label.rows,
+        bytes=label.bytes,
+        compressed_bytes=label.compressed_bytes,
+        crc32=label.crc32,
+        months=label.months or {},
+        **more,
+    )

@@ -5,13 +5,54 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import IO, Any
 
 from airflow_provider_isvapp.errors import DestinationExists
+from airflow_provider_isvapp.transfer.label import LABEL_NAME, Label
 from airflow_provider_isvapp.transfer.storage_errors import storage_errors
 
 # fsspec's default of 50 MiB for S3 costs about four times that in memory; storages want at least 5 MiB.
 BLOCK_BYTES = 8 * 1024 * 1024
+
+
+class FsspecPlace:
+    """The place of an object on Google Cloud Storage or Azure.
+
+    :param fs: the fsspec file system.
+    :param key: the object's path inside it.
+    :param uri: its address for messages.
+    """
+
+    def __init__(self, fs: Any, key: str, uri: str) -> None:
+        self._fs = fs
+        self._key = key
+        self._uri = uri
+
+    def exists(self) -> bool:
+        """Ask the storage."""
+        with storage_errors(self._uri):
+            self._fs.invalidate_cache()
+            return bool(self._fs.exists(self._key))
+
+    def label(self) -> Label | None:
+        """Read the label from the object's metadata."""
+        with storage_errors(self._uri):
+            self._fs.invalidate_cache()
+            try:
+                metadata = self._fs.info(self._key).get("metadata") or {}
+            except FileNotFoundError:
+                return None
+            return Label.from_text(metadata.get(LABEL_NAME, ""))
+
+    def open(self) -> IO[bytes]:
+        """Open the object for reading."""
+        with storage_errors(self._uri):
+            reader: IO[bytes] = self._fs.open(self._key, "rb", block_size=BLOCK_BYTES)
+            return reader
+
+    def stage(self, *, exclusive: bool, label: Label | None) -> FsspecObject:
+        """Begin an object with the label as metadata."""
+        return FsspecObject(self._fs, self._key, self._uri, exclusive=exclusive, label=label)
 
 
 class FsspecObject:
@@ -29,22 +70,25 @@ class FsspecObject:
     :param key: the object's path inside it.
     :param uri: its address for messages.
     :param exclusive: never replace an existing object.
+    :param label: stored as metadata.
     """
 
-    def __init__(self, fs: Any, key: str, uri: str, *, exclusive: bool = False) -> None:
+    def __init__(self, fs: Any, key: str, uri: str, *, exclusive: bool, label: Label | None) -> None:
         self._fs = fs
-        self._key = key
         self._uri = uri
-        self._exclusive = exclusive
+        self._over = False
+        # Both file systems hand "create only" to the storage, which decides it in the last step.
+        mode = "xb" if exclusive else "wb"
+        metadata = {} if label is None else {"metadata": {LABEL_NAME: label.to_text()}}
         with storage_errors(uri):
-            self._file = fs.open(key, "wb", block_size=BLOCK_BYTES, autocommit=False)
+            self._file = fs.open(key, mode, block_size=BLOCK_BYTES, autocommit=False, **metadata)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes."""
         with storage_errors(self._uri):
             self._file.write(data)
 
-    def seal(self) -> None:
+    def seal(self, label: Label | None = None) -> None:
         """Do nothing: closing is the last step here, and on Azure it already publishes."""
 
     def promote(self) -> None:
@@ -53,16 +97,23 @@ class FsspecObject:
         :raises DestinationExists: if it must not replace an object and there is one.
         """
         with storage_errors(self._uri):
-            if self._exclusive:
-                self._fs.invalidate_cache()
-                if self._fs.exists(self._key):
-                    raise DestinationExists(f"{self._uri} exists, and the task may not overwrite it.")
-            self._file.close()
-            self._file.commit()
+            try:
+                self._file.close()
+                if hasattr(self._file, "commit"):
+                    self._file.commit()
+            except FileExistsError:
+                taken = True
+            else:
+                taken = False
+                self._over = True
             self._fs.invalidate_cache()
+        if taken:
+            raise DestinationExists(f"{self._uri} exists, and the task may not overwrite it.")
 
     def discard(self) -> None:
         """Give the upload up. An open file that is merely forgotten would publish itself when it is collected."""
+        if self._over:
+            return
         with contextlib.suppress(Exception):
             self._file.discard()
         with contextlib.suppress(AttributeError):

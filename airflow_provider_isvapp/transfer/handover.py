@@ -13,8 +13,8 @@ T = TypeVar("T")
 class Handover(Generic[T]):
     """A queue that holds a few items and no more.
 
-    ``queue.Queue`` can do this as well, but is written in Python: at thousands of pieces a second its locks cost as much
-    as decompressing. ``SimpleQueue`` is not, so the room that is left is one of those, too.
+    ``queue.Queue`` can do this as well, but is written in Python, and at thousands of pieces a second its locks are a
+    load of their own. ``SimpleQueue`` is not, so the room that is left is one of those, too.
 
     :param depth: how many items it holds.
     """

@@ -10,13 +10,48 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from airflow_provider_isvapp.errors import DestinationExists
+from airflow_provider_isvapp.transfer.label import LABEL_NAME, Label
 from airflow_provider_isvapp.transfer.storage_errors import storage_errors
 
 _SUFFIX = ".isvapp-part"
 # How much is written before the kernel is asked to begin with the disk.
 _WRITEBACK_BYTES = 8 * 1024 * 1024
+
+
+_ATTRIBUTE = f"user.{LABEL_NAME}"
+
+
+class LocalPlace:
+    """The place of a local file.
+
+    :param path: where it is. A symbolic link is followed.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(os.path.realpath(path))
+
+    def exists(self) -> bool:
+        """Look for the file."""
+        return self._path.exists()
+
+    def label(self) -> Label | None:
+        """Read the label, and believe it only if the file was not touched since."""
+        with contextlib.suppress(OSError, AttributeError, ValueError):
+            touched, _, text = os.getxattr(self._path, _ATTRIBUTE).decode().partition(" ")
+            if touched == _last_touched(self._path.stat()):
+                return Label.from_text(text)
+        return None
+
+    def open(self) -> IO[bytes]:
+        """Open the file for reading."""
+        return self._path.open("rb")
+
+    def stage(self, *, exclusive: bool, label: Label | None) -> LocalFile:
+        """Begin a file; its label is set in the end."""
+        return LocalFile(self._path, exclusive=exclusive)
 
 
 class LocalFile:
@@ -30,18 +65,18 @@ class LocalFile:
     - in or after :meth:`promote`: the old file or the whole new one, also after a power cut: the bytes are on the disk
       before the name changes, and the directory is flushed after it.
 
-    :param target: where the file shall be. Missing directories are made, as an object store would; a symbolic link is
-        followed.
+    :param target: where the file shall be. Missing directories are made, as an object store would.
     :param exclusive: never replace an existing file.
     """
 
-    def __init__(self, target: str, *, exclusive: bool = False) -> None:
-        self._target = Path(os.path.realpath(target))
+    def __init__(self, target: Path, *, exclusive: bool = False) -> None:
+        self._target = target
         self._exclusive = exclusive
-        with storage_errors(target):
+        with storage_errors(str(target)):
             self._target.parent.mkdir(parents=True, exist_ok=True)
             _remove_leftovers(self._target)
             self._temporary, self._fd = _create_locked(self._target)
+        self._over = False
         self._written = 0
         self._handed_over = 0
 
@@ -66,9 +101,13 @@ class LocalFile:
             os.posix_fadvise(self._fd, self._handed_over, length, os.POSIX_FADV_DONTNEED)
         self._handed_over = self._written
 
-    def seal(self) -> None:
-        """Flush the bytes to the disk."""
+    def seal(self, label: Label | None = None) -> None:
+        """Flush the bytes to the disk, and the label if the file system has extended attributes."""
         with storage_errors(str(self._target)):
+            if label is not None:
+                with contextlib.suppress(OSError, AttributeError):
+                    text = f"{_last_touched(os.fstat(self._fd))} {label.to_text()}"
+                    os.setxattr(self._fd, _ATTRIBUTE, text.encode())
             os.fsync(self._fd)
 
     def promote(self) -> None:
@@ -87,17 +126,24 @@ class LocalFile:
                 taken = True
             else:
                 taken = False
+                self._over = True
                 os.close(self._fd)
                 _flush_directory(self._target.parent)
         if taken:
             raise DestinationExists(f"{self._target} exists, and the task may not overwrite it.")
 
     def discard(self) -> None:
-        """Remove the temporary file."""
+        """Remove the temporary file, unless it is promoted."""
+        if self._over:
+            return
+        self._over = True
         with contextlib.suppress(OSError):
             self._temporary.unlink()
-        with contextlib.suppress(OSError):
-            os.close(self._fd)
+        os.close(self._fd)
+
+
+def _last_touched(status: os.stat_result) -> str:
+    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def _create_locked(target: Path) -> tuple[Path, int]:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import dataclass
+from itertools import groupby
 from operator import attrgetter
 from typing import Protocol
 
@@ -35,6 +37,20 @@ class _HasMonth(Protocol):
     def reference_date(self) -> str | None: ...
 
 
+@dataclass(frozen=True)
+class MonthRun:
+    """Rows of one month that follow each other.
+
+    :param month: their ``reference_date``.
+    :param lines: the rows, each with its newline.
+    :param rows: how many.
+    """
+
+    month: str
+    lines: memoryview
+    rows: int
+
+
 class RowInspector:
     """Sees to it that every line is one JSON object, and counts lines and months.
 
@@ -43,10 +59,13 @@ class RowInspector:
 
     :param row_type: what a row must look like.
     :param parse_all: take no short cut.
+    :param by_month: hand the rows out again as runs of one month.
     """
 
-    def __init__(self, row_type: type[_HasMonth] = Row, *, parse_all: bool = False) -> None:
+    def __init__(self, row_type: type[_HasMonth] = Row, *, parse_all: bool = False, by_month: bool = False) -> None:
         self.rows = 0
+        self._by_month = by_month
+        self._runs: list[MonthRun] = []
         self._decoder = msgspec.json.Decoder(row_type)
         self._parse_all = parse_all
         self._months: Counter[str | None] = Counter()
@@ -55,9 +74,10 @@ class RowInspector:
         self._open_row: list[bytes] = []
         self._open_size = 0
 
-    def feed(self, chunk: bytes) -> None:
+    def feed(self, chunk: bytes) -> list[MonthRun]:
         """Take the next bytes; they may begin and end anywhere.
 
+        :return: the rows that are complete by now, if they are wanted by month.
         :raises DamagedDownload: at the first line that is not what it must be.
         """
         begin = 0
@@ -65,7 +85,7 @@ class RowInspector:
             begin = chunk.find(b"\n") + 1
             if begin == 0:
                 self._keep(chunk)
-                return
+                return []
             self._keep(chunk[:begin])
             self._inspect_open_row()
         end = chunk.rfind(b"\n", begin) + 1
@@ -75,12 +95,21 @@ class RowInspector:
             end = begin
         if end < len(chunk):
             self._keep(chunk[end:])
+        return self._take_runs()
 
-    def finish(self) -> None:
-        """Take the end of the stream; the last row may lack its newline."""
+    def finish(self) -> list[MonthRun]:
+        """Take the end of the stream; the last row may lack its newline.
+
+        :return: as :meth:`feed`; each row has its newline there.
+        """
         if self._open_row:
             self._keep(b"\n")
             self._inspect_open_row()
+        return self._take_runs()
+
+    def _take_runs(self) -> list[MonthRun]:
+        runs, self._runs = self._runs, []
+        return runs
 
     @property
     def months(self) -> dict[str, int]:
@@ -104,6 +133,8 @@ class RowInspector:
         lines = chunk.count(b"\n", begin, end)
         if self._all_begin_alike(chunk, begin, end, lines):
             self._months[self._month] += lines
+            if self._by_month:
+                self._runs.append(MonthRun(self._month, memoryview(chunk)[begin:end], lines))
         else:
             self._parse(memoryview(chunk)[begin:end], lines)
             self._learn_beginning(chunk, begin, end)
@@ -133,6 +164,19 @@ class RowInspector:
         if rows is None or len(rows) != lines:
             raise self._first_bad_line(bytes(lines_of_json))
         self._months.update(map(attrgetter("reference_date"), rows))
+        if self._by_month:
+            self._split(lines_of_json, [row.reference_date for row in rows])
+
+    def _split(self, lines: memoryview, months: list[str | None]) -> None:
+        ends = [newline.end() for newline in re.finditer(b"\n", lines)]
+        begin = done = 0
+        for month, group in groupby(months):
+            count = len(list(group))
+            if month is None:
+                raise DamagedDownload(f"line {self.rows + done + 1} has no reference_date to divide the export by")
+            done += count
+            self._runs.append(MonthRun(month, lines[begin : ends[done - 1]], count))
+            begin = ends[done - 1]
 
     def _first_bad_line(self, block: bytes) -> DamagedDownload:
         for number, line in enumerate(block.removesuffix(b"\n").split(b"\n"), start=self.rows + 1):

@@ -70,6 +70,10 @@ class Wire:
         """Ask for nothing more: the bytes are no longer wanted. Safe to call from another thread."""
         self._abandoned = True
 
+    def close(self) -> None:
+        """Give up the connection of a file that :meth:`chunks` has not begun with."""
+        self._body.close()
+
     def _continue(self) -> None:
         if self._validator is None or self.received == 0:
             raise StartAgain

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Writes to a staged object in a thread, so that storage and checks work at the same time."""
+"""Writes the output in a thread, so that storage and checks work at the same time."""
 
 from __future__ import annotations
 
@@ -8,55 +8,58 @@ import contextvars
 import threading
 
 from airflow_provider_isvapp.transfer.handover import Handover
-from airflow_provider_isvapp.transfer.staged import Staged
+from airflow_provider_isvapp.transfer.output import Output, Piece
 
 _DEPTH = 8
+_TICK_SECONDS = 0.2
 
 
 class WriteBehind:
-    """Hands bytes to a staged object a few pieces later, in order.
+    """Hands pieces to an output a little later, in order.
 
-    An error of the storage shows at a later :meth:`write` or at :meth:`drain`; nothing is written after it.
+    An error of the storage shows at a later :meth:`offer` or at :meth:`is_drained`; nothing is written after it.
 
-    :param staged: only this thread writes to it until :meth:`drain` or :meth:`stop` has returned.
+    :param output: only the thread here writes to it until :meth:`is_drained` says so or :meth:`stop` has returned.
     """
 
-    def __init__(self, staged: Staged) -> None:
-        self._staged = staged
-        self._queue: Handover[bytes | None] = Handover(_DEPTH)
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._queue: Handover[Piece | None] = Handover(_DEPTH)
         self._error: BaseException | None = None
+        self._stopped = False
         run = contextvars.copy_context().run
         self._thread = threading.Thread(target=run, args=(self._run,), name="isvapp-write", daemon=True)
         self._thread.start()
 
-    def write(self, data: bytes) -> None:
-        """Take bytes to be written.
+    def offer(self, piece: Piece | None) -> bool:
+        """Take a piece, or None as the last one; or return False if the storage is too far behind for now.
 
-        :raises StorageFailed: if bytes that were taken before could not be written.
+        :raises BaseException: what the output raised at a piece before.
         """
         if self._error is not None:
             raise self._error
-        self._queue.put(data)
+        return self._queue.put(piece, timeout=_TICK_SECONDS)
 
-    def drain(self) -> None:
-        """Wait until everything is written.
+    def is_drained(self) -> bool:
+        """Wait a moment for the last piece to be written, and return whether it is.
 
-        :raises StorageFailed: if something could not be written.
+        :raises BaseException: what the output raised.
         """
-        self.stop()
+        self._thread.join(timeout=_TICK_SECONDS)
         if self._error is not None:
             raise self._error
+        return not self._thread.is_alive()
 
     def stop(self) -> None:
-        """Wait until the thread has let go of the object; harmless the second time."""
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
+        """Write nothing more, and wait a moment for the piece that is being written."""
+        self._stopped = True
+        self._queue.put(None, timeout=0)
+        self._thread.join(timeout=1.0)
 
     def _run(self) -> None:
-        while (data := self._queue.get()) is not None:
+        while not self._stopped and (piece := self._queue.get()) is not None:
             if self._error is None:
                 try:
-                    self._staged.write(data)
-                except BaseException as error:  # noqa: BLE001 - handed over to the writer
+                    self._output.write(piece)
+                except BaseException as error:  # noqa: BLE001 - handed over to the reader
                     self._error = error

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""One pass over one whole file: received, decompressed, checked, stored, verified."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+from airflow_provider_isvapp.errors import DamagedDownload, TransferCancelled
+from airflow_provider_isvapp.transfer.checksum import Crc32
+from airflow_provider_isvapp.transfer.gzip_members import GzipMembers
+from airflow_provider_isvapp.transfer.label import Label
+from airflow_provider_isvapp.transfer.output import Output, Piece
+from airflow_provider_isvapp.transfer.prefetch import Prefetch
+from airflow_provider_isvapp.transfer.progress import Progress
+from airflow_provider_isvapp.transfer.result import WrittenObject
+from airflow_provider_isvapp.transfer.rows import Row, RowInspector
+from airflow_provider_isvapp.transfer.shape import Shape
+from airflow_provider_isvapp.transfer.validation import TaxonomyItemRow
+from airflow_provider_isvapp.transfer.wire import Wire
+from airflow_provider_isvapp.transfer.write_behind import WriteBehind
+
+
+class OnePass:
+    """Moves a file from the wire to an output.
+
+    Three threads: one receives and decompresses, this one checks, one writes.
+
+    :param wire: the file.
+    :param shape: how far to check its rows, and whether they are wanted by month.
+    :param begin: begins the output, with what is known before the first byte.
+    :param cancelled: asked several times a second.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        shape: Shape,
+        *,
+        begin: Callable[[Label], Output],
+        cancelled: Callable[[], bool],
+        log: logging.Logger,
+        clock: Callable[[], float],
+    ) -> None:
+        self._wire = wire
+        self._begin = begin
+        self._cancelled = cancelled
+        self._total = wire.announced if wire.announced is not None else wire.export.download_size_compressed_bytes
+        self._label = Label(export_id=wire.export.id, shape=str(shape), compressed_bytes=self._total)
+        self._progress = Progress(total=self._total, log=log, clock=clock)
+        self._members = GzipMembers()
+        self._inspector = RowInspector(
+            TaxonomyItemRow if shape.validate == "full" else Row,
+            parse_all=shape.validate == "full",
+            by_month=shape.partition_by is not None,
+        )
+        self._crc32 = Crc32()
+        self._wire_bytes = 0
+        self._plain_bytes = 0
+        self._output: Output | None = None
+
+    @contextmanager
+    def verified(self) -> Iterator[Label]:
+        """Run, and give the full label when every check has passed; nothing is published yet.
+
+        What :meth:`publish` has not published by the end of the block is removed.
+
+        :raises DamagedDownload: if the file is not whole and sound.
+        """
+        try:
+            self._output = self._begin(self._label)
+        except BaseException:
+            self._wire.close()
+            raise
+        try:
+            self._move(self._output)
+            self._check_size()
+            label = replace(
+                self._label,
+                compressed_bytes=self._wire_bytes,
+                rows=self._inspector.rows,
+                bytes=self._plain_bytes,
+                crc32=str(self._crc32),
+                months=self._inspector.months,
+            )
+            self._output.seal(label)
+            yield label
+        finally:
+            self._output.discard()
+
+    def publish(self) -> list[WrittenObject]:
+        """Publish what was verified."""
+        assert self._output is not None  # noqa: S101 - only called inside verified()
+        return self._output.promote()
+
+    def _move(self, output: Output) -> None:
+        pieces = Prefetch(self._decompressed())
+        behind = WriteBehind(output)
+        try:
+            going_on = True
+            while going_on:
+                going_on, item = pieces.take()
+                if item is not None:
+                    self._pass_on(self._inspected(*item), behind)
+                self._look_up()
+            if self._members.inside_member:
+                raise DamagedDownload(f"it ends inside gzip member {self._members.finished_members + 1}")
+            self._pass_on(Piece(memoryview(b""), b"", self._inspector.finish()), behind)
+            self._pass_on(None, behind)
+            while not behind.is_drained():
+                self._look_up()
+        finally:
+            self._wire.abandon()
+            pieces.stop()
+            behind.stop()
+
+    def _decompressed(self) -> Iterator[tuple[memoryview, bytes]]:
+        with closing(self._wire.chunks()) as chunks:
+            for data in chunks:
+                yield from self._members.decode(data)
+
+    def _inspected(self, compressed: memoryview, plain: bytes) -> Piece:
+        self._wire_bytes += len(compressed)
+        self._plain_bytes += len(plain)
+        self._crc32.update(plain)
+        return Piece(compressed, plain, self._inspector.feed(plain) if plain else [])
+
+    def _pass_on(self, piece: Piece | None, behind: WriteBehind) -> None:
+        while not behind.offer(piece):
+            self._look_up()
+
+    def _look_up(self) -> None:
+        if self._cancelled():
+            raise TransferCancelled(
+                f"The download of export {self._wire.export.id} was stopped; nothing was published."
+            )
+        self._progress.report(wire=self._wire_bytes, plain=self._plain_bytes, rows=self._inspector.rows)
+
+    def _check_size(self) -> None:
+        recorded = self._wire.export.download_size_uncompressed_bytes
+        if recorded is not None and self._plain_bytes != recorded:
+            raise DamagedDownload(
+                f"it decompresses to {self._plain_bytes} bytes, and the export's record says {recorded}"
+            )

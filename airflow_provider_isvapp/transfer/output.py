@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The object, or the objects, that one download writes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Protocol
+
+from airflow_provider_isvapp.errors import DamagedDownload
+from airflow_provider_isvapp.transfer.checksum import Crc32
+from airflow_provider_isvapp.transfer.destination import Destination
+from airflow_provider_isvapp.transfer.encoders import Encoder, encoder_for
+from airflow_provider_isvapp.transfer.label import Label
+from airflow_provider_isvapp.transfer.result import WrittenObject
+from airflow_provider_isvapp.transfer.rows import MonthRun
+from airflow_provider_isvapp.transfer.shape import PLACEHOLDER, Shape
+
+# What may become a part of a path: nothing from the vendor that could lead elsewhere.
+_MONTH = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of an export that was received, decompressed and checked.
+
+    :param compressed: as it came over the wire.
+    :param plain: what that decompresses to.
+    :param runs: the rows that it completes, by month, for an output that wants them so.
+    """
+
+    compressed: memoryview
+    plain: bytes
+    runs: list[MonthRun]
+
+
+class Output(Protocol):
+    """Takes an export piece by piece and publishes it in the end, or not at all."""
+
+    def write(self, piece: Piece) -> None:
+        """Store a piece."""
+        ...
+
+    def seal(self, label: Label) -> None:
+        """Hand everything to the storage; only small steps remain."""
+        ...
+
+    def promote(self) -> list[WrittenObject]:
+        """Publish."""
+        ...
+
+    def discard(self) -> None:
+        """Remove what is not published."""
+        ...
+
+
+class StoredObject:
+    """One object in the making, counted and summed while it is written."""
+
+    def __init__(self, destination: Destination, *, exclusive: bool, label: Label, sha256: bool) -> None:
+        self.rows = 0
+        self._destination = destination
+        self._staged = destination.place().stage(exclusive=exclusive, label=label)
+        self._size = 0
+        self._crc32 = Crc32()
+        self._sha256 = hashlib.sha256() if sha256 else None
+
+    def store(self, data: bytes | memoryview) -> None:
+        """Append stored bytes."""
+        if not data:
+            return
+        self._size += len(data)
+        self._crc32.update(data)
+        if self._sha256 is not None:
+            self._sha256.update(data)
+        self._staged.write(data)
+
+    def seal(self, label: Label) -> None:
+        """Hand all bytes to the storage."""
+        self._staged.seal(label)
+
+    def promote(self, month: str | None = None) -> WrittenObject:
+        """Publish the object."""
+        self._staged.promote()
+        return WrittenObject(
+            path=self._destination.uri,
+            rows=self.rows,
+            bytes=self._size,
+            crc32=str(self._crc32),
+            sha256=None if self._sha256 is None else self._sha256.hexdigest(),
+            reference_date=month,
+        )
+
+    def discard(self) -> None:
+        """Remove the object, unless it is published."""
+        self._staged.discard()
+
+
+class SingleObject:
+    """All rows in one object."""
+
+    def __init__(self, destination: Destination, shape: Shape, *, exclusive: bool, label: Label, sha256: bool) -> None:
+        self._encoder = encoder_for(shape)
+        # The vendor's own gzip file is what is wanted, and it was verified.
+        self._as_received = shape.output_format == "ndjson" and shape.compression == "gzip"
+        self._empty = True
+        self._object = StoredObject(destination, exclusive=exclusive, label=label, sha256=sha256)
+
+    def write(self, piece: Piece) -> None:
+        """Store a piece."""
+        if self._as_received:
+            self._empty = self._empty and not piece.compressed
+            self._object.store(piece.compressed)
+        else:
+            self._object.store(self._encoder.encode(piece.plain))
+
+    def seal(self, label: Label) -> None:
+        """Hand everything to the storage."""
+        if not self._as_received or self._empty:
+            self._object.store(self._encoder.finish())
+        self._object.rows = label.rows or 0
+        self._object.seal(label)
+
+    def promote(self) -> list[WrittenObject]:
+        """Publish the object."""
+        return [self._object.promote()]
+
+    def discard(self) -> None:
+        """Remove the object, unless it is published."""
+        self._object.discard()
+
+
+class OneObjectAMonth:
+    """The rows of each month in an object of its own.
+
+    Every object is published whole, after all of them have been verified and handed to the storage, one right after the
+    other. A process that dies in between leaves some months new and some old, each of them whole; the next run writes
+    them all.
+
+    :param destination: with ``{reference_date}`` in its path.
+    """
+
+    def __init__(self, destination: Destination, shape: Shape, *, exclusive: bool, label: Label, sha256: bool) -> None:
+        self._destination = destination
+        self._shape = shape
+        self._exclusive = exclusive
+        self._label = label
+        self._sha256 = sha256
+        self._months: dict[str, StoredObject] = {}
+        self._encoders: dict[str, Encoder] = {}
+
+    def write(self, piece: Piece) -> None:
+        """Store the rows that the piece completes."""
+        for run in piece.runs:
+            stored = self._months.get(run.month) or self._begin(run.month)
+            stored.store(self._encoders[run.month].encode(run.lines))
+            stored.rows += run.rows
+
+    def seal(self, label: Label) -> None:
+        """Hand everything to the storage."""
+        for month, stored in self._months.items():
+            stored.store(self._encoders[month].finish())
+            stored.seal(label)
+
+    def promote(self) -> list[WrittenObject]:
+        """Publish the months in their order."""
+        return [self._months[month].promote(month) for month in sorted(self._months)]
+
+    def discard(self) -> None:
+        """Remove all objects that are not published."""
+        for stored in self._months.values():
+            stored.discard()
+
+    def _begin(self, month: str) -> StoredObject:
+        if not _MONTH.fullmatch(month):
+            raise DamagedDownload(f"{month!r} is no reference_date that a path can be made of")
+        self._encoders[month] = encoder_for(self._shape)
+        self._months[month] = StoredObject(
+            self._destination.filled(PLACEHOLDER, month),
+            exclusive=self._exclusive,
+            label=self._label,
+            sha256=self._sha256,
+        )
+        return self._months[month]

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Publishes an S3 object by a multipart upload whose parts are sent at the same time."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import IO, Any
+
+from airflow_provider_isvapp.errors import DestinationExists, StorageFailed
+from airflow_provider_isvapp.transfer.label import LABEL_NAME, Label
+from airflow_provider_isvapp.transfer.s3_client import botocore_client
+from airflow_provider_isvapp.transfer.storage_errors import storage_errors
+
+# Three parts on their way and one being filled take 32 MiB.
+PART_BYTES = 8 * 1024 * 1024
+_PARTS_ON_THEIR_WAY = 3
+# S3 takes 10,000 parts of an object. They grow with their number, which is enough for 240 GB.
+_PARTS_OF_ONE_SIZE = 2_000
+_SECONDS_TO_LET_GO = 3.0
+
+# Metadata travels as headers, and some proxies drop those with an underscore.
+_LABEL = LABEL_NAME.replace("_", "-")
+_WRITE = "isvapp-write"
+
+_LOG = logging.getLogger(__name__)
+
+
+class S3Place:
+    """The place of an object in a bucket.
+
+    :param fs: the ``s3fs.S3FileSystem``.
+    :param path: bucket and key.
+    :param uri: the address for messages.
+    """
+
+    def __init__(self, fs: Any, path: str, uri: str) -> None:
+        self._fs = fs
+        self._path = path
+        self._uri = uri
+        self._bucket, self._key, _ = fs.split_path(path)
+
+    def exists(self) -> bool:
+        """Ask for the object's head."""
+        return self._head() is not None
+
+    def label(self) -> Label | None:
+        """Read the label from the object's metadata."""
+        head = self._head() or {}
+        return Label.from_text(head.get("Metadata", {}).get(_LABEL, ""))
+
+    def open(self) -> IO[bytes]:
+        """Open the object for reading."""
+        with storage_errors(self._uri):
+            reader: IO[bytes] = self._fs.open(self._path, "rb", block_size=PART_BYTES)
+            return reader
+
+    def stage(self, *, exclusive: bool, label: Label | None) -> S3Object:
+        """Begin an object."""
+        return S3Object(self._fs, self._bucket, self._key, self._uri, exclusive=exclusive, label=label)
+
+    def _head(self) -> dict[str, Any] | None:
+        with storage_errors(self._uri):
+            try:
+                head: dict[str, Any] = self._fs.call_s3("head_object", Bucket=self._bucket, Key=self._key)
+            except FileNotFoundError:
+                return None
+            return head
+
+
+class S3Object:
+    """An object in parts; one that fits into a single part is sent as one request.
+
+    What a reader sees if the process dies
+
+    - before :meth:`promote`: the old object, or none. What is left is an unfinished multipart upload under the object's
+      key. It shows in no listing of objects, but its parts are paid for until the next write to the same key aborts it,
+      or the bucket's rule ``AbortIncompleteMultipartUpload`` does.
+    - in :meth:`promote`: the old object or the whole new one; S3 switches in one step.
+
+    Whoever begins a write aborts all unfinished uploads of the key. So of two tasks that write it at once, the one that
+    began first fails, which is also what is wanted when Airflow took a task for dead that was not.
+
+    :param exclusive: never replace an existing object (If-None-Match, which S3 decides in the last step).
+    :param label: stored as metadata.
+    """
+
+    def __init__(self, fs: Any, bucket: str, key: str, uri: str, *, exclusive: bool, label: Label | None) -> None:
+        self._fs = fs
+        self._uri = uri
+        self._where = {"Bucket": bucket, "Key": key}
+        self._condition = {"IfNoneMatch": "*"} if exclusive else {}
+        self._label = label
+        self._nonce = secrets.token_hex(8)
+        self._filling: list[bytes | memoryview] = []
+        self._filled = 0
+        self._upload_id: str | None = None
+        self._sent: list[dict[str, Any]] = []
+        self._on_their_way: deque[Future[dict[str, Any]]] = deque()
+        self._threads = ThreadPoolExecutor(_PARTS_ON_THEIR_WAY, thread_name_prefix="isvapp-s3-part")
+        self._over = False
+        with storage_errors(uri):
+            self._client = botocore_client(fs)
+            self._abort_unfinished_uploads()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes; waits while too many parts are on their way."""
+        self._filling.append(data)
+        self._filled += len(data)
+        if self._filled >= PART_BYTES * (1 + len(self._sent) // _PARTS_OF_ONE_SIZE):
+            with self._errors():
+                self._send_part()
+
+    def seal(self, label: Label | None = None) -> None:
+        """Send the last part and wait for all of them."""
+        self._label = label or self._label
+        with self._errors():
+            if self._upload_id is not None:
+                if self._filled:
+                    self._send_part()
+                while self._on_their_way:
+                    self._take_oldest()
+
+    def promote(self) -> None:
+        """Put the parts together.
+
+        :raises DestinationExists: if it must not replace an object and there is one.
+        """
+        with self._errors():
+            if self._upload_id is None:
+                self._call("put_object", Body=b"".join(self._filling), Metadata=self._metadata(), **self._condition)
+            else:
+                self._complete(self._upload_id)
+            self._end()
+            self._fs.invalidate_cache()
+
+    def discard(self) -> None:
+        """Abort the upload, unless it is promoted."""
+        if self._over:
+            return
+        for part in self._on_their_way:
+            part.cancel()
+        # A part that arrives after the abort would stay.
+        wait(self._on_their_way, timeout=_SECONDS_TO_LET_GO)
+        if self._upload_id is not None:
+            with contextlib.suppress(Exception):
+                self._call("abort_multipart_upload", UploadId=self._upload_id)
+        self._end()
+
+    def _send_part(self) -> None:
+        if self._upload_id is None:
+            self._upload_id = self._call("create_multipart_upload", Metadata=self._metadata())["UploadId"]
+        if len(self._on_their_way) == _PARTS_ON_THEIR_WAY:
+            self._take_oldest()
+        number = len(self._sent) + len(self._on_their_way) + 1
+        body = b"".join(self._filling)
+        self._filling, self._filled = [], 0
+        self._on_their_way.append(
+            self._threads.submit(self._call, "upload_part", UploadId=self._upload_id, PartNumber=number, Body=body)
+        )
+
+    def _take_oldest(self) -> None:
+        answer = self._on_their_way[0].result()
+        self._on_their_way.popleft()
+        names = ("ETag", "ChecksumCRC32", "ChecksumCRC64NVME", "ChecksumSHA256")
+        self._sent.append(
+            {name: answer[name] for name in names if name in answer} | {"PartNumber": len(self._sent) + 1}
+        )
+
+    def _complete(self, upload_id: str) -> None:
+        try:
+            self._call(
+                "complete_multipart_upload",
+                UploadId=upload_id,
+                MultipartUpload={"Parts": self._sent},
+                **self._condition,
+            )
+        except self._client.exceptions.NoSuchUpload:
+            # The answer to a first, successful try may have been lost.
+            head = self._client.head_object(**self._where)
+            if head.get("Metadata", {}).get(_WRITE) != self._nonce:
+                raise
+
+    def _metadata(self) -> dict[str, str]:
+        label = {} if self._label is None else {_LABEL: self._label.to_text()}
+        return {_WRITE: self._nonce} | label
+
+    def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Call S3 with the connection's additional arguments, such as encryption, where the operation takes them."""
+        model = self._client.meta.service_model.operation_model(_api_name(operation))
+        additional = {
+            name: value for name, value in self._fs.s3_additional_kwargs.items() if name in model.input_shape.members
+        }
+        answer: dict[str, Any] = getattr(self._client, operation)(**(additional | self._where | arguments))
+        return answer
+
+    def _abort_unfinished_uploads(self) -> None:
+        try:
+            listing = self._client.list_multipart_uploads(Bucket=self._where["Bucket"], Prefix=self._where["Key"])
+            for upload in listing.get("Uploads", []):
+                if upload["Key"] == self._where["Key"]:
+                    _LOG.info("Aborting an upload to %s that was left unfinished on %s", self._uri, upload["Initiated"])
+                    with contextlib.suppress(self._client.exceptions.NoSuchUpload):
+                        self._client.abort_multipart_upload(**self._where, UploadId=upload["UploadId"])
+        except self._client.exceptions.ClientError as error:
+            # Cleaning needs rights that writing does not (s3:ListBucketMultipartUploads).
+            _LOG.debug("Looking for unfinished uploads to %s failed: %s", self._uri, error)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Any:
+        with storage_errors(self._uri):
+            try:
+                yield
+            except self._client.exceptions.ClientError as error:
+                code = error.response.get("Error", {}).get("Code")
+                if code not in ("NoSuchUpload", "PreconditionFailed"):
+                    raise
+            else:
+                return
+        if code == "PreconditionFailed":
+            raise DestinationExists(f"{self._uri} exists, and the task may not overwrite it.")
+        raise StorageFailed(
+            f"The upload to {self._uri} was aborted by someone else, probably by another task that writes the same "
+            "object. Nothing was published. See that only one task writes it."
+        )
+
+    def _end(self) -> None:
+        self._over = True
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._client.close()
+
+
+def _api_name(operation: str) -> str:
+    return "".join(word.capitalize() for word in operation.split("_"))
