@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import threading
+import weakref
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -43,6 +44,8 @@ class Spool:
         if config.spool_dir is not None:
             Path(config.spool_dir).mkdir(parents=True, exist_ok=True)
         self._directory = Path(tempfile.mkdtemp(prefix="isvapp-emulator-", dir=config.spool_dir))
+        # Called by close(), or when the process ends and nobody did.
+        self._remove = weakref.finalize(self, shutil.rmtree, self._directory, ignore_errors=True)
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="isvapp-emulator-spool")
         self._files: dict[ExportOrder, Future[SpoolFile]] = {}
         self._damaged: dict[tuple[str, tuple[Fault, ...]], Future[SpoolFile]] = {}
@@ -66,7 +69,7 @@ class Spool:
         """Remove all files; one that is being written is given up."""
         self._closed.set()
         self._threads.shutdown(wait=True, cancel_futures=True)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._remove()
 
     def _write(self, order: ExportOrder) -> SpoolFile:
         tag = hashlib.sha256(f"{self._config}/{order}".encode()).hexdigest()[:20]

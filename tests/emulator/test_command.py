@@ -46,7 +46,7 @@ def _process(command: list[str], environment: dict[str, str]) -> Iterator[subpro
     process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     with process:
         yield process
-        process.kill()
+        process.terminate()
 
 
 def address(lines: list[str]) -> str:

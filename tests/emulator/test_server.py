@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 import time
@@ -175,3 +176,12 @@ def test_without_aiohttp_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'airflow-provider-isvapp\[emulator\]'"):
         package.Emulator  # noqa: B018
+
+
+def test_files_go_even_if_nobody_closes_the_emulator(tmp_path: Path) -> None:
+    code = (
+        "import sys; from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig; "
+        "Emulator(EmulatorConfig(spool_dir=sys.argv[1])).start()"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=20)
+    assert list(tmp_path.iterdir()) == []
