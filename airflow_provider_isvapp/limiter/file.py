@@ -128,11 +128,9 @@ def _read(file: int, is_new: bool) -> str | None:
     size = os.fstat(file).st_size
     if is_new and not size:
         return None
-    # One line: whatever a process that was killed between writing and truncating left behind it does not count.
+    # The rest of a longer line that was there before does not count.
     return os.pread(file, size, 0).decode("utf-8", "replace").partition("\n")[0]
 
 
 def _write(file: int, text: str) -> None:
-    line = f"{text}\n".encode()
-    os.pwrite(file, line, 0)
-    os.ftruncate(file, len(line))
+    os.pwrite(file, f"{text}\n".encode(), 0)

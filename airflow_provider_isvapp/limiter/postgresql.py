@@ -20,9 +20,8 @@ from airflow_provider_isvapp.limiter import compare_and_set
 from airflow_provider_isvapp.limiter.interfaces import Change, T
 
 _TIMEOUT = 3
-# Two sessions that create the same table at once can both fail in the system catalogue, IF NOT EXISTS or not.
+# Of two sessions that create it at once, one can fail in the system catalogue all the same: its next attempt finds it.
 _CREATE: LiteralString = """
-SELECT pg_advisory_xact_lock(hashtext('isvapp_rate_limit'));
 CREATE TABLE IF NOT EXISTS isvapp_rate_limit (key text PRIMARY KEY, state text NOT NULL) WITH (fillfactor = 50)
 """
 _READ: LiteralString = """

@@ -93,10 +93,13 @@ class TestPermits:
         with limiter.permit():
             assert clock.now == pytest.approx(1001.4)
 
-    def test_a_request_that_failed_keeps_its_permit_for_the_lease(self, limiter: SharedLimiter, clock: Clock) -> None:
+    def test_a_request_that_failed_keeps_its_permit_for_the_lease(
+        self, limiter: SharedLimiter, clock: Clock, storage: UnreliableStorage
+    ) -> None:
         for _ in range(2):
             with pytest.raises(OSError, match="reset"), limiter.permit():
                 raise OSError("reset")
+        assert storage.rests == 2
         with limiter.permit():
             assert clock.now == pytest.approx(1002.0)
 
