@@ -108,11 +108,17 @@ def download_export(
             with run.verified() as label:
                 problem = _month_problem(label.months or {}, months, require_months)
                 if problem is not None:
-                    raise DamagedDownload(problem)
+                    # The file is sound, so it would be the same another time.
+                    raise _WrongMonths(
+                        f"Export {label.export_id} is not what was asked for: {problem}. Nothing was published. "
+                        "The vendor recalculates months at times: request a new export later."
+                    )
                 objects = run.publish()
         except StartAgain:
             log.warning("The rest of export %s cannot be had: reading it from its beginning again.", wire.export.id)
             continue
+        except _WrongMonths:
+            raise
         except DamagedDownload as damage:
             budget.again_after(
                 DamagedDownload(f"The download of export {wire.export.id} is damaged: {damage}. Nothing was published.")
@@ -131,6 +137,10 @@ def download_export(
             attempts=budget.used,
             seconds=clock() - started,
         )
+
+
+class _WrongMonths(DamagedDownload):
+    """The file is whole, but of other months."""
 
 
 def _month_problem(found: Mapping[str, int], expected: frozenset[str] | None, required: bool) -> str | None:

@@ -231,7 +231,6 @@ class S3Object:
     def _end(self) -> None:
         self._over = True
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._client.close()
 
 
 def _api_name(operation: str) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.transfer.object_stores import moto
+
 
 @pytest.fixture
 def full_disk() -> Iterator[Callable[[int], None]]:
@@ -19,3 +21,12 @@ def full_disk() -> Iterator[Callable[[int], None]]:
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
     signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3 server."""
+    pytest.importorskip("s3fs", reason="the extra 's3' is not installed")
+    pytest.importorskip("moto.server", reason="moto[server] is not installed")
+    with moto() as url:
+        yield url

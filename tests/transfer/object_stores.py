@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Object stores that the tests start themselves."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import requests
+
+
+@contextmanager
+def moto() -> Iterator[str]:
+    """An S3 server from a wheel; gives its address."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+_CODES = {403: b"AccessDenied", 404: b"NoSuchUpload", 500: b"InternalError", 503: b"SlowDown"}
+
+
+class FaultyFront:
+    """Stands in front of an S3 server and answers some requests itself.
+
+    :param behind: the server's address.
+    """
+
+    def __init__(self, behind: str) -> None:
+        self.seen: list[str] = []
+        self.fault: Callable[[str, str], int | None] = lambda method, path: None
+        self._behind = behind
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> FaultyFront:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self._session.close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        front = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                front.seen.append(f"{self.command} {self.path}")
+                status = front.fault(self.command, self.path)
+                if status is not None:
+                    answer = b"<Error><Code>%s</Code><Message>no</Message></Error>" % _CODES[status]
+                    self._answer(status, {"Content-Type": "application/xml"}, answer)
+                    return
+                with front._session.request(
+                    self.command, front._behind + self.path, headers=dict(self.headers), data=body, stream=True
+                ) as reply:
+                    self._answer(reply.status_code, dict(reply.headers), reply.raw.read())
+
+            do_PUT = do_POST = do_DELETE = do_HEAD = do_GET
+
+            def _answer(self, status: int, headers: dict[str, Any], body: bytes) -> None:
+                self.send_response(status)
+                for name, value in headers.items():
+                    if name.lower() not in ("transfer-encoding", "connection", "date", "server", "content-length"):
+                        self.send_header(name, value)
+                length = headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(body))
+                self.send_header("Content-Length", length)
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
