@@ -19,7 +19,7 @@ from pathlib import Path
 
 from environments import ENVIRONMENTS, ROOT, VENVS, ensure
 
-AIRFLOW_TESTS = ("hooks", "operators", "sensors", "triggers", "provider", "dags")
+AIRFLOW_TESTS = ("hooks", "operators", "sensors", "triggers", "provider", "dags", "docs")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,13 @@ import pytest
 
 DAGS_FOLDER = Path(__file__).resolve().parent.parent / "dags"
 
+# A task that fails in a test shall fail the test at once, and not after the pauses of its retries. Airflow reads this
+# cluster policy from its home whenever it parses a DAG file.
+_NO_RETRIES = """
+def task_policy(task):
+    task.retries = 0
+"""
+
 
 def configure() -> None:
     """Point Airflow at a new temporary home. Call this before the first import of Airflow.
@@ -32,6 +39,8 @@ def configure() -> None:
         return
     home = tempfile.mkdtemp(prefix="isvapp-airflow-")
     atexit.register(shutil.rmtree, home, ignore_errors=True)
+    Path(home, "config").mkdir()
+    Path(home, "config", "airflow_local_settings.py").write_text(_NO_RETRIES)
     for name in [name for name in os.environ if name.startswith(("AIRFLOW_", "_AIRFLOW_"))]:
         del os.environ[name]
     os.environ |= {

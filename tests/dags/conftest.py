@@ -36,14 +36,14 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def parse(dag_id: str) -> Any:
-    """Let Airflow parse one example file and return its DAG."""
+def parse(dag_id: str, *, folder: Path = DAGS_FOLDER) -> Any:
+    """Let Airflow parse the DAG file of that name and return its DAG."""
     try:
         from airflow.dag_processing.dagbag import DagBag
     except ImportError:  # before Airflow 3.2
         from airflow.models.dagbag import DagBag
 
-    bag = DagBag(dag_folder=str(DAGS_FOLDER / f"{dag_id}.py"))
+    bag = DagBag(dag_folder=str(folder / f"{dag_id}.py"))
     assert bag.import_errors == {}
     assert list(bag.dags) == [dag_id]
     if airflow_version.startswith("2."):
@@ -53,6 +53,8 @@ def parse(dag_id: str) -> Any:
 
 def run(dag: Any, *, at: datetime, conf: dict[str, Any] | None = None) -> Any:
     """Run a DAG in this process, as if triggered for the logical date ``at``, and return its run."""
+    for task in dag.tasks:
+        task.retries = 0  # dag.test() would sit out the delay before a retry
     # Airflow 2.11 still says execution_date.
     name = "logical_date" if "logical_date" in inspect.signature(dag.test).parameters else "execution_date"
     return dag.test(**{name: at}, run_conf=conf)
