@@ -19,6 +19,7 @@ from pathlib import Path
 
 from environments import ENVIRONMENTS, ROOT, VENVS, ensure
 
+COMMAND_SECONDS = 1200
 AIRFLOW_TESTS = ("hooks", "operators", "sensors", "triggers", "provider", "dags", "docs")
 
 
@@ -92,8 +93,14 @@ def run(part: Part, pytest_options: Sequence[str]) -> Outcome:
     return Outcome(part=part, seconds=time.monotonic() - started, reason=", ".join(reasons), **counts)
 
 
-def _call(command: Sequence[str | Path]) -> int:
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": ""}, check=False).returncode
+def _call(command: Sequence[str | Path]) -> int | str:
+    """Run a command and return its exit status, or what stands for it when it had to be ended."""
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    # pytest-timeout ends most hangs; Airflow's own alarms switch its timer off.
+    try:
+        return subprocess.run(command, cwd=ROOT, env=environ, check=False, timeout=COMMAND_SECONDS).returncode
+    except subprocess.TimeoutExpired:
+        return f"killed after {COMMAND_SECONDS} s"
 
 
 def _counts(report: Path) -> dict[str, int]:

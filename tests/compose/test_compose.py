@@ -172,7 +172,7 @@ def test_the_emulator_starts_with_these_arguments(
 
 @pytest.fixture
 def s3_address() -> Iterator[str]:
-    server = ThreadedMotoServer(port=0)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
