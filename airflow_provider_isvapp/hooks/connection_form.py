@@ -98,8 +98,7 @@ def _json_schema(field: ExtraField) -> dict[str, Any]:
     """Describe one field; without "null" among its types Airflow would show it as required."""
     schema: dict[str, Any] = {"type": [field.kind, "null"]}
     if field.choices:
-        # A select offers only what is listed, so the empty choice is listed too.
-        schema["enum"] = [*field.choices, None]
+        schema["enum"] = list(field.choices)
     if field.minimum is not None:
         schema["minimum"] = field.minimum
     if field.masked:

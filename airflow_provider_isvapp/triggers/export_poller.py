@@ -146,11 +146,12 @@ class ExportPoller:
         self._wakes_at = 0.0
         self._reader: ExportReader | None = None
         self._failing_since: float | None = None
+        self._over = False
 
     @property
     def ended(self) -> bool:
-        """Whether the loop has run and is over; such a poller takes no waiters any more."""
-        return self._task is not None and (self._task.done() or not self._waiters)
+        """Whether the loop is over or about to be; such a poller takes no waiters any more."""
+        return self._over or (self._task is not None and not self._waiters)
 
     async def wait(
         self, export_id: str, *, deadline: float, poll_interval: float, on_trouble: Callable[[str], None]
@@ -215,6 +216,8 @@ class ExportPoller:
                     f"Waiting for exports broke inside the provider ({type(bug).__name__}); see the triggerer's log."
                 )
             )
+        finally:
+            self._over = True
         log.info("Polling for exports of connection %s ends after %d rounds", self._name, rounds)
         if self._reader is not None:
             await self._call(self._reader.close)

@@ -99,7 +99,7 @@ def test_the_storage_address_is_masked_since_it_can_hold_a_password() -> None:
 
 
 def test_the_api_version_is_a_select() -> None:
-    assert PRODUCTIV_FORM.provider_info()["conn-fields"]["api_version"]["schema"]["enum"] == ["v1", "v2", "v3", None]
+    assert PRODUCTIV_FORM.provider_info()["conn-fields"]["api_version"]["schema"]["enum"] == ["v1", "v2", "v3"]
 
 
 def test_numbers_have_a_lower_limit() -> None:

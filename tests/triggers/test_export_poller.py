@@ -371,6 +371,39 @@ class TestTrouble:
             run(scenario())
         assert "ZeroDivisionError" in caplog.text
 
+    def test_nobody_joins_a_poller_that_broke(
+        self, isvapp: Emulator, pending: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock.advance(61)
+
+        class BrokenClient(IsvappClient):
+            def list_exports(self) -> list[Export]:
+                raise ZeroDivisionError
+
+        async def connecting() -> IsvappClient:
+            client = await connect()
+            client.__class__ = BrokenClient
+            return client
+
+        later: list[Awaitable[Export]] = []
+
+        def another_comes(*_: object) -> None:
+            """Start a wait after the poller broke and before the first waiter has heard of it."""
+
+            def start() -> None:
+                later.append(asyncio.ensure_future(wait_for(shared_poller("isvapp_default", connect), pending)))
+
+            asyncio.get_running_loop().call_soon(start)
+
+        monkeypatch.setattr(export_poller.log, "exception", another_comes)
+
+        async def scenario() -> None:
+            with pytest.raises(errors.ProviderError, match="ZeroDivisionError"):
+                await wait_for(shared_poller("isvapp_default", connecting), pending)
+            assert (await later[0]).id == pending
+
+        run(scenario())
+
     def test_an_error_shared_by_many_waiters_does_not_grow(self, isvapp: Emulator) -> None:
         export_ids = create_exports(50)
         isvapp.inject(Fault(endpoint="list_exports", kind="status", status=403, message="refused", times=None))
