@@ -11,26 +11,27 @@ from typing import Protocol, cast
 
 from airflow_provider_isvapp.errors import DamagedDownload
 
-# One piece in gives one piece out, which is fastest while it fits a core's cache. How much a piece will expand is
-# guessed from the one before: exports compress about 12:1, deflate can do 1032:1 (zlib's technical notes).
-_OUTPUT_BYTES = 256 * 1024
-_FIRST_PIECE = 4 * 1024
-_SMALLEST_PIECE = 512
-_LARGEST_PIECE = 64 * 1024
+# The most that one step gives out. Larger pieces leave a core's cache and take half as long again.
+_OUTPUT_BYTES = 160 * 1024
 
 _GZIP_HEADER_AND_TRAILER = 16 + zlib.MAX_WBITS
 _MAGIC = b"\x1f\x8b"
+_NOTHING = memoryview(b"")
 
 
-class _Decompressor(Protocol):
+class _Member(Protocol):
+    """Decompresses one gzip member, as the decompressors of bz2 and lzma do."""
+
     @property
     def eof(self) -> bool: ...
     @property
+    def needs_input(self) -> bool: ...
+    @property
     def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes | memoryview, /) -> bytes: ...
+    def decompress(self, data: bytes | memoryview, max_length: int = -1) -> bytes: ...
 
 
-_Engine = tuple[Callable[[], _Decompressor], tuple[type[Exception], ...]]
+_Engine = tuple[Callable[[], _Member], tuple[type[Exception], ...]]
 
 
 class GzipMembers:
@@ -38,79 +39,97 @@ class GzipMembers:
 
     CRC-32 and length of every member are checked by the decompressor. Anything between or after members that is not
     another member is damage, also the zero padding that the gzip tool lets pass. No bytes at all is no damage here: the
-    caller knows whether an empty body was announced.
+    caller knows whether an empty body was announced. Memory does not depend on how far the bytes expand.
     """
 
     def __init__(self) -> None:
         self.finished_members = 0
         self._new_member, self._errors = _engine()
-        self._member: _Decompressor | None = None
+        self._member: _Member | None = None
         self._start = b""
-        self._piece_bytes = _FIRST_PIECE
 
     def decode(self, data: bytes) -> Iterator[tuple[memoryview, bytes]]:
-        """Yield each piece of ``data`` with what it decompresses to (often nothing, for the first and last bytes).
+        """Yield ``data`` with the first of what it decompresses to, then nothing with each further piece of that.
 
         :raises DamagedDownload: as soon as the bytes cannot be gzip.
         """
-        view = memoryview(data)
-        while view:
-            piece = view[: self._piece_bytes]
-            view = view[self._piece_bytes :]
-            plain = self._decode_piece(piece)
-            if plain:
-                fitting = len(piece) * _OUTPUT_BYTES // len(plain)
-                self._piece_bytes = min(max(fitting, _SMALLEST_PIECE), 2 * self._piece_bytes, _LARGEST_PIECE)
-            yield piece, plain
-
-    def _decode_piece(self, piece: bytes | memoryview) -> bytes:
-        plain: list[bytes] = []
-        while piece:
-            if self._member is None:
-                piece = self._begin_member(piece)
-                if self._member is None:
-                    break
-            try:
-                plain.append(self._member.decompress(piece))
-            except self._errors as error:
-                reason = str(error)
-            else:
-                reason = ""
-            if reason:
-                raise DamagedDownload(f"gzip member {self.finished_members + 1} is corrupt: {reason}")
-            if not self._member.eof:
-                break
-            piece = self._member.unused_data
-            self._member = None
-            self.finished_members += 1
-        return plain[0] if len(plain) == 1 else b"".join(plain)
-
-    def _begin_member(self, piece: bytes | memoryview) -> bytes | memoryview:
-        """Look at the magic number before the decompressor does: isal takes a short body of plain JSON for gzip."""
-        if self._start or len(piece) < len(_MAGIC):
-            piece = self._start + bytes(piece)
-        self._start = b""
-        if bytes(piece[: len(_MAGIC)]) != _MAGIC[: len(piece)]:
-            if self.finished_members:
-                raise DamagedDownload(f"bytes that are not gzip follow after gzip member {self.finished_members}")
-            raise DamagedDownload(f"it is not gzip, it begins with {bytes(piece[:16])!r}")
-        if len(piece) < len(_MAGIC):
-            self._start = bytes(piece)
-        else:
-            self._member = self._new_member()
-        return piece
+        compressed = memoryview(data)
+        for plain in self._plain_pieces(data):
+            yield compressed, plain
+            compressed = _NOTHING
+        if compressed:
+            yield compressed, b""
 
     @property
     def inside_member(self) -> bool:
         """Whether the bytes so far stop in the middle of a member: a body that ends here was cut."""
         return self._member is not None or bool(self._start)
 
+    def _plain_pieces(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            if self._member is None:
+                data = self._begin_member(data)
+                if self._member is None:
+                    return
+            yield self._step(self._member, data)
+            while not (self._member.eof or self._member.needs_input):
+                yield self._step(self._member, b"")
+            if not self._member.eof:
+                return
+            data = self._member.unused_data
+            self._member = None
+            self.finished_members += 1
+
+    def _step(self, member: _Member, data: bytes) -> bytes:
+        try:
+            return member.decompress(data, _OUTPUT_BYTES)
+        except self._errors as error:
+            reason = str(error)
+        raise DamagedDownload(f"gzip member {self.finished_members + 1} is corrupt: {reason}")
+
+    def _begin_member(self, data: bytes) -> bytes:
+        """Look at the magic number before the decompressor does: isal takes a short body of plain JSON for gzip."""
+        data = self._start + data
+        self._start = b""
+        if data[: len(_MAGIC)] != _MAGIC[: len(data)]:
+            if self.finished_members:
+                raise DamagedDownload(f"bytes that are not gzip follow after gzip member {self.finished_members}")
+            raise DamagedDownload(f"it is not gzip, it begins with {data[:16]!r}")
+        if len(data) < len(_MAGIC):
+            self._start = data
+        else:
+            self._member = self._new_member()
+        return data
+
+
+class _ZlibMember:
+    """zlib's decompressor with the interface of the others."""
+
+    def __init__(self) -> None:
+        self._zlib = zlib.decompressobj(_GZIP_HEADER_AND_TRAILER)
+
+    @property
+    def eof(self) -> bool:
+        return self._zlib.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._zlib.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._zlib.unused_data
+
+    def decompress(self, data: bytes | memoryview, max_length: int = -1) -> bytes:
+        return self._zlib.decompress(self._zlib.unconsumed_tail or data, max_length)
+
 
 @cache
 def _engine() -> _Engine:
     """Pick isal where it is installed (the extra ``fast``), three times as fast as zlib and with the same meaning."""
     try:
-        from isal import isal_zlib
+        from isal import igzip_lib
     except ImportError:
-        return (lambda: zlib.decompressobj(_GZIP_HEADER_AND_TRAILER)), (zlib.error,)
-    return (lambda: isal_zlib.decompressobj(_GZIP_HEADER_AND_TRAILER)), (cast("type[Exception]", isal_zlib.IsalError),)
+        return _ZlibMember, (zlib.error,)
+    errors = (cast("type[Exception]", igzip_lib.IsalError),)
+    return (lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)), errors

@@ -12,7 +12,7 @@ from typing import Protocol
 from airflow_provider_isvapp.errors import DamagedDownload
 from airflow_provider_isvapp.transfer.checksum import Crc32
 from airflow_provider_isvapp.transfer.destination import Destination
-from airflow_provider_isvapp.transfer.encoders import Encoder, encoder_for
+from airflow_provider_isvapp.transfer.encoders import Encoder, Plain, encoder_for
 from airflow_provider_isvapp.transfer.label import Label
 from airflow_provider_isvapp.transfer.result import WrittenObject
 from airflow_provider_isvapp.transfer.rows import MonthRun
@@ -57,14 +57,27 @@ class Output(Protocol):
 
 
 class StoredObject:
-    """One object in the making, counted and summed while it is written."""
+    """One object in the making, counted and summed while it is written.
 
-    def __init__(self, destination: Destination, *, exclusive: bool, label: Label, sha256: bool) -> None:
+    :param stores_plain: it holds the plain ndjson of the whole export, whose CRC-32 is computed already.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        *,
+        exclusive: bool,
+        label: Label,
+        sha256: bool,
+        stores_plain: bool = False,
+    ) -> None:
         self.rows = 0
+        self._stores_plain = stores_plain
         self._destination = destination
         self._staged = destination.place().stage(exclusive=exclusive, label=label)
         self._size = 0
         self._crc32 = Crc32()
+        self._known_crc32: str | None = None
         self._sha256 = hashlib.sha256() if sha256 else None
 
     def store(self, data: bytes | memoryview) -> None:
@@ -72,13 +85,16 @@ class StoredObject:
         if not data:
             return
         self._size += len(data)
-        self._crc32.update(data)
+        if not self._stores_plain:
+            self._crc32.update(data)
         if self._sha256 is not None:
             self._sha256.update(data)
         self._staged.write(data)
 
     def seal(self, label: Label) -> None:
         """Hand all bytes to the storage."""
+        if self._stores_plain:
+            self._known_crc32 = label.crc32
         self._staged.seal(label)
 
     def promote(self, month: str | None = None) -> WrittenObject:
@@ -88,7 +104,7 @@ class StoredObject:
             path=self._destination.uri,
             rows=self.rows,
             bytes=self._size,
-            crc32=str(self._crc32),
+            crc32=self._known_crc32 or str(self._crc32),
             sha256=None if self._sha256 is None else self._sha256.hexdigest(),
             reference_date=month,
         )
@@ -106,7 +122,13 @@ class SingleObject:
         # The vendor's own gzip file is what is wanted, and it was verified.
         self._as_received = shape.output_format == "ndjson" and shape.compression == "gzip"
         self._empty = True
-        self._object = StoredObject(destination, exclusive=exclusive, label=label, sha256=sha256)
+        self._object = StoredObject(
+            destination,
+            exclusive=exclusive,
+            label=label,
+            sha256=sha256,
+            stores_plain=isinstance(self._encoder, Plain),
+        )
 
     def write(self, piece: Piece) -> None:
         """Store a piece."""
