@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""One way to bring an export to storage, in a process of its own: prints its seconds and its memory as JSON.
+
+Arguments: the contender, the address of the export's server, the target, and for S3 the server's address and a file
+with the plain bytes. Clocks start when everything is imported, so that only the work is compared.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from download_server import EXPORT_ID
+
+Work = Callable[[], object]
+
+
+def file_address(server: str) -> str:
+    return f"{server}/api/v1/exports/{EXPORT_ID}/download/token"
+
+
+def ours(server: str, destination: Any, **options: Any) -> Work:
+    """This provider: the client that the operator uses, and the transfer with all checks on."""
+    from airflow_provider_isvapp.api.isvapp.client import IsvappClient
+    from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
+    from airflow_provider_isvapp.limiter import open_limiter
+    from airflow_provider_isvapp.transfer.download import download_export
+    from airflow_provider_isvapp.transfer.gzip_members import GzipMembers
+
+    GzipMembers()
+    destination.place().exists()
+    settings = IsvappSettings.from_connection(login=None, password="key", host=server)
+    limiter = open_limiter("memory://", key="bench", requests_per_second=settings.requests_per_second)
+    client = IsvappClient(settings, limiter=limiter)
+    source = partial(client.open_download, EXPORT_ID)
+    return lambda: download_export(source, destination, export_id=EXPORT_ID, **options)
+
+
+def ours_to_file(server: str, target: str, **options: Any) -> Work:
+    from airflow_provider_isvapp.transfer import local_file  # noqa: F401 - before the clock starts
+    from airflow_provider_isvapp.transfer.destination import open_destination
+
+    return ours(server, open_destination(target), **options)
+
+
+def ours_with_zlib(server: str, target: str) -> Work:
+    sys.modules["isal"] = None  # type: ignore[assignment]
+    return ours_to_file(server, target)
+
+
+def ours_to_parquet(server: str, target: str) -> Work:
+    import pyarrow.compute
+    import pyarrow.json
+    import pyarrow.parquet  # noqa: F401
+
+    return ours_to_file(server, target, output_format="parquet")
+
+
+def pipe(decompress: str, server: str, target: str) -> Work:
+    command = f"set -o pipefail; curl -sf {file_address(server)} | {decompress} > {target}"
+    return lambda: subprocess.run(["bash", "-c", command], check=True)
+
+
+def requests_and_gzip(server: str, target: str) -> Work:
+    """What one would write in a PythonOperator."""
+    import requests
+
+    def work() -> None:
+        with requests.get(file_address(server), stream=True, timeout=60) as response, Path(target).open("wb") as out:
+            shutil.copyfileobj(gzip.GzipFile(fileobj=response.raw), out)
+
+    return work
+
+
+def s3_options(s3: str) -> dict[str, Any]:
+    return {"endpoint_url": s3, "client_kwargs": {"region_name": "us-east-1"}}
+
+
+def ours_to_s3(server: str, target: str, s3: str, plain: str) -> Work:
+    import s3fs
+
+    from airflow_provider_isvapp.transfer import s3_object  # noqa: F401 - before the clock starts
+    from airflow_provider_isvapp.transfer.destination import Destination
+    from airflow_provider_isvapp.transfer.s3_client import botocore_client
+
+    fs = s3fs.S3FileSystem(key="x", secret="y", **s3_options(s3))
+    botocore_client(fs)
+    return ours(server, Destination(fs=fs, key=target, uri=f"s3://{target}"))
+
+
+def boto3_upload_fileobj(server: str, target: str, s3: str, plain: str) -> Work:
+    """Only the upload of bytes that are plain already."""
+    client = boto3_client(s3)
+    bucket, _, key = target.partition("/")
+
+    def work() -> None:
+        with Path(plain).open("rb") as file:
+            client.upload_fileobj(file, bucket, key)
+
+    return work
+
+
+def s3fs_open(server: str, target: str, s3: str, plain: str) -> Work:
+    """Only the upload, through what ``ObjectStoragePath.open("wb")`` opens, with its default block size."""
+    import s3fs
+
+    fs = s3fs.S3FileSystem(key="x", secret="y", **s3_options(s3))
+    fs.connect()
+
+    def work() -> None:
+        with Path(plain).open("rb") as file, fs.open(target, "wb") as out:
+            shutil.copyfileobj(file, out, 256 * 1024)
+
+    return work
+
+
+def in_memory(server: str, target: str, s3: str, plain: str) -> Work:
+    """What HttpToS3Operator does (``response.content``, then one ``load_bytes``), with the gunzip that it lacks."""
+    import io
+
+    import requests
+
+    client = boto3_client(s3)
+    bucket, _, key = target.partition("/")
+
+    def work() -> None:
+        content = requests.get(file_address(server), timeout=600).content
+        client.upload_fileobj(io.BytesIO(gzip.decompress(content)), bucket, key)
+
+    return work
+
+
+def boto3_client(s3: str) -> Any:
+    import boto3
+
+    return boto3.client(
+        "s3", endpoint_url=s3, aws_access_key_id="x", aws_secret_access_key="y", region_name="us-east-1"
+    )
+
+
+TO_FILE: dict[str, Callable[[str, str], Work]] = {
+    "this provider": ours_to_file,
+    "this provider, zlib": ours_with_zlib,
+    "curl \\| gunzip": partial(pipe, "gunzip"),
+    "curl \\| igzip -d": partial(pipe, "igzip -d"),
+    "requests + gzip": requests_and_gzip,
+    "this provider, Parquet": ours_to_parquet,
+}
+TO_S3: dict[str, Callable[[str, str, str, str], Work]] = {
+    "this provider": ours_to_s3,
+    "boto3 upload_fileobj, upload only": boto3_upload_fileobj,
+    "s3fs open(wb), upload only": s3fs_open,
+    "in memory, as HttpToS3Operator": in_memory,
+}
+
+
+def main(name: str, server: str, target: str, *s3: str) -> None:
+    work = TO_S3[name](server, target, *s3) if s3 else TO_FILE[name](server, target)
+    imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    work()
+    seconds = time.perf_counter() - started
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = sum(item.ru_utime + item.ru_stime for item in (usage, resource.getrusage(resource.RUSAGE_CHILDREN)))
+    print(json.dumps({"seconds": seconds, "mib": (usage.ru_maxrss - imported) / 1024, "cpu": cpu}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
