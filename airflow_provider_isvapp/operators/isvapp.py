@@ -1,163 +1,112 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Operators for ISVapp: create an export, download it, fetch the Salesforce accounts."""
+"""Operators for ISVapp: create an export, download it, do both in one task, fetch the Salesforce accounts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from airflow_provider_isvapp.airflow_compat import BaseOperator, Context
 from airflow_provider_isvapp.airflow_errors import airflow_errors
-from airflow_provider_isvapp.api.isvapp.export_request import Aggregation, ExportRequest, ExportType
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.operators.destination_path import PathArgument, destination_of
+from airflow_provider_isvapp.operators.export import IsvappExportOperator
+from airflow_provider_isvapp.operators.export_creation import CreatesExport
+from airflow_provider_isvapp.operators.export_download import DownloadsExport
 from airflow_provider_isvapp.operators.outlet_metadata import describe_outlets
+from airflow_provider_isvapp.operators.remembered_export import ExportMemory
+
+__all__ = [
+    "IsvappCreateExportOperator",
+    "IsvappDownloadExportOperator",
+    "IsvappExportOperator",
+    "IsvappFetchSalesforceAccountsOperator",
+]
 
 
-class IsvappCreateExportOperator(BaseOperator):
-    """Request an export of feature usage from ISVapp.
+class IsvappCreateExportOperator(CreatesExport):
+    """Request an export of feature usage from ISVapp. XCom: the export's id.
 
-    The request is sent once in each try of the task. If no answer comes, the try fails, although the export may have
-    been created: the next try requests another one, and the unseen one expires unused. XCom: the export's id.
+    In each try the request is sent once. On Airflow 3.3 the export is remembered over the tries of the task: a retry
+    takes it over while it is pending or can be downloaded, and creates another one only if it errored, expired or is
+    gone, or if the request has changed. A clear creates a new export (but not while the task's process runs: Airflow
+    makes a retry of that). Two crashes can leave an export behind that nobody downloads and that expires by itself: one
+    between ISVapp's answer and Airflow's storing of it, and one that keeps the answer from arriving. On Airflow 2.11 to
+    3.2 each try creates an export; keep the download in a task of its own there, so that only this short task is
+    repeated.
 
     :param timeframe: a completed month as ``YYYY-MM``, ``LATEST_COMPLETED_MONTH`` or ``LATEST_12_COMPLETED_MONTHS``
-        (templated).
+        (templated). By default the month in which the run's data interval begins, in the DAG's time zone.
     :param taxonomy_ids: export all items of these taxonomies (templated). Exactly one of the three id lists is needed.
     :param taxonomy_level_ids: export all items of these taxonomy levels (templated).
     :param taxonomy_item_ids: export these items (templated).
     :param salesforce_account_ids: limit the rows to these accounts, by ids of 15 or 18 characters (templated).
     :param export_type: the type of data.
     :param aggregation: the period that a row stands for.
+    :param wait_for_month: for how long after its end a month may be "not complete yet": a refusal with status 200, 400
+        or 422 for a month (``YYYY-MM``) that ended less than this ago is no failure, and ISVapp is asked again every
+        hour. Any other refusal fails the task at once.
+    :param deferrable: wait for the month in the triggerer; the default is Airflow's option ``default_deferrable``.
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
     """
 
-    template_fields: Sequence[str] = (
-        "timeframe",
-        "taxonomy_ids",
-        "taxonomy_level_ids",
-        "taxonomy_item_ids",
-        "salesforce_account_ids",
-        "isvapp_conn_id",
-    )
-
-    def __init__(
-        self,
-        *,
-        timeframe: str,
-        taxonomy_ids: Sequence[str] | None = None,
-        taxonomy_level_ids: Sequence[str] | None = None,
-        taxonomy_item_ids: Sequence[str] | None = None,
-        salesforce_account_ids: Sequence[str] | None = None,
-        export_type: str = ExportType.TAXONOMY_ITEM.value,
-        aggregation: str = Aggregation.MONTHLY.value,
-        isvapp_conn_id: str = IsvappHook.default_conn_name,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.timeframe = timeframe
-        self.taxonomy_ids = taxonomy_ids
-        self.taxonomy_level_ids = taxonomy_level_ids
-        self.taxonomy_item_ids = taxonomy_item_ids
-        self.salesforce_account_ids = salesforce_account_ids
-        self.export_type = export_type
-        self.aggregation = aggregation
-        self.isvapp_conn_id = isvapp_conn_id
-
-    @airflow_errors()
-    def execute(self, context: Context) -> str:
-        """Check the request, send it and return the export's id."""
-        request = ExportRequest.checked(
-            timeframe=self.timeframe,
-            taxonomy_ids=self.taxonomy_ids,
-            taxonomy_level_ids=self.taxonomy_level_ids,
-            taxonomy_item_ids=self.taxonomy_item_ids,
-            salesforce_account_ids=self.salesforce_account_ids,
-            export_type=self.export_type,
-            aggregation=self.aggregation,
-        )
-        self.log.info(
-            "Requesting an export of %s, %s, timeframe %s: %d %s, %s",
-            request.export_type,
-            request.aggregation,
-            request.timeframe,
-            len(request.selected_ids),
-            request.selection,
-            f"{len(request.salesforce_account_ids)} accounts" if request.salesforce_account_ids else "all accounts",
-        )
+    def _start(self, context: Context) -> str:
+        request = self._checked_request()
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
-            export = hook.get_client().create_export(request)
-        self.log.info("Export %s is created and %s", export.id, export.status)
-        return export.id
+            return self._obtain_export(request, hook.get_client(), ExportMemory(context)).id
 
 
-class IsvappDownloadExportOperator(BaseOperator):
-    """Download a completed export as newline-delimited JSON to object storage or a local file.
+class IsvappDownloadExportOperator(DownloadsExport):
+    """Download a completed export as newline-delimited JSON or Parquet to object storage or a local file.
 
     The file is streamed, decompressed and verified on its way, and becomes visible only when all of it is there and
     sound; until then, and after any failure, an existing object keeps its old content. XCom: a dict with ``path``,
-    ``export_id``, ``rows``, ``bytes`` (of the ndjson), ``compressed_bytes`` (received), ``crc32`` (of the ndjson) and
-    ``months`` (rows by month).
+    ``export_id``, ``outcome`` (``written``, ``unchanged`` or ``skipped``), ``rows``, ``bytes`` (of the ndjson),
+    ``compressed_bytes`` (received), ``crc32`` (of the ndjson), ``months`` (rows by month), ``objects`` (a dict for each
+    that was written) and ``manifests`` (their addresses).
 
     :param export_id: the export, which must be ready: wait for it with ``IsvappExportSensor`` (templated).
     :param path: where to write: an ``ObjectStoragePath``, a URI such as ``s3://conn_id@bucket/key``, or an absolute
         local path (templated).
+    :param if_exists: what to do about an object that is there: ``overwrite`` it, ``skip`` the download, or ``fail``. An
+        object that holds this export already is recognised and not downloaded again.
+    :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (needs the extra ``parquet``).
+    :param compression: ``gzip`` to store ndjson compressed.
+    :param partition_by: ``reference_date`` for one object a month; ``path`` then contains ``{reference_date}``.
+    :param validate: ``structure``: each line is one JSON object; ``full``: each row has the documented fields.
+    :param expected_months: the months that were asked for, as ``YYYY-MM`` (templated). A row of another month is an
+        error; nothing is published then.
+    :param require_months: whether each of ``expected_months`` must have a row; if not, nothing is published. A
+        recalculation can make a month vanish for hours.
+    :param manifest: write a manifest beside each object, last.
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
     """
 
-    template_fields: Sequence[str] = ("export_id", "path", "isvapp_conn_id")
+    template_fields: Sequence[str] = ("export_id", "path", "expected_months", "isvapp_conn_id")
 
     def __init__(
         self,
         *,
         export_id: str,
         path: PathArgument,
+        expected_months: Sequence[str] | None = None,
         isvapp_conn_id: str = IsvappHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(path=path, **kwargs)
         self.export_id = export_id
-        self.path = path
+        self.expected_months = expected_months
         self.isvapp_conn_id = isvapp_conn_id
-        self._killed = False
 
     @airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
         """Download, verify, publish, and return what was written."""
-        from airflow_provider_isvapp.transfer.download import download_export  # codecs are not needed to parse a DAG
-
-        destination = destination_of(self.path)
+        destination = self._checked_destination(self.expected_months)
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
-            self.log.info("Downloading export %s to %s", self.export_id, destination.uri)
-            result = download_export(
-                partial(hook.get_client().open_download, self.export_id),
-                destination,
-                cancelled=lambda: self._killed,
+            return self._download(
+                context, hook.get_client(), self.export_id, destination, expected_months=self.expected_months
             )
-        self.log.info(
-            "Wrote %s: %s rows, %s bytes (%s bytes received) in %.1f s",
-            result.path,
-            f"{result.rows:,}",
-            f"{result.bytes:,}",
-            f"{result.compressed_bytes:,}",
-            result.seconds,
-        )
-        written = {
-            "path": result.path,
-            "export_id": result.export_id,
-            "rows": result.rows,
-            "bytes": result.bytes,
-            "compressed_bytes": result.compressed_bytes,
-            "crc32": result.crc32,
-            "months": result.months,
-        }
-        describe_outlets(context, self.outlets, written)
-        return written
-
-    def on_kill(self) -> None:
-        """Let the transfer stop by itself: Airflow kills the process a few seconds later, whatever it is writing."""
-        self._killed = True
 
 
 class IsvappFetchSalesforceAccountsOperator(BaseOperator):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
@@ -18,10 +18,9 @@ from airflow_provider_isvapp.airflow_compat import (
     conf,
     execute_base_sensor,
 )
-from airflow_provider_isvapp.airflow_errors import airflow_errors, as_airflow_error
+from airflow_provider_isvapp.airflow_errors import airflow_errors
 from airflow_provider_isvapp.api.isvapp.export import Export
-from airflow_provider_isvapp.api.isvapp.export_state import require_ready
-from airflow_provider_isvapp.errors import ProviderError
+from airflow_provider_isvapp.hooks.export_look import look_at_export
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.triggers.export_event import read_event
 from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
@@ -110,20 +109,10 @@ class IsvappExportSensor(BaseSensorOperator):
 
     def _look(self) -> Export | None:
         """Ask for the export; None if it is worth waiting, an Airflow exception if it is not."""
-        try:
-            export = self.hook.get_client().get_export(self.export_id)
-            now = datetime.now(UTC)
-            if require_ready(export, now=now):
-                return export
-        except ProviderError as error:
-            if error.permanent:
-                raise as_airflow_error(error) from error
-            self.log.warning("This look at export %s failed: %s", self.export_id, error)
-            self._last_seen = f"the last look failed: {error}"
-            return None
-        self.log.info("Export %s is %s", self.export_id, export.status)
-        self._last_seen = f"last seen {export.status} at {now:%H:%M:%S} UTC"
-        return None
+        with airflow_errors():
+            look = look_at_export(self.hook, self.export_id, log=self.log)
+        self._last_seen = look.seen
+        return look.ready
 
     def _defer(self) -> None:
         self.log.info("Waiting in the triggerer for at most %.0f s", self.timeout)

@@ -1,14 +1,85 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The parts of a task's context that the operators read."""
+"""The parts of a task's context that the operators read, and what Airflow does around a deferral."""
 
 from __future__ import annotations
 
+import asyncio
+import importlib
+import json
 from collections import defaultdict
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+from airflow import __version__ as airflow_version
 
-def task_context() -> Any:
-    """A context with Airflow's shape of outlet events: an accessor with an ``extra`` for each asset."""
-    return {"outlet_events": defaultdict(lambda: SimpleNamespace(extra={}))}
+if airflow_version.startswith("2."):
+    from airflow.exceptions import TaskDeferred
+else:
+    from airflow.sdk.exceptions import TaskDeferred
+
+__all__ = ["TaskDeferred", "TaskStateStore", "run_to_its_end", "task_context"]
+
+
+class TaskStateStore:
+    """Airflow 3.3's store of one task: JSON values by key."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return json.loads(self.values[key]) if key in self.values else default
+
+    def set(self, key: str, value: Any) -> None:
+        assert value is not None
+        self.values[key] = json.dumps(value)
+
+    def delete(self, key: str) -> None:
+        self.values.pop(key, None)
+
+
+def task_context(store: TaskStateStore | None = None, *, max_tries: int = 3) -> Any:
+    """A context with Airflow's shape of outlet events: an accessor with an ``extra`` for each asset.
+
+    :param store: what Airflow 3.3 keeps for the task; None as on older versions.
+    :param max_tries: Airflow's bookkeeping, which a clear changes.
+    """
+    context: dict[str, Any] = {
+        "outlet_events": defaultdict(lambda: SimpleNamespace(extra={})),
+        "ti": SimpleNamespace(max_tries=max_tries),
+    }
+    if store is not None:
+        context["task_state_store"] = store
+    return context
+
+
+def run_to_its_end(make: Callable[[], Any], context: Any, *, deferred: Callable[[Any], None] = lambda _: None) -> Any:
+    """Run a task as Airflow does: each start in a new operator, each trigger from what is stored of it.
+
+    :param make: makes the operator.
+    :param deferred: called with each deferral before its trigger runs.
+    """
+    try:
+        return make().execute(context)
+    except TaskDeferred as deferral:
+        pending = deferral
+    while True:
+        deferred(pending)
+        arguments = {**json.loads(json.dumps(pending.kwargs or {})), "event": _event_of(pending.trigger)}
+        try:
+            return make().resume_execution(pending.method_name, arguments, context)
+        except TaskDeferred as deferral:
+            pending = deferral
+
+
+def _event_of(trigger: Any) -> Any:
+    path, arguments = json.loads(json.dumps(trigger.serialize()))
+    module, _, name = path.rpartition(".")
+    stored = getattr(importlib.import_module(module), name)(**arguments)
+
+    async def all_events() -> list[Any]:
+        return [event.payload async for event in stored.run()]
+
+    (payload,) = asyncio.run(asyncio.wait_for(all_events(), timeout=20))
+    return json.loads(json.dumps(payload))

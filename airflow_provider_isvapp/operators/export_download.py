@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The part of an operator that brings an export to storage."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from airflow_provider_isvapp.airflow_compat import BaseOperator, Context
+from airflow_provider_isvapp.api.isvapp.client import IsvappClient
+from airflow_provider_isvapp.errors import InvalidArgument
+from airflow_provider_isvapp.operators.destination_path import PathArgument, destination_of
+from airflow_provider_isvapp.operators.outlet_metadata import describe_outlets
+
+if TYPE_CHECKING:
+    from airflow_provider_isvapp.transfer.destination import Destination
+    from airflow_provider_isvapp.transfer.download import IfExists
+    from airflow_provider_isvapp.transfer.result import DownloadResult
+    from airflow_provider_isvapp.transfer.shape import OutputFormat, Validate
+
+
+class DownloadsExport(BaseOperator):
+    """Base of the operators that download an export; the fields are described there."""
+
+    template_fields: Sequence[str] = ("path",)
+
+    def __init__(
+        self,
+        *,
+        path: PathArgument,
+        if_exists: IfExists = "overwrite",
+        output_format: OutputFormat = "ndjson",
+        compression: Literal["gzip"] | None = None,
+        partition_by: Literal["reference_date"] | None = None,
+        validate: Validate = "structure",
+        require_months: bool = False,
+        manifest: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.path = path
+        self.if_exists = if_exists
+        self.output_format = output_format
+        self.compression = compression
+        self.partition_by = partition_by
+        self.validate = validate
+        self.require_months = require_months
+        self.manifest = manifest
+        self._killed = False
+
+    def _checked_destination(self, expected_months: Collection[str] | None) -> Destination:
+        """Check the arguments of the download, which come before anything is asked of the vendor."""
+        from airflow_provider_isvapp.transfer.download import IfExists  # codecs are not needed to parse a DAG
+        from airflow_provider_isvapp.transfer.shape import Shape
+
+        destination = destination_of(self.path)
+        Shape(
+            output_format=self.output_format,
+            compression=self.compression,
+            partition_by=self.partition_by,
+            validate=self.validate,
+        ).check(destination.uri)
+        if self.if_exists not in get_args(IfExists):
+            raise InvalidArgument(f"if_exists must be one of {', '.join(get_args(IfExists))}, not {self.if_exists!r}.")
+        if self.require_months and not expected_months:
+            raise InvalidArgument(
+                "require_months needs to know the months: give a month (YYYY-MM) as timeframe, or expected_months to "
+                "the single download operator. Which months a keyword stands for is ISVapp's decision."
+            )
+        return destination
+
+    def on_kill(self) -> None:
+        """Let the transfer stop by itself: Airflow kills the process a few seconds later, whatever it is writing."""
+        self._killed = True
+
+    def _download(
+        self,
+        context: Context,
+        client: IsvappClient,
+        export_id: str,
+        destination: Destination,
+        *,
+        expected_months: Collection[str] | None,
+        request: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Download, verify, publish, and return what is there now."""
+        from airflow_provider_isvapp.transfer.download import download_export  # codecs are not needed to parse a DAG
+
+        self.log.info("Downloading export %s to %s", export_id, destination.uri)
+        result = download_export(
+            partial(client.open_download, export_id),
+            destination,
+            export_id=export_id,
+            if_exists=self.if_exists,
+            output_format=self.output_format,
+            compression=self.compression,
+            partition_by=self.partition_by,
+            validate=self.validate,
+            expected_months=expected_months,
+            require_months=self.require_months,
+            manifest=self.manifest,
+            request=request,
+            cancelled=lambda: self._killed,
+        )
+        if result.outcome == "written":
+            self.log.info(
+                "Wrote %s: %s rows, %s bytes (%s bytes received) in %.1f s",
+                result.path,
+                f"{result.rows:,}",
+                f"{result.bytes:,}",
+                f"{result.compressed_bytes:,}",
+                result.seconds,
+            )
+        written = _as_xcom(result)
+        describe_outlets(context, self.outlets, written)
+        return written
+
+
+def _as_xcom(result: DownloadResult) -> dict[str, Any]:
+    return {
+        "path": result.path,
+        "export_id": result.export_id,
+        "outcome": str(result.outcome),
+        "rows": result.rows,
+        "bytes": result.bytes,
+        "compressed_bytes": result.compressed_bytes,
+        "crc32": result.crc32,
+        "months": result.months,
+        "objects": [asdict(item) for item in result.objects],
+        "manifests": list(result.manifests),
+    }

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from zoneinfo import ZoneInfo
+
+import jinja2
+import pytest
+
+from airflow_provider_isvapp.errors import (
+    AuthenticationRefused,
+    InvalidArgument,
+    NotFound,
+    PermissionRefused,
+    RequestRefused,
+)
+from airflow_provider_isvapp.operators.month import (
+    MONTH_OF_RUN,
+    NO_DATA_INTERVAL,
+    ask_again_at,
+    checked_timeframe,
+    requested_months,
+)
+
+REFUSED = RequestRefused("ISVapp refused POST /api/v1/exports (422): not complete", status=422)
+TEN_DAYS = timedelta(days=10)
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+class TestAskAgain:
+    @pytest.mark.parametrize(
+        ("timeframe", "now", "again"),
+        [
+            ("2024-02", "2024-03-01 00:00", "2024-03-01 01:00"),
+            ("2024-02", "2024-03-05 06:00", "2024-03-05 07:00"),
+            ("2024-02", "2024-03-10 23:30", "2024-03-11 00:00"),
+            ("2023-12", "2024-01-04 06:00", "2024-01-04 07:00"),
+        ],
+    )
+    def test_a_month_that_ended_lately_is_not_complete_yet(self, timeframe: str, now: str, again: str) -> None:
+        assert ask_again_at(timeframe, REFUSED, wait_for_month=TEN_DAYS, now=moment(now)) == moment(again)
+
+    @pytest.mark.parametrize("status", [200, 400, 422])
+    def test_the_statuses_that_may_mean_it(self, status: int) -> None:
+        refusal = RequestRefused("refused", status=status)
+
+        assert ask_again_at("2024-02", refusal, wait_for_month=TEN_DAYS, now=moment("2024-03-05"))
+
+    def test_at_the_deadline_the_refusal_is_final_and_says_so(self) -> None:
+        with pytest.raises(RequestRefused, match=r"not complete The month ended at 2024-03-01 .* over at 2024-03-11"):
+            ask_again_at("2024-02", REFUSED, wait_for_month=TEN_DAYS, now=moment("2024-03-11 00:00"))
+
+    @pytest.mark.parametrize(
+        ("timeframe", "now"),
+        [
+            ("2024-02", "2024-02-29 23:59"),
+            ("2024-03", "2024-03-05 06:00"),
+            ("LATEST_COMPLETED_MONTH", "2024-03-05 06:00"),
+            ("LATEST_12_COMPLETED_MONTHS", "2024-03-05 06:00"),
+        ],
+    )
+    def test_any_other_timeframe_is_refused_for_good(self, timeframe: str, now: str) -> None:
+        with pytest.raises(RequestRefused) as caught:
+            ask_again_at(timeframe, REFUSED, wait_for_month=TEN_DAYS, now=moment(now))
+        assert caught.value is REFUSED
+
+    @pytest.mark.parametrize(
+        "refusal",
+        [
+            AuthenticationRefused("no", status=401),
+            PermissionRefused("no", status=403),
+            NotFound("no", status=404),
+            RequestRefused("no", status=409),
+        ],
+    )
+    def test_a_refusal_with_another_reason_is_final(self, refusal: RequestRefused) -> None:
+        with pytest.raises(RequestRefused) as caught:
+            ask_again_at("2024-02", refusal, wait_for_month=TEN_DAYS, now=moment("2024-03-05"))
+        assert caught.value is refusal
+
+
+class TestMonthOfRun:
+    @pytest.mark.parametrize(
+        ("start", "end", "zone", "month"),
+        [
+            ("2024-02-06 06:00", "2024-03-06 06:00", "UTC", "2024-02"),
+            # The first of February in Berlin and in Honolulu.
+            ("2024-01-31 23:00", "2024-02-29 23:00", "Europe/Berlin", "2024-02"),
+            ("2024-02-01 10:00", "2024-03-01 10:00", "Pacific/Honolulu", "2024-02"),
+            # A plain cron of Airflow 3, and a run without a logical date.
+            ("2024-03-06 06:00", "2024-03-06 06:00", "UTC", NO_DATA_INTERVAL),
+            (None, None, "UTC", NO_DATA_INTERVAL),
+        ],
+    )
+    def test_is_the_month_in_which_the_data_interval_begins(
+        self, start: str | None, end: str | None, zone: str, month: str
+    ) -> None:
+        run = SimpleNamespace(
+            data_interval_start=None if start is None else moment(start),
+            data_interval_end=None if end is None else moment(end),
+        )
+
+        rendered = jinja2.Template(MONTH_OF_RUN).render(dag_run=run, dag=SimpleNamespace(timezone=ZoneInfo(zone)))
+
+        assert rendered == month
+
+    def test_a_run_without_one_is_told_what_to_pass(self) -> None:
+        with pytest.raises(InvalidArgument, match=r"no data interval .* Pass timeframe, .* CronDataIntervalTimetable"):
+            checked_timeframe(NO_DATA_INTERVAL)
+
+
+def test_the_months_of_a_keyword_are_the_vendors_choice() -> None:
+    assert requested_months("2024-02") == ("2024-02",)
+    assert requested_months("LATEST_12_COMPLETED_MONTHS") is None
