@@ -64,6 +64,9 @@ def execute_base_sensor(sensor: BaseSensorOperator, context: Context) -> Any:
 
 def has_file_system(scheme: str) -> bool:
     """Say whether Airflow's object storage can open addresses of a scheme."""
-    from airflow.providers.common.compat.sdk import io  # type: ignore[attr-defined]  # loads all file systems
-
-    return bool(io.has_fs(scheme))
+    # In here, since it loads all file systems. Common-compat's `io` lacks the function on Airflow 3.0.
+    try:
+        from airflow.sdk.io import has_fs
+    except ImportError:
+        from airflow.io import has_fs  # type: ignore[attr-defined, no-redef]
+    return bool(has_fs(scheme))

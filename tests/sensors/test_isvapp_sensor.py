@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from airflow import __version__ as airflow_version
 from airflow.exceptions import AirflowRescheduleException
+from airflow.providers.common.compat.sdk import AirflowSkipException, TaskDeferred
 
 from airflow_provider_isvapp import errors
 from airflow_provider_isvapp.airflow_compat import AirflowException, AirflowFailException, AirflowSensorTimeout
@@ -24,11 +25,6 @@ from airflow_provider_isvapp.triggers import isvapp as isvapp_triggers
 from airflow_provider_isvapp.triggers.export_event import failure_event
 from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
 from tests.airflow_connections import SetConnection, isvapp_fields
-
-if airflow_version.startswith("2."):
-    from airflow.exceptions import AirflowSkipException, TaskDeferred
-else:
-    from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 
 MODES = ["poke", "reschedule", "deferrable"]
 
