@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.resources
 import json
 from typing import Any
 
 import jsonschema
 import pytest
+from airflow.providers_manager import ProvidersManager
 
+from airflow_provider_isvapp.airflow_compat import BaseHook
 from airflow_provider_isvapp.api.isvapp.settings import EXTRA_FIELDS as ISVAPP_EXTRA
 from airflow_provider_isvapp.api.productiv.settings import EXTRA_FIELDS as PRODUCTIV_EXTRA
 from airflow_provider_isvapp.get_provider_info import get_provider_info
@@ -112,3 +115,36 @@ def test_numbers_have_a_lower_limit() -> None:
         "read_timeout": 0.1,
         "attempts": 1,
     }
+
+
+class TestInstalled:
+    """What Airflow makes of the entry point, once the package is installed."""
+
+    @pytest.fixture(autouse=True)
+    def installed(self) -> None:
+        try:
+            importlib.metadata.distribution("airflow-provider-isvapp")
+        except importlib.metadata.PackageNotFoundError:
+            pytest.skip("the package is not installed here")
+
+    # Airflow loads all providers, some of which warn.
+    @pytest.mark.filterwarnings("ignore")
+    @pytest.mark.parametrize(("conn_type", "form"), [("isvapp", ISVAPP_FORM), ("productiv", PRODUCTIV_FORM)])
+    def test_airflow_draws_the_form(self, conn_type: str, form: ConnectionForm) -> None:
+        manager = ProvidersManager()
+
+        prefix = f"extra__{conn_type}__"
+        drawn = {name.removeprefix(prefix) for name in manager.connection_form_widgets if name.startswith(prefix)}
+        assert drawn == {field.name for field in form.fields}
+        assert manager.field_behaviours[conn_type]["relabeling"] == form.labels
+        assert set(form.placeholders.items()) <= set(manager.field_behaviours[conn_type]["placeholders"].items())
+
+    @pytest.mark.filterwarnings("ignore")
+    @pytest.mark.parametrize("conn_type", ["isvapp", "productiv"])
+    def test_airflow_makes_the_hook_of_a_connection(self, conn_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AIRFLOW_CONN_SOME_ID", json.dumps({"conn_type": conn_type}))
+
+        hook = BaseHook.get_hook("some_id")
+
+        assert (hook.conn_type, getattr(hook, hook.conn_name_attr)) == (conn_type, "some_id")
+        assert callable(hook.test_connection)

@@ -264,6 +264,22 @@ class TestPoking:
             sensor_for(pending, "reschedule").execute({"ti": task_instance})  # type: ignore[typeddict-item]
 
 
+def test_airflow_sees_a_call_from_inside_of_a_task(isvapp: Emulator, ready: str, logs: Callable[[], str]) -> None:
+    """Airflow passes a sign of itself to ``execute`` and warns in the task's log where it misses it."""
+    if airflow_version.startswith("2."):
+        from airflow.models.taskinstance import _sentinel as sign
+    else:
+        from airflow.sdk.bases.operator import ExecutorSafeguard
+
+        sign = ExecutorSafeguard.sentinel_value
+    arguments: Any = {"context": {}, "IsvappExportSensor__sentinel": sign}
+
+    sensor_for(ready).execute(**arguments)
+
+    assert f"Export {ready} is ready" in logs()
+    assert "cannot be called outside" not in logs()
+
+
 class TestDeferring:
     def test_a_ready_export_is_not_deferred(self, isvapp: Emulator, ready: str) -> None:
         assert sensor_for(ready, "deferrable").execute({})["status"] == "COMPLETED"  # type: ignore[typeddict-item]
