@@ -55,6 +55,10 @@ bench-download: $(BOOTSTRAP)/.ready  ## Compare the download with curl, requests
 	$(SYNC) bench
 	@.venvs/bench/bin/python benchmarks/download.py $(ARGS)
 
+bench-waiting: $(BOOTSTRAP)/.ready  ## Measure a thousand deferred waits in one triggerer
+	$(SYNC) airflow-3.3
+	@.venvs/airflow-3.3/bin/python benchmarks/waiting.py $(ARGS)
+
 bench-import: $(BOOTSTRAP)/.ready  ## Measure what importing the DAG-facing modules costs
 	$(SYNC) airflow-3.3
 	@.venvs/airflow-3.3/bin/python benchmarks/imports.py $(ARGS)

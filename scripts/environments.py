@@ -61,13 +61,14 @@ ENVIRONMENTS = {
     for environment in (
         Environment(
             name="core",
-            extras=("fast", "emulator", "redis", "postgresql"),
+            extras=("fast", "emulator", "parquet", "redis", "postgresql"),
             groups=("test", "test-s3", "test-services"),
         ),
         Environment(
             name="airflow-3.3",
             airflow=("apache-airflow==3.3.*",),
-            extras=("fast", "emulator", "s3"),
+            # All that mypy has to know, and all that the Airflow parts' tests use.
+            extras=("fast", "emulator", "parquet", "redis", "postgresql", "s3"),
             groups=("test", "test-s3", "lint", "package"),
             pythons=("3.13", "3.12", "3.11"),
         ),
@@ -88,7 +89,7 @@ ENVIRONMENTS = {
         ),
         Environment(
             name="bench",
-            extras=("fast", "emulator", "redis", "postgresql"),
+            extras=("fast", "emulator", "parquet", "redis", "postgresql"),
             groups=("bench", "test-s3", "test-services"),
             like="core",
         ),
