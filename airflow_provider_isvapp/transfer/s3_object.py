@@ -16,10 +16,10 @@ from airflow_provider_isvapp.transfer.label import LABEL_NAME, Label
 from airflow_provider_isvapp.transfer.s3_client import botocore_client
 from airflow_provider_isvapp.transfer.storage_errors import storage_errors
 
-# Three parts on their way and one being filled take 32 MiB.
-PART_BYTES = 8 * 1024 * 1024
+# Three parts on their way and one being filled and joined take 30 MiB.
+PART_BYTES = 6 * 1024 * 1024
 _PARTS_ON_THEIR_WAY = 3
-# S3 takes 10,000 parts of an object. They grow with their number, which is enough for 240 GB.
+# S3 takes 10,000 parts of an object. They grow with their number, which is enough for 180 GB.
 _PARTS_OF_ONE_SIZE = 2_000
 _SECONDS_TO_LET_GO = 3.0
 
