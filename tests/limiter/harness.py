@@ -83,7 +83,7 @@ def shared_state(storage: str, *, key: str = "key") -> dict[str, Any]:
 
 
 def wait_for_queue(storage: str, depth: int, *, key: str = "key") -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while len(shared_state(storage, key=key)["queue"]) < depth:
         assert time.monotonic() < deadline, "nobody came to wait"
         time.sleep(0.01)

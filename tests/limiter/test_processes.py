@@ -8,12 +8,14 @@ import multiprocessing
 import time
 import warnings
 
+import pytest
+
 from airflow_provider_isvapp.limiter import Limiter, open_limiter
 from airflow_provider_isvapp.limiter.schedule import GRACE, TOLERATED_DELAY
 from tests.limiter.harness import Worker, shared_state, wait_for_queue, workers
 
 HOLD = 1.0  # two requests a second
-SLACK = 0.4  # for a loaded machine
+SLACK = 0.9  # for a loaded machine; less than a hold, so that it cannot be taken for one
 
 
 def open_two_a_second(storage: str, key: str) -> Limiter:
@@ -52,32 +54,32 @@ def test_a_killed_holder_costs_no_more_than_its_lease(storage: str, key: str) ->
     with workers(Worker(storage, "hold", key=key), Worker(storage, "hold", key=key)) as holders:
         for holder in holders:
             holder.begin()
-        granted = [holder.next_time() for holder in holders]
+        granted = min([holder.next_time() for holder in holders])
         for holder in holders:
             holder.kill()
         again = send(limiter)
-    assert HOLD + TOLERATED_DELAY - 0.01 <= again - min(granted) <= HOLD + TOLERATED_DELAY + SLACK
+    assert again - granted == pytest.approx(HOLD + TOLERATED_DELAY, abs=SLACK)
 
 
-def test_a_killed_waiter_costs_at_most_one_turn(storage: str, key: str) -> None:
-    limiter = start_with_both_permits_just_answered(storage, key)
+def test_a_killed_waiter_is_passed_over(storage: str, key: str) -> None:
+    limiter = open_two_a_second(storage, key)
     with workers(Worker(storage, "loop", key=key)) as (waiter,):
-        waiter.begin()
-        wait_for_queue(storage, 1, key=key)
-        waiter.kill()
-        send(limiter)
-        first = time.monotonic()
-        send(limiter)
-        second = time.monotonic()
+        waiter.wait_until_ready()
+        with limiter.permit(), limiter.permit():
+            waiter.begin()
+            wait_for_queue(storage, 1, key=key)
+            waiter.kill()
+        first = send(limiter)
+        second = send(limiter)
     assert second - first <= 1 / 2 + GRACE + SLACK
     assert shared_state(storage, key=key)["queue"] == []
 
 
 def test_a_push_back_stops_other_processes(storage: str, key: str) -> None:
     limiter = open_two_a_second(storage, key)
-    with workers(Worker(storage, "push back", 1.5, key=key)) as (pusher,):
+    with workers(Worker(storage, "push back", 2.5, key=key)) as (pusher,):
         pushed = pusher.next_time()
-    assert 1.4 <= send(limiter) - pushed <= 1.5 + SLACK
+    assert send(limiter) - pushed == pytest.approx(2.5, abs=SLACK)
 
 
 def test_a_process_that_was_forked_from_a_user_of_the_limiter_can_use_it_too(storage: str, key: str) -> None:

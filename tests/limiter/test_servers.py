@@ -71,7 +71,7 @@ def test_a_stopped_server_is_an_error_within_the_bound(server: Server, key: str)
     server.stop()
     start = time.monotonic()
     assert "does not answer" in unavailable(storage)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 5
 
 
 def test_a_hanging_server_is_an_error_within_the_bound(
@@ -85,7 +85,7 @@ def test_a_hanging_server_is_an_error_within_the_bound(
     for storage in (used, fresh):
         start = time.monotonic()
         unavailable(storage)
-        assert time.monotonic() - start < 3.5
+        assert time.monotonic() - start < 8
 
 
 def test_no_permit_without_the_server(server: Server, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ class TestRedis:
             client.flushall()
         start = time.monotonic()
         with limiter.permit():
-            assert 0.99 <= time.monotonic() - start < 1.5
+            assert 0.99 <= time.monotonic() - start < 5
 
     def test_a_key_goes_when_nobody_uses_it(self, redis_server: Server, key: str) -> None:
         _open_storage(redis_server.url, key).update(written, patience=1)
@@ -184,7 +184,7 @@ class TestPostgresql:
             connection.execute("SELECT * FROM isvapp_rate_limit WHERE key = %s FOR UPDATE", [key])
             start = time.monotonic()
             assert "lock timeout" in unavailable(storage)
-            assert time.monotonic() - start < 4
+            assert time.monotonic() - start < 8
 
     def test_a_long_wait_occupies_no_connection(self, postgresql_server: Server, key: str) -> None:
         sleeps = []
