@@ -24,7 +24,6 @@ from airflow_provider_isvapp.transfer.validation import TaxonomyItemRow
 from airflow_provider_isvapp.transfer.wire import Wire
 from airflow_provider_isvapp.transfer.write_behind import WriteBehind
 
-
 # How long a thread may compute before it lets another one have the interpreter's lock.
 _SWITCH_SECONDS = 50e-6
 
