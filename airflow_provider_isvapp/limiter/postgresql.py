@@ -27,8 +27,8 @@ CREATE TABLE IF NOT EXISTS isvapp_rate_limit (key text PRIMARY KEY, state text N
 _READ: LiteralString = """
 SELECT (SELECT state FROM isvapp_rate_limit WHERE key = %s), extract(epoch FROM clock_timestamp())::float8
 """
-# The settings travel with the write in one message and end with it. Nobody waits for the disk: a server that crashes can
-# forget the last half second, which is worth two requests.
+# The settings travel with the write in one message and end with it. Nobody waits for the disk: a server that crashes
+# can forget the last half second, which is worth two requests.
 _INSERT: LiteralString = """
 SET LOCAL lock_timeout = '2s'; SET LOCAL synchronous_commit = off;
 INSERT INTO isvapp_rate_limit (state, key) VALUES (%s, %s) ON CONFLICT DO NOTHING
