@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import os
 import secrets
 import shutil
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -45,7 +47,8 @@ def main() -> int:
         signal.signal(number, lambda *_: sys.exit(1))
     console = Console()
     try:
-        demonstrate(console, preferred_port=arguments.port, once=arguments.once)
+        with _the_only_demo():
+            demonstrate(console, preferred_port=arguments.port, once=arguments.once)
     except DemoFailed as failure:
         console.step(f"The demo failed. {failure}")
         return 1
@@ -61,7 +64,7 @@ def demonstrate(console: Console, *, preferred_port: int, once: bool) -> None:
     port = _free_port(preferred_port)
     if port != preferred_port:
         console.step(f"Port {preferred_port} is taken, so Airflow's UI gets {port}")
-    address = f"http://localhost:{port}"
+    address = f"http://127.0.0.1:{port}"
     with (
         Emulator(VENDORS) as emulator,
         AirflowProcesses(HOME, _environment(port)) as processes,
@@ -84,6 +87,17 @@ def demonstrate(console: Console, *, preferred_port: int, once: bool) -> None:
                 signal.pause()
             console.step("Ending Airflow and the emulator")
     console.step("Done; every process is ended")
+
+
+@contextlib.contextmanager
+def _the_only_demo() -> Iterator[None]:
+    """Refuse to start beside another demo of this checkout, whose processes it would take for leftovers."""
+    with (ROOT / ".venvs" / "demo.running").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DemoFailed("Another one is running in this checkout; end it first, with Ctrl-C.") from None
+        yield
 
 
 def _fresh_home(console: Console) -> None:

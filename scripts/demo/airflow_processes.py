@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -37,6 +38,8 @@ class AirflowProcesses:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        # A second Ctrl-C, out of impatience, must not leave processes behind.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         end_processes(self._home)
         for process in self._running.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -104,9 +107,11 @@ def end_processes(home: Path) -> int:
             if os.getsid(process.pid) == process.pid:
                 process.terminate()
     psutil.wait_procs(processes, timeout=SECONDS_TO_END)
-    for process in _processes(home):
+    stubborn = list(_processes(home))
+    for process in stubborn:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+    psutil.wait_procs(stubborn, timeout=SECONDS_TO_END)
     _register(home).unlink(missing_ok=True)
     return len(processes)
 

@@ -58,10 +58,14 @@ class AirflowRest:
         return self._call("GET", path)["value"]
 
     def log(self, dag_id: str, run_id: str, task_id: str, try_number: int) -> list[str]:
-        """Return the lines of a task's log."""
+        """Return the lines of a task's log, with exceptions in short."""
         path = f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task_id}/logs/{try_number}"
         content = self._call("GET", path)["content"]
-        return [f"{line.get('level', '')} {line['event']}" for line in content if isinstance(line, dict)]
+        lines = []
+        for line in content:
+            lines.append(f"{line.get('level', '')} {line['event']}".strip())
+            lines += [f"{error['exc_type']}: {error['exc_value']}" for error in line.get("error_detail") or ()]
+        return lines
 
     def _call(self, method: str, path: str, body: object = None) -> Any:
         request = urllib.request.Request(
