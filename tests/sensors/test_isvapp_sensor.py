@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, TaskDeferr
 
 from airflow_provider_isvapp import errors
 from airflow_provider_isvapp.airflow_compat import AirflowException, AirflowFailException, AirflowSensorTimeout
+from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
@@ -254,6 +255,18 @@ class TestPoking:
         run_to_its_end(sensor_for(ready), task_instance)
 
         assert isvapp.request_counts()["token"] == before + 1
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_the_network_connections_are_closed(
+        self, isvapp: Emulator, pending: str, mode: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        closed: list[None] = []
+        close = IsvappClient.close
+        monkeypatch.setattr(IsvappClient, "close", lambda client: (closed.append(None), close(client)))
+
+        with pytest.raises((AirflowSensorTimeout, AirflowRescheduleException, TaskDeferred)):
+            sensor_for(pending, mode, timeout=0.1).execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]
+        assert closed == [None]
 
     def test_rescheduling_counts_its_timeout_from_the_first_look(
         self, isvapp: Emulator, pending: str, task_instance: TaskInstance

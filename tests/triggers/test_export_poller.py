@@ -125,6 +125,24 @@ class TestOnePollForAll:
             *["list_exports", "show_export"],
         ]
 
+    def test_a_single_is_asked_at_its_own_pace(self, isvapp: Emulator) -> None:
+        hasty, patient = create_exports(2)
+        isvapp.inject(Fault(endpoint="list_exports", kind="edit", replace={"data": []}, times=None))
+
+        async def scenario() -> None:
+            poller = ExportPoller("isvapp_default", connect)
+            waits = [
+                asyncio.ensure_future(wait_for(poller, hasty)),
+                asyncio.ensure_future(wait_for(poller, patient, poll_interval=600.0)),
+            ]
+            await rounds(isvapp, 4)
+            for wait in waits:
+                wait.cancel()
+            await asyncio.wait(waits)
+
+        run(scenario())
+        assert {record.export_id for record in isvapp.requests if record.endpoint == "show_export"} == {hasty}
+
     def test_one_odd_record_in_the_list_harms_nobody_else(self, isvapp: Emulator, clock: ManualClock) -> None:
         odd, good = create_exports(2)
         isvapp.inject(Fault(endpoint="list_exports", kind="edit", replace={"status": "PAUSED"}, times=None))
@@ -174,6 +192,36 @@ class TestLife:
             assert isvapp.request_counts() == after
 
         run(scenario())
+
+    def test_does_not_sleep_on_after_its_last_waiter(self, isvapp: Emulator, pending: str) -> None:
+        closed: list[None] = []
+
+        class Client(IsvappClient):
+            def close(self) -> None:
+                closed.append(None)
+                super().close()
+
+        async def connecting() -> IsvappClient:
+            client = await connect()
+            client.__class__ = Client
+            return client
+
+        async def scenario() -> None:
+            poller = shared_poller("isvapp_default", connecting)
+            patient = asyncio.ensure_future(wait_for(poller, pending, poll_interval=600.0))
+            hasty = asyncio.ensure_future(wait_for(poller, pending))
+            await rounds(isvapp, 1)
+            hasty.cancel()
+            await asyncio.wait([hasty])
+            await asyncio.sleep(POLL_INTERVAL * 2)
+            patient.cancel()
+            await asyncio.wait([patient])
+            # The next look would be in two seconds.
+            async with asyncio.timeout(1.0):
+                await until(lambda: not [task for task in asyncio.all_tasks() if "poller" in task.get_name()])
+
+        run(scenario())
+        assert closed == [None]
 
     def test_does_nothing_to_exports_when_their_waits_are_cancelled(self, isvapp: Emulator, pending: str) -> None:
         async def scenario() -> None:
