@@ -172,6 +172,9 @@ class S3Object:
         )
 
     def _complete(self, upload_id: str) -> None:
+        if self._condition and self._exists():
+            # Some servers take the condition for small objects only (Ceph 16).
+            raise self._taken()
         try:
             self._call(
                 "complete_multipart_upload",
@@ -184,6 +187,18 @@ class S3Object:
             head = self._client.head_object(**self._where)
             if head.get("Metadata", {}).get(_WRITE) != self._nonce:
                 raise
+
+    def _exists(self) -> bool:
+        try:
+            self._client.head_object(**self._where)
+        except self._client.exceptions.ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
+                return False
+            raise
+        return True
+
+    def _taken(self) -> DestinationExists:
+        return DestinationExists(f"{self._uri} exists, and the task may not overwrite it.")
 
     def _metadata(self) -> dict[str, str]:
         label = {} if self._label is None else {_LABEL: self._label.to_text()}
@@ -222,7 +237,7 @@ class S3Object:
             else:
                 return
         if code == "PreconditionFailed":
-            raise DestinationExists(f"{self._uri} exists, and the task may not overwrite it.")
+            raise self._taken()
         raise StorageFailed(
             f"The upload to {self._uri} was aborted by someone else, probably by another task that writes the same "
             "object. Nothing was published. See that only one task writes it."

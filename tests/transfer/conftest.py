@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.transfer.ceph_gateway import ceph_gateway, missing_programs
 from tests.transfer.object_stores import moto
 
 
@@ -25,8 +26,18 @@ def full_disk() -> Iterator[Callable[[int], None]]:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
-    """The address of an S3 server."""
+    """The address of an S3 server from a wheel."""
     pytest.importorskip("s3fs", reason="the extra 's3' is not installed")
     pytest.importorskip("moto.server", reason="moto[server] is not installed")
     with moto() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def ceph_server() -> Iterator[str]:
+    """The address of a Ceph object gateway."""
+    pytest.importorskip("s3fs", reason="the extra 's3' is not installed")
+    if missing := missing_programs():
+        pytest.skip(f"no {', '.join(missing)}: install Debian's ceph-mon, ceph-osd and radosgw")
+    with ceph_gateway() as url:
         yield url

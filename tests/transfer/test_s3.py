@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from airflow_provider_isvapp.transfer.destination import Destination, open_desti
 from airflow_provider_isvapp.transfer.download import download_export
 from airflow_provider_isvapp.transfer.lines import write_lines
 from airflow_provider_isvapp.transfer.result import DownloadResult, Outcome
+from tests.transfer.ceph_gateway import ACCESS_KEY, SECRET_KEY
 from tests.transfer.file_server import MONTHS, Answer, FileServer, Source, gzip_bytes, ndjson
 from tests.transfer.object_stores import FaultyFront
 
@@ -29,9 +31,12 @@ OLD = b'{"old":true}\n'
 PATH = "lake/usage/export.ndjson"
 
 
+on_every_store = pytest.mark.parametrize("front", ["s3_server", "ceph_server"], indirect=True)
+
+
 @pytest.fixture
-def front(s3_server: str) -> Iterator[FaultyFront]:
-    with FaultyFront(s3_server) as front:
+def front(request: pytest.FixtureRequest) -> Iterator[FaultyFront]:
+    with FaultyFront(request.getfixturevalue(getattr(request, "param", "s3_server"))) as front:
         yield front
 
 
@@ -40,8 +45,8 @@ class Bucket:
         import s3fs
 
         self.fs = s3fs.S3FileSystem(
-            key="x",
-            secret="y",
+            key=ACCESS_KEY,
+            secret=SECRET_KEY,
             endpoint_url=url,
             client_kwargs={"region_name": "us-east-1"},
             config_kwargs={"retries": {"mode": "standard", "max_attempts": 2}},
@@ -71,7 +76,8 @@ class Bucket:
 def bucket(front: FaultyFront, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     monkeypatch.setattr(s3_object, "PART_BYTES", PART)
     bucket = Bucket(front.url)
-    bucket.fs.call_s3("create_bucket", Bucket="lake")
+    with contextlib.suppress(FileExistsError):
+        bucket.fs.call_s3("create_bucket", Bucket="lake")
     for path in bucket.fs.find("lake"):
         bucket.fs.rm_file(path)
     bucket.fs.pipe_file(PATH, OLD)
@@ -87,6 +93,7 @@ def download(source: Source, destination: Destination, **options: Any) -> Downlo
     return download_export(source, destination, **options)
 
 
+@on_every_store
 @pytest.mark.parametrize("plain", [BIG, SMALL, b""], ids=["parts", "one request", "empty"])
 def test_exact_bytes(bucket: Bucket, front: FaultyFront, plain: bytes) -> None:
     with FileServer(Answer(gzip_bytes(plain))) as server:
@@ -150,6 +157,7 @@ def test_a_refused_small_object_keeps_the_old_one(bucket: Bucket, front: FaultyF
     bucket.assert_holds(OLD)
 
 
+@on_every_store
 @pytest.mark.parametrize("plain", [BIG, SMALL], ids=["parts", "one request"])
 def test_a_damaged_download_publishes_nothing(bucket: Bucket, plain: bytes) -> None:
     body = gzip_bytes(plain)
@@ -166,6 +174,7 @@ def test_a_damaged_download_is_fetched_again(bucket: Bucket) -> None:
     bucket.assert_holds(BIG)
 
 
+@on_every_store
 def test_the_upload_of_a_killed_process_is_aborted_by_the_next(bucket: Bucket) -> None:
     left = bucket.fs.call_s3("create_multipart_upload", Bucket="lake", Key="usage/export.ndjson")
     bucket.fs.call_s3(
@@ -187,6 +196,7 @@ def test_writing_needs_no_right_to_list_uploads(bucket: Bucket, front: FaultyFro
     bucket.assert_holds(BIG)
 
 
+@on_every_store
 @pytest.mark.parametrize("moment", ["PUT partNumber=2", "POST uploadId="])
 def test_of_two_tasks_the_one_that_began_first_gives_way(bucket: Bucket, front: FaultyFront, moment: str) -> None:
     verb, needle = moment.split(" ")
@@ -228,6 +238,7 @@ def test_fail_is_decided_by_the_storage_in_the_last_step(bucket: Bucket, front: 
     bucket.assert_holds(OLD)
 
 
+@on_every_store
 @pytest.mark.parametrize("compression", [None, "gzip"])
 @pytest.mark.parametrize("plain", [BIG, SMALL], ids=["parts", "one request"])
 def test_a_rerun_downloads_nothing(bucket: Bucket, plain: bytes, compression: Any) -> None:
@@ -250,6 +261,7 @@ def test_a_rerun_downloads_nothing(bucket: Bucket, plain: bytes, compression: An
     assert other.outcome is Outcome.WRITTEN
 
 
+@on_every_store
 def test_an_object_that_was_replaced_is_not_taken_for_the_export(bucket: Bucket) -> None:
     with FileServer(Answer(gzip_bytes(SMALL))) as server:
         download(server.source(), bucket.destination(), export_id="e-1")
