@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""DAGs to be killed. Each run writes ``<CRASH_LAKE>/<run_id>.ndjson``."""
+
+from __future__ import annotations
+
+import os
+import signal
+from datetime import timedelta
+
+import pendulum
+from airflow.providers.common.compat.sdk import DAG
+
+from airflow_provider_isvapp.operators import month
+from airflow_provider_isvapp.operators.isvapp import (
+    IsvappCreateExportOperator,
+    IsvappDownloadExportOperator,
+    IsvappExportOperator,
+)
+from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
+
+month.ASK_AGAIN_AFTER = timedelta(seconds=3)
+
+PATH = f"file://{os.environ['CRASH_LAKE']}/{{{{ run_id }}}}.ndjson"
+REQUEST = {"timeframe": "{{ dag_run.conf.get('timeframe', 'LATEST_COMPLETED_MONTH') }}", "taxonomy_ids": ["taxonomy"]}
+
+
+class KilledAfterCreate(IsvappExportOperator):
+    """Dies by SIGKILL in its first try, when the export is created and on record."""
+
+    def _obtain_export(self, *arguments):
+        export = super()._obtain_export(*arguments)
+        if os.environ.get("AIRFLOW_CTX_TRY_NUMBER") == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return export
+
+
+def dag(dag_id: str) -> DAG:
+    return DAG(
+        dag_id=dag_id,
+        schedule=None,
+        start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
+        default_args={"retries": 2, "retry_delay": timedelta(seconds=1)},
+    )
+
+
+with dag("killed_after_create"):
+    KilledAfterCreate(task_id="export", path=PATH, deferrable=True, **REQUEST)
+
+with dag("deferred"):
+    IsvappExportOperator(
+        task_id="export", path=PATH, deferrable=True, poll_interval=2, wait_for_month=timedelta(days=45), **REQUEST
+    )
+
+with dag("poking"):
+    IsvappExportOperator(task_id="export", path=PATH, deferrable=False, poll_interval=2, **REQUEST)
+
+with dag("single_tasks"):
+    create = IsvappCreateExportOperator(task_id="create", deferrable=True, wait_for_month=timedelta(days=45), **REQUEST)
+    wait = IsvappExportSensor(task_id="wait", export_id=create.output, deferrable=True, poke_interval=2)
+    wait >> IsvappDownloadExportOperator(task_id="export", export_id=create.output, path=PATH)
