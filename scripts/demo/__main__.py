@@ -45,6 +45,8 @@ def main() -> int:
     # Ended by a closed terminal or by kill, the processes end too.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
+    # A shell starts background jobs with it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     console = Console()
     try:
         with _the_only_demo():
