@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Downloads to Azure Blob Storage, against azurite: the old blob or the whole new one."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists
+from airflow_provider_isvapp.transfer import fsspec_object
+from airflow_provider_isvapp.transfer.destination import Destination
+from airflow_provider_isvapp.transfer.download import download_export
+from airflow_provider_isvapp.transfer.result import DownloadResult, Outcome
+from tests.transfer.file_server import Answer, FileServer, gzip_bytes, ndjson
+
+adlfs = pytest.importorskip("adlfs", reason="the extra 'azure' is not installed")
+
+# The account that azurite documents; it is the same everywhere.
+ACCOUNT = "devstoreaccount1"
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+PATH = "lake/usage/export.ndjson"
+OLD = b'{"old":true}\n'
+BIG = ndjson(4_000)
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    program = shutil.which("azurite-blob")
+    if program is None:
+        pytest.skip("no azurite-blob: npm install --global azurite")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--blobPort", str(port), "--inMemoryPersistence", "--silent", "--skipApiVersionCheck"]
+    with subprocess.Popen([program, *options], cwd=tmp_path_factory.mktemp("azurite")) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                assert time.monotonic() < deadline, "azurite did not start"
+                time.sleep(0.2)
+            yield f"http://127.0.0.1:{port}/{ACCOUNT}"
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def destination(azurite: str, monkeypatch: pytest.MonkeyPatch) -> Destination:
+    monkeypatch.setattr(fsspec_object, "BLOCK_BYTES", 500_000)
+    connection = f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={azurite};"
+    fs = adlfs.AzureBlobFileSystem(connection_string=connection, skip_instance_cache=True)
+    if not fs.exists("lake"):
+        fs.mkdir("lake")
+    fs.pipe_file(PATH, OLD, overwrite=True)
+    return Destination(fs=fs, key=PATH, uri=f"abfs://{PATH}")
+
+
+def download(body: bytes, destination: Destination, **options: Any) -> DownloadResult:
+    with FileServer(Answer(body)) as server:
+        return download_export(server.source(), destination, attempts=1, **options)
+
+
+def read(destination: Destination) -> bytes:
+    destination.fs.invalidate_cache()
+    content: bytes = destination.fs.cat_file(destination.key)
+    return content
+
+
+@pytest.mark.parametrize("plain", [BIG, ndjson(10), b""], ids=["blocks", "one block", "empty"])
+def test_exact_bytes(destination: Destination, plain: bytes) -> None:
+    result = download(gzip_bytes(plain), destination)
+    assert read(destination) == plain
+    assert result.bytes == len(plain)
+
+
+@pytest.mark.parametrize("plain", [BIG, ndjson(10)], ids=["blocks", "one block"])
+def test_a_damaged_download_publishes_nothing(destination: Destination, plain: bytes) -> None:
+    with pytest.raises(DamagedDownload):
+        download(gzip_bytes(plain)[:-1], destination)
+    assert read(destination) == OLD
+
+
+def test_a_rerun_downloads_nothing(destination: Destination) -> None:
+    first = download(gzip_bytes(BIG), destination, export_id="e-1")
+    again = download(b"", destination, export_id="e-1")
+    assert (first.outcome, again.outcome) == (Outcome.WRITTEN, Outcome.UNCHANGED)
+    assert (again.rows, again.crc32, again.months) == (first.rows, first.crc32, first.months)
+
+
+def test_fail_is_decided_by_the_storage_in_the_last_step(destination: Destination) -> None:
+    destination.fs.rm_file(PATH)
+    appeared: list[None] = []
+
+    def cancelled() -> bool:
+        if not appeared:
+            appeared.append(None)
+            destination.fs.pipe_file(PATH, OLD)
+        return False
+
+    with pytest.raises(DestinationExists):
+        download(gzip_bytes(BIG), destination, if_exists="fail", cancelled=cancelled)
+    assert read(destination) == OLD
