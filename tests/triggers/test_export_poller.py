@@ -348,6 +348,24 @@ class TestTrouble:
         assert all("504" in str(result) for result in results)
         assert isvapp.request_counts()["list_exports"] >= 2
 
+    def test_two_short_outages_are_no_long_one(
+        self, isvapp: Emulator, pending: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(export_poller, "LASTING_FAILURE", 0.2)
+        outage = Fault(endpoint="list_exports", kind="status", status=503)
+
+        async def scenario() -> Export:
+            wait = asyncio.ensure_future(wait_for(ExportPoller("isvapp_default", connect), pending))
+            isvapp.inject(outage)
+            await rounds(isvapp, 2)
+            await asyncio.sleep(0.2)
+            isvapp.inject(outage)
+            await rounds(isvapp, 2)
+            clock.advance(61)
+            return await wait
+
+        assert run(scenario()).id == pending
+
     @pytest.mark.parametrize(("status", "kind"), [(401, errors.AuthenticationRefused), (403, errors.PermissionRefused)])
     def test_a_refusal_reaches_all_at_once(
         self, isvapp: Emulator, status: int, kind: type[errors.ProviderError]
