@@ -45,15 +45,15 @@ class Shape:
             raise InvalidArgument(f"partition_by must be None or 'reference_date', not {self.partition_by!r}.")
         if self.validate not in ("structure", "full"):
             raise InvalidArgument(f"validate must be 'structure' or 'full', not {self.validate!r}.")
-        if self.output_format == "parquet" and find_spec("pyarrow") is None:
-            raise InvalidArgument(
-                "output_format='parquet' needs pyarrow: install it with pip install 'airflow-provider-isvapp[parquet]'."
-            )
         if self.output_format == "parquet" and self.compression is not None:
             raise InvalidArgument("compression is for ndjson: Parquet compresses its columns itself (zstd).")
         if (self.partition_by is not None) != (PLACEHOLDER in template):
             raise InvalidArgument(
                 f"path {template!r}: with partition_by='reference_date' it must contain {PLACEHOLDER}, and only then."
+            )
+        if self.output_format == "parquet" and find_spec("pyarrow") is None:
+            raise InvalidArgument(
+                "output_format='parquet' needs pyarrow: install it with pip install 'airflow-provider-isvapp[parquet]'."
             )
 
     def __str__(self) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import sys
 import zlib
 from datetime import date
 from pathlib import Path
@@ -106,6 +107,12 @@ def test_arguments_are_checked_before_anything_is_asked_for(
 ) -> None:
     with pytest.raises(InvalidArgument, match=message):
         download_export(lambda **_: pytest.fail("asked"), open_destination(str(tmp_path / "x")), **options)
+
+
+def test_parquet_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InvalidArgument, match=r"pip install 'airflow-provider-isvapp\[parquet\]'"):
+        download(tmp_path / "x", output_format="parquet")
 
 
 def test_a_template_needs_partition_by(tmp_path: Path) -> None:
