@@ -5,23 +5,13 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from pathlib import Path
 from types import ModuleType
 
-import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-@pytest.fixture
-def scripts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-    yield importlib.import_module("test_suite")
-    for name in ("test_suite", "environments"):
-        del sys.modules[name]
 
 
 def pins(lock: Path) -> dict[str, set[str]]:
