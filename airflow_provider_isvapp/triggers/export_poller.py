@@ -130,6 +130,25 @@ class _Waiter:
             self.answer.set_result(outcome)
 
 
+@dataclass(eq=False, kw_only=True)
+class _Listener:
+    """One who wants the next list, whatever is in it. Times are those of the monotonic clock."""
+
+    poll_interval: float
+    answer: asyncio.Future[list[Export] | ProviderError]
+    due: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reschedule()
+
+    def reschedule(self) -> None:
+        self.due = time.monotonic() + self.poll_interval
+
+    def end(self, outcome: list[Export] | ProviderError) -> None:
+        if not self.answer.done():
+            self.answer.set_result(outcome)
+
+
 class ExportPoller:
     """Polls for all waiters of one connection in one event loop, for as long as there are any.
 
@@ -141,6 +160,7 @@ class ExportPoller:
         self._name = name
         self._connect = connect
         self._waiters: set[_Waiter] = set()
+        self._listeners: set[_Listener] = set()
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._wakes_at = 0.0
@@ -151,7 +171,11 @@ class ExportPoller:
     @property
     def ended(self) -> bool:
         """Whether the loop is over or about to be; such a poller takes no waiters any more."""
-        return self._over or (self._task is not None and not self._waiters)
+        return self._over or (self._task is not None and not self._wanted)
+
+    @property
+    def _wanted(self) -> list[_Waiter | _Listener]:
+        return [*self._waiters, *self._listeners]
 
     async def wait(
         self, export_id: str, *, deadline: float, poll_interval: float, on_trouble: Callable[[str], None]
@@ -176,13 +200,7 @@ class ExportPoller:
             answer=asyncio.get_running_loop().create_future(),
         )
         self._waiters.add(waiter)
-        if self._task is None:
-            # In an empty context: else the poller's log lines would go to the log of the task that came first.
-            self._task = asyncio.get_running_loop().create_task(
-                self._run(), name=f"isvapp-export-poller-{self._name}", context=contextvars.Context()
-            )
-        if waiter.due < self._wakes_at:
-            self._wake.set()
+        self._run_until(waiter.due)
         outcome: Export | ProviderError
         try:
             async with asyncio.timeout(max(waiter.deadline - waiter.since, 0.0) + DEADLINE_GRACE):
@@ -191,23 +209,52 @@ class ExportPoller:
             outcome = waiter.timeout_error()
         finally:
             self._waiters.discard(waiter)
-            if not self._waiters:
+            if not self._wanted:
                 self._wake.set()
         if isinstance(outcome, ProviderError):
             # Several waiters may raise the same error: without this its traceback would grow with each.
             raise outcome.with_traceback(None)
         return outcome
 
+    async def next_list(self, *, poll_interval: float) -> list[Export]:
+        """Return the next list of exports: that of any round, and at the latest of one after ``poll_interval`` seconds.
+
+        :raises ProviderError: no list can be had, with the last reason.
+        """
+        listener = _Listener(poll_interval=poll_interval, answer=asyncio.get_running_loop().create_future())
+        self._listeners.add(listener)
+        self._run_until(listener.due)
+        try:
+            outcome = await listener.answer
+        finally:
+            self._listeners.discard(listener)
+            if not self._wanted:
+                self._wake.set()
+        if isinstance(outcome, ProviderError):
+            raise outcome.with_traceback(None)
+        return outcome
+
+    def _run_until(self, due: float) -> None:
+        """See to it that a round begins when somebody's answer is due."""
+        if self._task is None:
+            # In an empty context: else the poller's log lines would go to the log of the task that came first.
+            self._task = asyncio.get_running_loop().create_task(
+                self._run(), name=f"isvapp-export-poller-{self._name}", context=contextvars.Context()
+            )
+        if due < self._wakes_at:
+            self._wake.set()
+
     async def _run(self) -> None:
         log.info("Polling for exports of connection %s starts", self._name)
         rounds = 0
         try:
-            while self._waiters:
+            while self._wanted:
                 await self._pause()
-                if self._waiters:
+                if self._wanted:
                     await self._round()
                     rounds += 1
                 self._waiters -= {waiter for waiter in self._waiters if waiter.answer.done()}
+                self._listeners -= {listener for listener in self._listeners if listener.answer.done()}
         except Exception as bug:
             # Whatever it is, nobody may wait for ever.
             log.exception("Polling for exports of connection %s broke", self._name)
@@ -224,7 +271,7 @@ class ExportPoller:
 
     async def _pause(self) -> None:
         """Sleep until the first waiter is due, or one comes that is due sooner, or the last one has left."""
-        self._wakes_at = min(waiter.due for waiter in self._waiters)
+        self._wakes_at = min(someone.due for someone in self._wanted)
         self._wake.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(max(self._wakes_at - time.monotonic(), 0.0)):
@@ -241,23 +288,28 @@ class ExportPoller:
         if self._failing_since is not None:
             log.info("Polling for exports of connection %s works again", self._name)
             self._failing_since = None
+        for listener in self._listeners:
+            if listed is None:
+                listener.reschedule()
+            else:
+                listener.end(list(listed.values()))
         now = time.monotonic()
         missing: dict[str, float] = {}
         for waiter in list(self._waiters):
-            if waiter.export_id in listed:
+            if listed is not None and waiter.export_id in listed:
                 waiter.see(listed[waiter.export_id])
             elif waiter.due <= now:
                 missing[waiter.export_id] = min(waiter.due, missing.get(waiter.export_id, waiter.due))
         for export_id in sorted(missing, key=missing.__getitem__)[:SINGLES_A_ROUND]:
             await self._single(self._reader, export_id)
 
-    async def _listed(self, reader: ExportReader) -> dict[str, Export]:
+    async def _listed(self, reader: ExportReader) -> dict[str, Export] | None:
         try:
             return await self._call(lambda: {export.id: export for export in reader.list_exports()})
         except ContractBroken as error:
             # One odd record in the list must not fail the waits for others: each export is asked for singly.
             log.warning("The list of exports of connection %s cannot be used: %s", self._name, error)
-            return {}
+            return None
 
     async def _single(self, reader: ExportReader, export_id: str) -> None:
         """Ask for one export that is not in the list, for everybody who waits for it."""
@@ -285,6 +337,8 @@ class ExportPoller:
         if error.permanent or now - self._failing_since >= LASTING_FAILURE:
             self._fail_all(error)
             return
+        for listener in self._listeners:
+            listener.reschedule()
         for waiter in list(self._waiters):
             waiter.trouble(error)
             if first:
@@ -293,8 +347,8 @@ class ExportPoller:
                 await asyncio.sleep(0)
 
     def _fail_all(self, error: ProviderError) -> None:
-        for waiter in list(self._waiters):
-            waiter.end(error)
+        for someone in self._wanted:
+            someone.end(error)
 
     async def _call(self, call: Callable[[], Result]) -> Result:
         return await in_daemon_thread(call, name=f"isvapp-export-poller-{self._name}")
