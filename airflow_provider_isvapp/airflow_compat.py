@@ -50,6 +50,7 @@ __all__ = [
     "get_async_connection",
     "has_file_system",
     "mask_secret",
+    "shows_guarded_pages",
 ]
 
 
@@ -70,3 +71,14 @@ def has_file_system(scheme: str) -> bool:
     except ImportError:
         from airflow.io import has_fs  # type: ignore[attr-defined, no-redef]
     return bool(has_fs(scheme))
+
+
+def shows_guarded_pages() -> bool:
+    """Say whether Airflow's UI can show a plugin's page whose script is for some users only.
+
+    Pages of plugins came with 3.1. Their scripts are loaded with the session's cookie, which 3.1.0 does not accept yet.
+    """
+    from airflow import __version__
+    from packaging.version import Version
+
+    return Version(__version__).release >= (3, 1, 1)

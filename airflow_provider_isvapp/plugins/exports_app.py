@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What the API server answers to the exports page.
+
+Airflow leaves a plugin's routes open to everybody. Here each of them, the page's own files included, wants a user who
+may read connections: the application as a whole depends on it, and there are no routes without dependencies.
+"""
+
+# Without postponed annotations: FastAPI evaluates those of the routes, and knows nothing of this module's functions.
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import ConnectionDetails
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_connection
+from fastapi import Depends, FastAPI, HTTPException, Response
+from fastapi.responses import FileResponse
+
+from airflow_provider_isvapp.plugins.export_rows import rows_of
+from airflow_provider_isvapp.plugins.page_connections import ConnectionReader, ids_in_environment, stored_ids
+from airflow_provider_isvapp.plugins.recent_exports import RecentExports
+
+_PAGE = Path(__file__).parent / "page"
+_MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
+
+
+def build_app() -> FastAPI:
+    """Make the application; one for each API server process, as it keeps the latest readings."""
+    app = FastAPI(
+        title="ISVapp exports",
+        # Airflow looks for ``connection_id`` in the path and asks for that connection, else for connections in general.
+        dependencies=[Depends(requires_access_connection("GET"))],
+        # These routes would have no dependencies.
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+    )
+    recent = RecentExports(ConnectionReader())
+    files = {path.name: path for path in _PAGE.iterdir() if path.suffix in _MEDIA_TYPES}
+
+    @app.get("/page/{name}")
+    def page_file(name: str) -> FileResponse:
+        """Serve a file of the page."""
+        if name not in files:
+            raise HTTPException(404, f"The page has no file {name!r}.")
+        path = files[name]
+        # Its parts must not come from two versions of the provider, nor from another user's session.
+        headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+        return FileResponse(path, media_type=_MEDIA_TYPES[path.suffix], headers=headers)
+
+    @app.get("/connections")
+    def connections(user: GetUserDep, response: Response) -> dict[str, Any]:
+        """List the ids that can be listed and that the user may read."""
+        response.headers["Cache-Control"] = "no-store"
+        auth = get_auth_manager()
+        readable = auth.get_authorized_connections(user=user, method="GET")
+        stored = {conn_id for conn_id in stored_ids() if conn_id in readable}
+        defined = {
+            conn_id
+            for conn_id in ids_in_environment()
+            if auth.is_authorized_connection(method="GET", details=ConnectionDetails(conn_id=conn_id), user=user)
+        }
+        return {"connections": sorted(stored | defined)}
+
+    @app.get("/connections/{connection_id}/exports")
+    async def exports(connection_id: str, response: Response) -> dict[str, Any]:
+        """Show the exports of a connection; what hinders that is in ``error``.
+
+        The status is 200 all the same: proxies put pages of their own in place of a 502, and the message would be lost.
+        Asynchronous, as it only waits: a thread reads, one for all viewers of a connection.
+        """
+        response.headers["Cache-Control"] = "no-store"
+        reading = await recent.of(connection_id)
+        return {
+            "read_at": reading.read_at.isoformat(),
+            "error": reading.error,
+            "exports": [asdict(row) for row in rows_of(reading.exports, now=reading.read_at)],
+        }
+
+    return app

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The plugin that adds the page "ISVapp exports" to Airflow's UI (entry point ``airflow.plugins``).
+
+Every Airflow process imports this module when it loads plugins, tasks included. So it only describes the page; what
+serves it is imported at the first request, which only an API server gets. The provider info does not name the plugin a
+second time: where Airflow loads plugins from there as well (``[core] lazy_discover_providers = False``), it would
+report it as registered twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+# Not through airflow_compat: DAG files import that, and they have no use for plugins.
+from airflow.providers.common.compat.sdk import AirflowPlugin
+
+from airflow_provider_isvapp.airflow_compat import conf, shows_guarded_pages
+from airflow_provider_isvapp.plugins.lazy_app import LazyApp
+
+# The page's script registers itself under this name, which is also the menu's entry.
+PAGE_NAME = "ISVapp exports"
+URL_PREFIX = "/isvapp-exports"
+
+_ICON = (
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='{colour}' stroke-width='2' "
+    "stroke-linecap='round' stroke-linejoin='round'><path d='M12 3v12m0 0 4-4m-4 4-4-4'/>"
+    "<path d='M4 15v4a2 2 0 0 0 2 2h12a2 2 0 0 0 2-2v-4'/></svg>"
+)
+
+
+def _build() -> Any:
+    from airflow_provider_isvapp.plugins.exports_app import build_app  # FastAPI and the metadata database's models
+
+    return build_app()
+
+
+def _page() -> dict[str, Any]:
+    # Airflow resolves the script's address against the page's since 3.3, and takes it as it is before: so it is a whole
+    # path, with that of a reverse proxy.
+    root = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
+    return {
+        "name": PAGE_NAME,
+        "url_route": URL_PREFIX.strip("/"),
+        "bundle_url": f"{root}{URL_PREFIX}/page/main.js",
+        "destination": "nav",
+        "category": "browse",
+        # In the address itself, since a file would need the right to read connections.
+        "icon": f"data:image/svg+xml,{quote(_ICON.format(colour='#475569'))}",
+        "icon_dark_mode": f"data:image/svg+xml,{quote(_ICON.format(colour='#cbd5e1'))}",
+    }
+
+
+class IsvappPlugin(AirflowPlugin):
+    """The exports page; empty where Airflow cannot show it."""
+
+    name = "isvapp"
+    fastapi_apps = (
+        [{"name": PAGE_NAME, "url_prefix": URL_PREFIX, "app": LazyApp(_build)}] if shows_guarded_pages() else []
+    )
+    react_apps = [_page()] if shows_guarded_pages() else []

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+//
+// What the page asks of Airflow's API server.
+
+const ROOT = new URL("../", import.meta.url);
+
+export async function listConnections(signal) {
+  return (await ask("connections", signal)).connections;
+}
+
+export async function readExports(connection, signal) {
+  return ask(`connections/${encodeURIComponent(connection)}/exports`, signal);
+}
+
+// Errors carry a sentence for the reader.
+async function ask(path, signal) {
+  let answer;
+  try {
+    answer = await fetch(new URL(path, ROOT), { signal, headers: { Accept: "application/json" } });
+  } catch {
+    throw new Error("Airflow's API server did not answer. Check your network, then refresh.");
+  }
+  if (answer.status === 401) throw new Error("Your session has ended. Reload the page to sign in again.");
+  if (answer.status === 403) throw new Error("Your user may not read this connection. Ask an administrator of this Airflow.");
+  if (!answer.ok) throw new Error(`Airflow's API server answered with status ${answer.status}. Its log says why.`);
+  try {
+    return await answer.json();
+  } catch {
+    throw new Error("Something between this page and Airflow answered in its place. Reload the page to sign in again.");
+  }
+}

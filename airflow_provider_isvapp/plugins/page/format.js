@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+//
+// Numbers and times as words.
+
+const dayAndTime = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+const timeOnly = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+
+export const NOTHING = "–";
+
+export const clockTime = (moment) => timeOnly.format(moment);
+
+export const localTime = (iso) => dayAndTime.format(new Date(iso));
+
+export const counted = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
+
+export function duration(seconds) {
+  if (seconds === null) return NOTHING;
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}
+
+// The largest unit only.
+export function roughly(seconds) {
+  for (const [unit, length] of [["d", 86400], ["h", 3600], ["min", 60]]) {
+    if (seconds >= length) return `${Math.floor(seconds / length)} ${unit}`;
+  }
+  return `${Math.floor(seconds)} s`;
+}
+
+export const ago = (seconds) => (seconds === null ? NOTHING : `${roughly(seconds)} ago`);
+
+export const fromNow = (seconds) =>
+  seconds === null ? NOTHING : seconds < 0 ? ago(-seconds) : `in ${roughly(seconds)}`;
+
+export function size(bytes) {
+  if (bytes === null) return NOTHING;
+  if (bytes < 1000) return `${bytes} B`;
+  let value = bytes;
+  for (const unit of ["kB", "MB", "GB", "TB"]) {
+    value /= 1000;
+    if (value < 999.5) return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${unit}`;
+  }
+  return `${Math.round(value)} TB`;
+}

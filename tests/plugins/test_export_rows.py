@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_provider_isvapp.api.isvapp.export import Export
+from airflow_provider_isvapp.plugins.export_rows import ExportRow, rows_of
+
+NOW = datetime(2026, 3, 6, 9, 0, tzinfo=UTC)
+
+COMPLETED = {
+    "id": "dd8eea7b",
+    "type": "TAXONOMY_ITEM",
+    "status": "COMPLETED",
+    "url": "https://api.isvapp.com/api/v1/exports/dd8eea7b",
+    "download_url": "https://api.isvapp.com/api/v1/exports/dd8eea7b/download/sentinel-token",
+    "created_at": "2026-03-06T08:38:31.711005Z",
+    "completed_at": "2026-03-06T08:42:22.100005Z",
+    "expires_at": "2026-03-06T09:42:22.100005Z",
+    "is_expired": False,
+    "download_size_compressed_bytes": 1010000,
+    "download_size_uncompressed_bytes": 12600000,
+    "signed_copy": "https://files.example.com/dd8eea7b?signature=sentinel-token",
+}
+
+
+def row(**changes: Any) -> ExportRow:
+    (only,) = rows_of([Export.from_record(COMPLETED | changes)], now=NOW)
+    return only
+
+
+def test_a_completed_export() -> None:
+    assert row() == ExportRow(
+        id="dd8eea7b",
+        state="ready",
+        created_at="2026-03-06T08:38:31.711005+00:00",
+        finished_at="2026-03-06T08:42:22.100005+00:00",
+        expires_at="2026-03-06T09:42:22.100005+00:00",
+        age_seconds=1288.3,
+        duration_seconds=230.4,
+        expires_in_seconds=2542.1,
+        compressed_bytes=1010000,
+        plain_bytes=12600000,
+        error_message=None,
+    )
+
+
+def test_a_waiting_export_has_an_age_and_no_duration() -> None:
+    waiting = row(status="PENDING", completed_at=None, expires_at=None)
+
+    assert (waiting.state, waiting.age_seconds, waiting.duration_seconds) == ("waiting", 1288.3, None)
+
+
+def test_an_errored_export_took_until_its_error() -> None:
+    failed = row(status="ERRORED", completed_at=None, errored_at="2026-03-06T08:39:31.711005Z", error_message="No.")
+
+    assert (failed.state, failed.duration_seconds, failed.error_message) == ("failed", 60.0, "No.")
+
+
+def test_an_expired_export_says_since_when() -> None:
+    expired = row(is_expired=None, expires_at="2026-03-06T08:59:00Z")
+
+    assert (expired.state, expired.expires_in_seconds) == ("expired", -60.0)
+
+
+def test_what_the_vendor_leaves_out_is_left_open() -> None:
+    (bare,) = rows_of([Export.from_record({"id": "a", "status": "PENDING"})], now=NOW)
+
+    open_fields = {name for name, value in asdict(bare).items() if value is None}
+    assert open_fields == set(asdict(bare)) - {"id", "state"}
+
+
+def test_the_newest_comes_first_and_an_unknown_age_last() -> None:
+    created = {"old": "2026-03-01T00:00:00Z", "unknown": None, "new": "2026-03-05T00:00:00Z"}
+    exports = [Export.from_record(COMPLETED | {"id": name, "created_at": at}) for name, at in created.items()]
+
+    assert [shown.id for shown in rows_of(exports, now=NOW)] == ["new", "old", "unknown"]
+
+
+def test_clocks_that_differ_make_no_negative_times() -> None:
+    early = row(created_at="2026-03-06T09:00:02Z", completed_at="2026-03-06T09:00:01Z")
+
+    assert (early.age_seconds, early.duration_seconds) == (0.0, 0.0)
+
+
+def test_no_address_gets_into_a_row() -> None:
+    failed = row(status="ERRORED", error_message="See https://files.example.com/log?signature=sentinel-token for more.")
+
+    assert failed.error_message == "See (address) for more."
+    for shown in (row(), failed):
+        assert "://" not in repr(shown)
+        assert "sentinel" not in repr(shown)
