@@ -27,6 +27,8 @@ from pathlib import Path
 from download_contenders import TO_FILE, TO_S3, boto3_client
 from download_server import write_export
 
+from tests.transfer.ceph_gateway import ceph_gateway, missing_programs
+
 HERE = Path(__file__).resolve().parent
 BUCKET = "bench"
 OURS = "this provider"
@@ -105,7 +107,7 @@ def serving(file: Path, plain_bytes: int) -> Iterator[str]:
 
 
 @contextmanager
-def s3_server() -> Iterator[str]:
+def moto() -> Iterator[str]:
     """moto's server in a process of its own."""
     code = (
         "import sys; from moto.server import ThreadedMotoServer;"
@@ -122,15 +124,17 @@ def s3_server() -> Iterator[str]:
         assert process.stdout is not None
         assert process.stdin is not None
         try:
-            url = f"http://127.0.0.1:{int(process.stdout.readline())}"
-            client = boto3_client(url)
-            client.create_bucket(Bucket=BUCKET)
-            # The server imports half of itself when it is first asked.
-            client.upload_fileobj(io.BytesIO(bytes(20_000_000)), BUCKET, "warm-up")
-            yield url
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
         finally:
             process.stdin.close()
             process.terminate()
+
+
+def warm_up(s3: str) -> None:
+    """Make the bucket, and let the server load what it loads when it is first asked."""
+    client = boto3_client(s3)
+    client.create_bucket(Bucket=BUCKET)
+    client.upload_fileobj(io.BytesIO(bytes(20_000_000)), BUCKET, "warm-up")
 
 
 def main() -> int:
@@ -155,10 +159,12 @@ def main() -> int:
         if arguments.s3_megabytes:
             plain_bytes = write_export(home / "export.gz", arguments.s3_megabytes * 1_000_000)
             subprocess.run(["bash", "-c", f"gunzip < {home}/export.gz > {home}/plain"], check=True)
-            with serving(home / "export.gz", plain_bytes) as server, s3_server() as s3:
+            kind, start = ("moto's server", moto) if missing_programs() else ("Ceph's object gateway", ceph_gateway)
+            with serving(home / "export.gz", plain_bytes) as server, start() as s3:
+                warm_up(s3)
                 target = f"{BUCKET}/export.ndjson"
                 results = measure(list(TO_S3), arguments.rounds, [server, s3, str(home / "plain")], target)
-            print(table(f"To S3 (moto's server): {plain_bytes / 1e6:.0f} MB of ndjson", results, plain_bytes))
+            print(table(f"To S3 ({kind}): {plain_bytes / 1e6:.0f} MB of ndjson", results, plain_bytes))
             failed += list(misses(results))
     for miss in failed:
         print(f"Missed: {miss}")

@@ -24,6 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from download_server import EXPORT_ID
 
+from tests.transfer.ceph_gateway import ACCESS_KEY, SECRET_KEY
+
 Work = Callable[[], object]
 
 
@@ -42,7 +44,7 @@ def ours(server: str, destination: Any, **options: Any) -> Work:
     GzipMembers()
     destination.place().exists()
     settings = IsvappSettings.from_connection(login=None, password="key", host=server)
-    limiter = open_limiter("memory://", key="bench", requests_per_second=settings.requests_per_second)
+    limiter = open_limiter("memory://", key="bench", requests_per_second=10)
     client = IsvappClient(settings, limiter=limiter)
     source = partial(client.open_download, EXPORT_ID)
     return lambda: download_export(source, destination, export_id=EXPORT_ID, **options)
@@ -95,7 +97,7 @@ def ours_to_s3(server: str, target: str, s3: str, plain: str) -> Work:
     from airflow_provider_isvapp.transfer.destination import Destination
     from airflow_provider_isvapp.transfer.s3_client import botocore_client
 
-    fs = s3fs.S3FileSystem(key="x", secret="y", **s3_options(s3))
+    fs = s3fs.S3FileSystem(key=ACCESS_KEY, secret=SECRET_KEY, **s3_options(s3))
     botocore_client(fs)
     return ours(server, Destination(fs=fs, key=target, uri=f"s3://{target}"))
 
@@ -116,7 +118,7 @@ def s3fs_open(server: str, target: str, s3: str, plain: str) -> Work:
     """Only the upload, through what ``ObjectStoragePath.open("wb")`` opens, with its default block size."""
     import s3fs
 
-    fs = s3fs.S3FileSystem(key="x", secret="y", **s3_options(s3))
+    fs = s3fs.S3FileSystem(key=ACCESS_KEY, secret=SECRET_KEY, **s3_options(s3))
     fs.connect()
 
     def work() -> None:
@@ -146,7 +148,11 @@ def boto3_client(s3: str) -> Any:
     import boto3
 
     return boto3.client(
-        "s3", endpoint_url=s3, aws_access_key_id="x", aws_secret_access_key="y", region_name="us-east-1"
+        "s3",
+        endpoint_url=s3,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+        region_name="us-east-1",
     )
 
 
@@ -166,15 +172,20 @@ TO_S3: dict[str, Callable[[str, str, str, str], Work]] = {
 }
 
 
+def cpu_seconds() -> float:
+    """Of this process and of the programs that it has started."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
 def main(name: str, server: str, target: str, *s3: str) -> None:
     work = TO_S3[name](server, target, *s3) if s3 else TO_FILE[name](server, target)
-    imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    imported, cpu_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, cpu_seconds()
     started = time.perf_counter()
     work()
-    seconds = time.perf_counter() - started
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = sum(item.ru_utime + item.ru_stime for item in (usage, resource.getrusage(resource.RUSAGE_CHILDREN)))
-    print(json.dumps({"seconds": seconds, "mib": (usage.ru_maxrss - imported) / 1024, "cpu": cpu}))
+    seconds, cpu = time.perf_counter() - started, cpu_seconds() - cpu_before
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps({"seconds": seconds, "mib": (peak - imported) / 1024, "cpu": cpu}))
 
 
 if __name__ == "__main__":

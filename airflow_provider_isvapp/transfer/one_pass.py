@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from itertools import islice
 
 from airflow_provider_isvapp.errors import DamagedDownload, TransferCancelled
 from airflow_provider_isvapp.transfer.checksum import Crc32
@@ -24,23 +24,8 @@ from airflow_provider_isvapp.transfer.validation import TaxonomyItemRow
 from airflow_provider_isvapp.transfer.wire import Wire
 from airflow_provider_isvapp.transfer.write_behind import WriteBehind
 
-# How long a thread may compute before it lets another one have the interpreter's lock.
-_SWITCH_SECONDS = 50e-6
-
-
-@contextmanager
-def _quick_switches() -> Iterator[None]:
-    """Let the threads of a pass take turns as often as pieces change hands.
-
-    A piece takes each of them about 0.1 ms, mostly in code that has let go of the interpreter's lock. With the default
-    of 5 ms, the thread that does hold it makes the others wait for dozens of pieces.
-    """
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
+# Pieces change hands by so many: a thread that waits for the interpreter's lock after each of them would find it taken.
+_BATCH = 8
 
 
 class OnePass:
@@ -95,8 +80,7 @@ class OnePass:
             self._wire.close()
             raise
         try:
-            with _quick_switches():
-                self._move(self._output)
+            self._move(self._output)
             self._check_size()
             label = replace(
                 self._label,
@@ -122,13 +106,13 @@ class OnePass:
         try:
             going_on = True
             while going_on:
-                going_on, item = pieces.take()
-                if item is not None:
-                    self._pass_on(self._inspected(*item), behind)
+                going_on, batch = pieces.take()
+                if batch is not None:
+                    self._pass_on([self._inspected(*item) for item in batch], behind)
                 self._look_up()
             if self._members.inside_member:
                 raise DamagedDownload(f"it ends inside gzip member {self._members.finished_members + 1}")
-            self._pass_on(Piece(memoryview(b""), b"", self._inspector.finish()), behind)
+            self._pass_on([Piece(memoryview(b""), b"", self._inspector.finish())], behind)
             self._pass_on(None, behind)
             while not behind.is_drained():
                 self._look_up()
@@ -137,10 +121,12 @@ class OnePass:
             pieces.stop()
             behind.stop()
 
-    def _decompressed(self) -> Iterator[tuple[memoryview, bytes]]:
+    def _decompressed(self) -> Iterator[list[tuple[memoryview, bytes]]]:
         with closing(self._wire.chunks()) as chunks:
             for data in chunks:
-                yield from self._members.decode(data)
+                pieces = self._members.decode(data)
+                while batch := list(islice(pieces, _BATCH)):
+                    yield batch
 
     def _inspected(self, compressed: memoryview, plain: bytes) -> Piece:
         self._wire_bytes += len(compressed)
@@ -148,8 +134,8 @@ class OnePass:
         self._crc32.update(plain)
         return Piece(compressed, plain, self._inspector.feed(plain) if plain else [])
 
-    def _pass_on(self, piece: Piece | None, behind: WriteBehind) -> None:
-        while not behind.offer(piece):
+    def _pass_on(self, batch: list[Piece] | None, behind: WriteBehind) -> None:
+        while not behind.offer(batch):
             self._look_up()
 
     def _look_up(self) -> None:

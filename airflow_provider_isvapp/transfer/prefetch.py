@@ -14,7 +14,7 @@ from airflow_provider_isvapp.transfer.handover import Handover
 
 T = TypeVar("T")
 
-_DEPTH = 8
+_DEPTH = 3
 _TICK_SECONDS = 0.2
 
 

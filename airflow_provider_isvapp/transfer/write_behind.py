@@ -10,7 +10,7 @@ import threading
 from airflow_provider_isvapp.transfer.handover import Handover
 from airflow_provider_isvapp.transfer.output import Output, Piece
 
-_DEPTH = 8
+_DEPTH = 3
 _TICK_SECONDS = 0.2
 
 
@@ -24,21 +24,21 @@ class WriteBehind:
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        self._queue: Handover[Piece | None] = Handover(_DEPTH)
+        self._queue: Handover[list[Piece] | None] = Handover(_DEPTH)
         self._error: BaseException | None = None
         self._stopped = False
         run = contextvars.copy_context().run
         self._thread = threading.Thread(target=run, args=(self._run,), name="isvapp-write", daemon=True)
         self._thread.start()
 
-    def offer(self, piece: Piece | None) -> bool:
-        """Take a piece, or None as the last one; or return False if the storage is too far behind for now.
+    def offer(self, batch: list[Piece] | None) -> bool:
+        """Take pieces, or None after the last ones; or return False if the storage is too far behind for now.
 
         :raises BaseException: what the output raised at a piece before.
         """
         if self._error is not None:
             raise self._error
-        return self._queue.put(piece, timeout=_TICK_SECONDS)
+        return self._queue.put(batch, timeout=_TICK_SECONDS)
 
     def is_drained(self) -> bool:
         """Wait a moment for the last piece to be written, and return whether it is.
@@ -57,9 +57,10 @@ class WriteBehind:
         self._thread.join(timeout=1.0)
 
     def _run(self) -> None:
-        while not self._stopped and (piece := self._queue.get()) is not None:
+        while not self._stopped and (batch := self._queue.get()) is not None:
             if self._error is None:
                 try:
-                    self._output.write(piece)
+                    for piece in batch:
+                        self._output.write(piece)
                 except BaseException as error:  # noqa: BLE001 - handed over to the reader
                     self._error = error

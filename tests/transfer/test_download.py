@@ -282,8 +282,8 @@ def test_a_full_disk_publishes_nothing(target: Path, full_disk: Callable[[int], 
 def test_progress_is_logged_every_few_seconds(target: Path, caplog: pytest.LogCaptureFixture) -> None:
     clock = itertools.count(0, 2)
     caplog.set_level(logging.INFO)
-    with FileServer(Answer(BODY)) as server:
-        download(server.source(compressed=len(BODY)), target, clock=lambda: float(next(clock)))
+    with FileServer(Answer(BODY * 6)) as server:
+        download(server.source(compressed=6 * len(BODY)), target, clock=lambda: float(next(clock)))
     lines = [record.getMessage() for record in caplog.records]
     assert any(line.endswith("%") and " rows so far, " in line for line in lines), lines
     assert 1 < len(lines) <= next(clock) / 5
