@@ -69,7 +69,7 @@ ENVIRONMENTS = {
             airflow=("apache-airflow==3.3.*",),
             # All that mypy has to know, and all that the Airflow parts' tests use.
             extras=("fast", "emulator", "parquet", "redis", "postgresql", "s3"),
-            groups=("test", "test-s3", "lint", "package"),
+            groups=("test", "test-s3", "test-browser", "lint", "package"),
             pythons=("3.13", "3.12", "3.11"),
         ),
         Environment(
