@@ -33,5 +33,5 @@ def airflow(
     variables = {"AIRFLOW_CONN_ISVAPP_DEFAULT": json.dumps(fields), "CRASH_LAKE": str(lake)}
     database = Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"
     with RealAirflow(tmp_path_factory.mktemp("airflow"), database, variables) as airflow:
-        airflow.wait_for("Airflow is up", airflow.is_healthy, seconds=120)
+        airflow.wait_for("Airflow is up", airflow.is_healthy, seconds=300)
         yield airflow

@@ -87,6 +87,19 @@ class RealAirflow:
             self._post(f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "conf": conf, "logical_date": None})
         return run_id
 
+    def backfill(self, dag_id: str, first: str, last: str) -> None:
+        """Let Airflow make the runs between two dates, as a user does in the UI.
+
+        With SQLite, Airflow can do so only while nothing else writes to the database.
+        """
+        writers = [component for component in COMPONENTS if component != "api-server"]
+        for component in writers:
+            self.end(component, signal.SIGTERM)
+        dates = {"from_date": f"{first}T00:00:00Z", "to_date": f"{last}T00:00:00Z"}
+        self._post("backfills", {"dag_id": dag_id, **dates, "max_active_runs": 3})
+        for component in writers:
+            self.start(component)
+
     def clear(self, run_id: str, task_id: str) -> None:
         """Clear a task of a run, as a user does in the UI."""
         dag_id = run_id.rpartition("-")[0]
@@ -102,6 +115,10 @@ class RealAirflow:
         )
         names = ("state", "try_number", "max_tries", "pid")
         return dict(zip(names, rows[0], strict=True)) if rows else dict.fromkeys(names)
+
+    def states(self, dag_id: str) -> list[str]:
+        """Return the states of a DAG's runs."""
+        return [state for (state,) in self._query("select state from dag_run where dag_id = ?", dag_id)]
 
     def knows(self, dag_id: str) -> bool:
         """Whether the DAG's file was parsed."""

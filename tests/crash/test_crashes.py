@@ -19,7 +19,7 @@ import pytest
 from airflow_provider_isvapp.emulator import Emulator, Fault
 from tests.crash.real_airflow import AIRFLOW_2, RealAirflow
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(420)
 remembers_exports = pytest.mark.skipif(AIRFLOW_2, reason="Airflow 2.11 keeps nothing over the tries of a task")
 # What is promised: one task for everything where Airflow keeps a value over tries, else three. And which of them waits.
 DAG_ID, WAITS = ("single_tasks", "wait") if AIRFLOW_2 else ("deferred", "export")

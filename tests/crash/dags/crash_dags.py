@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import pendulum
 from airflow.providers.common.compat.sdk import DAG
+from airflow.timetables.interval import CronDataIntervalTimetable
 
 from airflow_provider_isvapp.operators import month
 from airflow_provider_isvapp.operators.isvapp import (
@@ -35,11 +36,13 @@ class KilledAfterCreate(IsvappExportOperator):
         return export
 
 
-def dag(dag_id: str) -> DAG:
+def dag(dag_id: str, schedule: object = None) -> DAG:
     return DAG(
         dag_id=dag_id,
-        schedule=None,
+        schedule=schedule,
         start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
+        end_date=pendulum.datetime(2024, 12, 31, tz="UTC") if schedule else None,
+        catchup=False,
         default_args={"retries": 2, "retry_delay": timedelta(seconds=1)},
     )
 
@@ -59,3 +62,12 @@ with dag("single_tasks"):
     create = IsvappCreateExportOperator(task_id="create", deferrable=True, wait_for_month=timedelta(days=45), **REQUEST)
     wait = IsvappExportSensor(task_id="wait", export_id=create.output, deferrable=True, poke_interval=2)
     wait >> IsvappDownloadExportOperator(task_id="export", export_id=create.output, path=PATH)
+
+with dag("monthly", CronDataIntervalTimetable("0 6 6 * *", timezone="UTC")):
+    IsvappExportOperator(
+        task_id="export",
+        taxonomy_ids=["taxonomy"],
+        path=f"file://{os.environ['CRASH_LAKE']}/{{{{ data_interval_start.strftime('%Y-%m') }}}}.ndjson",
+        deferrable=True,
+        poll_interval=2,
+    )
