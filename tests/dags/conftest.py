@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow import __version__ as airflow_version
 
-from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig
+from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig, ManualClock, RequestRecord
 from tests.airflow_connections import isvapp_fields, productiv_fields, set_connection
 from tests.airflow_environment import DAGS_FOLDER
 
@@ -22,8 +22,15 @@ __all__ = ["set_connection"]
 
 @pytest.fixture
 def emulator(set_connection: Callable[..., None]) -> Iterator[Emulator]:
-    """Both vendors, with an export that is still pending when the sensor first looks, and connections to them."""
-    with Emulator(EmulatorConfig(requests_per_second=None, export_seconds=1.5, rows=300)) as server:
+    """Both vendors and connections to them. An export is pending until somebody has looked at it."""
+    clock = ManualClock(datetime.now(UTC))
+
+    def let_it_complete(request: RequestRecord) -> None:
+        if request.endpoint == "show_export":
+            clock.advance(10)
+
+    config = EmulatorConfig(requests_per_second=None, export_seconds=10, rows=300)
+    with Emulator(config, clock=clock, on_request=let_it_complete) as server:
         set_connection("isvapp_default", **isvapp_fields(server))
         set_connection("productiv_default", **productiv_fields(server))
         yield server
