@@ -51,7 +51,7 @@ class DownloadsExport(BaseOperator):
         self.manifest = manifest
         self._killed = False
 
-    def _checked_destination(self, expected_months: Collection[str] | None) -> Destination:
+    def _checked_destination(self, expected_months: Collection[str] | int | None) -> Destination:
         """Check the arguments of the download, which come before anything is asked of the vendor."""
         from airflow_provider_isvapp.transfer.download import IfExists  # codecs are not needed to parse a DAG
         from airflow_provider_isvapp.transfer.shape import Shape
@@ -67,8 +67,8 @@ class DownloadsExport(BaseOperator):
             raise InvalidArgument(f"if_exists must be one of {', '.join(get_args(IfExists))}, not {self.if_exists!r}.")
         if self.require_months and not expected_months:
             raise InvalidArgument(
-                "require_months needs to know the months: give a month (YYYY-MM) as timeframe, or expected_months to "
-                "the single download operator. Which months a keyword stands for is ISVapp's decision."
+                "require_months needs expected_months, since an export's record does not show which months it was "
+                "asked for."
             )
         return destination
 
@@ -83,7 +83,7 @@ class DownloadsExport(BaseOperator):
         export_id: str,
         destination: Destination,
         *,
-        expected_months: Collection[str] | None,
+        expected_months: Collection[str] | int | None,
         request: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Download, verify, publish, and return what is there now."""

@@ -75,8 +75,8 @@ class IsvappDownloadExportOperator(DownloadsExport):
     :param compression: ``gzip`` to store ndjson compressed.
     :param partition_by: ``reference_date`` for one object a month; ``path`` then contains ``{reference_date}``.
     :param validate: ``structure``: each line is one JSON object; ``full``: each row has the documented fields.
-    :param expected_months: the months that were asked for, as ``YYYY-MM`` (templated). A row of another month is an
-        error; nothing is published then.
+    :param expected_months: the month or the months that were asked for, as ``YYYY-MM`` (templated). A row of another
+        month is an error; nothing is published then.
     :param require_months: whether each of ``expected_months`` must have a row; if not, nothing is published. A
         recalculation can make a month vanish for hours.
     :param manifest: write a manifest beside each object, last.
@@ -90,7 +90,7 @@ class IsvappDownloadExportOperator(DownloadsExport):
         *,
         export_id: str,
         path: PathArgument,
-        expected_months: Sequence[str] | None = None,
+        expected_months: Sequence[str] | str | None = None,
         isvapp_conn_id: str = IsvappHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -102,11 +102,11 @@ class IsvappDownloadExportOperator(DownloadsExport):
     @airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
         """Download, verify, publish, and return what was written."""
-        destination = self._checked_destination(self.expected_months)
+        # A template renders to a string, which is a collection, too: of characters.
+        months = (self.expected_months,) if isinstance(self.expected_months, str) else self.expected_months
+        destination = self._checked_destination(months)
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
-            return self._download(
-                context, hook.get_client(), self.export_id, destination, expected_months=self.expected_months
-            )
+            return self._download(context, hook.get_client(), self.export_id, destination, expected_months=months)
 
 
 class IsvappFetchSalesforceAccountsOperator(BaseOperator):

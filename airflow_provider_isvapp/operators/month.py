@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
+from airflow_provider_isvapp.api.isvapp.export_request import TimeframeKeyword
 from airflow_provider_isvapp.errors import InvalidArgument, RequestRefused
 
 # What the template says where there is no month to take.
@@ -28,6 +29,10 @@ ASK_AGAIN_AFTER = timedelta(hours=1)
 
 # 200 is a refusal, too: the vendor documents the failure's JSON, and not its status.
 _REFUSED_AS_IT_IS = (200, 400, 422)
+_COUNTS: dict[str, int] = {
+    TimeframeKeyword.LATEST_COMPLETED_MONTH: 1,
+    TimeframeKeyword.LATEST_12_COMPLETED_MONTHS: 12,
+}
 _MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
 
 
@@ -72,6 +77,6 @@ def _end_of_month(year: int, month: int) -> datetime:
     return datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
 
 
-def requested_months(timeframe: str) -> tuple[str, ...] | None:
-    """Return the months that a timeframe stands for; None if only the vendor can tell."""
-    return (timeframe,) if _MONTH.fullmatch(timeframe) else None
+def requested_months(timeframe: str) -> tuple[str, ...] | int:
+    """Return the months that a timeframe stands for; how many, if only the vendor knows which."""
+    return _COUNTS.get(timeframe, (timeframe,))

@@ -15,6 +15,7 @@ from airflow_provider_isvapp.transfer.attempts import Attempts
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.label import Label
 from airflow_provider_isvapp.transfer.manifest import write_manifests
+from airflow_provider_isvapp.transfer.months import month_problem
 from airflow_provider_isvapp.transfer.one_pass import OnePass
 from airflow_provider_isvapp.transfer.output import OneObjectAMonth, Output, SingleObject
 from airflow_provider_isvapp.transfer.result import DownloadResult, Outcome
@@ -37,7 +38,7 @@ def download_export(
     compression: Literal["gzip"] | None = None,
     partition_by: Literal["reference_date"] | None = None,
     validate: Validate = "structure",
-    expected_months: Collection[str] | None = None,
+    expected_months: Collection[str] | int | None = None,
     require_months: bool = False,
     manifest: bool = False,
     request: Mapping[str, Any] | None = None,
@@ -61,7 +62,8 @@ def download_export(
     :param compression: ``gzip`` to store ndjson compressed: the vendor's own gzip file, or a new one of each month.
     :param partition_by: ``reference_date`` for one object a month.
     :param validate: ``structure``: each line is one JSON object; ``full``: each row has the documented fields.
-    :param expected_months: the months that were asked for (``YYYY-MM``); a row of another one is an error.
+    :param expected_months: the months that were asked for (``YYYY-MM``), where a row of another one is an error; or how
+        many consecutive ones, where only the vendor knows which.
     :param require_months: whether each of ``expected_months`` must have a row.
     :param manifest: write a manifest beside each object, last.
     :param request: the export's request, for the manifest.
@@ -84,10 +86,9 @@ def download_export(
     if require_months and not expected_months:
         raise InvalidArgument("require_months needs expected_months: the months that the export was asked for.")
     started = clock()
-    months = None if expected_months is None else frozenset(expected_months)
     if partition_by is None:
         found = None if export_id is None else find_export(destination, export_id, shape)
-        if found is not None and _month_problem(found.months or {}, months, require_months) is None:
+        if found is not None and month_problem(found.months or {}, expected_months, required=require_months) is None:
             log.info("%s already holds export %s: nothing to download", destination.uri, export_id)
             return _result(destination, found, outcome=Outcome.UNCHANGED, seconds=clock() - started)
         if if_exists != "overwrite" and destination.place().exists():
@@ -106,7 +107,7 @@ def download_export(
         run = OnePass(wire, shape, begin=begin, cancelled=cancelled, log=log, clock=clock)
         try:
             with run.verified() as label:
-                problem = _month_problem(label.months or {}, months, require_months)
+                problem = month_problem(label.months or {}, expected_months, required=require_months)
                 if problem is not None:
                     # The file is sound, so it would be the same another time.
                     raise _WrongMonths(
@@ -141,17 +142,6 @@ def download_export(
 
 class _WrongMonths(DamagedDownload):
     """The file is whole, but of other months."""
-
-
-def _month_problem(found: Mapping[str, int], expected: frozenset[str] | None, required: bool) -> str | None:
-    """Compare the months of the rows with those that were asked for."""
-    if expected is None:
-        return None
-    if foreign := sorted(set(found) - expected):
-        return f"it has rows of {', '.join(foreign)}, which was not asked for"
-    if required and (missing := sorted(expected - set(found))):
-        return f"it has no rows of {', '.join(missing)}, which was asked for"
-    return None
 
 
 def _result(destination: Destination, label: Label | None, **more: Any) -> DownloadResult:

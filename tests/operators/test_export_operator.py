@@ -25,7 +25,7 @@ from airflow_provider_isvapp.operators.isvapp import (
     IsvappExportOperator,
 )
 from airflow_provider_isvapp.operators.month import MONTH_OF_RUN
-from airflow_provider_isvapp.triggers import export_poller, isvapp, moment
+from airflow_provider_isvapp.triggers import export_wait, isvapp, moment
 from tests.operators.context import TaskDeferred, TaskStateStore, run_to_its_end, task_context
 
 OLD_CONTENT = b'{"what was": "here before"}\n'
@@ -36,7 +36,7 @@ BOTH_MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (isvapp, moment):
         monkeypatch.setattr(module, "EARLIEST_EVENT", 0.0)
-    monkeypatch.setattr(export_poller, "FIRST_INTERVAL", 0.02)
+    monkeypatch.setattr(export_wait, "FIRST_INTERVAL", 0.02)
     monkeypatch.setattr("airflow_provider_isvapp.transfer.attempts._FIRST_WAIT", 0.0)
 
 
@@ -154,7 +154,6 @@ class TestBeforeAnythingIsRequested:
             ({"wait_for_month": 3}, "wait_for_month: must be a timedelta"),
             ({"partition_by": "reference_date"}, "must contain {reference_date}"),
             ({"output_format": "csv"}, "output_format must be"),
-            ({"require_months": True}, "require_months"),
         ],
     )
     def test_a_wrong_argument_is_named(
@@ -388,3 +387,51 @@ class TestRequiredMonths:
         assert file.read_bytes() == OLD_CONTENT
         assert run()["months"] == {"2024-02": 200}
         assert isvapp.request_counts()["create_export"] == 2
+
+    def test_a_gap_in_twelve_months_is_named(
+        self, isvapp: Emulator, tmp_path: Path, finishing: Callable[[Any], None]
+    ) -> None:
+        latest = datetime.now(UTC).replace(day=1)
+        gone = (latest - timedelta(days=150)).strftime("%Y-%m")
+        isvapp.inject(Fault(endpoint="create_export", kind="month_missing", month=gone))
+        operator = export_to(
+            tmp_path / "{reference_date}",
+            timeframe="LATEST_12_COMPLETED_MONTHS",
+            partition_by="reference_date",
+            require_months=True,
+            deferrable=False,
+        )
+
+        with pytest.raises(AirflowException, match=f"no rows of {gone}, between"):
+            operator.execute(task_context())
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("months", ["2024-02", ["2024-02"]])
+    def test_the_single_download_is_told_the_months(
+        self, isvapp: Emulator, clock: ManualClock, tmp_path: Path, months: Any
+    ) -> None:
+        isvapp.inject(Fault(endpoint="create_export", kind="month_missing", month="2024-02", after=1))
+        exports = [create(timeframe="2024-02").execute(task_context()) for _ in range(2)]
+        clock.advance(61)
+
+        def download(export_id: str) -> Any:
+            return IsvappDownloadExportOperator(
+                task_id="download",
+                export_id=export_id,
+                path=str(tmp_path / "usage"),
+                expected_months=months,
+                require_months=True,
+            ).execute(task_context())
+
+        assert download(exports[0])["months"] == {"2024-02": 200}
+        with pytest.raises(AirflowException, match="no rows of 2024-02"):
+            download(exports[1])
+
+    def test_the_single_download_cannot_know_the_months_by_itself(self, isvapp: Emulator, tmp_path: Path) -> None:
+        operator = IsvappDownloadExportOperator(
+            task_id="download", export_id="export-1", path=str(tmp_path / "usage"), require_months=True
+        )
+
+        with pytest.raises(AirflowFailException, match="require_months needs expected_months"):
+            operator.execute(task_context())
+        assert isvapp.requests == []

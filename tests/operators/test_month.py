@@ -114,6 +114,7 @@ class TestMonthOfRun:
             checked_timeframe(NO_DATA_INTERVAL)
 
 
-def test_the_months_of_a_keyword_are_the_vendors_choice() -> None:
+def test_which_months_a_keyword_stands_for_is_the_vendors_choice() -> None:
     assert requested_months("2024-02") == ("2024-02",)
-    assert requested_months("LATEST_12_COMPLETED_MONTHS") is None
+    assert requested_months("LATEST_COMPLETED_MONTH") == 1
+    assert requested_months("LATEST_12_COMPLETED_MONTHS") == 12

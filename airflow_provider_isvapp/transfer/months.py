@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Whether an export has the months that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+
+def month_problem(found: Mapping[str, int], expected: Collection[str] | int | None, *, required: bool) -> str | None:
+    """Compare the months of the rows with those that were asked for.
+
+    :param found: rows by month.
+    :param expected: the months, or how many consecutive ones where only the vendor knows which; None if unknown.
+    :param required: whether each must have a row.
+    :return: what is wrong, if anything is.
+    """
+    if expected is None:
+        return None
+    if isinstance(expected, int):
+        return _count_problem(sorted(found), expected) if required else None
+    if foreign := sorted(set(found) - set(expected)):
+        return f"it has rows of {', '.join(foreign)}, which was not asked for"
+    if required and (missing := sorted(set(expected) - set(found))):
+        return f"it has no rows of {', '.join(missing)}, which was asked for"
+    return None
+
+
+def _count_problem(found: list[str], wanted: int) -> str | None:
+    if not found:
+        return f"it has no rows, and {wanted} months were asked for"
+    span = _index(found[-1]) - _index(found[0]) + 1
+    gaps = [month for month in map(_month, range(_index(found[0]), _index(found[-1]))) if month not in found]
+    if gaps:
+        return f"it has no rows of {', '.join(gaps)}, between {found[0]} and {found[-1]}"
+    if span != wanted:
+        return f"it has rows of {span} months, {found[0]} to {found[-1]}, and {wanted} were asked for"
+    return None
+
+
+def _index(month: str) -> int:
+    year, number = month.split("-")[:2]
+    return int(year) * 12 + int(number) - 1
+
+
+def _month(index: int) -> str:
+    return f"{index // 12:04d}-{index % 12 + 1:02d}"

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_isvapp.transfer.months import month_problem
+
+YEAR = [f"2023-{month:02}" for month in range(3, 13)] + ["2024-01", "2024-02"]
+
+
+def of(*months: str) -> dict[str, int]:
+    return dict.fromkeys(months, 1)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "required"),
+    [
+        (of("2024-02"), None, True),
+        (of("2024-02"), ["2024-02"], True),
+        (of("2024-02"), ["2024-01", "2024-02"], False),
+        (of(*YEAR), 12, True),
+        (of("2024-02"), 1, True),
+        (of("2024-02"), 12, False),
+    ],
+)
+def test_the_right_months(found: dict[str, int], expected: list[str] | int | None, required: bool) -> None:
+    assert month_problem(found, expected, required=required) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "problem"),
+    [
+        (of("2024-02"), ["2024-01", "2024-02"], "no rows of 2024-01, which was asked for"),
+        (of("2024-01", "2024-02"), ["2024-02"], "rows of 2024-01, which was not asked for"),
+        (of(), 12, "it has no rows, and 12 months were asked for"),
+        (of(*YEAR[:3], *YEAR[4:10], *YEAR[11:]), 12, "no rows of 2023-06, 2024-01, between 2023-03 and 2024-02"),
+        (of(*YEAR[1:]), 12, "rows of 11 months, 2023-04 to 2024-02, and 12 were asked for"),
+        (of(*YEAR), 1, "rows of 12 months, 2023-03 to 2024-02, and 1 were asked for"),
+    ],
+)
+def test_wrong_months_are_named(found: dict[str, int], expected: list[str] | int, problem: str) -> None:
+    assert problem in (month_problem(found, expected, required=True) or "")
