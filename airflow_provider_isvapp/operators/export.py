@@ -24,7 +24,7 @@ from airflow_provider_isvapp.operators.export_download import DownloadsExport
 from airflow_provider_isvapp.operators.month import requested_months
 from airflow_provider_isvapp.operators.remembered_export import ExportMemory
 from airflow_provider_isvapp.triggers.export_event import read_event
-from airflow_provider_isvapp.triggers.export_poller import interval_after
+from airflow_provider_isvapp.triggers.export_wait import interval_after
 from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
 
 # Airflow ends a deferral by itself this many seconds after the deadline, if no triggerer could.

@@ -15,22 +15,16 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from airflow_provider_isvapp.api.isvapp.export import Export
-from airflow_provider_isvapp.api.isvapp.export_state import require_ready
-from airflow_provider_isvapp.errors import ContractBroken, ExportError, ExportTimeout, ProviderError
+from airflow_provider_isvapp.errors import ContractBroken, ProviderError
 from airflow_provider_isvapp.triggers.daemon_thread import in_daemon_thread
+from airflow_provider_isvapp.triggers.export_wait import ExportWait, ListWait
 
 log = logging.getLogger(__name__)
 
-# Seconds between the first looks at an export; then a quarter of the time waited so far, up to the poll interval. So a
-# short export is seen soon, and no export is seen later than by a quarter of its own duration.
-FIRST_INTERVAL = 2.0
-INTERVAL_GROWTH = 0.25
 # For how many seconds polls may fail before all waiting tasks are told. Shorter troubles are nobody's failure.
 LASTING_FAILURE = 900.0
 # Exports that are missing from the list cost a request each. The list is asked again after so many of them.
@@ -56,99 +50,6 @@ Connect = Callable[[], Awaitable[ExportReader]]
 Result = TypeVar("Result")
 
 
-def interval_after(waited: float, *, poll_interval: float) -> float:
-    """Say how many seconds after this look the next one is due.
-
-    :param waited: for how long the export has been waited for.
-    :param poll_interval: the longest interval.
-    """
-    return min(max(waited * INTERVAL_GROWTH, FIRST_INTERVAL), poll_interval)
-
-
-@dataclass(eq=False, kw_only=True)
-class _Waiter:
-    """One trigger's wait. Times are those of the monotonic clock."""
-
-    export_id: str
-    poll_interval: float
-    deadline: float
-    on_trouble: Callable[[str], None]
-    # An error is a result here: an exception of a future whose waiter has left would be reported as never retrieved.
-    answer: asyncio.Future[Export | ProviderError]
-    since: float = field(default_factory=time.monotonic)
-    # Logs written in here reach the log of the waiting task.
-    context: contextvars.Context = field(default_factory=contextvars.copy_context)
-    last_seen: str = "not seen yet"
-    due: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.reschedule(self.since)
-
-    def reschedule(self, now: float) -> None:
-        interval = interval_after(now - self.since, poll_interval=self.poll_interval)
-        # The last look is at the deadline, however long the interval.
-        self.due = min(now + interval, self.deadline)
-
-    def see(self, export: Export) -> None:
-        """Take an answer of the vendor: the wait ends or goes on."""
-        moment = datetime.now(UTC)
-        try:
-            ready = require_ready(export, now=moment)
-        except ExportError as error:
-            self.end(error)
-            return
-        if ready:
-            self.end(export)
-            return
-        self.last_seen = f"last seen {export.status} at {moment:%H:%M:%S} UTC"
-        self.go_on()
-
-    def trouble(self, error: ProviderError) -> None:
-        """Take note of a poll that failed, which says nothing about the export."""
-        self.last_seen = f"the last poll failed: {error}"
-        self.go_on()
-
-    def go_on(self) -> None:
-        now = time.monotonic()
-        if now >= self.deadline:
-            self.end(self.timeout_error())
-        else:
-            self.reschedule(now)
-
-    def tell(self, text: str) -> None:
-        self.context.run(self.on_trouble, text)
-
-    def timeout_error(self) -> ExportTimeout:
-        return ExportTimeout(
-            f"Export {self.export_id} was not finished in time; {self.last_seen}. It may still finish: clear the task "
-            "to wait on, with a longer timeout if such exports take that long.",
-            export_id=self.export_id,
-        )
-
-    def end(self, outcome: Export | ProviderError) -> None:
-        if not self.answer.done():
-            self.answer.set_result(outcome)
-
-
-@dataclass(eq=False, kw_only=True)
-class _Listener:
-    """One who wants the next list, whatever is in it. Times are those of the monotonic clock."""
-
-    poll_interval: float
-    answer: asyncio.Future[list[Export] | ProviderError]
-    due: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.reschedule()
-
-    def reschedule(self) -> None:
-        self.due = time.monotonic() + self.poll_interval
-
-    def end(self, outcome: list[Export] | ProviderError) -> None:
-        if not self.answer.done():
-            self.answer.set_result(outcome)
-
-
 class ExportPoller:
     """Polls for all waiters of one connection in one event loop, for as long as there are any.
 
@@ -159,8 +60,8 @@ class ExportPoller:
     def __init__(self, name: str, connect: Connect) -> None:
         self._name = name
         self._connect = connect
-        self._waiters: set[_Waiter] = set()
-        self._listeners: set[_Listener] = set()
+        self._waiters: set[ExportWait] = set()
+        self._listeners: set[ListWait] = set()
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._wakes_at = 0.0
@@ -174,7 +75,7 @@ class ExportPoller:
         return self._over or (self._task is not None and not self._wanted)
 
     @property
-    def _wanted(self) -> list[_Waiter | _Listener]:
+    def _wanted(self) -> list[ExportWait | ListWait]:
         return [*self._waiters, *self._listeners]
 
     async def wait(
@@ -182,7 +83,7 @@ class ExportPoller:
     ) -> Export:
         """Wait until an export is ready.
 
-        Returns after :data:`FIRST_INTERVAL` at the earliest if no other wait makes the poller look sooner.
+        Returns after ``FIRST_INTERVAL`` seconds at the earliest if no other wait makes the poller look sooner.
 
         :param deadline: seconds since the epoch. The export is looked at at least once, even if that is past.
         :param poll_interval: the longest time in seconds between two looks.
@@ -192,7 +93,7 @@ class ExportPoller:
         :raises ExportTimeout: it was not ready at the deadline; the message names what was last seen.
         :raises ProviderError: no answer can be had, with the last reason.
         """
-        waiter = _Waiter(
+        waiter = ExportWait(
             export_id=export_id,
             poll_interval=poll_interval,
             deadline=time.monotonic() + deadline - time.time(),
@@ -221,7 +122,7 @@ class ExportPoller:
 
         :raises ProviderError: no list can be had, with the last reason.
         """
-        listener = _Listener(poll_interval=poll_interval, answer=asyncio.get_running_loop().create_future())
+        listener = ListWait(poll_interval=poll_interval, answer=asyncio.get_running_loop().create_future())
         self._listeners.add(listener)
         self._run_until(listener.due)
         try:

@@ -18,7 +18,8 @@ from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.triggers import export_poller
-from airflow_provider_isvapp.triggers.export_poller import ExportPoller, interval_after, shared_poller
+from airflow_provider_isvapp.triggers.export_poller import ExportPoller, shared_poller
+from airflow_provider_isvapp.triggers.export_wait import interval_after
 from tests.airflow_connections import SetConnection, isvapp_fields
 
 POLL_INTERVAL = 0.05
