@@ -49,12 +49,13 @@ export function ExportTable({ exports, chosen, onChoose }) {
     null,
     h(
       "table",
-      { role: "table" },
+      // A card leaves out empty cells, so each one says which column it belongs to.
+      { role: "table", "aria-colcount": columns.length },
       h("caption", { className: "unseen" }, "Exports, the newest first"),
       h(
         "thead",
         { role: "rowgroup" },
-        h("tr", { role: "row" }, columns.map(({ label, className }) => h("th", { key: label, scope: "col", role: "columnheader", className }, label))),
+        h("tr", { role: "row" }, columns.map(({ label, className }, column) => h("th", { key: label, scope: "col", role: "columnheader", "aria-colindex": column + 1, className }, label))),
       ),
       h(
         "tbody",
@@ -63,9 +64,14 @@ export function ExportTable({ exports, chosen, onChoose }) {
           h(
             "tr",
             { key: row.id, role: "row", "aria-current": row.id === chosen || undefined },
-            columns.map(({ label, className, cell }) => {
+            columns.map(({ label, className = "", cell }, column) => {
               const content = cell(row, onChoose);
-              return h("td", { key: label, role: "cell", className: content === NOTHING || !content ? `${className ?? ""} nothing` : className, "data-label": label }, content);
+              const empty = !content || content === NOTHING;
+              return h(
+                "td",
+                { key: label, role: "cell", "aria-colindex": column + 1, className: empty ? `${className} nothing` : className, "data-label": label },
+                content,
+              );
             }),
           ),
         ),

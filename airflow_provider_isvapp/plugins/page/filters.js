@@ -28,7 +28,7 @@ export function StateChoice({ counts, chosen, onChoose }) {
     h(
       "button",
       { key: state, type: "button", className: state, "aria-pressed": chosen === state, onClick: () => onChoose(state) },
-      label,
+      `${label} `,
       h("span", { className: "count" }, count),
     );
   return h(

@@ -15,6 +15,8 @@ import { countByState, matching } from "./selection.js";
 const { Fragment, createElement: h, useCallback, useEffect, useMemo, useRef, useState } = globalThis.React;
 const { useSearchParams } = globalThis.ReactRouterDOM;
 
+// The hook's default.
+const DEFAULT_CONNECTION = "isvapp_default";
 const AUTO_REFRESH_SECONDS = 30;
 
 // Loaded with the module, so that the page never shows without it.
@@ -114,7 +116,7 @@ function announcement({ exports, readAt, reading, problem, asked }, shown) {
 function ExportsPage() {
   const [address, setAddress] = useAddress();
   const { ids, problem: noIds } = useConnections();
-  const connection = address.connection || ids?.[0] || "";
+  const connection = address.connection || (ids?.includes(DEFAULT_CONNECTION) ? DEFAULT_CONNECTION : ids?.[0]) || "";
   const [state, read] = useExports(connection);
   const [auto, setAuto] = useState(false);
   useAutoRefresh(auto, read);
