@@ -3,7 +3,7 @@
 # Needs Python 3.11-3.13, git and make. Everything else is installed below .venvs/ from requirements/*.txt.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-core test-airflow-3.3 test-airflow-2.11 test-browser test-packaging test-compose lint format \
+.PHONY: help demo test test-core test-airflow-3.3 test-airflow-2.11 test-browser test-crash test-browser test-packaging test-compose lint format \
 	bench-limiter bench-waiting bench-download bench-import environments lock clean
 
 # The first interpreter of a supported version; `make PYTHON=/path/to/python3.12 ...` chooses another one.
@@ -35,6 +35,12 @@ test-airflow-2.11: $(BOOTSTRAP)/.ready  ## Test the Airflow parts and the exampl
 	$(SUITE) airflow-2.11
 
 test-browser: $(BOOTSTRAP)/.ready  ## Look at the exports page with Chromium, in a real Airflow 3.3
+	$(SUITE) browser
+
+test-crash: $(BOOTSTRAP)/.ready  ## Kill processes of real Airflows of both lines while an export is under way
+	$(SUITE) crash-3.3 crash-2.11
+
+test-browser: $(BOOTSTRAP)/.ready  ## Look at our page in a real Airflow with Chromium (see scripts/install_chromium.sh)
 	$(SUITE) browser
 
 test-packaging: $(BOOTSTRAP)/.ready  ## Build the wheel and check what is in it

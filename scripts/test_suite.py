@@ -48,6 +48,8 @@ PARTS = {
         Part(name="core", environment="core", tests=("api", "limiter", "transfer", "emulator")),
         Part(name="airflow-3.3", environment="airflow-3.3", tests=AIRFLOW_TESTS),
         Part(name="airflow-2.11", environment="airflow-2.11", tests=AIRFLOW_TESTS),
+        Part(name="crash-3.3", environment="airflow-3.3", tests=("crash",)),
+        Part(name="crash-2.11", environment="airflow-2.11", tests=("crash",)),
         Part(name="browser", environment="airflow-3.3", tests=("browser",)),
         Part(name="packaging", environment="airflow-3.3", tests=("packaging",)),
         Part(name="compose", environment="airflow-3.3", tests=("compose",)),
