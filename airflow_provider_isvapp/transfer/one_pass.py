@@ -91,6 +91,7 @@ class OnePass:
                 months=self._inspector.months,
             )
             self._output.seal(label)
+            self._look_up()
             yield label
         finally:
             self._output.discard()

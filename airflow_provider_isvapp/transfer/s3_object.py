@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
+import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import IO, Any
@@ -16,12 +17,15 @@ from airflow_provider_isvapp.transfer.label import LABEL_NAME, Label
 from airflow_provider_isvapp.transfer.s3_client import botocore_client
 from airflow_provider_isvapp.transfer.storage_errors import storage_errors
 
-# Three parts on their way and one being filled and joined take 30 MiB.
-PART_BYTES = 6 * 1024 * 1024
+# The least that S3 takes. Three parts on their way and one being filled and joined take 25 MiB.
+PART_BYTES = 5 * 1024 * 1024
 _PARTS_ON_THEIR_WAY = 3
-# S3 takes 10,000 parts of an object. They grow with their number, which is enough for 180 GB.
+# S3 takes 10,000 parts of an object. They grow with their number, which is enough for 150 GB.
 _PARTS_OF_ONE_SIZE = 2_000
 _SECONDS_TO_LET_GO = 3.0
+
+# Of all objects together: the months of a divided export are written at the same time.
+_room = threading.BoundedSemaphore(_PARTS_ON_THEIR_WAY)
 
 # Metadata travels as headers, and some proxies drop those with an underscore.
 _LABEL = LABEL_NAME.replace("_", "-")
@@ -142,10 +146,11 @@ class S3Object:
         """Abort the upload, unless it is promoted."""
         if self._over:
             return
-        for part in self._on_their_way:
+        parts = list(self._on_their_way)
+        for part in parts:
             part.cancel()
         # A part that arrives after the abort would stay.
-        wait(self._on_their_way, timeout=_SECONDS_TO_LET_GO)
+        wait(parts, timeout=_SECONDS_TO_LET_GO)
         if self._upload_id is not None:
             with contextlib.suppress(Exception):
                 self._call("abort_multipart_upload", UploadId=self._upload_id)
@@ -154,14 +159,21 @@ class S3Object:
     def _send_part(self) -> None:
         if self._upload_id is None:
             self._upload_id = self._call("create_multipart_upload", Metadata=self._metadata())["UploadId"]
-        if len(self._on_their_way) == _PARTS_ON_THEIR_WAY:
+        while self._on_their_way and self._on_their_way[0].done():
             self._take_oldest()
         number = len(self._sent) + len(self._on_their_way) + 1
+        _room.acquire()
         body = b"".join(self._filling)
         self._filling, self._filled = [], 0
-        self._on_their_way.append(
-            self._threads.submit(self._call, "upload_part", UploadId=self._upload_id, PartNumber=number, Body=body)
-        )
+        try:
+            part = self._threads.submit(
+                self._call, "upload_part", UploadId=self._upload_id, PartNumber=number, Body=body
+            )
+        except BaseException:
+            _room.release()
+            raise
+        part.add_done_callback(lambda _: _room.release())
+        self._on_their_way.append(part)
 
     def _take_oldest(self) -> None:
         answer = self._on_their_way[0].result()

@@ -48,7 +48,7 @@ def main(url: str, where: str, step: str) -> None:
     if step == "staging":
         kill_around(kind, "__init__", after=True)
     elif step == "writing":
-        kill_around(kind, "write", after=True, calls=25)
+        kill_around(kind, "write", after=True, calls=45)
     elif step == "sealing":
         kill_around(kind, "seal", after=False)
     elif step == "sealed":

@@ -7,12 +7,13 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, StorageFailed
+from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, StorageFailed, TransferCancelled
 from airflow_provider_isvapp.transfer import s3_object
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
 from airflow_provider_isvapp.transfer.download import download_export
@@ -186,6 +187,21 @@ def test_the_upload_of_a_killed_process_is_aborted_by_the_next(bucket: Bucket) -
         download(server.source(), bucket.destination())
     assert bucket.read() == SMALL
     assert [upload["Key"] for upload in bucket.open_uploads()] == ["usage/export.ndjson.other"]
+
+
+def test_cancelling_does_not_wait_for_a_slow_storage(bucket: Bucket, front: FaultyFront) -> None:
+    killed = threading.Event()
+
+    def be_slow(method: str, path: str) -> None:
+        if "partNumber=" in path:
+            killed.set()
+            time.sleep(2)
+
+    front.fault = be_slow
+    with FileServer(Answer(BIG_BODY)) as server, pytest.raises(TransferCancelled):
+        download(server.source(), bucket.destination(), cancelled=killed.is_set)
+    front.fault = lambda method, path: None
+    bucket.assert_holds(OLD)
 
 
 def test_writing_needs_no_right_to_list_uploads(bucket: Bucket, front: FaultyFront) -> None:
