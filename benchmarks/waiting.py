@@ -205,7 +205,10 @@ async def wait_for_all(plan: Plan, export_ids: list[str], start: Any, starts_at:
     await asyncio.sleep(max(starts_at - time.monotonic(), 0))
     usage, begun = cpu_seconds(), time.monotonic()
     beating = asyncio.ensure_future(heart())
-    waits = [asyncio.ensure_future(one(export_id)) for export_id in export_ids]
+    waits = []
+    for export_id in export_ids:
+        waits.append(asyncio.ensure_future(one(export_id)))
+        await asyncio.sleep(0)  # as the triggerer does between the triggers that it starts
     await asyncio.wait(waits, timeout=plan.seconds)
     spent, wall = cpu_seconds() - usage, time.monotonic() - begun
     for task in (beating, *waits):

@@ -55,7 +55,6 @@ class IsvappExportTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then yield one event (see :mod:`airflow_provider_isvapp.triggers.export_event`)."""
         started = time.monotonic()
-        self.log.info("Waiting for export %s", self.export_id)
         try:
             export = await shared_poller(self.isvapp_conn_id, self._connect).wait(
                 self.export_id,
