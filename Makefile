@@ -40,9 +40,6 @@ test-browser: $(BOOTSTRAP)/.ready  ## Look at the exports page with Chromium, in
 test-crash: $(BOOTSTRAP)/.ready  ## Kill processes of real Airflows of both lines while an export is under way
 	$(SUITE) crash-3.3 crash-2.11
 
-test-browser: $(BOOTSTRAP)/.ready  ## Look at our page in a real Airflow with Chromium (see scripts/install_chromium.sh)
-	$(SUITE) browser
-
 test-packaging: $(BOOTSTRAP)/.ready  ## Build the wheel and check what is in it
 	$(SUITE) packaging
 
