@@ -3,7 +3,7 @@
 # Needs Python 3.11-3.13, git and make. Everything else is installed below .venvs/ from requirements/*.txt.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-core test-airflow-3.3 test-airflow-2.11 test-browser test-crash test-browser test-packaging test-compose lint format \
+.PHONY: help demo test test-core test-airflow-3.3 test-airflow-2.11 test-browser test-crash test-packaging test-compose lint format \
 	bench-limiter bench-waiting bench-download bench-import environments lock clean
 
 # The first interpreter of a supported version; `make PYTHON=/path/to/python3.12 ...` chooses another one.
@@ -22,7 +22,7 @@ demo: $(BOOTSTRAP)/.ready  ## Run the monthly sync in a real Airflow against the
 	$(SYNC) demo
 	@.venvs/demo/bin/python scripts/demo $(if $(ONCE),--once)
 
-test: $(BOOTSTRAP)/.ready  ## Run everything: lint, core, Airflow 3.3 and 2.11, browser, packaging, compose
+test: $(BOOTSTRAP)/.ready  ## Run everything: lint, core, Airflow 3.3 and 2.11, crashes, browser, packaging, compose
 	$(SUITE)
 
 test-core: $(BOOTSTRAP)/.ready  ## Test api/, limiter/, transfer/ and the emulator without Airflow
@@ -83,5 +83,5 @@ $(BOOTSTRAP)/.ready: requirements/bootstrap.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found. Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@echo "[bootstrap] $(BOOTSTRAP) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv --clear $(BOOTSTRAP)
-	@$(BOOTSTRAP)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@$(BOOTSTRAP)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --requirement $<
 	@touch $@
