@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -77,13 +78,14 @@ class LocalFile:
             _remove_leftovers(self._target)
             self._temporary, self._fd = _create_locked(self._target)
         self._over = False
+        self._using_fd = threading.Lock()
         self._written = 0
         self._handed_over = 0
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes."""
         view = memoryview(data)
-        with storage_errors(str(self._target)):
+        with self._using_fd, storage_errors(str(self._target)):
             while view:
                 count = os.write(self._fd, view)
                 self._written += count
@@ -139,7 +141,9 @@ class LocalFile:
         self._over = True
         with contextlib.suppress(OSError):
             self._temporary.unlink()
-        os.close(self._fd)
+        # A write that hangs in another thread must not go on in a file that was given the same number.
+        if self._using_fd.acquire(blocking=False):
+            os.close(self._fd)
 
 
 def _last_touched(status: os.stat_result) -> str:
@@ -185,6 +189,8 @@ def _remove_leftovers(target: Path) -> None:
 def _flush_directory(directory: Path) -> None:
     fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        # The file is in its place already; some network file systems do not flush directories.
+        with contextlib.suppress(OSError):
+            os.fsync(fd)
     finally:
         os.close(fd)
