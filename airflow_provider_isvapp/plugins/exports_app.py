@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import ConnectionDetails
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_connection
+from airflow.models.connection import Connection
 from fastapi import Depends, FastAPI, HTTPException, Response
 from fastapi.responses import FileResponse
 
@@ -54,15 +56,8 @@ def build_app() -> FastAPI:
     def connections(user: GetUserDep, response: Response) -> dict[str, Any]:
         """List the ids that can be listed and that the user may read."""
         response.headers["Cache-Control"] = "no-store"
-        auth = get_auth_manager()
-        readable = auth.get_authorized_connections(user=user, method="GET")
-        stored = {conn_id for conn_id in stored_ids() if conn_id in readable}
-        defined = {
-            conn_id
-            for conn_id in ids_in_environment()
-            if auth.is_authorized_connection(method="GET", details=ConnectionDetails(conn_id=conn_id), user=user)
-        }
-        return {"connections": sorted(stored | defined)}
+        known = sorted({*stored_ids(), *ids_in_environment()})
+        return {"connections": [conn_id for conn_id in known if _may_read(user, conn_id)]}
 
     @app.get("/connections/{connection_id}/exports")
     async def exports(connection_id: str, response: Response) -> dict[str, Any]:
@@ -80,3 +75,9 @@ def build_app() -> FastAPI:
         }
 
     return app
+
+
+def _may_read(user: BaseUser, conn_id: str) -> bool:
+    """Decide like ``requires_access_connection`` does for a connection in the path."""
+    details = ConnectionDetails(conn_id=conn_id, team_name=Connection.get_team_name(conn_id))
+    return get_auth_manager().is_authorized_connection(method="GET", details=details, user=user)
