@@ -120,6 +120,11 @@ class RealAirflow:
         """Return the states of a DAG's runs."""
         return [state for (state,) in self._query("select state from dag_run where dag_id = ?", dag_id)]
 
+    def announcements(self, export_id: str) -> int:
+        """Return how many asset events speak of an export."""
+        ((count,),) = self._query("select count(*) from asset_event where extra like ?", f"%{export_id}%")
+        return int(count)
+
     def knows(self, dag_id: str) -> bool:
         """Whether the DAG's file was parsed."""
         return bool(self._query("select 1 from serialized_dag where dag_id = ?", dag_id))

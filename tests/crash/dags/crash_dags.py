@@ -36,12 +36,12 @@ class KilledAfterCreate(IsvappExportOperator):
         return export
 
 
-def dag(dag_id: str, schedule: object = None) -> DAG:
+def dag(dag_id: str, schedule: object = None, end_date: pendulum.DateTime | None = None) -> DAG:
     return DAG(
         dag_id=dag_id,
         schedule=schedule,
         start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
-        end_date=pendulum.datetime(2024, 12, 31, tz="UTC") if schedule else None,
+        end_date=end_date,
         catchup=False,
         default_args={"retries": 2, "retry_delay": timedelta(seconds=1)},
     )
@@ -63,7 +63,7 @@ with dag("single_tasks"):
     wait = IsvappExportSensor(task_id="wait", export_id=create.output, deferrable=True, poke_interval=2)
     wait >> IsvappDownloadExportOperator(task_id="export", export_id=create.output, path=PATH)
 
-with dag("monthly", CronDataIntervalTimetable("0 6 6 * *", timezone="UTC")):
+with dag("monthly", CronDataIntervalTimetable("0 6 6 * *", timezone="UTC"), pendulum.datetime(2024, 12, 31, tz="UTC")):
     IsvappExportOperator(
         task_id="export",
         taxonomy_ids=["taxonomy"],
@@ -71,3 +71,15 @@ with dag("monthly", CronDataIntervalTimetable("0 6 6 * *", timezone="UTC")):
         deferrable=True,
         poll_interval=2,
     )
+
+try:
+    from airflow.providers.standard.operators.empty import EmptyOperator
+    from airflow.sdk import Asset, AssetWatcher
+
+    from airflow_provider_isvapp.triggers.export_completed import IsvappExportCompletedTrigger
+except ImportError:
+    pass  # Airflow 2.11
+else:
+    watch = AssetWatcher(name="completed", trigger=IsvappExportCompletedTrigger(poll_interval=2))
+    with dag("started_by_export", [Asset(name="completed_exports", watchers=[watch])]):
+        EmptyOperator(task_id="start")
