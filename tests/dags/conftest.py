@@ -26,7 +26,7 @@ def emulator(set_connection: Callable[..., None]) -> Iterator[Emulator]:
     clock = ManualClock(datetime.now(UTC))
 
     def let_it_complete(request: RequestRecord) -> None:
-        if request.endpoint == "show_export":
+        if request.endpoint in ("show_export", "list_exports"):
             clock.advance(10)
 
     config = EmulatorConfig(requests_per_second=None, export_seconds=10, rows=300)
