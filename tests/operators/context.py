@@ -66,7 +66,8 @@ def run_to_its_end(make: Callable[[], Any], context: Any, *, deferred: Callable[
         pending = deferral
     while True:
         deferred(pending)
-        arguments = {**json.loads(json.dumps(pending.kwargs or {})), "event": _event_of(pending.trigger)}
+        # dag.test() of Airflow 3.3 loses the deferral's arguments, so no operator may need any.
+        arguments = {"event": _event_of(pending.trigger)}
         try:
             return make().resume_execution(pending.method_name, arguments, context)
         except TaskDeferred as deferral:

@@ -144,6 +144,13 @@ class TestOneTask:
         assert written["rows"] == 200
 
 
+@pytest.mark.parametrize("event", [None, {}, {"export_id": "export-1"}, "export-1"])
+def test_an_event_that_says_nothing_does_not_end_the_task_well(isvapp: Emulator, tmp_path: Path, event: Any) -> None:
+    with pytest.raises(AirflowException, match="an event that this version does not understand"):
+        export_to(tmp_path / "usage").resume(task_context(), event)
+    assert list(tmp_path.iterdir()) == []
+
+
 class TestBeforeAnythingIsRequested:
     @pytest.mark.parametrize(
         ("arguments", "message"),
