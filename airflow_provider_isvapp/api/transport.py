@@ -21,6 +21,7 @@ from airflow_provider_isvapp import __version__
 from airflow_provider_isvapp.api.origin import host_of, origin
 from airflow_provider_isvapp.api.refusal import refusal, vendor_message
 from airflow_provider_isvapp.api.retry import TransientFault, parse_retry_after, retrying, transient_fault
+from airflow_provider_isvapp.api.wire_log import hide_download_tokens
 from airflow_provider_isvapp.errors import ForeignAddress, InvalidConnection, OutcomeUnknown, ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class Transport:
         self._limiter = limiter
         self._clock = clock
         self._sleep = sleep
+        hide_download_tokens()
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"airflow-provider-isvapp/{__version__}"
 

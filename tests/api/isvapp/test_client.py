@@ -195,6 +195,19 @@ def test_a_download_asks_for_the_address_and_streams_the_bytes_on_the_wire(serve
     assert server.seen[-1].headers["authorization"] == "Bearer token-1"
 
 
+def test_the_log_of_the_http_library_shows_no_download_token(server, client, caplog):
+    caplog.set_level("DEBUG")
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/exports/e1", completed(server, "/api/v1/exports/e1/download/sentinel"))
+    server.script("/api/v1/exports/e1/download/sentinel", Answer(body=FILE))
+
+    with client.open_download("e1") as body:
+        body.read(1000)
+
+    assert "GET /api/v1/exports/e1/download/*** " in caplog.text
+    assert "sentinel" not in caplog.text
+
+
 def test_a_download_goes_on_where_it_was_if_the_file_is_the_same(server, client):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", completed(server))
