@@ -3,8 +3,8 @@
 """
 ### The ten most used features of a month
 
-Runs whenever `isvapp_monthly_sync` has published a month, and reads the file that it announces. To report on another
-file, trigger it by hand with `path`.
+Runs whenever `isvapp_monthly_sync` has published a month, and reads the file that it announces; several, if more than
+one came in the meantime. To report on another file, trigger it by hand with `path`.
 """
 
 from __future__ import annotations
@@ -26,25 +26,27 @@ with DAG(
 ):
 
     @task
-    def find_usage(**context) -> str:
-        """Return the path that was given, else the one that the asset event carries."""
+    def find_usage(**context) -> list[str]:
+        """Return the path that was given, else those that the asset events carry, each once."""
         if context["params"]["path"]:
-            return context["params"]["path"]
+            return [context["params"]["path"]]
         # Airflow 2.11 calls assets datasets.
         events = context.get("triggering_asset_events") or context.get("triggering_dataset_events")
-        newest = [event for asset_events in events.values() for event in asset_events][-1]
-        return newest.extra["path"]
+        return list(dict.fromkeys(event.extra["path"] for of_one in events.values() for event in of_one))
 
     @task
-    def top_features(path: str) -> dict[str, int]:
-        """Add up the users of each feature over all customers, reading one row at a time."""
-        users: Counter[str] = Counter()
-        usage = ObjectStoragePath(path)
-        # Not usage.open(): what it returns on Airflow 2.11 cannot be read line by line.
-        with usage.fs.open(usage.path, "rb") as lines:
-            for row in map(json.loads, lines):
-                # ISVapp sends counters as strings of digits.
-                users[row["taxonomy_item_label"]] += int(row["unique_users"])
-        return dict(users.most_common(10))
+    def top_features(paths: list[str]) -> dict[str, dict[str, int]]:
+        """Add up the users of each feature over all customers, for each file and reading one row at a time."""
+        tops = {}
+        for path in paths:
+            users: Counter[str] = Counter()
+            usage = ObjectStoragePath(path)
+            # Not usage.open(): what it returns on Airflow 2.11 cannot be read line by line.
+            with usage.fs.open(usage.path, "rb") as lines:
+                for row in map(json.loads, lines):
+                    # ISVapp sends counters as strings of digits.
+                    users[row["taxonomy_item_label"]] += int(row["unique_users"])
+            tops[path] = dict(users.most_common(10))
+        return tops
 
     top_features(find_usage())

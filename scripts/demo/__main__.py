@@ -158,7 +158,8 @@ def _run_and_check(airflow: AirflowRest, emulator: Emulator, console: Console, p
         file = check(airflow.result(SYNC, run_id, task_id), emulator)
         console.detail(f"{file.rows:>8,} rows {file.bytes:>12,} bytes  {file.path.relative_to(LAKE)}")
     console.step(f"The most used features, as {REPORT} read them from there:")
-    for name, users in list(airflow.result(REPORT, report_id, "top_features").items())[:3]:
+    (top_features,) = airflow.result(REPORT, report_id, "top_features").values()
+    for name, users in list(top_features.items())[:3]:
         console.detail(f"{users:>8,} users  {name}")
     refused = sum(request.status == 429 for request in requests)
     console.step(
