@@ -116,6 +116,10 @@ class RealAirflow:
         names = ("state", "try_number", "max_tries", "pid")
         return dict(zip(names, rows[0], strict=True)) if rows else dict.fromkeys(names)
 
+    def run_state(self, run_id: str) -> str:
+        """Return the state of a DAG run."""
+        return str(self._query("select state from dag_run where run_id = ?", run_id)[0][0])
+
     def states(self, dag_id: str) -> list[str]:
         """Return the states of a DAG's runs."""
         return [state for (state,) in self._query("select state from dag_run where dag_id = ?", dag_id)]
