@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 LASTING_FAILURE = 900.0
 # Exports that are missing from the list cost a request each. The list is asked again after so many of them.
 SINGLES_A_ROUND = 10
+# How many waits are answered before the event loop may turn to something else.
+WAITERS_AT_A_TIME = 25
 # Seconds past its deadline that a wait may take because a request is still under way.
 DEADLINE_GRACE = 60.0
 
@@ -196,7 +198,10 @@ class ExportPoller:
                 listener.end(list(listed.values()))
         now = time.monotonic()
         missing: dict[str, float] = {}
-        for waiter in list(self._waiters):
+        for number, waiter in enumerate(list(self._waiters), 1):
+            if number % WAITERS_AT_A_TIME == 0:
+                # Hundreds of tasks that go on in the same moment would hold up all other triggers.
+                await asyncio.sleep(0)
             if listed is not None and waiter.export_id in listed:
                 waiter.see(listed[waiter.export_id])
             elif waiter.due <= now:
