@@ -28,12 +28,21 @@ class TransientFault(Exception):
     :param reason: what happened, without any address in it.
     :param sent: whether the request may have reached the vendor.
     :param retry_after: seconds that the vendor asked to wait, if it did.
+    :param advice: what a reader can do if it lasts.
     """
 
-    def __init__(self, reason: str, *, sent: bool, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        sent: bool,
+        retry_after: float | None = None,
+        advice: str = "Try again later; if it lasts, check the connection's host and the vendor's status.",
+    ) -> None:
         super().__init__(reason)
         self.sent = sent
         self.retry_after = retry_after
+        self.advice = advice
 
 
 def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
