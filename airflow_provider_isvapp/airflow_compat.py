@@ -18,13 +18,16 @@ from airflow.providers.common.compat.sdk import (
     AirflowNotFoundException,
     AirflowSensorTimeout,
     Asset,
+    AssetAlias,
     BaseHook,
     BaseOperator,
+    BaseOperatorLink,
     BaseSensorOperator,
     Connection,
     Context,
     ObjectStoragePath,
     PokeReturnValue,
+    Stats,
     conf,
     mask_secret,
 )
@@ -36,14 +39,17 @@ __all__ = [
     "AirflowNotFoundException",
     "AirflowSensorTimeout",
     "Asset",
+    "AssetAlias",
     "BaseHook",
     "BaseOperator",
+    "BaseOperatorLink",
     "BaseSensorOperator",
     "BaseTrigger",
     "Connection",
     "Context",
     "ObjectStoragePath",
     "PokeReturnValue",
+    "Stats",
     "TriggerEvent",
     "conf",
     "execute_base_sensor",
@@ -51,6 +57,7 @@ __all__ = [
     "has_file_system",
     "mask_secret",
     "shows_guarded_pages",
+    "xcom_of",
 ]
 
 
@@ -82,3 +89,14 @@ def shows_guarded_pages() -> bool:
     from packaging.version import Version
 
     return Version(__version__).release >= (3, 1, 1)
+
+
+def xcom_of(ti_key: Any, *, key: str) -> Any:
+    """Return an XCom of one task instance, None if there is none: in a task of Airflow 3, in the web server of 2.11.
+
+    :param ti_key: with the ids of DAG, run and task, and the map index.
+    """
+    # In here, since it makes Airflow choose and load the storage of XComs.
+    from airflow.providers.common.compat.sdk import XCom
+
+    return XCom.get_value(ti_key=ti_key, key=key)
