@@ -16,11 +16,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import quote_plus
 
+from airflow_provider_isvapp.api.origin import origin
+from airflow_provider_isvapp.api.refusal import WEB_PAGE
 from airflow_provider_isvapp.api.transport import Request, Transport
 from airflow_provider_isvapp.errors import AuthenticationRefused, PermissionRefused, RequestRefused, UnexpectedAnswer
 
 # A token is renewed this long before it expires, or after nine tenths of a short life.
 RENEW_BEFORE = 60.0
+
+_WRONG_CLIENT = ("invalid_client", "invalid_grant", "unauthorized_client")
 
 
 class ApiKey:
@@ -54,6 +58,9 @@ class _Token:
 class ClientCredentials:
     """OAuth2 client credentials (RFC 6749, 4.4): asks for one token a scope, when it is first needed.
 
+    :param address_field: the connection's field that decides ``token_url``, for messages.
+    :param endpoint: the token endpoint's name, for metrics.
+    :param on_new_token: gets each token as soon as it is there, so that logs can be told to hide it.
     :param clock: monotonic seconds.
     """
 
@@ -65,6 +72,9 @@ class ClientCredentials:
         client_id: str,
         client_secret: str,
         style: SecretStyle,
+        address_field: str = "host",
+        endpoint: str = "token",
+        on_new_token: Callable[[str], object] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._transport = transport
@@ -72,6 +82,9 @@ class ClientCredentials:
         self._client_id = client_id
         self._client_secret = client_secret
         self._style = style
+        self._address_field = address_field
+        self._endpoint = endpoint
+        self._on_new_token = on_new_token
         self._clock = clock
         self._tokens: dict[str, _Token] = {}
 
@@ -101,32 +114,55 @@ class ClientCredentials:
         else:
             form = client.prepare_request_body(scope=scope, include_client_id=True, client_secret=self._client_secret)
         request = Request(
-            method="POST", url=self._token_url, label=f"the token for scope {scope!r}", form=form, headers=headers
+            method="POST",
+            url=self._token_url,
+            label=f"the token for scope {scope!r}",
+            endpoint=self._endpoint,
+            form=form,
+            headers=headers,
         )
         asked_at = self._clock()
         try:
             body = self._transport.fetch(request).content
         except RequestRefused as refused:
-            # RFC 6749, 5.2: a wrong client or scope is answered with 400 as well as 401.
-            error: Exception = AuthenticationRefused(
-                f"{refused} The token endpoint did not accept the connection's login and password, or not this scope.",
-                status=refused.status,
-            )
+            error: Exception = self._refusal(refused, scope=scope)
         else:
             return self._read(client, body, scope=scope, asked_at=asked_at)
         raise error
+
+    def _refusal(self, refused: RequestRefused, *, scope: str) -> RequestRefused:
+        """Say what the token endpoint's no means: by RFC 6749, 5.2, a wrong client and a wrong scope share the 400."""
+        status, said = refused.status, refused.said.replace(self._client_secret, "***")
+        code = said.partition(":")[0]
+        vendor = self._transport.settings.vendor
+        kind: type[RequestRefused] = AuthenticationRefused
+        credentials = "Check the connection's login and password: the client id and the client secret"
+        if said == WEB_PAGE or status in (404, 405):
+            kind = RequestRefused
+            advice = f"{origin(self._token_url)} has no token endpoint: check the connection's {self._address_field}."
+        elif code == "invalid_scope" or status == 403:
+            kind = PermissionRefused
+            advice = "Give the client that scope in the vendor's settings."
+        elif code in _WRONG_CLIENT or status == 401:
+            advice = f"{credentials}."
+        else:
+            advice = f"{credentials}; or give the client that scope in the vendor's settings."
+        text = f"{vendor} refused the token for scope {scope!r} ({status}): {said or 'without a message'}."
+        return kind(f"{text} {advice}", status=status, said=said)
 
     def _read(self, client: object, body: bytes, *, scope: str, asked_at: float) -> _Token:
         from oauthlib.oauth2 import OAuth2Error
 
         vendor = self._transport.settings.vendor
         # Only the kind of a problem is told, here and below: the body may hold a token.
-        reason = "not JSON of the documented kind"
+        web_page = body.lstrip().startswith(b"<")
+        reason = "a web page" if web_page else "not JSON of the documented kind"
         try:
             answer = client.parse_request_body_response(body.decode())  # type: ignore[attr-defined]
             value, lifetime = answer["access_token"], float(answer.get("expires_in") or RENEW_BEFORE)
         except OAuth2Error as problem:
-            value, reason = None, problem.error or reason
+            # Of a page, it only says that no token is in there.
+            value, reason = None, reason if web_page else problem.error or reason
         except (ValueError, AttributeError, TypeError):
             value = None
         if isinstance(value, str) and value.isascii() and value.isprintable():
@@ -137,10 +173,11 @@ class ClientCredentials:
                     "Give the client that scope in the vendor's settings.",
                     status=200,
                 )
+            self._on_new_token(value)
             return _Token(value, asked_at + max(lifetime - RENEW_BEFORE, lifetime * 0.9))
         raise UnexpectedAnswer(
             f"{vendor} answered the request for a token with something else ({reason}). "
-            "Check the connection's token address."
+            f"Check the connection's {self._address_field}."
         )
 
 

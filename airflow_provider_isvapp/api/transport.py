@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Protocol
 import requests
 
 from airflow_provider_isvapp import __version__
+from airflow_provider_isvapp.api.clock_difference import seconds_ahead
 from airflow_provider_isvapp.api.origin import host_of, origin
 from airflow_provider_isvapp.api.refusal import refusal, vendor_message
 from airflow_provider_isvapp.api.retry import TransientFault, parse_retry_after, retrying, transient_fault
+from airflow_provider_isvapp.api.tls_failure import tls_failure
 from airflow_provider_isvapp.api.wire_log import hide_download_tokens
 from airflow_provider_isvapp.errors import ForeignAddress, InvalidConnection, OutcomeUnknown, ServiceUnavailable
+from airflow_provider_isvapp.observer import Observer, RequestSent, unobserved
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.limiter import Limiter
@@ -55,6 +58,7 @@ class Request:
 
     :param url: the absolute address.
     :param label: how messages name the request; never the address of a download, which carries a token.
+    :param endpoint: how metrics name it: one word of a small set.
     :param scope: the OAuth2 scope that the endpoint needs; None for a request that authenticates itself.
     :param idempotent: whether it may be sent again when nobody knows if it arrived.
     """
@@ -62,6 +66,7 @@ class Request:
     method: str
     url: str = field(repr=False)
     label: str
+    endpoint: str
     scope: str | None = None
     params: Mapping[str, str] | None = None
     json: Mapping[str, object] | None = None
@@ -101,7 +106,9 @@ class Transport:
     Not for several threads at once. The limiter is held from just before a request is sent until its answer's headers
     are there, which is what makes the vendor's limit hold whatever the network does.
 
+    :param observe: told of each request that was sent.
     :param clock: seconds since the epoch; injected by tests, as is ``sleep``.
+    :ivar clock_ahead: how many seconds ``clock`` is ahead of the vendor's, by the latest answer; None if not known.
     """
 
     def __init__(
@@ -109,13 +116,16 @@ class Transport:
         settings: TransportSettings,
         *,
         limiter: Limiter,
+        observe: Observer = unobserved,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.settings = settings
         self._limiter = limiter
+        self._observe = observe
         self._clock = clock
         self._sleep = sleep
+        self.clock_ahead: float | None = None
         hide_download_tokens()
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"airflow-provider-isvapp/{__version__}"
@@ -147,9 +157,8 @@ class Transport:
         except TransientFault as fault:
             last = fault
         raise ServiceUnavailable(
-            f"{self.settings.vendor} did not answer {request.label} in {self.settings.attempts} tries; "
-            f"the last one: {last}. Try again later; if it lasts, check the connection's host "
-            "and the vendor's status."
+            f"{self.settings.vendor} did not answer {request.label} at {origin(request.url)} in "
+            f"{self.settings.attempts} tries; the last one: {last}. {last.advice}"
         )
 
     def _try_once(self, request: Request, authorizer: Authorizer | None, *, stream: bool) -> requests.Response:
@@ -178,7 +187,7 @@ class Transport:
             )
         try:
             with self._limiter.permit():
-                return self._session.request(
+                response = self._session.request(
                     request.method,
                     request.url,
                     params=request.params,
@@ -191,7 +200,12 @@ class Transport:
                     stream=True,
                 )
         except requests.RequestException as error:
+            self._observe(RequestSent(endpoint=request.endpoint, status=None))
             failure: Exception = self._failure(request, error)
+        else:
+            self.clock_ahead = seconds_ahead(response.headers.get("Date"), now=self._clock())
+            self._observe(RequestSent(endpoint=request.endpoint, status=response.status_code))
+            return response
         # Raised out here, so that the library's own error, which quotes the address, is not chained to ours.
         raise failure
 
@@ -208,10 +222,7 @@ class Transport:
 
     def _failure(self, request: Request, error: requests.RequestException) -> Exception:
         if isinstance(error, requests.exceptions.SSLError):
-            return InvalidConnection(
-                f"TLS with {host_of(self.settings.base_url)} failed. Check the connection's host, and that this "
-                "machine trusts the certificate authority (REQUESTS_CA_BUNDLE names another bundle)."
-            )
+            return tls_failure(error, url=request.url)
         if not isinstance(
             error,
             requests.ConnectionError
@@ -251,7 +262,13 @@ class Transport:
         )
         if status == 429:
             self._limiter.push_back(PAUSE_AFTER_429 if retry_after is None else retry_after)
-            raise TransientFault("429, too many requests", sent=False, retry_after=retry_after)
+            raise TransientFault(
+                "429, too many requests",
+                sent=False,
+                retry_after=retry_after,
+                advice="Something that does not share this limit uses the account as well: another program, or a "
+                "machine with another rate_limit_storage.",
+            )
         if status >= 500:
             said = vendor_message(body)
             reason = f"status {status}: {said}" if said else f"status {status}"

@@ -16,6 +16,7 @@ from airflow_provider_isvapp.limiter.interfaces import Limiter, Storage
 from airflow_provider_isvapp.limiter.schedule import Pace
 from airflow_provider_isvapp.limiter.shared import SharedLimiter
 from airflow_provider_isvapp.limiter.state_text import SLOWEST_PACE
+from airflow_provider_isvapp.observer import Observer, unobserved
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ def open_limiter(
     requests_per_second: float,
     wait_timeout: float = 600.0,
     on_wait: Callable[[str], None] = logger.info,
+    observe: Observer = unobserved,
 ) -> Limiter:
     """Open the limiter that everybody with the same storage and key shares.
 
@@ -39,6 +41,7 @@ def open_limiter(
     :param wait_timeout: seconds after which the wait for one request ends with LimiterTimeout.
     :param on_wait: gets one sentence with the place in the queue and the expected start, once for each wait of more
         than about three seconds.
+    :param observe: told of each wait when it is over.
     :raises InvalidConnection: the storage cannot be used as given; the message does not repeat it, as it may hold a
         password.
     """
@@ -54,6 +57,7 @@ def open_limiter(
         pace=Pace.of(requests_per_second),
         wait_timeout=wait_timeout,
         on_wait=on_wait,
+        observe=observe,
     )
 
 

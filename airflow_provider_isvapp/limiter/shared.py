@@ -15,6 +15,7 @@ from airflow_provider_isvapp.limiter import schedule
 from airflow_provider_isvapp.limiter.interfaces import Storage
 from airflow_provider_isvapp.limiter.schedule import Pace, Schedule, Turn
 from airflow_provider_isvapp.limiter.state_text import decode, encode
+from airflow_provider_isvapp.observer import Observer, TurnAwaited, unobserved
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class SharedLimiter:
     :param pace: the vendor's limit.
     :param wait_timeout: seconds after which a wait for a turn ends with LimiterTimeout.
     :param on_wait: gets one sentence, once for each wait that takes more than three seconds.
+    :param observe: told of each wait when it is over, however short it was.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class SharedLimiter:
         pace: Pace,
         wait_timeout: float,
         on_wait: Callable[[str], None],
+        observe: Observer = unobserved,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -50,6 +53,7 @@ class SharedLimiter:
         self._pace = pace
         self._wait_timeout = wait_timeout
         self._on_wait = on_wait
+        self._observe = observe
         self._clock = clock
         self._sleep = sleep
 
@@ -60,6 +64,7 @@ class SharedLimiter:
     def permit(self) -> Iterator[None]:
         """See `Limiter`."""
         ticket = secrets.token_hex(6)
+        asked_at = self._clock()
         try:
             self._wait_for_turn(ticket)
         except LimiterUnavailable:
@@ -68,6 +73,8 @@ class SharedLimiter:
         except BaseException:
             self._afterwards(lambda state, now: schedule.leave(state, now, ticket))
             raise
+        finally:
+            self._observe(TurnAwaited(seconds=self._clock() - asked_at))
         try:
             yield
         except BaseException:

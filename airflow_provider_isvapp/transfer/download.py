@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
 from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, InvalidArgument
+from airflow_provider_isvapp.observer import DownloadFinished, DownloadInterrupted, Observer, unobserved
 from airflow_provider_isvapp.transfer.already_there import find_export
 from airflow_provider_isvapp.transfer.attempts import Attempts
 from airflow_provider_isvapp.transfer.destination import Destination
@@ -45,6 +46,7 @@ def download_export(
     attempts: int = 5,
     cancelled: Callable[[], bool] = lambda: False,
     log: logging.Logger = _LOG,
+    observe: Observer = unobserved,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> DownloadResult:
@@ -70,6 +72,7 @@ def download_export(
     :param attempts: how many answers may be used up by connections that break and bodies that are damaged.
     :param cancelled: asked several times a second; when it says yes, the transfer stops.
     :param log: where progress goes.
+    :param observe: told of each new attempt, and of the end of a download that succeeds.
     :param clock: seconds that only grow.
     :param sleep: how to wait between attempts.
     :raises InvalidArgument: if an argument is wrong; nothing was requested.
@@ -103,7 +106,7 @@ def download_export(
 
     budget = Attempts(attempts, log=log, sleep=sleep)
     while True:
-        wire = Wire(source, budget)
+        wire = Wire(source, budget, observe=observe)
         run = OnePass(wire, shape, begin=begin, cancelled=cancelled, log=log, clock=clock)
         try:
             with run.verified() as label:
@@ -117,6 +120,7 @@ def download_export(
                 objects = run.publish()
         except StartAgain:
             log.warning("The rest of export %s cannot be had: reading it from its beginning again.", wire.export.id)
+            observe(DownloadInterrupted(then="restarted"))
             continue
         except _WrongMonths:
             raise
@@ -124,13 +128,14 @@ def download_export(
             budget.again_after(
                 DamagedDownload(f"The download of export {wire.export.id} is damaged: {damage}. Nothing was published.")
             )
+            observe(DownloadInterrupted(then="retried"))
             continue
         written: tuple[str, ...] = ()
         if manifest:
             written = write_manifests(
                 destination, objects, export=wire.export, label=label, shape=shape, request=request
             )
-        return _result(
+        result = _result(
             destination,
             label,
             objects=tuple(objects),
@@ -138,6 +143,15 @@ def download_export(
             attempts=budget.used,
             seconds=clock() - started,
         )
+        observe(
+            DownloadFinished(
+                rows=result.rows or 0,
+                bytes=result.bytes or 0,
+                compressed_bytes=result.compressed_bytes or 0,
+                seconds=result.seconds,
+            )
+        )
+        return result
 
 
 class _WrongMonths(DamagedDownload):

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 
 from airflow_provider_isvapp.errors import BrokenTransfer, DamagedDownload
+from airflow_provider_isvapp.observer import DownloadInterrupted, Observer, unobserved
 from airflow_provider_isvapp.transfer.attempts import Attempts
 from airflow_provider_isvapp.transfer.source import ExportSource
 
@@ -25,9 +26,11 @@ class Wire:
 
     :param source: opens the file.
     :param attempts: the bound on answers.
+    :param observe: told when the rest of a broken answer comes.
     """
 
-    def __init__(self, source: ExportSource, attempts: Attempts) -> None:
+    def __init__(self, source: ExportSource, attempts: Attempts, *, observe: Observer = unobserved) -> None:
+        self._observe = observe
         self._source = source
         self._attempts = attempts
         attempts.begin()
@@ -81,6 +84,7 @@ class Wire:
         self._body = self._source(offset=self.received, validator=self._validator)
         if not self._is_rest():
             raise StartAgain
+        self._observe(DownloadInterrupted(then="resumed"))
 
     def _is_rest(self) -> bool:
         """Whether the answer is the rest of the file that was begun.

@@ -109,7 +109,14 @@ def test_a_short_lived_token_is_not_renewed_at_once(server, credentials, time):
 def test_a_401_brings_one_new_token(server, credentials, transport):
     server.script("/token", token("stale"), token("fresh"))
     server.script("/thing", Answer(401, b'{"error": "token expired"}'), Answer(body=b"ok"))
-    request = Request(method="POST", url=f"{server.url}/thing", label="POST /thing", scope="exports", idempotent=False)
+    request = Request(
+        method="POST",
+        url=f"{server.url}/thing",
+        label="POST /thing",
+        endpoint="thing",
+        scope="exports",
+        idempotent=False,
+    )
 
     assert transport.fetch(request, credentials()).content == b"ok"
 
@@ -122,7 +129,7 @@ def test_a_401_brings_one_new_token(server, credentials, transport):
 def test_a_second_401_is_final(server, credentials, transport):
     server.script("/token", token("one"), token("two"), token("three"))
     server.script("/thing", *[Answer(401, b'{"error": "account locked"}')] * 3)
-    request = Request(method="GET", url=f"{server.url}/thing", label="GET /thing", scope="exports")
+    request = Request(method="GET", url=f"{server.url}/thing", label="GET /thing", endpoint="thing", scope="exports")
 
     with pytest.raises(AuthenticationRefused, match="account locked"):
         transport.fetch(request, credentials())
@@ -131,7 +138,7 @@ def test_a_second_401_is_final(server, credentials, transport):
 
 def test_an_api_key_is_not_renewed(server, transport):
     server.script("/thing", *[Answer(401, b'{"error": "unknown key"}')] * 2)
-    request = Request(method="GET", url=f"{server.url}/thing", label="GET /thing", scope="exports")
+    request = Request(method="GET", url=f"{server.url}/thing", label="GET /thing", endpoint="thing", scope="exports")
 
     with pytest.raises(AuthenticationRefused, match="unknown key"):
         transport.fetch(request, ApiKey("sentinel-key"))

@@ -40,7 +40,7 @@ def transport(server: ScriptedServer, limiter: RecordingLimiter, time: FakeTime)
 def ask(server: ScriptedServer, transport: Transport) -> Callable[..., bytes]:
     def send(path: str = "/thing", **fields: object) -> bytes:
         settings: dict[str, object] = {"method": "GET", "label": f"GET {path}", "scope": "exports"} | fields
-        request = Request(url=f"{server.url}{path}", **settings)  # type: ignore[arg-type]
+        request = Request(endpoint="thing", url=f"{server.url}{path}", **settings)  # type: ignore[arg-type]
         return transport.fetch(request, ApiKey(KEY)).content
 
     return send
@@ -195,7 +195,11 @@ def test_a_redirect_is_not_followed(server, ask):
 def test_a_token_is_not_sent_to_another_origin(transport, server):
     with ScriptedServer() as other:
         request = Request(
-            method="GET", url=f"{other.url}/file/token-in-path", label="the download of export e1", scope="exports"
+            method="GET",
+            url=f"{other.url}/file/token-in-path",
+            label="the download of export e1",
+            endpoint="download",
+            scope="exports",
         )
 
         with pytest.raises(ForeignAddress, match="nothing was sent"):
@@ -223,6 +227,7 @@ def test_nothing_secret_is_chained_to_an_error(server, transport):
         method="GET",
         url=f"{server.url}/exports/e1/download/sentinel-token",
         label="the download of export e1",
+        endpoint="download",
         scope="exports",
     )
 
@@ -240,7 +245,7 @@ def test_an_unreachable_host_is_named_as_such_and_retried(limiter, time):
         port = free.getsockname()[1]
     settings = TransportSettings(vendor="ISVapp", base_url=f"http://127.0.0.1:{port}", attempts=2)
     transport = Transport(settings, limiter=limiter, clock=time, sleep=time.sleep)
-    request = Request(method="POST", url=f"{settings.base_url}/x", label="POST /x", idempotent=False)
+    request = Request(method="POST", url=f"{settings.base_url}/x", label="POST /x", endpoint="x", idempotent=False)
 
     with pytest.raises(ServiceUnavailable, match=r"in 2 tries; the last one: no connection \(connection refused\)"):
         transport.fetch(request)
@@ -255,6 +260,6 @@ def test_tls_to_a_server_without_it_names_the_host_field(server, limiter, time):
     )
 
     with pytest.raises(InvalidConnection, match=r"TLS with 127\.0\.0\.1 failed"):
-        transport.fetch(Request(method="GET", url=f"{base_url}/x", label="GET /x"))
+        transport.fetch(Request(method="GET", url=f"{base_url}/x", label="GET /x", endpoint="x"))
     assert time.pauses == []
     transport.close()

@@ -16,6 +16,7 @@ from airflow_provider_isvapp.limiter.interfaces import Change, T
 from airflow_provider_isvapp.limiter.memory import MemoryStorage
 from airflow_provider_isvapp.limiter.schedule import Pace
 from airflow_provider_isvapp.limiter.shared import SharedLimiter
+from airflow_provider_isvapp.observer import Fact, TurnAwaited
 from tests.limiter.harness import shared_state
 
 
@@ -127,6 +128,28 @@ class TestPermits:
 
 
 class TestWaiting:
+    def test_an_observer_is_told_of_each_wait_be_it_short_long_or_for_nothing(
+        self, storage: UnreliableStorage, clock: Clock
+    ) -> None:
+        facts: list[Fact] = []
+        limiter = SharedLimiter(
+            storage,
+            pace=Pace.of(2),
+            wait_timeout=60,
+            on_wait=lambda _: None,
+            observe=facts.append,
+            clock=clock,
+            sleep=clock.sleep,
+        )
+        take_both_permits(limiter)
+        with limiter.permit():
+            clock.sleep(0.5)
+        limiter.push_back(100)
+        with pytest.raises(LimiterTimeout), limiter.permit():
+            pass
+        waits = [fact.seconds for fact in facts if isinstance(fact, TurnAwaited)]
+        assert waits == pytest.approx([0, 0, 1, 60])
+
     def test_a_long_wait_is_told_once_with_place_and_expected_start(
         self, limiter: SharedLimiter, said: list[str]
     ) -> None:

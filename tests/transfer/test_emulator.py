@@ -16,6 +16,7 @@ from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.export_request import ExportRequest
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.errors import BrokenTransfer, DamagedDownload, ExportExpired, ProviderError
+from airflow_provider_isvapp.observer import DownloadFinished, DownloadInterrupted, Fact
 from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.download import download_export
 from airflow_provider_isvapp.transfer.result import DownloadResult
@@ -127,6 +128,32 @@ DAMAGE = [
     pytest.param({"kind": "append", "message": "garbage"}, id="garbage"),
     pytest.param({"kind": "html", "status": 200}, id="html"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("fault", "config", "then"),
+    [
+        pytest.param({"kind": "cut", "at": 0.5}, {"ranges": True}, "resumed", id="resumed"),
+        pytest.param({"kind": "cut", "at": 0.5}, {"ranges": False}, "restarted", id="restarted"),
+        pytest.param({"kind": "flip", "at": 0.5}, {}, "retried", id="retried"),
+    ],
+)
+def test_an_observer_is_told_of_each_trouble_and_of_the_end(
+    target: Path, fault: dict[str, Any], config: dict[str, Any], then: Any
+) -> None:
+    facts: list[Fact] = []
+    with ready(target, **config) as download:
+        download.emulator.inject(Fault(endpoint="download", times=2, **fault))
+        result = download(observe=facts.append)
+        again = download(observe=facts.append, if_exists="skip")
+    assert facts == [
+        DownloadInterrupted(then=then),
+        DownloadInterrupted(then=then),
+        DownloadFinished(
+            rows=4_000, bytes=result.bytes, compressed_bytes=result.compressed_bytes, seconds=result.seconds
+        ),
+    ]
+    assert again.outcome == "skipped"
 
 
 @pytest.mark.parametrize("fault", DAMAGE)

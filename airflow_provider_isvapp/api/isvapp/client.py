@@ -24,6 +24,7 @@ from airflow_provider_isvapp.api.oauth import ApiKey, ClientCredentials, SecretS
 from airflow_provider_isvapp.api.refusal import vendor_message
 from airflow_provider_isvapp.api.transport import Authorizer, Request, Transport
 from airflow_provider_isvapp.errors import ContractBroken, ExportError, InvalidArgument, RequestRefused
+from airflow_provider_isvapp.observer import ExportCreated, Observer, unobserved
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.limiter import Limiter
@@ -45,6 +46,8 @@ class IsvappClient:
 
     :param settings: the checked connection.
     :param limiter: shared by everybody who uses the same account.
+    :param observe: told of each request, and of each export that was created.
+    :param on_new_token: gets each access token as soon as it is there, so that logs can be told to hide it.
     :param clock: seconds since the epoch; tests inject it, as they do ``sleep``.
     """
 
@@ -53,13 +56,16 @@ class IsvappClient:
         settings: IsvappSettings,
         *,
         limiter: Limiter,
+        observe: Observer = unobserved,
+        on_new_token: Callable[[str], object] = lambda _: None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._observe = observe
         self._clock = clock
         self._base_url = settings.transport.base_url
         self._vendor = settings.transport.vendor
-        self._transport = Transport(settings.transport, limiter=limiter, clock=clock, sleep=sleep)
+        self._transport = Transport(settings.transport, limiter=limiter, observe=observe, clock=clock, sleep=sleep)
         self._authorizer: Authorizer
         if settings.client_id is None:
             self._authorizer = ApiKey(settings.secret)
@@ -70,6 +76,7 @@ class IsvappClient:
                 client_id=settings.client_id,
                 client_secret=settings.secret,
                 style=SecretStyle.BASIC,
+                on_new_token=on_new_token,
                 clock=clock,
             )
 
@@ -83,29 +90,50 @@ class IsvappClient:
         """Close the connections."""
         self._transport.close()
 
+    @property
+    def clock_ahead(self) -> float | None:
+        """How many seconds our clock is ahead of ISVapp's, by its latest answer; None if that is not known."""
+        return self._transport.clock_ahead
+
+    def check_scope(self, scope: str) -> None:
+        """Get a token for a scope, as the first request that needs it would. Says nothing about an API key.
+
+        :raises RequestRefused: when there is none to be had.
+        """
+        self._authorizer.token(scope)
+
     def get_account(self) -> Account:
         """Show the account that the credentials belong to; the vendor's own way to verify a connection."""
-        return Account.from_record(plain(self._data("GET", "/api/v1/account", scope=SCOPE_IDENTITY)))
+        return Account.from_record(plain(self._data("GET", "/api/v1/account", "account", scope=SCOPE_IDENTITY)))
 
     def create_export(self, request: ExportRequest) -> Export:
         """Request an export. Sent once: an unclear outcome is an error, never a second request.
 
         :raises OutcomeUnknown: when nobody can tell whether the export was created.
         """
-        data = self._data("POST", "/api/v1/exports", scope=SCOPE_EXPORTS, json=request.payload(), idempotent=False)
-        return Export.from_record(plain(data))
+        data = self._data(
+            "POST",
+            "/api/v1/exports",
+            "create_export",
+            scope=SCOPE_EXPORTS,
+            json=request.payload(),
+            idempotent=False,
+        )
+        export = Export.from_record(plain(data))
+        self._observe(ExportCreated())
+        return export
 
     def get_export(self, export_id: str) -> Export:
         """Show one export."""
         path = f"/api/v1/exports/{_path_segment(export_id)}"
-        export = Export.from_record(plain(self._data("GET", path, scope=SCOPE_EXPORTS)))
+        export = Export.from_record(plain(self._data("GET", path, "show_export", scope=SCOPE_EXPORTS)))
         if export.id != export_id:
             raise ContractBroken(f"ISVapp was asked for export {export_id} and answered with export {export.id}.")
         return export
 
     def list_exports(self) -> list[Export]:
         """List the 1000 most recent exports, in the vendor's order."""
-        records = plain(self._data("GET", "/api/v1/exports", scope=SCOPE_EXPORTS))
+        records = plain(self._data("GET", "/api/v1/exports", "list_exports", scope=SCOPE_EXPORTS))
         if not isinstance(records, list):
             raise ContractBroken("ISVapp answered the list of exports with something that is not an array.")
         return [Export.from_record(record) for record in records]
@@ -129,8 +157,9 @@ class IsvappClient:
         """
         switches = {"includeHealthScores": include_health_scores, "includeSubscriberOrgs": include_subscriber_orgs}
         params = {name: "1" for name, wanted in switches.items() if wanted}
-        data = self._data("GET", "/api/v1/salesforce_accounts", scope=SCOPE_ACCOUNTS, params=params)
-        return lines_of(data, vendor=self._vendor, label="GET /api/v1/salesforce_accounts", name="data")
+        path = "/api/v1/salesforce_accounts"
+        data = self._data("GET", path, "salesforce_accounts", scope=SCOPE_ACCOUNTS, params=params)
+        return lines_of(data, vendor=self._vendor, label=f"GET {path}", name="data")
 
     def open_download(self, export_id: str, *, offset: int = 0, validator: str | None = None) -> DownloadBody:
         """Open the stream of a completed export's file.
@@ -170,13 +199,21 @@ class IsvappClient:
         if export.download_url is None:
             raise ContractBroken(f"Export {export.id} is {export.status}, but its record has no download_url.")
         label = f"the download of export {export.id}"
-        request = Request(method="GET", url=export.download_url, label=label, scope=SCOPE_EXPORTS, headers=headers)
+        request = Request(
+            method="GET",
+            url=export.download_url,
+            label=label,
+            endpoint="download",
+            scope=SCOPE_EXPORTS,
+            headers=headers,
+        )
         return self._transport.stream(request, self._authorizer)
 
     def _data(
         self,
         method: str,
         path: str,
+        endpoint: str,
         *,
         scope: str,
         params: dict[str, str] | None = None,
@@ -189,6 +226,7 @@ class IsvappClient:
             method=method,
             url=f"{self._base_url}{path}",
             label=label,
+            endpoint=endpoint,
             scope=scope,
             params=params,
             json=json,

@@ -17,6 +17,7 @@ from airflow_provider_isvapp.api.productiv.app_list import AppDetails, AppList
 from airflow_provider_isvapp.api.productiv.settings import ApiVersion, ProductivSettings
 from airflow_provider_isvapp.api.transport import Request, Transport
 from airflow_provider_isvapp.errors import ContractBroken, InvalidArgument
+from airflow_provider_isvapp.observer import Observer, unobserved
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.limiter import Limiter
@@ -29,6 +30,8 @@ class ProductivClient:
 
     :param settings: the checked connection.
     :param limiter: paces the requests; the vendor documents no limit of its own.
+    :param observe: told of each request.
+    :param on_new_token: gets each access token as soon as it is there, so that logs can be told to hide it.
     """
 
     def __init__(
@@ -36,18 +39,23 @@ class ProductivClient:
         settings: ProductivSettings,
         *,
         limiter: Limiter,
+        observe: Observer = unobserved,
+        on_new_token: Callable[[str], object] = lambda _: None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings = settings
         self._vendor = settings.transport.vendor
-        self._transport = Transport(settings.transport, limiter=limiter, clock=clock, sleep=sleep)
+        self._transport = Transport(settings.transport, limiter=limiter, observe=observe, clock=clock, sleep=sleep)
         self._authorizer = ClientCredentials(
             self._transport,
             token_url=settings.token_url,
             client_id=settings.client_id,
             client_secret=settings.client_secret,
             style=SecretStyle.FORM,
+            address_field="extra token_url",
+            endpoint="productiv_token",
+            on_new_token=on_new_token,
             clock=clock,
         )
 
@@ -61,8 +69,16 @@ class ProductivClient:
         """Close the connections."""
         self._transport.close()
 
+    @property
+    def clock_ahead(self) -> float | None:
+        """How many seconds our clock is ahead of Productiv's, by its latest answer; None if that is not known."""
+        return self._transport.clock_ahead
+
     def check_credentials(self) -> None:
-        """Ask for a token and nothing else: the cheapest request that shows whether the connection works."""
+        """Get a token, as the first request would.
+
+        :raises RequestRefused: when there is none to be had.
+        """
         self._authorizer.token(self._settings.scope)
 
     def list_apps(
@@ -76,7 +92,8 @@ class ProductivClient:
         """
         switches = {"includeInactive": include_inactive, "verbose": verbose}
         path = f"/pull/{api_version or self._settings.api_version}/apps"
-        answer = self._get(path, params={name: "true" for name, wanted in switches.items() if wanted})
+        params = {name: "true" for name, wanted in switches.items() if wanted}
+        answer = self._get(path, "productiv_apps", params=params)
         apps = lines_of(self._take(answer, "Apps", path), vendor=self._vendor, label=f"GET {path}", name="Apps")
         return AppList(lines=tuple(apps), **self._common(answer, path))
 
@@ -89,7 +106,7 @@ class ProductivClient:
         if not isinstance(application_id, str) or not application_id.strip():
             raise InvalidArgument(f"application_id: must be the ApplicationId of an app, not {application_id!r}.")
         path = f"/pull/{api_version or self._settings.api_version}/apps/{quote(application_id, safe='')}"
-        answer = self._get(path)
+        answer = self._get(path, "productiv_app")
         app = plain(self._take(answer, "App", path))
         if not isinstance(app, dict):
             raise ContractBroken(f"{self._vendor} answered GET {path}, but 'App' is not an object.")
@@ -99,12 +116,13 @@ class ProductivClient:
         }
         return AppDetails(app=app, **fiscal, **self._common(answer, path))
 
-    def _get(self, path: str, params: dict[str, str] | None = None) -> dict[str, msgspec.Raw]:
+    def _get(self, path: str, endpoint: str, params: dict[str, str] | None = None) -> dict[str, msgspec.Raw]:
         label = f"GET {path}"
         request = Request(
             method="GET",
             url=f"{self._settings.transport.base_url}{path}",
             label=label,
+            endpoint=endpoint,
             scope=self._settings.scope,
             params=params,
             headers={"Accept": "application/json", "Content-Type": "application/json"},
