@@ -19,6 +19,7 @@ from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.errors import ProviderError
 from airflow_provider_isvapp.hooks.connection_form import ISVAPP_FORM
 from airflow_provider_isvapp.hooks.stored_connection import fields_of, look_up, look_up_async
+from airflow_provider_isvapp.metrics import record
 
 # The Test button has somebody waiting for it.
 _TEST_ATTEMPTS = 2
@@ -101,8 +102,9 @@ class IsvappHook(BaseHook):
             key=settings.limiter_key,
             requests_per_second=settings.requests_per_second,
             on_wait=self.log.info,
+            observe=record,
         )
-        return IsvappClient(settings, limiter=limiter)
+        return IsvappClient(settings, limiter=limiter, observe=record)
 
     @airflow_errors()
     def get_account(self) -> Account:

@@ -15,6 +15,7 @@ from airflow_provider_isvapp.api.productiv.settings import ProductivSettings
 from airflow_provider_isvapp.errors import ProviderError
 from airflow_provider_isvapp.hooks.connection_form import PRODUCTIV_FORM
 from airflow_provider_isvapp.hooks.stored_connection import fields_of, look_up
+from airflow_provider_isvapp.metrics import record
 
 # Productiv documents no limit, so there is none to share between processes: this one only paces a single task.
 _REQUESTS_PER_SECOND = 10.0
@@ -85,7 +86,7 @@ class ProductivHook(BaseHook):
         limiter = open_limiter(
             "memory://", key=settings.limiter_key, requests_per_second=_REQUESTS_PER_SECOND, on_wait=self.log.info
         )
-        return ProductivClient(settings, limiter=limiter)
+        return ProductivClient(settings, limiter=limiter, observe=record)
 
     @airflow_errors()
     def list_apps(self, *, include_inactive: bool = False, verbose: bool = False) -> AppList:

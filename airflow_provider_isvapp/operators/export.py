@@ -10,20 +10,22 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow_provider_isvapp.airflow_compat import Context
+from airflow_provider_isvapp.airflow_compat import BaseOperatorLink, Context
 from airflow_provider_isvapp.airflow_errors import airflow_errors
 from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.api.isvapp.export_request import ExportRequest
 from airflow_provider_isvapp.api.isvapp.export_state import require_ready
 from airflow_provider_isvapp.errors import DamagedDownload, ExportError, ExportExpired, ExportFailed, ExportTimeout
 from airflow_provider_isvapp.hooks.export_look import look_at_export
+from airflow_provider_isvapp.hooks.export_outcome import count_ready, failures_counted
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.operators.destination_path import PathArgument
 from airflow_provider_isvapp.operators.export_creation import CreatesExport
 from airflow_provider_isvapp.operators.export_download import DownloadsExport
 from airflow_provider_isvapp.operators.month import requested_months
 from airflow_provider_isvapp.operators.remembered_export import ExportMemory
-from airflow_provider_isvapp.triggers.export_event import read_event
+from airflow_provider_isvapp.task_log import WaitLog, log_deferral, log_ready
+from airflow_provider_isvapp.triggers.export_event import read_event, seen_at
 from airflow_provider_isvapp.triggers.export_wait import interval_after
 from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
 
@@ -74,6 +76,7 @@ class IsvappExportOperator(CreatesExport, DownloadsExport):
 
     template_fields: Sequence[str] = (*CreatesExport.template_fields, *DownloadsExport.template_fields)
     ui_color = "#e6f1f2"
+    operator_extra_links: Sequence[BaseOperatorLink] = DownloadsExport.operator_extra_links
 
     def __init__(
         self,
@@ -97,8 +100,10 @@ class IsvappExportOperator(CreatesExport, DownloadsExport):
         memory = ExportMemory(context)
         export_id = _export_id_of(event)
         with _replaceable(memory, export_id), IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
-            read_event(event, export_id=export_id)
-            self.log.info("Export %s is ready", export_id)
+            self._read_export = export_id
+            details = read_event(event, export_id=export_id)
+            log_ready(self.log, details)
+            self._count_ready(details, memory, seen_at(event))
             return self._fetch(context, hook, export_id, request)
 
     def _start(self, context: Context) -> dict[str, Any]:
@@ -106,12 +111,14 @@ class IsvappExportOperator(CreatesExport, DownloadsExport):
         self._checked_destination(requested_months(request.timeframe))
         memory = ExportMemory(context)
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
-            export = self._obtain_export(request, hook.get_client(), memory)
+            export = self._obtain_export(context, request, hook.get_client(), memory)
+            self._read_export = export.id
             with _replaceable(memory, export.id):
                 # The record that came with the creation, or with the look at an export of an earlier try, is the look
                 # before a deferral.
                 if not require_ready(export, now=datetime.now(UTC)):
-                    self._wait(export, hook)
+                    export = self._wait(export, hook)
+                self._count_ready(export.details(), memory, datetime.now(UTC))
                 return self._fetch(context, hook, export.id, request)
 
     def _fetch(self, context: Context, hook: IsvappHook, export_id: str, request: ExportRequest) -> dict[str, Any]:
@@ -125,28 +132,38 @@ class IsvappExportOperator(CreatesExport, DownloadsExport):
             request=request.payload(),
         )
 
-    def _wait(self, export: Export, hook: IsvappHook) -> None:
-        """Return when the export is ready, or defer."""
+    def _count_ready(self, details: dict[str, Any], memory: ExportMemory, moment: datetime) -> None:
+        """Count the export, unless an earlier try has done so."""
+        if memory.is_first_sight():
+            count_ready(details, seen_at=moment, poll_interval=_seconds(self.poll_interval))
+
+    def _wait(self, export: Export, hook: IsvappHook) -> Export:
+        """Return the export when it is ready, or defer."""
         timeout, poll_interval = _seconds(self.timeout), _seconds(self.poll_interval)
         if self.deferrable:
-            self.log.info("Waiting in the triggerer for at most %.0f s", timeout)
+            deadline = time.time() + timeout
+            log_deferral(self.log, deadline=deadline, poll_interval=poll_interval)
             self.defer(
                 trigger=IsvappExportTrigger(
                     export_id=export.id,
                     isvapp_conn_id=self.isvapp_conn_id,
-                    deadline=time.time() + timeout,
+                    deadline=deadline,
                     poll_interval=poll_interval,
                 ),
                 method_name="resume",
                 timeout=timedelta(seconds=timeout + _TRIGGERER_GRACE),
             )
+        wait_log = WaitLog(export.id, self.log)
         started = time.monotonic()
         while True:
             waited = time.monotonic() - started
             time.sleep(min(interval_after(waited, poll_interval=poll_interval), max(timeout - waited, 0.0)))
             look = look_at_export(hook, export.id, log=self.log)
             if look.ready is not None:
-                return
+                log_ready(self.log, look.ready.details())
+                return look.ready
+            if look.waiting is not None:
+                wait_log.saw(look.waiting)
             if time.monotonic() - started >= timeout:
                 raise ExportTimeout(
                     f"Export {export.id} was not finished within {timeout:.0f} s; {look.seen}. If such exports take "
@@ -159,7 +176,8 @@ class IsvappExportOperator(CreatesExport, DownloadsExport):
 def _replaceable(memory: ExportMemory, export_id: str) -> Iterator[None]:
     """Turn the end of an export into a failure that a retry mends: it creates a new one."""
     try:
-        yield
+        with failures_counted():
+            yield
     except DamagedDownload:
         memory.forget()
         raise

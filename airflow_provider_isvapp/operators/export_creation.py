@@ -9,13 +9,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow_provider_isvapp.airflow_compat import BaseOperator, Context, conf
+from airflow_provider_isvapp.airflow_compat import BaseOperator, BaseOperatorLink, Context, conf
 from airflow_provider_isvapp.airflow_errors import airflow_errors
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.api.isvapp.export_request import Aggregation, ExportRequest, ExportType
 from airflow_provider_isvapp.errors import InvalidArgument, NotFound, RequestRefused
+from airflow_provider_isvapp.hooks.export_outcome import count_if_lost
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
+from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, link_to_export
+from airflow_provider_isvapp.metrics import record
+from airflow_provider_isvapp.observer import ExportReattached
 from airflow_provider_isvapp.operators.month import MONTH_OF_RUN, ask_again_at, checked_timeframe
 from airflow_provider_isvapp.operators.remembered_export import (
     ExportMemory,
@@ -23,6 +27,7 @@ from airflow_provider_isvapp.operators.remembered_export import (
     reason_to_replace,
     reason_to_start_afresh,
 )
+from airflow_provider_isvapp.task_log import log_request
 from airflow_provider_isvapp.triggers.moment import MomentTrigger
 
 # Airflow ends a deferral by itself this many seconds after its moment, if no triggerer could.
@@ -40,6 +45,7 @@ class CreatesExport(BaseOperator):
         "salesforce_account_ids",
         "isvapp_conn_id",
     )
+    operator_extra_links: Sequence[BaseOperatorLink] = EXPORT_LINKS
 
     def __init__(
         self,
@@ -94,7 +100,9 @@ class CreatesExport(BaseOperator):
             aggregation=self.aggregation,
         )
 
-    def _obtain_export(self, request: ExportRequest, client: IsvappClient, memory: ExportMemory) -> Export:
+    def _obtain_export(
+        self, context: Context, request: ExportRequest, client: IsvappClient, memory: ExportMemory
+    ) -> Export:
         """Return the export of an earlier try, or a new one; it is on record then."""
         fingerprint = fingerprint_of(request)
         export = self._export_of_earlier_try(fingerprint, client, memory)
@@ -102,6 +110,7 @@ class CreatesExport(BaseOperator):
             export = self._create(request, client)
             memory.keep(export.id, fingerprint=fingerprint)
             self.log.info("Export %s is created and %s", export.id, export.status)
+        link_to_export(context, conn_id=self.isvapp_conn_id, export_id=export.id)
         return export
 
     def _export_of_earlier_try(self, fingerprint: str, client: IsvappClient, memory: ExportMemory) -> Export | None:
@@ -118,20 +127,16 @@ class CreatesExport(BaseOperator):
             reason = reason_to_replace(export, now=datetime.now(UTC))
             if reason is None and export is not None:
                 self.log.info("Export %s of an earlier try is %s: going on with it", export.id, export.status)
+                record(ExportReattached())
                 return export
+            if export is not None:
+                count_if_lost(export)
         self.log.info("Export %s of an earlier try is not used: %s", remembered.export_id, reason)
+        memory.forget()
         return None
 
     def _create(self, request: ExportRequest, client: IsvappClient) -> Export:
-        self.log.info(
-            "Requesting an export of %s, %s, timeframe %s: %d %s, %s",
-            request.export_type,
-            request.aggregation,
-            request.timeframe,
-            len(request.selected_ids),
-            request.selection,
-            f"{len(request.salesforce_account_ids)} accounts" if request.salesforce_account_ids else "all accounts",
-        )
+        log_request(self.log, request)
         while True:
             try:
                 return client.create_export(request)

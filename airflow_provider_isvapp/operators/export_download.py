@@ -5,27 +5,33 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from airflow_provider_isvapp.airflow_compat import BaseOperator, Context
+from airflow_provider_isvapp.airflow_compat import BaseOperatorLink, Context
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.errors import InvalidArgument
+from airflow_provider_isvapp.lineage.documented_fields import usage_fields
+from airflow_provider_isvapp.lineage.source import Source
+from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS
+from airflow_provider_isvapp.metrics import record
 from airflow_provider_isvapp.operators.destination_path import PathArgument, destination_of
-from airflow_provider_isvapp.operators.outlet_metadata import describe_outlets
+from airflow_provider_isvapp.operators.published_export import as_xcom, log_written, published_objects
+from airflow_provider_isvapp.operators.writes_objects import WritesObjects
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.transfer.destination import Destination
     from airflow_provider_isvapp.transfer.download import IfExists
-    from airflow_provider_isvapp.transfer.result import DownloadResult
     from airflow_provider_isvapp.transfer.shape import OutputFormat, Validate
 
 
-class DownloadsExport(BaseOperator):
+class DownloadsExport(WritesObjects):
     """Base of the operators that download an export; the fields are described there."""
 
     template_fields: Sequence[str] = ("path",)
+    operator_extra_links: Sequence[BaseOperatorLink] = (*EXPORT_LINKS, *WritesObjects.operator_extra_links)
+
+    isvapp_conn_id: str
 
     def __init__(
         self,
@@ -88,7 +94,9 @@ class DownloadsExport(BaseOperator):
     ) -> dict[str, Any]:
         """Download, verify, publish, and return what is there now."""
         from airflow_provider_isvapp.transfer.download import download_export  # codecs are not needed to parse a DAG
+        from airflow_provider_isvapp.transfer.shape import PLACEHOLDER
 
+        self._read_export = export_id
         self.log.info("Downloading export %s to %s", export_id, destination.uri)
         result = download_export(
             partial(client.open_download, export_id),
@@ -104,31 +112,19 @@ class DownloadsExport(BaseOperator):
             manifest=self.manifest,
             request=request,
             cancelled=lambda: self._killed,
+            observe=record,
         )
         if result.outcome == "written":
-            self.log.info(
-                "Wrote %s: %s rows, %s bytes (%s bytes received) in %.1f s",
-                result.path,
-                f"{result.rows:,}",
-                f"{result.bytes:,}",
-                f"{result.compressed_bytes:,}",
-                result.seconds,
-            )
-        written = _as_xcom(result)
-        describe_outlets(context, self.outlets, written)
+            log_written(self.log, result)
+        written = as_xcom(result)
+        self._tell(
+            context,
+            destination,
+            published_objects(result, destination, output_format=self.output_format),
+            written,
+            placeholder=None if self.partition_by is None else PLACEHOLDER,
+        )
         return written
 
-
-def _as_xcom(result: DownloadResult) -> dict[str, Any]:
-    return {
-        "path": result.path,
-        "export_id": result.export_id,
-        "outcome": str(result.outcome),
-        "rows": result.rows,
-        "bytes": result.bytes,
-        "compressed_bytes": result.compressed_bytes,
-        "crc32": result.crc32,
-        "months": result.months,
-        "objects": [asdict(item) for item in result.objects],
-        "manifests": list(result.manifests),
-    }
+    def _source(self) -> Source:
+        return Source.in_isvapp(self.isvapp_conn_id, "exports/feature_usage", usage_fields())

@@ -7,15 +7,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from airflow_provider_isvapp.airflow_compat import BaseOperator, Context
+from airflow_provider_isvapp.airflow_compat import Context
 from airflow_provider_isvapp.airflow_errors import airflow_errors
+from airflow_provider_isvapp.hooks.export_outcome import failures_counted
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
+from airflow_provider_isvapp.lineage.documented_fields import account_fields
+from airflow_provider_isvapp.lineage.source import Source
+from airflow_provider_isvapp.links.isvapp import link_to_export
 from airflow_provider_isvapp.operators.destination_path import PathArgument, destination_of
 from airflow_provider_isvapp.operators.export import IsvappExportOperator
 from airflow_provider_isvapp.operators.export_creation import CreatesExport
 from airflow_provider_isvapp.operators.export_download import DownloadsExport
-from airflow_provider_isvapp.operators.outlet_metadata import describe_outlets
 from airflow_provider_isvapp.operators.remembered_export import ExportMemory
+from airflow_provider_isvapp.operators.writes_objects import WritesObjects
 
 __all__ = [
     "IsvappCreateExportOperator",
@@ -54,7 +58,7 @@ class IsvappCreateExportOperator(CreatesExport):
     def _start(self, context: Context) -> str:
         request = self._checked_request()
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
-            return self._obtain_export(request, hook.get_client(), ExportMemory(context)).id
+            return self._obtain_export(context, request, hook.get_client(), ExportMemory(context)).id
 
 
 class IsvappDownloadExportOperator(DownloadsExport):
@@ -105,11 +109,12 @@ class IsvappDownloadExportOperator(DownloadsExport):
         # A template renders to a string, which is a collection, too: of characters.
         months = (self.expected_months,) if isinstance(self.expected_months, str) else self.expected_months
         destination = self._checked_destination(months)
-        with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
+        link_to_export(context, conn_id=self.isvapp_conn_id, export_id=self.export_id)
+        with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook, failures_counted():
             return self._download(context, hook.get_client(), self.export_id, destination, expected_months=months)
 
 
-class IsvappFetchSalesforceAccountsOperator(BaseOperator):
+class IsvappFetchSalesforceAccountsOperator(WritesObjects):
     """Write the active Salesforce accounts that ISVapp knows as newline-delimited JSON, as the vendor sent them.
 
     XCom: a dict with ``path``, ``rows`` and ``bytes``.
@@ -157,5 +162,9 @@ class IsvappFetchSalesforceAccountsOperator(BaseOperator):
         result = write_lines(lines, destination)
         self.log.info("Wrote %s: %s accounts, %s bytes", result.path, f"{result.rows:,}", f"{result.bytes:,}")
         written = {"path": result.path, "rows": result.rows, "bytes": result.bytes}
-        describe_outlets(context, self.outlets, written)
+        self._tell_of_list(context, destination, result, self._source().fields, written)
         return written
+
+    def _source(self) -> Source:
+        fields = account_fields(health_scores=self.include_health_scores, subscriber_orgs=self.include_subscriber_orgs)
+        return Source.in_isvapp(self.isvapp_conn_id, "salesforce_accounts", fields)

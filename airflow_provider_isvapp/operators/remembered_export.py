@@ -97,6 +97,16 @@ class ExportMemory:
             kept = RememberedExport(export_id=export_id, fingerprint=fingerprint, max_tries=self._max_tries)
             self._store.set(STORE_KEY, asdict(kept))
 
+    def is_first_sight(self) -> bool:
+        """Say whether the kept export is seen to be ready for the first time in all tries, and keep that it was."""
+        kept = None if self._store is None else self._store.get(STORE_KEY)
+        if not isinstance(kept, dict):
+            return True
+        if kept.get("seen_ready"):
+            return False
+        self._store.set(STORE_KEY, {**kept, "seen_ready": True})
+        return True
+
     def forget(self) -> None:
         """Let the next try create an export of its own."""
         if self._store is not None:

@@ -15,6 +15,7 @@ from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.errors import InvalidConnection
 from airflow_provider_isvapp.hooks.stored_connection import fields_of, look_up
 from airflow_provider_isvapp.limiter import open_limiter
+from airflow_provider_isvapp.metrics import record
 
 CONN_TYPE = "isvapp"
 
@@ -88,8 +89,9 @@ class ConnectionReader:
             key=settings.limiter_key,
             requests_per_second=settings.requests_per_second,
             wait_timeout=_SECONDS_IN_QUEUE,
+            observe=record,
         )
-        client = IsvappClient(settings, limiter=limiter)
+        client = IsvappClient(settings, limiter=limiter, observe=record)
         self._clients[conn_id] = (settings, client)
         return client
 

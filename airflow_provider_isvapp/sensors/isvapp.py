@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
 from airflow_provider_isvapp.airflow_compat import (
     AirflowSensorTimeout,
+    BaseOperatorLink,
     BaseSensorOperator,
     Context,
     PokeReturnValue,
@@ -21,8 +22,11 @@ from airflow_provider_isvapp.airflow_compat import (
 from airflow_provider_isvapp.airflow_errors import airflow_errors
 from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.hooks.export_look import look_at_export
+from airflow_provider_isvapp.hooks.export_outcome import count_ready, failures_counted
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.triggers.export_event import read_event
+from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, link_to_export
+from airflow_provider_isvapp.task_log import WaitLog, log_deferral, log_ready
+from airflow_provider_isvapp.triggers.export_event import read_event, seen_at
 from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
 
 # Airflow ends a deferral by itself this many seconds after the deadline: only if no triggerer could do it, with a
@@ -50,6 +54,7 @@ class IsvappExportSensor(BaseSensorOperator):
 
     template_fields: Sequence[str] = ("export_id", "isvapp_conn_id")
     ui_color = "#e6f1f2"
+    operator_extra_links: Sequence[BaseOperatorLink] = EXPORT_LINKS
 
     def __init__(
         self,
@@ -72,8 +77,13 @@ class IsvappExportSensor(BaseSensorOperator):
         """The hook of one run: its token serves all looks of a poking sensor."""
         return IsvappHook(isvapp_conn_id=self.isvapp_conn_id)
 
+    @cached_property
+    def _wait_log(self) -> WaitLog:
+        return WaitLog(self.export_id, self.log)
+
     def execute(self, context: Context) -> Any:
         """Look at the export until it is ready, or once and then defer."""
+        link_to_export(context, conn_id=self.isvapp_conn_id, export_id=self.export_id)
         try:
             return execute_base_sensor(self, context)
         except AirflowSensorTimeout as timeout:
@@ -91,8 +101,10 @@ class IsvappExportSensor(BaseSensorOperator):
         """
         export = self._look()
         if export is not None:
-            self.log.info("Export %s is ready: %s", self.export_id, _sizes(export))
-            return PokeReturnValue(is_done=True, xcom_value=export.details())
+            details = export.details()
+            log_ready(self.log, details)
+            count_ready(details, seen_at=datetime.now(UTC), poll_interval=self.poke_interval)
+            return PokeReturnValue(is_done=True, xcom_value=details)
         if self.deferrable:
             self._defer()
         return PokeReturnValue(is_done=False)
@@ -102,37 +114,31 @@ class IsvappExportSensor(BaseSensorOperator):
 
         :param event: see :mod:`airflow_provider_isvapp.triggers.export_event`; anything else fails the task.
         """
-        with airflow_errors():
+        with airflow_errors(), failures_counted():
             details = read_event(event, export_id=self.export_id)
-        self.log.info("Export %s is ready", self.export_id)
+        count_ready(details, seen_at=seen_at(event), poll_interval=self.poke_interval)
+        log_ready(self.log, details)
         return details
 
     def _look(self) -> Export | None:
         """Ask for the export; None if it is worth waiting, an Airflow exception if it is not."""
-        with airflow_errors():
+        with airflow_errors(), failures_counted():
             look = look_at_export(self.hook, self.export_id, log=self.log)
         self._last_seen = look.seen
+        if look.waiting is not None:
+            self._wait_log.saw(look.waiting)
         return look.ready
 
     def _defer(self) -> None:
-        self.log.info("Waiting in the triggerer for at most %.0f s", self.timeout)
+        deadline = time.time() + self.timeout
+        log_deferral(self.log, deadline=deadline, poll_interval=self.poke_interval)
         self.defer(
             trigger=IsvappExportTrigger(
                 export_id=self.export_id,
                 isvapp_conn_id=self.isvapp_conn_id,
-                deadline=time.time() + self.timeout,
+                deadline=deadline,
                 poll_interval=self.poke_interval,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout + _TRIGGERER_GRACE),
         )
-
-
-def _sizes(export: Export) -> str:
-    compressed, plain = export.download_size_compressed_bytes, export.download_size_uncompressed_bytes
-    known = [
-        f"{size:,} bytes {kind}"
-        for size, kind in ((compressed, "compressed"), (plain, "as ndjson"))
-        if size is not None
-    ]
-    return ", ".join(known) or "of unknown size"

@@ -8,6 +8,7 @@ message of one of our errors.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_isvapp import errors
@@ -16,8 +17,8 @@ from airflow_provider_isvapp.errors import ExportError, ProviderError, RequestRe
 
 
 def ready_event(export: Export) -> dict[str, Any]:
-    """Say that an export can be downloaded."""
-    return {"export_id": export.id, "export": export.details()}
+    """Say that an export can be downloaded, and since when this is known."""
+    return {"export_id": export.id, "export": export.details(), "seen_at": datetime.now(UTC).isoformat()}
 
 
 def failure_event(export_id: str, error: ProviderError) -> dict[str, Any]:
@@ -47,6 +48,14 @@ def read_event(event: Any, *, export_id: str) -> dict[str, Any]:
         f"understand ({_kind(event)}). Clear the task to look at the export again; if this lasts, check that workers "
         "and triggerers have the same version of this provider."
     )
+
+
+def seen_at(event: Any) -> datetime:
+    """Take the moment out of an event in which the export was seen to be ready; now, if it does not tell."""
+    match event:
+        case {"seen_at": str(moment)}:
+            return datetime.fromisoformat(moment)
+    return datetime.now(UTC)
 
 
 def _rebuilt(name: str, message: str, *, export_id: str, status: object) -> ProviderError:

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The metrics of this package: their names, and which fact counts towards which. The only place that speaks to Stats.
+
+Airflow sends them wherever its own metrics go. Plain statsd has no tags: there, Airflow's own metrics carry what would
+be tags in a second, longer name, unless ``[metrics] legacy_names_on`` is off, and so do these.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from functools import cache
+
+from airflow_provider_isvapp.airflow_compat import Stats, conf
+from airflow_provider_isvapp.observer import (
+    DownloadFinished,
+    DownloadInterrupted,
+    ExportCreated,
+    ExportEnded,
+    ExportReattached,
+    Fact,
+    RequestSent,
+    TurnAwaited,
+)
+
+log = logging.getLogger(__name__)
+
+TOO_MANY_REQUESTS = 429
+# In the place of a status.
+NO_ANSWER = "no_answer"
+
+
+class Kind(StrEnum):
+    """What statsd does with a metric's values: adds them up, describes their distribution, or keeps the last one."""
+
+    COUNTER = "counter"
+    TIMER = "timer"
+    GAUGE = "gauge"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    :param tags: names of its tags, in the order in which their values follow the name where there are no tags.
+    """
+
+    name: str
+    kind: Kind
+    tags: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its name and, with tags, the pattern of its longer name."""
+        return (self.name, ".".join((self.name, *(f"<{tag}>" for tag in self.tags)))) if self.tags else (self.name,)
+
+
+EXPORTS_CREATED = Metric("isvapp.exports.created", Kind.COUNTER)
+EXPORTS_REATTACHED = Metric("isvapp.exports.reattached", Kind.COUNTER)
+EXPORTS_COMPLETED = Metric("isvapp.exports.completed", Kind.COUNTER)
+EXPORTS_ERRORED = Metric("isvapp.exports.errored", Kind.COUNTER)
+EXPORTS_EXPIRED = Metric("isvapp.exports.expired", Kind.COUNTER)
+EXPORTS_WAIT = Metric("isvapp.exports.wait", Kind.TIMER)
+REQUESTS = Metric("isvapp.requests", Kind.COUNTER, ("endpoint", "status"))
+RATE_LIMITED = Metric("isvapp.rate_limited", Kind.COUNTER)
+LIMITER_WAIT = Metric("isvapp.limiter.wait", Kind.TIMER)
+DOWNLOADS_ROWS = Metric("isvapp.downloads.rows", Kind.COUNTER)
+DOWNLOADS_BYTES = Metric("isvapp.downloads.bytes", Kind.COUNTER)
+DOWNLOADS_COMPRESSED_BYTES = Metric("isvapp.downloads.compressed_bytes", Kind.COUNTER)
+DOWNLOADS_DURATION = Metric("isvapp.downloads.duration", Kind.TIMER)
+DOWNLOADS_RATE = Metric("isvapp.downloads.rate", Kind.GAUGE)
+DOWNLOADS_RETRIED = Metric("isvapp.downloads.retried", Kind.COUNTER)
+DOWNLOADS_RESUMED = Metric("isvapp.downloads.resumed", Kind.COUNTER)
+DOWNLOADS_RESTARTED = Metric("isvapp.downloads.restarted", Kind.COUNTER)
+
+METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+
+_ENDS = {"completed": EXPORTS_COMPLETED, "errored": EXPORTS_ERRORED, "expired": EXPORTS_EXPIRED}
+_INTERRUPTIONS = {
+    "retried": DOWNLOADS_RETRIED,
+    "resumed": DOWNLOADS_RESUMED,
+    "restarted": DOWNLOADS_RESTARTED,
+}
+
+
+def record(fact: Fact) -> None:
+    """Count a fact; an :data:`~airflow_provider_isvapp.observer.Observer`.
+
+    Nothing is raised: no task may fail for want of a metric.
+    """
+    try:
+        _record(fact)
+    except Exception as error:  # noqa: BLE001 (whatever the configured client does)
+        _complain(f"{type(error).__name__}: {error}")
+
+
+def _record(fact: Fact) -> None:
+    match fact:
+        case RequestSent(endpoint=endpoint, status=status):
+            _count(REQUESTS, endpoint=endpoint, status=NO_ANSWER if status is None else str(status))
+            if status == TOO_MANY_REQUESTS:
+                _count(RATE_LIMITED)
+        case TurnAwaited(seconds=seconds):
+            _time(LIMITER_WAIT, seconds)
+        case ExportCreated():
+            _count(EXPORTS_CREATED)
+        case ExportReattached():
+            _count(EXPORTS_REATTACHED)
+        case ExportEnded(how=how, waited=waited):
+            _count(_ENDS[how])
+            if waited is not None:
+                _time(EXPORTS_WAIT, waited)
+        case DownloadInterrupted(then=then):
+            _count(_INTERRUPTIONS[then])
+        case DownloadFinished(rows=rows, bytes=size, compressed_bytes=compressed, seconds=seconds):
+            _count(DOWNLOADS_ROWS, rows)
+            _count(DOWNLOADS_BYTES, size)
+            _count(DOWNLOADS_COMPRESSED_BYTES, compressed)
+            _time(DOWNLOADS_DURATION, seconds)
+            if seconds > 0:
+                Stats.gauge(DOWNLOADS_RATE.name, round(size / seconds))
+
+
+def _count(metric: Metric, number: int = 1, **tags: str) -> None:
+    if not metric.tags:
+        Stats.incr(metric.name, number)
+        return
+    Stats.incr(metric.name, number, tags=tags)
+    if _long_names():
+        Stats.incr(".".join((metric.name, *(tags[tag] for tag in metric.tags))), number)
+
+
+def _time(metric: Metric, seconds: float) -> None:
+    # A duration as such: what Airflow makes of a plain number depends on its version and its options.
+    Stats.timing(metric.name, timedelta(seconds=seconds))
+
+
+@cache
+def _long_names() -> bool:
+    # Airflow 3.3 has the option; before it, the longer names were always there.
+    return conf.getboolean("metrics", "legacy_names_on", fallback=True)
+
+
+@cache
+def _complain(problem: str) -> None:
+    """Say a thing once for each process: there may be hundreds of facts."""
+    log.warning("Metrics are not sent (%s). Check Airflow's section [metrics].", problem)
