@@ -6,22 +6,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.api.isvapp.export_state import require_ready
 from airflow_provider_isvapp.errors import ProviderError
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-
-
-class Log(Protocol):
-    """What is needed of a logger: Airflow 3's are not those of the standard library."""
-
-    def info(self, message: str, /, *args: object) -> object:
-        """Log what is as it should be."""
-
-    def warning(self, message: str, /, *args: object) -> object:
-        """Log what is not."""
+from airflow_provider_isvapp.task_log import Log
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +20,12 @@ class Look:
 
     :param ready: the export, if it can be downloaded.
     :param seen: a few words for the message of a wait that comes to nothing.
+    :param waiting: the export's status, if it is worth waiting; None too if the look failed.
     """
 
     ready: Export | None
     seen: str
+    waiting: str | None = None
 
 
 def look_at_export(hook: IsvappHook, export_id: str, *, log: Log) -> Look:
@@ -51,5 +43,4 @@ def look_at_export(hook: IsvappHook, export_id: str, *, log: Log) -> Look:
             raise
         log.warning("This look at export %s failed: %s", export_id, error)
         return Look(ready=None, seen=f"the last look failed: {error}")
-    log.info("Export %s is %s", export_id, export.status)
-    return Look(ready=None, seen=f"last seen {export.status} at {now:%H:%M:%S} UTC")
+    return Look(ready=None, seen=f"last seen {export.status} at {now:%H:%M:%S} UTC", waiting=str(export.status))

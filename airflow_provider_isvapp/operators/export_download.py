@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from airflow_provider_isvapp.airflow_compat import BaseOperatorLink, Context
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.errors import InvalidArgument
-from airflow_provider_isvapp.lineage.documented_fields import usage_fields
+from airflow_provider_isvapp.lineage.documented_fields import Fields, usage_fields
 from airflow_provider_isvapp.lineage.source import Source
 from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS
 from airflow_provider_isvapp.metrics import record
@@ -127,4 +127,7 @@ class DownloadsExport(WritesObjects):
         return written
 
     def _source(self) -> Source:
-        return Source.in_isvapp(self.isvapp_conn_id, "exports/feature_usage", usage_fields())
+        return Source.in_isvapp(self.isvapp_conn_id, "exports/feature_usage", self._fields())
+
+    def _fields(self) -> Fields:
+        return usage_fields()

@@ -11,7 +11,7 @@ from airflow_provider_isvapp.airflow_compat import Context
 from airflow_provider_isvapp.airflow_errors import airflow_errors
 from airflow_provider_isvapp.hooks.export_outcome import failures_counted
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.lineage.documented_fields import account_fields
+from airflow_provider_isvapp.lineage.documented_fields import Fields, account_fields
 from airflow_provider_isvapp.lineage.source import Source
 from airflow_provider_isvapp.links.isvapp import link_to_export
 from airflow_provider_isvapp.operators.destination_path import PathArgument, destination_of
@@ -162,9 +162,11 @@ class IsvappFetchSalesforceAccountsOperator(WritesObjects):
         result = write_lines(lines, destination)
         self.log.info("Wrote %s: %s accounts, %s bytes", result.path, f"{result.rows:,}", f"{result.bytes:,}")
         written = {"path": result.path, "rows": result.rows, "bytes": result.bytes}
-        self._tell_of_list(context, destination, result, self._source().fields, written)
+        self._tell_of_list(context, destination, result, written)
         return written
 
     def _source(self) -> Source:
-        fields = account_fields(health_scores=self.include_health_scores, subscriber_orgs=self.include_subscriber_orgs)
-        return Source.in_isvapp(self.isvapp_conn_id, "salesforce_accounts", fields)
+        return Source.in_isvapp(self.isvapp_conn_id, "salesforce_accounts", self._fields())
+
+    def _fields(self) -> Fields:
+        return account_fields(health_scores=self.include_health_scores, subscriber_orgs=self.include_subscriber_orgs)

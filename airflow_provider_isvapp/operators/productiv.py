@@ -7,15 +7,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from airflow_provider_isvapp.airflow_compat import BaseOperator, Context
+from airflow_provider_isvapp.airflow_compat import Context
 from airflow_provider_isvapp.airflow_errors import airflow_errors
 from airflow_provider_isvapp.api.productiv.settings import checked_api_version
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
+from airflow_provider_isvapp.lineage.documented_fields import Fields, app_fields
+from airflow_provider_isvapp.lineage.source import Source
 from airflow_provider_isvapp.operators.destination_path import PathArgument, destination_of
-from airflow_provider_isvapp.operators.outlet_metadata import describe_outlets
+from airflow_provider_isvapp.operators.writes_objects import WritesObjects
 
 
-class ProductivFetchAppsOperator(BaseOperator):
+class ProductivFetchAppsOperator(WritesObjects):
     """Write the app portfolio from Productiv as newline-delimited JSON, rows as the vendor sent them.
 
     XCom: a dict with ``path``, ``rows``, ``bytes`` and ``as_of_date``, the date that the rows are for.
@@ -77,5 +79,11 @@ class ProductivFetchAppsOperator(BaseOperator):
             "bytes": result.bytes,
             "as_of_date": apps.as_of_date,
         }
-        describe_outlets(context, self.outlets, written)
+        self._tell_of_list(context, destination, result, written)
         return written
+
+    def _source(self) -> Source:
+        return Source.in_productiv(self.productiv_conn_id, "apps", self._fields())
+
+    def _fields(self) -> Fields:
+        return app_fields(verbose=self.verbose)

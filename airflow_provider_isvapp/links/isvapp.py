@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The link from a task to its export."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode, urlsplit
+
+from airflow_provider_isvapp.airflow_compat import BaseOperatorLink, Context, conf, shows_guarded_pages
+from airflow_provider_isvapp.links.stored_link import StoredLink
+
+
+class IsvappExportLink(StoredLink):
+    """Leads to the page "ISVapp exports", where it shows this export alone.
+
+    The export in ISVapp's API is no page that somebody could look at.
+    """
+
+    name = "ISVapp export"
+
+
+# A link to a page that is not there would be a broken one.
+EXPORT_LINKS: tuple[BaseOperatorLink, ...] = (IsvappExportLink(),) if shows_guarded_pages() else ()
+
+
+def link_to_export(context: Context, *, conn_id: str, export_id: str) -> None:
+    """Let the running task have the link; call this as soon as the export is known."""
+    if EXPORT_LINKS:
+        IsvappExportLink.store(context, export_address(conn_id, export_id))
+
+
+def export_address(conn_id: str, export_id: str) -> str:
+    """Return the address of an export on the page, without a host: it is the one that the browser talks to."""
+    from airflow_provider_isvapp.plugins.isvapp import URL_PREFIX  # not needed to parse a DAG
+
+    root = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
+    return f"{root}/plugin{URL_PREFIX}?{urlencode({'connection': conn_id, 'export': export_id})}"
