@@ -67,20 +67,22 @@ class RequestRefused(ApiError):
 
     :param message: what happened, with the vendor's own words and the next step.
     :param status: the HTTP status of the refusal.
+    :param said: the vendor's own words, empty if there were none.
     """
 
     permanent = True
 
-    def __init__(self, message: str, *, status: int) -> None:
+    def __init__(self, message: str, *, status: int, said: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.said = said
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild_refusal, (type(self), str(self), self.status))
+        return (_rebuild_refusal, (type(self), str(self), self.status, self.said))
 
 
-def _rebuild_refusal(kind: type[RequestRefused], message: str, status: int) -> RequestRefused:
-    return kind(message, status=status)
+def _rebuild_refusal(kind: type[RequestRefused], message: str, status: int, said: str) -> RequestRefused:
+    return kind(message, status=status, said=said)
 
 
 class AuthenticationRefused(RequestRefused):

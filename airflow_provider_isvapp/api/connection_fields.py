@@ -6,9 +6,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from enum import StrEnum
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from airflow_provider_isvapp.errors import InvalidConnection
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 
 def base_address(*, host: str | None, port: int | None, schema: str | None, default: str) -> str:
@@ -90,6 +94,15 @@ class Extra:
         if not isinstance(value, str):
             raise InvalidConnection(f"extra {name}: must be a string, not {value!r}.")
         return value.strip()
+
+    def choice(self, name: str, choices: type[Choice]) -> Choice | None:
+        """Take one of a few words, or None where nothing is chosen."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if value in list(choices):
+            return choices(value)
+        raise InvalidConnection(f"extra {name}: must be one of {', '.join(choices)}, not {value!r}.")
 
     def number(self, name: str, default: float, *, above: float = 0.0, most: float = math.inf) -> float:
         """Take a number, also one written as a string (environment variables, old forms)."""

@@ -8,6 +8,9 @@ import json
 
 from airflow_provider_isvapp.errors import AuthenticationRefused, NotFound, PermissionRefused, RequestRefused
 
+WEB_PAGE = "a web page instead of an API answer"
+"""What is said of a refusal that is HTML: a gateway's, a login page's, or another server's altogether."""
+
 _LONGEST_MESSAGE = 500
 
 
@@ -22,26 +25,23 @@ def refusal(
     said = vendor_message(body)
     if secret:
         said = said.replace(secret, "***")
-    text = f"{vendor} refused {label} ({status}): {said or 'without a message'}."
+    kind: type[RequestRefused] = RequestRefused
+    advice = "It will be refused again as it is; change the request."
     match status:
         case 401:
-            return AuthenticationRefused(
-                f"{text} Check the connection's login and password "
-                "(an API key goes into the password, without a login).",
-                status=status,
-            )
+            kind = AuthenticationRefused
+            advice = "Check the connection's login and password (an API key goes into the password, without a login)."
         case 403:
+            kind = PermissionRefused
             needed = f" {scope!r}" if scope else ""
-            return PermissionRefused(
-                f"{text} Give the client the scope{needed}, or the API key its permission, in the vendor's settings.",
-                status=status,
-            )
+            advice = f"Give the client the scope{needed}, or the API key its permission, in the vendor's settings."
         case 404:
-            return NotFound(
-                f"{text} Check the id, and that this connection belongs to the account that made it.", status=status
-            )
-        case _:
-            return RequestRefused(f"{text} It will be refused again as it is; change the request.", status=status)
+            kind = NotFound
+            advice = "Check the id, and that this connection belongs to the account that made it."
+    if said == WEB_PAGE:
+        advice = f"{vendor}'s API does not answer like this: check the connection's host, and what stands between."
+    text = f"{vendor} refused {label} ({status}): {said or 'without a message'}."
+    return kind(f"{text} {advice}", status=status, said=said)
 
 
 def vendor_message(body: bytes) -> str:
@@ -63,6 +63,6 @@ def vendor_message(body: bytes) -> str:
         ]
         text = ": ".join(found[:2])
     elif text.startswith("<"):
-        text = "a web page instead of an API answer"
+        text = WEB_PAGE
     text = " ".join(text.split()).rstrip(".")
     return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"

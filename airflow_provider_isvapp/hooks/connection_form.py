@@ -9,7 +9,8 @@ imported here: every Airflow process reads the provider info when it starts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 
@@ -17,9 +18,11 @@ from typing import Any, Literal
 class ExtraField:
     """A field of the form that is stored in the connection's extra.
 
-    :param example: shown in the empty field (2.11) or offered as a suggestion (3.x).
+    :param example: shown in the empty field (2.11) or offered as a suggestion (3.x). In a select, the word for nothing
+        chosen (2.11).
     :param masked: whether the form hides what is typed.
-    :param choices: makes the field a select.
+    :param choices: makes the field a select: what is stored, and how the form words it. Nothing chosen is stored as
+        nothing (3.x: null) and means the default.
     """
 
     name: str
@@ -28,7 +31,7 @@ class ExtraField:
     kind: Literal["string", "number", "integer"] = "string"
     example: str | None = None
     minimum: float | None = None
-    choices: tuple[str, ...] = ()
+    choices: Mapping[str, str] = field(default_factory=dict)
     masked: bool = False
 
 
@@ -78,11 +81,16 @@ class ConnectionForm:
         from wtforms import IntegerField, PasswordField, StringField  # type: ignore[import-untyped]
         from wtforms.validators import NumberRange, Optional, any_of  # type: ignore[import-untyped]
 
+        from airflow_provider_isvapp.hooks.select_widget import SelectWidget
+
         def widget(field: ExtraField) -> Any:
             validators: list[Any] = [Optional()]
-            if field.choices:
-                validators.append(any_of(list(field.choices)))
             label, described = lazy_gettext(field.label), {"description": field.help}
+            if field.choices:
+                # Airflow 3.0 and 3.1 make a select of the validator and never draw the widget.
+                validators.append(any_of(list(field.choices)))
+                select = SelectWidget({"": field.example or "", **field.choices})
+                return StringField(label, widget=select, validators=validators, **described)
             if field.masked:
                 return PasswordField(label, widget=BS3PasswordFieldWidget(), validators=validators, **described)
             if field.kind == "integer":
@@ -98,7 +106,10 @@ def _json_schema(field: ExtraField) -> dict[str, Any]:
     """Describe one field; without "null" among its types Airflow would show it as required."""
     schema: dict[str, Any] = {"type": [field.kind, "null"]}
     if field.choices:
+        # Without null among them: Airflow 3.3 shows an empty select and stores null by itself, and an entry for it as
+        # the word "null".
         schema["enum"] = list(field.choices)
+        schema["values_display"] = dict(field.choices)
     if field.minimum is not None:
         schema["minimum"] = field.minimum
     if field.masked:
@@ -142,6 +153,13 @@ ISVAPP_FORM = ConnectionForm(
         "password": "the client's secret, or the API key alone",
     },
     fields=(
+        ExtraField(
+            name="authentication",
+            label="Authentication",
+            help="Default: OAuth2 if there is a client ID, otherwise the API key.",
+            example="default",
+            choices={"oauth2": "OAuth2 (client ID and secret)", "api_key": "API key"},
+        ),
         ExtraField(
             name="requests_per_second",
             label="Requests per second",
@@ -192,8 +210,8 @@ PRODUCTIV_FORM = ConnectionForm(
             name="api_version",
             label="API version",
             help="The version of the app endpoints. Default: v1.",
-            example="v1",
-            choices=("v1", "v2", "v3"),
+            example="default",
+            choices={"v1": "v1", "v2": "v2", "v3": "v3"},
         ),
         _CONNECT_TIMEOUT,
         _READ_TIMEOUT,

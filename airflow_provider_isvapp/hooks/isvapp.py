@@ -5,24 +5,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_isvapp.airflow_compat import BaseHook
+from airflow_provider_isvapp.airflow_compat import BaseHook, mask_secret
 from airflow_provider_isvapp.airflow_errors import airflow_errors
 from airflow_provider_isvapp.api.isvapp.account import Account
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
+from airflow_provider_isvapp.api.isvapp.connection_check import check_api_key, check_client_credentials
 from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.api.isvapp.export_request import Aggregation, ExportRequest, ExportType
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.errors import ProviderError
 from airflow_provider_isvapp.hooks.connection_form import ISVAPP_FORM
+from airflow_provider_isvapp.hooks.somebody_waits import SECONDS_IN_QUEUE, impatient
 from airflow_provider_isvapp.hooks.stored_connection import fields_of, look_up, look_up_async
 from airflow_provider_isvapp.metrics import record
-
-# The Test button has somebody waiting for it.
-_TEST_ATTEMPTS = 2
 
 
 class IsvappHook(BaseHook):
@@ -75,7 +74,9 @@ class IsvappHook(BaseHook):
         :raises InvalidConnection: naming the field of the connection that is wrong.
         """
         if self._client is None:
-            self._client = self._open(IsvappSettings.from_connection(**fields_of(look_up(self.isvapp_conn_id))))
+            settings = IsvappSettings.from_connection(**fields_of(look_up(self.isvapp_conn_id)))
+            # Nothing of ours logs a token; this is for whatever else writes to the task's log.
+            self._client = self._open(settings, on_new_token=mask_secret)
         return self._client
 
     def get_conn(self) -> IsvappClient:
@@ -84,6 +85,9 @@ class IsvappHook(BaseHook):
 
     async def aget_client(self) -> IsvappClient:
         """Return the client, for code on an event loop. Calls on the client block: they belong in a thread.
+
+        Its tokens are not registered with ``mask_secret``: a triggerer runs for months, each registered secret makes
+        every one of its log lines dearer, and a token is new every hour.
 
         :raises InvalidConnection: naming the field of the connection that is wrong.
         """
@@ -94,7 +98,9 @@ class IsvappHook(BaseHook):
             )
         return self._client
 
-    def _open(self, settings: IsvappSettings) -> IsvappClient:
+    def _open(
+        self, settings: IsvappSettings, *, on_new_token: Callable[[str], object] = lambda _: None, **limit: float
+    ) -> IsvappClient:
         from airflow_provider_isvapp.limiter import open_limiter  # storage back ends are not needed to parse a DAG
 
         limiter = open_limiter(
@@ -103,8 +109,9 @@ class IsvappHook(BaseHook):
             requests_per_second=settings.requests_per_second,
             on_wait=self.log.info,
             observe=record,
+            **limit,
         )
-        return IsvappClient(settings, limiter=limiter, observe=record)
+        return IsvappClient(settings, limiter=limiter, observe=record, on_new_token=on_new_token)
 
     @airflow_errors()
     def get_account(self) -> Account:
@@ -167,12 +174,12 @@ class IsvappHook(BaseHook):
         )
 
     def test_connection(self) -> tuple[bool, str]:
-        """Try the connection, for the Test button: True and the company's name, or False and what is wrong."""
+        """Try the connection, for the Test button: whose account it is and what it may do, or what is wrong."""
         try:
             settings = IsvappSettings.from_connection(**fields_of(look_up(self.isvapp_conn_id)))
-            settings = replace(settings, transport=replace(settings.transport, attempts=_TEST_ATTEMPTS))
-            with self._open(settings) as client:
-                account = client.get_account()
+            patience = replace(settings, transport=impatient(settings.transport))
+            with self._open(patience, wait_timeout=SECONDS_IN_QUEUE) as client:
+                finding = check_api_key(client) if settings.client_id is None else check_client_credentials(client)
         except ProviderError as error:
             return False, str(error)
-        return True, f"Connected to ISVapp as {account.company_name or f'account {account.id}'}."
+        return finding.works, finding.message

@@ -4,23 +4,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_isvapp.airflow_compat import BaseHook
+from airflow_provider_isvapp.airflow_compat import BaseHook, mask_secret
 from airflow_provider_isvapp.airflow_errors import airflow_errors
 from airflow_provider_isvapp.api.productiv.app_list import AppDetails, AppList
 from airflow_provider_isvapp.api.productiv.client import ProductivClient
+from airflow_provider_isvapp.api.productiv.connection_check import check_connection
 from airflow_provider_isvapp.api.productiv.settings import ProductivSettings
 from airflow_provider_isvapp.errors import ProviderError
 from airflow_provider_isvapp.hooks.connection_form import PRODUCTIV_FORM
+from airflow_provider_isvapp.hooks.somebody_waits import impatient
 from airflow_provider_isvapp.hooks.stored_connection import fields_of, look_up
 from airflow_provider_isvapp.metrics import record
 
 # Productiv documents no limit, so there is none to share between processes: this one only paces a single task.
 _REQUESTS_PER_SECOND = 10.0
-# The Test button has somebody waiting for it.
-_TEST_ATTEMPTS = 2
 
 
 class ProductivHook(BaseHook):
@@ -73,20 +74,24 @@ class ProductivHook(BaseHook):
         :raises InvalidConnection: naming the field of the connection that is wrong.
         """
         if self._client is None:
-            self._client = self._open(ProductivSettings.from_connection(**fields_of(look_up(self.productiv_conn_id))))
+            settings = ProductivSettings.from_connection(**fields_of(look_up(self.productiv_conn_id)))
+            # Nothing of ours logs a token; this is for whatever else writes to the task's log.
+            self._client = self._open(settings, on_new_token=mask_secret)
         return self._client
 
     def get_conn(self) -> ProductivClient:
         """Return the client, under the name that Airflow's hooks have for it."""
         return self.get_client()
 
-    def _open(self, settings: ProductivSettings) -> ProductivClient:
+    def _open(
+        self, settings: ProductivSettings, *, on_new_token: Callable[[str], object] = lambda _: None
+    ) -> ProductivClient:
         from airflow_provider_isvapp.limiter import open_limiter  # storage back ends are not needed to parse a DAG
 
         limiter = open_limiter(
             "memory://", key=settings.limiter_key, requests_per_second=_REQUESTS_PER_SECOND, on_wait=self.log.info
         )
-        return ProductivClient(settings, limiter=limiter, observe=record)
+        return ProductivClient(settings, limiter=limiter, observe=record, on_new_token=on_new_token)
 
     @airflow_errors()
     def list_apps(self, *, include_inactive: bool = False, verbose: bool = False) -> AppList:
@@ -107,12 +112,11 @@ class ProductivHook(BaseHook):
         return self.get_client().get_app(application_id)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Try the connection, for the Test button: asks for a token, and says what is wrong if there is none."""
+        """Try the connection, for the Test button: lists the apps, or says what is wrong."""
         try:
             settings = ProductivSettings.from_connection(**fields_of(look_up(self.productiv_conn_id)))
-            settings = replace(settings, transport=replace(settings.transport, attempts=_TEST_ATTEMPTS))
-            with self._open(settings) as client:
-                client.check_credentials()
+            with self._open(replace(settings, transport=impatient(settings.transport))) as client:
+                finding = check_connection(client, scope=settings.scope)
         except ProviderError as error:
             return False, str(error)
-        return True, f"Connected to Productiv with the scope {settings.scope}."
+        return finding.works, finding.message

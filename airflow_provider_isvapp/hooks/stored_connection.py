@@ -52,7 +52,7 @@ def fields_of(connection: Connection) -> dict[str, Any]:
 
     :raises InvalidConnection: if the extra is not a JSON object.
     """
-    extra = _extra(connection.extra)
+    extra = _without_prefix(_extra(connection.extra), connection.conn_type)
     for secret in (connection.password, _password_of(extra.get("rate_limit_storage"))):
         if secret:
             mask_secret(secret)
@@ -75,6 +75,13 @@ def _extra(text: str | None) -> dict[str, Any]:
     if not isinstance(extra, dict):
         raise InvalidConnection('extra: must be a JSON object, as in {"requests_per_second": 2}.')
     return extra
+
+
+def _without_prefix(extra: dict[str, Any], conn_type: str | None) -> dict[str, Any]:
+    """Undo what the Test button of Airflow 2.11 does: it sends each field twice, once as ``extra__<type>__<name>``."""
+    prefix = f"extra__{conn_type}__"
+    prefixed = {name.removeprefix(prefix): value for name, value in extra.items() if name.startswith(prefix)}
+    return prefixed | {name: value for name, value in extra.items() if not name.startswith(prefix)}
 
 
 def _password_of(address: object) -> str | None:

@@ -13,17 +13,12 @@ from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.errors import InvalidConnection
+from airflow_provider_isvapp.hooks.somebody_waits import SECONDS_IN_QUEUE, impatient
 from airflow_provider_isvapp.hooks.stored_connection import fields_of, look_up
 from airflow_provider_isvapp.limiter import open_limiter
 from airflow_provider_isvapp.metrics import record
 
 CONN_TYPE = "isvapp"
-
-# Somebody is waiting for the page, and one of the API server's threads for the answer.
-_ATTEMPTS = 2
-_SECONDS_TO_CONNECT = 5.0
-_SECONDS_TO_READ = 20.0
-_SECONDS_IN_QUEUE = 20.0
 
 _ENVIRONMENT_PREFIX = "AIRFLOW_CONN_"
 
@@ -88,7 +83,7 @@ class ConnectionReader:
             settings.rate_limit_storage,
             key=settings.limiter_key,
             requests_per_second=settings.requests_per_second,
-            wait_timeout=_SECONDS_IN_QUEUE,
+            wait_timeout=SECONDS_IN_QUEUE,
             observe=record,
         )
         client = IsvappClient(settings, limiter=limiter, observe=record)
@@ -104,10 +99,4 @@ def _settings(conn_id: str) -> IsvappSettings:
             f"{CONN_TYPE!r}."
         )
     settings = IsvappSettings.from_connection(**fields_of(connection))
-    patience = replace(
-        settings.transport,
-        attempts=min(settings.transport.attempts, _ATTEMPTS),
-        connect_timeout=min(settings.transport.connect_timeout, _SECONDS_TO_CONNECT),
-        read_timeout=min(settings.transport.read_timeout, _SECONDS_TO_READ),
-    )
-    return replace(settings, transport=patience)
+    return replace(settings, transport=impatient(settings.transport))

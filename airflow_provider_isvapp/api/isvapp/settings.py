@@ -7,15 +7,31 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from airflow_provider_isvapp.api.connection_fields import Extra, base_address, secret
 from airflow_provider_isvapp.api.origin import origin
 from airflow_provider_isvapp.api.transport import TransportSettings
+from airflow_provider_isvapp.errors import InvalidConnection
 
 DEFAULT_BASE_URL = "https://api.isvapp.com"
 DEFAULT_REQUESTS_PER_SECOND = 2.0  # the vendor's documented limit, over all endpoints
 
-EXTRA_FIELDS = ("requests_per_second", "rate_limit_storage", "connect_timeout", "read_timeout", "attempts")
+EXTRA_FIELDS = (
+    "authentication",
+    "requests_per_second",
+    "rate_limit_storage",
+    "connect_timeout",
+    "read_timeout",
+    "attempts",
+)
+
+
+class Authentication(StrEnum):
+    """The vendor's two ways to authenticate."""
+
+    OAUTH2 = "oauth2"
+    API_KEY = "api_key"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +66,7 @@ class IsvappSettings:
         """
         fields = Extra(extra or {}, known=EXTRA_FIELDS)
         client_id = (login or "").strip() or None
+        _check_authentication(fields.choice("authentication", Authentication), client_id)
         meaning = (
             "the client secret that belongs to the login"
             if client_id
@@ -74,3 +91,17 @@ class IsvappSettings:
         """Name the quota that this connection draws on: equal for equal origin and credential, and showing neither."""
         credential = f"client {self.client_id}" if self.client_id else f"key {self.secret}"
         return hashlib.sha256(f"{origin(self.transport.base_url)}\n{credential}".encode()).hexdigest()[:32]
+
+
+def _check_authentication(chosen: Authentication | None, client_id: str | None) -> None:
+    """Compare the choice with the login, which decides where nothing is chosen."""
+    if chosen is Authentication.OAUTH2 and client_id is None:
+        raise InvalidConnection(
+            f"login: empty, but the extra authentication is {chosen.value!r}: give the client id here. For an API key "
+            f"choose {Authentication.API_KEY.value!r}."
+        )
+    if chosen is Authentication.API_KEY and client_id is not None:
+        raise InvalidConnection(
+            f"login: must be empty, as the extra authentication is {chosen.value!r}. For a client id and its secret "
+            f"choose {Authentication.OAUTH2.value!r}."
+        )
