@@ -16,6 +16,8 @@ _MODULES = {
     "triggers": {"ISVapp": ["triggers.isvapp"]},
 }
 
+_EXTRA_LINKS = ("isvapp.IsvappExportLink", "written_object.WrittenObjectLink")
+
 
 def get_provider_info() -> dict[str, Any]:
     """Describe the provider in the terms of Airflow's ``provider_info.schema.json``."""
@@ -42,6 +44,7 @@ def get_provider_info() -> dict[str, Any]:
                 **PRODUCTIV_FORM.provider_info(),
             },
         ],
+        "extra-links": [f"airflow_provider_isvapp.links.{link}" for link in _EXTRA_LINKS],
         **{
             kind: [
                 {

@@ -23,9 +23,12 @@ class IsvappExportLink(StoredLink):
 EXPORT_LINKS: tuple[BaseOperatorLink, ...] = (IsvappExportLink(),) if shows_guarded_pages() else ()
 
 
-def link_to_export(context: Context, *, conn_id: str, export_id: str) -> None:
-    """Let the running task have the link; call this as soon as the export is known."""
-    if EXPORT_LINKS:
+def link_to_export(context: Context, *, conn_id: str, export_id: str | None) -> None:
+    """Let the running task have the link; call this as soon as the export is known.
+
+    :param export_id: None or empty if the task was given no export, which is for others to complain about.
+    """
+    if EXPORT_LINKS and export_id:
         IsvappExportLink.store(context, export_address(conn_id, export_id))
 
 

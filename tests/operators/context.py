@@ -7,19 +7,33 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-from collections import defaultdict
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 from airflow import __version__ as airflow_version
 
 if airflow_version.startswith("2."):
     from airflow.exceptions import TaskDeferred
+    from airflow.utils.context import OutletEventAccessors
 else:
     from airflow.sdk.exceptions import TaskDeferred
+    from airflow.sdk.execution_time.context import OutletEventAccessors
 
-__all__ = ["TaskDeferred", "TaskStateStore", "run_to_its_end", "task_context"]
+__all__ = ["TaskDeferred", "TaskInstance", "TaskStateStore", "alias_events", "run_to_its_end", "task_context"]
+
+
+class TaskInstance:
+    """What the operators ask of their task instance.
+
+    :param max_tries: Airflow's bookkeeping, which a clear changes.
+    """
+
+    def __init__(self, *, max_tries: int = 3) -> None:
+        self.max_tries = max_tries
+        self.xcoms: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = json.loads(json.dumps(value))
 
 
 class TaskStateStore:
@@ -40,18 +54,26 @@ class TaskStateStore:
 
 
 def task_context(store: TaskStateStore | None = None, *, max_tries: int = 3) -> Any:
-    """A context with Airflow's shape of outlet events: an accessor with an ``extra`` for each asset.
+    """A context with Airflow's own accessors of outlet events.
 
     :param store: what Airflow 3.3 keeps for the task; None as on older versions.
     :param max_tries: Airflow's bookkeeping, which a clear changes.
     """
     context: dict[str, Any] = {
-        "outlet_events": defaultdict(lambda: SimpleNamespace(extra={})),
-        "ti": SimpleNamespace(max_tries=max_tries),
+        "outlet_events": OutletEventAccessors(),
+        "ti": TaskInstance(max_tries=max_tries),
     }
     if store is not None:
         context["task_state_store"] = store
     return context
+
+
+def alias_events(context: Any, alias: Any) -> dict[str, Any]:
+    """Return what was attached to an alias: for each asset's address its event's extra."""
+    accessor = context["outlet_events"][alias]
+    if airflow_version.startswith("2."):
+        return {event["dest_dataset_uri"]: event["extra"] for event in accessor.dataset_alias_events}
+    return {event.dest_asset_key.uri: event.extra for event in accessor.asset_alias_events}
 
 
 def run_to_its_end(make: Callable[[], Any], context: Any, *, deferred: Callable[[Any], None] = lambda _: None) -> Any:

@@ -48,8 +48,8 @@ class TestCreate:
         assert list(isvapp.exports) == [export_id]
         story = logs()
         assert (
-            "Requesting an export of TAXONOMY_ITEM, MONTHLY, timeframe LATEST_COMPLETED_MONTH: "
-            "2 taxonomy_level_ids, 2 accounts" in story
+            "Requesting an export (TAXONOMY_ITEM, MONTHLY) of the latest completed month: all items of 2 taxonomy "
+            "levels (level-1, level-2); only 2 accounts (0014x000FVCAPXF, 0014x000FVCAPXFAY5)" in story
         )
         assert f"Export {export_id} is created and PENDING" in story
 
