@@ -21,7 +21,7 @@ _SELECTED = {
     "taxonomy_level_ids": ("all items of taxonomy level", "all items of {} taxonomy levels"),
     "taxonomy_item_ids": ("taxonomy item", "{} taxonomy items"),
 }
-_TIMEFRAMES = {
+_TIMEFRAMES: dict[str, str] = {
     TimeframeKeyword.LATEST_COMPLETED_MONTH: "the latest completed month",
     TimeframeKeyword.LATEST_12_COMPLETED_MONTHS: "the latest 12 completed months",
 }
@@ -53,7 +53,7 @@ def log_request(log: Log, request: ExportRequest) -> None:
         "Requesting an export (%s, %s) of %s: %s; %s",
         request.export_type,
         request.aggregation,
-        _TIMEFRAMES.get(request.timeframe, request.timeframe),  # type: ignore[call-overload]
+        _TIMEFRAMES.get(request.timeframe, request.timeframe),
         _counted(request.selected_ids, one, several),
         "all accounts" if accounts is None else _counted(accounts, "only account", "only {} accounts"),
     )
