@@ -69,7 +69,16 @@ ENVIRONMENTS = {
             airflow=("apache-airflow==3.3.*",),
             # All that mypy has to know, and all that the Airflow parts' tests use.
             extras=("fast", "emulator", "parquet", "redis", "postgresql", "s3"),
-            groups=("test", "test-s3", "test-browser", "lint", "package"),
+            groups=(
+                "test",
+                "test-s3",
+                "test-services",
+                "test-browser",
+                "test-lineage",
+                "test-metrics",
+                "lint",
+                "package",
+            ),
             pythons=("3.13", "3.12", "3.11"),
         ),
         Environment(
@@ -77,7 +86,7 @@ ENVIRONMENTS = {
             # universal-pathlib 0.3 breaks ObjectStoragePath of Airflow 2.11, which has no upper bound of its own.
             airflow=("apache-airflow==2.11.*", "universal-pathlib<0.3"),
             extras=("fast", "emulator", "s3"),
-            groups=("test", "test-s3"),
+            groups=("test", "test-s3", "test-lineage", "test-metrics"),
             pythons=("3.12", "3.11"),
         ),
         Environment(
@@ -86,6 +95,22 @@ ENVIRONMENTS = {
             extras=("fast", "emulator"),
             pythons=(f"{sys.version_info.major}.{sys.version_info.minor}", "3.13", "3.12", "3.11"),
             like="airflow-3.3",
+        ),
+        Environment(
+            name="cluster",
+            airflow=("apache-airflow==3.3.*",),
+            extras=("fast", "emulator", "redis", "postgresql", "s3"),
+            groups=("test", "test-s3", "test-services", "cluster"),
+            # As in docker/Dockerfile.
+            pythons=("3.12", "3.13", "3.11"),
+            like="airflow-3.3",
+        ),
+        Environment(
+            name="docs",
+            # The reference is made of docstrings, which are read by importing the package.
+            airflow=("apache-airflow==3.3.*",),
+            groups=("docs",),
+            pythons=("3.13", "3.12", "3.11"),
         ),
         Environment(
             name="bench",
