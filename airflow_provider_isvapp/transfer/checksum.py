@@ -16,16 +16,20 @@ class Crc32:
         self._function = _engine()
         self._value = 0
 
-    def update(self, data: bytes | memoryview) -> None:
+    def update(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes."""
         self._value = self._function(data, self._value)
 
     def __str__(self) -> str:
         return f"{self._value:08x}"
 
+    def digest(self) -> bytes:
+        """Return the four bytes, the highest first."""
+        return self._value.to_bytes(4, "big")
+
 
 @cache
-def _engine() -> Callable[[bytes | memoryview, int], int]:
+def _engine() -> Callable[[bytes | bytearray | memoryview, int], int]:
     try:
         from isal import isal_zlib
     except ImportError:

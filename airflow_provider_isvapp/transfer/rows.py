@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from airflow_provider_isvapp.errors import DamagedDownload
+from airflow_provider_isvapp.transfer.like_rows import count_like_rows
 
 LONGEST_ROW = 16 * 1024 * 1024
 
@@ -130,26 +131,17 @@ class RowInspector:
 
     def _inspect(self, chunk: bytes, begin: int, end: int) -> None:
         """Check whole lines: ``chunk[begin:end]`` begins with a row and ends with a newline."""
-        lines = chunk.count(b"\n", begin, end)
-        if self._all_begin_alike(chunk, begin, end, lines):
+        lines = count_like_rows(chunk, self._beginning, begin, end) if self._beginning else None
+        if lines is not None:
             self._months[self._month] += lines
             if self._by_month:
                 self._runs.append(MonthRun(self._month, memoryview(chunk)[begin:end], lines))
         else:
+            lines = chunk.count(b"\n", begin, end)
             self._parse(memoryview(chunk)[begin:end], lines)
-            self._learn_beginning(chunk, begin, end)
+            if not self._parse_all:
+                self._learn_beginning(chunk, begin, end)
         self.rows += lines
-
-    def _all_begin_alike(self, chunk: bytes, begin: int, end: int, lines: int) -> bool:
-        """Whether each newline stands between the end of a row and the known beginning of the next."""
-        beginning = self._beginning
-        return (
-            beginning != b""
-            and not self._parse_all
-            and chunk.startswith(beginning, begin)
-            and chunk.endswith(b"}\n", begin, end)
-            and chunk.count(b"}\n" + beginning, begin, end) == lines - 1
-        )
 
     def _learn_beginning(self, chunk: bytes, begin: int, end: int) -> None:
         match = _ROW_BEGINNING.match(chunk, chunk.rfind(b"\n", begin, end - 1) + 1 or begin, end)

@@ -8,17 +8,19 @@ import contextlib
 import logging
 import secrets
 import threading
+from base64 import b64encode
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import IO, Any
 
 from airflow_provider_isvapp.errors import DestinationExists, StorageFailed
+from airflow_provider_isvapp.transfer.checksum import Crc32
 from airflow_provider_isvapp.transfer.label import LABEL_NAME, Label
 from airflow_provider_isvapp.transfer.s3_client import botocore_client
 from airflow_provider_isvapp.transfer.storage_errors import storage_errors
 
-# The least that S3 takes. Three parts on their way and one being filled and joined take 25 MiB.
-PART_BYTES = 5 * 1024 * 1024
+# S3 takes no less than 5 MiB; a fifth less time goes by with 8. Three on their way and one being filled take 32 MiB.
+PART_BYTES = 8 * 1024 * 1024
 _PARTS_ON_THEIR_WAY = 3
 # S3 takes 10,000 parts of an object. They grow with their number, which is enough for 150 GB.
 _PARTS_OF_ONE_SIZE = 2_000
@@ -100,8 +102,10 @@ class S3Object:
         self._condition = {"IfNoneMatch": "*"} if exclusive else {}
         self._label = label
         self._nonce = secrets.token_hex(8)
-        self._filling: list[bytes | memoryview] = []
+        self._part: bytearray | None = None
         self._filled = 0
+        # Parts that were sent, to be filled again: fresh ones of this size would scatter over the heap.
+        self._emptied: list[bytearray] = []
         self._upload_id: str | None = None
         self._sent: list[dict[str, Any]] = []
         self._on_their_way: deque[Future[dict[str, Any]]] = deque()
@@ -113,19 +117,26 @@ class S3Object:
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes; waits while too many parts are on their way."""
-        self._filling.append(data)
-        self._filled += len(data)
-        if self._filled >= PART_BYTES * (1 + len(self._sent) // _PARTS_OF_ONE_SIZE):
-            with self._errors():
-                self._send_part()
+        rest = memoryview(data)
+        while rest:
+            if self._part is None:
+                self._part = self._empty_part()
+            taken = min(len(rest), len(self._part) - self._filled)
+            memoryview(self._part)[self._filled : self._filled + taken] = rest[:taken]
+            self._filled += taken
+            rest = rest[taken:]
+            if self._filled == len(self._part):
+                with self._errors():
+                    self._send_part(self._part)
 
     def seal(self, label: Label | None = None) -> None:
         """Send the last part and wait for all of them."""
         self._label = label or self._label
         with self._errors():
             if self._upload_id is not None:
-                if self._filled:
-                    self._send_part()
+                if self._part is not None:
+                    del self._part[self._filled :]
+                    self._send_part(self._part)
                 while self._on_their_way:
                     self._take_oldest()
 
@@ -136,7 +147,12 @@ class S3Object:
         """
         with self._errors():
             if self._upload_id is None:
-                self._call("put_object", Body=b"".join(self._filling), Metadata=self._metadata(), **self._condition)
+                self._call(
+                    "put_object",
+                    Body=bytes(memoryview(self._part or b"")[: self._filled]),
+                    Metadata=self._metadata(),
+                    **self._condition,
+                )
             else:
                 self._complete(self._upload_id)
             self._end()
@@ -156,24 +172,46 @@ class S3Object:
                 self._call("abort_multipart_upload", UploadId=self._upload_id)
         self._end()
 
-    def _send_part(self) -> None:
+    def _empty_part(self) -> bytearray:
+        size = PART_BYTES * (1 + self._parts // _PARTS_OF_ONE_SIZE)
+        while self._emptied:
+            part = self._emptied.pop()
+            if len(part) == size:
+                return part
+        return bytearray(size)
+
+    @property
+    def _parts(self) -> int:
+        return len(self._sent) + len(self._on_their_way)
+
+    def _send_part(self, part: bytearray) -> None:
         if self._upload_id is None:
             self._upload_id = self._call("create_multipart_upload", Metadata=self._metadata())["UploadId"]
         while self._on_their_way and self._on_their_way[0].done():
             self._take_oldest()
-        number = len(self._sent) + len(self._on_their_way) + 1
+        self._part, self._filled = None, 0
         _room.acquire()
-        body = b"".join(self._filling)
-        self._filling, self._filled = [], 0
         try:
-            part = self._threads.submit(
-                self._call, "upload_part", UploadId=self._upload_id, PartNumber=number, Body=body
-            )
+            sending = self._threads.submit(self._upload, self._upload_id, self._parts + 1, part)
         except BaseException:
             _room.release()
             raise
-        part.add_done_callback(lambda _: _room.release())
-        self._on_their_way.append(part)
+        sending.add_done_callback(lambda _: _room.release())
+        self._on_their_way.append(sending)
+
+    def _upload(self, upload_id: str, number: int, part: bytearray) -> dict[str, Any]:
+        answer = self._call("upload_part", UploadId=upload_id, PartNumber=number, Body=part, **self._checksum(part))
+        self._emptied.append(part)
+        return answer
+
+    def _checksum(self, part: bytearray) -> dict[str, str]:
+        """Compute what botocore would by default, but with isal, which takes a tenth of zlib's time."""
+        computed = getattr(self._client.meta.config, "request_checksum_calculation", None) == "when_supported"
+        if not computed or "ChecksumAlgorithm" in self._fs.s3_additional_kwargs:
+            return {}
+        crc32 = Crc32()
+        crc32.update(part)
+        return {"ChecksumCRC32": b64encode(crc32.digest()).decode()}
 
     def _take_oldest(self) -> None:
         answer = self._on_their_way[0].result()

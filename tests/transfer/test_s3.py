@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import re
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +21,7 @@ from airflow_provider_isvapp.transfer.destination import Destination, open_desti
 from airflow_provider_isvapp.transfer.download import download_export
 from airflow_provider_isvapp.transfer.lines import write_lines
 from airflow_provider_isvapp.transfer.result import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.s3_client import botocore_client
 from tests.transfer.ceph_gateway import ACCESS_KEY, SECRET_KEY
 from tests.transfer.file_server import MONTHS, Answer, FileServer, Source, gzip_bytes, ndjson
 from tests.transfer.object_stores import FaultyFront
@@ -116,6 +119,25 @@ def test_parts_are_sent_at_the_same_time(bucket: Bucket, front: FaultyFront) -> 
     with FileServer(Answer(BIG_BODY)) as server:
         download(server.source(), bucket.destination())
     bucket.assert_holds(BIG)
+
+
+@pytest.mark.parametrize("wanted", ["when_supported", "when_required"])
+def test_each_part_carries_its_checksum_unless_the_connection_says_otherwise(bucket: Bucket, wanted: str) -> None:
+    bucket.fs.config_kwargs["request_checksum_calculation"] = wanted
+    sums: dict[int, bool] = {}
+
+    def look(request: Any, **_: Any) -> None:
+        number = re.search(r"partNumber=(\d+)", request.url)
+        if number:
+            crc32 = base64.b64encode(zlib.crc32(request.body).to_bytes(4, "big"))
+            sums[int(number[1])] = request.headers.get("x-amz-checksum-crc32") == crc32
+
+    botocore_client(bucket.fs).meta.events.register("before-send.s3.UploadPart", look)
+    with FileServer(Answer(BIG_BODY)) as server:
+        download(server.source(), bucket.destination())
+    bucket.assert_holds(BIG)
+    assert len(sums) > 1
+    assert set(sums.values()) == {wanted == "when_supported"}
 
 
 @pytest.mark.parametrize("status", [500, 503])

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Rows are counted as alike only if they are, with numpy and without."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_isvapp.transfer import like_rows
+
+BEGINNING = b'{"type":"X"'
+
+# Whole rows, and all that is not quite one.
+LINES = st.sampled_from(
+    [
+        BEGINNING + b"}\n",
+        BEGINNING + b',"a":1}\n',
+        BEGINNING + b',"a":{"b":2}}\n',
+        b'{"type":"Y"}\n',
+        b'{"type":"X\n',
+        b"}\n",
+        b"\n",
+        b"{}\n",
+        BEGINNING,
+        BEGINNING + b"\n",
+        BEGINNING + b"} \n",
+        b" " + BEGINNING + b"}\n",
+    ]
+)
+
+
+def with_bytes(text: bytes, begin: int, end: int) -> int | None:
+    engine, like_rows._engine = like_rows._engine, lambda: like_rows._count_with_bytes
+    try:
+        return like_rows.count_like_rows(text, BEGINNING, begin, end)
+    finally:
+        like_rows._engine = engine
+
+
+def expected(text: bytes) -> int | None:
+    lines = text.split(b"\n")
+    alike = lines.pop() == b"" and all(line.startswith(BEGINNING) and line.endswith(b"}") for line in lines)
+    return len(lines) if lines and alike else None
+
+
+@settings(max_examples=400, deadline=None)
+@given(lines=st.lists(LINES, max_size=8), before=st.binary(max_size=5), after=st.binary(max_size=5))
+def test_both_ways_see_the_same(lines: list[bytes], before: bytes, after: bytes) -> None:
+    pytest.importorskip("numpy")
+    text = b"".join(lines)
+    place = (before + text + after, len(before), len(before) + len(text))
+    numpy = like_rows.count_like_rows(place[0], BEGINNING, *place[1:])
+    assert with_bytes(*place) == expected(text)
+    # A last row that is shorter than the beginning of a whole one may be left to the parser.
+    assert numpy == expected(text) or (numpy is None and len(lines[-1]) < len(BEGINNING) + 2)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    rows=st.lists(st.sampled_from([BEGINNING + b"}\n", BEGINNING + b',"a":1}\n']), min_size=1, max_size=50),
+    flaw=st.integers(min_value=0, max_value=10_000),
+    byte=st.integers(min_value=0, max_value=255),
+)
+def test_a_changed_byte_is_judged_as_by_eye(rows: list[bytes], flaw: int, byte: int) -> None:
+    pytest.importorskip("numpy")
+    text = bytearray(b"".join(rows))
+    text[flaw % len(text)] = byte
+    changed = bytes(text)
+    assert like_rows.count_like_rows(changed, BEGINNING, 0, len(changed)) == expected(changed)
+    assert with_bytes(changed, 0, len(changed)) == expected(changed)
+
+
+@pytest.mark.parametrize("numpy", [True, False])
+def test_numpy_is_used_where_it_is_installed(numpy: bool) -> None:
+    pytest.importorskip("numpy")
+    hidden = "" if numpy else "sys.modules['numpy'] = None;"
+    code = (
+        f"import sys; {hidden} from airflow_provider_isvapp.transfer import like_rows;"
+        " print(like_rows._engine().__name__, like_rows.count_like_rows(b'{1}\\n{2}\\n', b'{', 0, 8))"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.split() == ["count_with_numpy" if numpy else "_count_with_bytes", "2"]
