@@ -9,6 +9,7 @@ import binascii
 import secrets
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import unquote_plus
 
 from airflow_provider_isvapp.emulator.answer import Refusal
 from airflow_provider_isvapp.emulator.clock import Clock
@@ -35,11 +36,14 @@ class Authority:
     """Credentials and the tokens that were issued for them.
 
     A credential's name is the client id or ``api_key``, never the secret: it is what the request log shows.
+
+    :param token_mark: what each token begins with.
     """
 
-    def __init__(self, config: EmulatorConfig, clock: Clock) -> None:
+    def __init__(self, config: EmulatorConfig, clock: Clock, token_mark: str) -> None:
         self._config = config
         self._clock = clock
+        self._token_mark = token_mark
         self._tokens: dict[str, Token] = {}
         self._clients: dict[Vendor, tuple[str, str]] = {
             "isvapp": (config.client_id, config.client_secret),
@@ -68,7 +72,11 @@ class Authority:
                 f"Unknown scope: {' '.join(unknown)}." if unknown else "The scope is missing.",
                 code="invalid_scope",
             )
-        value = secrets.token_urlsafe(32)
+        granted = self._config.client_scopes.split() if vendor == "isvapp" else known
+        withheld = [name for name in scopes if name not in granted]
+        if withheld:
+            raise Refusal(400, f"The client may not have the scope: {' '.join(withheld)}.", code="invalid_scope")
+        value = self._token_mark + secrets.token_urlsafe(32)
         token = Token(vendor, client, scopes, self._clock.monotonic() + self._config.token_seconds)
         self._tokens[value] = token
         return value, token
@@ -118,7 +126,10 @@ class Authority:
 
 
 def parse_basic(authorization: str | None) -> tuple[str, str] | None:
-    """Read user name and password from an HTTP Basic header; None for anything else."""
+    """Read client id and secret from an HTTP Basic header; None for anything else.
+
+    Both are form-encoded within it (RFC 6749, 2.3.1).
+    """
     scheme, _, encoded = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -126,7 +137,7 @@ def parse_basic(authorization: str | None) -> tuple[str, str] | None:
         user, colon, password = base64.b64decode(encoded, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
         return None
-    return (user, password) if colon else None
+    return (unquote_plus(user), unquote_plus(password)) if colon else None
 
 
 def _bearer(authorization: str | None) -> str | None:

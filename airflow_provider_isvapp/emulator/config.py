@@ -25,6 +25,9 @@ class EmulatorConfig:
 
     client_id: str = _option("demo-client", "ISVapp OAuth2 client id")
     client_secret: str = _option("demo-client-secret", "ISVapp OAuth2 client secret")
+    client_scopes: str = _option(
+        "identity exports salesforce_accounts", "ISVapp scopes that the client may have, separated by blanks"
+    )
     api_key: str = _option("demo-api-key", "ISVapp API key with the permission to retrieve metrics")
     api_key_without_scope: str = _option("demo-api-key-without-scope", "ISVapp API key that may do nothing")
     productiv_client_id: str = _option("demo-productiv-client", "Productiv client id")

@@ -50,12 +50,16 @@ class Export:
 
 
 class Exports:
-    """All exports since the start or the last :meth:`clear`."""
+    """All exports since the start or the last :meth:`clear`.
 
-    def __init__(self, config: EmulatorConfig, clock: Clock, spool: Spool) -> None:
+    :param token_mark: a part of each download token.
+    """
+
+    def __init__(self, config: EmulatorConfig, clock: Clock, spool: Spool, token_mark: str) -> None:
         self._config = config
         self._clock = clock
         self._spool = spool
+        self._token_mark = token_mark
         self._exports: dict[str, Export] = {}
         self._key = secrets.token_bytes(32)
         self.created = 0
@@ -201,7 +205,7 @@ class Exports:
         return f"{text}-{self._sign(export, text)}"
 
     def _sign(self, export: Export, until: str) -> str:
-        return hmac.new(self._key, f"{export.id}/{until}".encode(), hashlib.sha256).hexdigest()[:40]
+        return self._token_mark + hmac.new(self._key, f"{export.id}/{until}".encode(), hashlib.sha256).hexdigest()[:40]
 
 
 async def _written(files: set[Future[SpoolFile]], seconds: float | None = None) -> None:

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
@@ -73,6 +73,7 @@ class Pipeline:
             status = None
             try:
                 answer, faults = await self._answer(endpoint, handler, request, record)
+                answer = replace(answer, headers={"Date": _http_date(self._clock.now()), **answer.headers})
                 if not await before_answer(request, faults, self._rng):
                     return web.Response()
                 status = answer.status
@@ -133,7 +134,11 @@ class Pipeline:
         moment = self._clock.now() + timedelta(seconds=seconds)
         if moment.microsecond:
             moment = moment.replace(microsecond=0) + timedelta(seconds=1)
-        return {"Retry-After": format_datetime(moment, usegmt=True)}
+        return {"Retry-After": _http_date(moment)}
+
+
+def _http_date(moment: datetime) -> str:
+    return format_datetime(moment, usegmt=True)
 
 
 def _path(request: web.Request) -> str:

@@ -121,6 +121,11 @@ class Emulator:
         return f"{self.url}/oauth2/token"
 
     @property
+    def token_mark(self) -> str:
+        """A text in each access and download token that this emulator hands out: where it is found, a token was."""
+        return self._state.token_mark
+
+    @property
     def requests(self) -> list[RequestRecord]:
         """All requests in the order of their arrival."""
         return self._state.log.records()

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -29,10 +30,11 @@ class State:
         self.clock = clock
         self.log = RequestLog(on_request)
         self.faults = Faults()
-        self.authority = Authority(config, clock)
+        self.token_mark = secrets.token_hex(8)
+        self.authority = Authority(config, clock, self.token_mark)
         self.window = RateWindow(config.requests_per_second)
         self.spool = Spool(config)
-        self.exports = Exports(config, clock, self.spool)
+        self.exports = Exports(config, clock, self.spool, self.token_mark)
 
     def export_records(self, base_url: str) -> dict[str, dict[str, Any]]:
         """Return every export's record by id, in the order of creation, with the order that led to it."""
