@@ -100,8 +100,9 @@ class Extra:
         value = self._values.get(name)
         if value is None:
             return None
-        if value in list(choices):
-            return choices(value)
+        for choice in choices:
+            if value == choice:
+                return choice
         raise InvalidConnection(f"extra {name}: must be one of {', '.join(choices)}, not {value!r}.")
 
     def number(self, name: str, default: float, *, above: float = 0.0, most: float = math.inf) -> float:

@@ -20,8 +20,8 @@ def tls_failure(error: requests.exceptions.SSLError, *, url: str) -> InvalidConn
     text = f"TLS with {origin(url)} failed"
     if isinstance(cause, ssl.SSLCertVerificationError):
         return InvalidConnection(
-            f"{text}: {cause.verify_message.rstrip('.')}. Check the connection's host; if it is right, let this machine "
-            "trust the certificate authority (REQUESTS_CA_BUNDLE names another bundle)."
+            f"{text}: {cause.verify_message.rstrip('.')}. Check the connection's host; if it is right, let this "
+            "machine trust the certificate authority (REQUESTS_CA_BUNDLE names another bundle)."
         )
     reason = (cause.reason if cause is not None else None) or ""
     if reason in _NOT_TLS:

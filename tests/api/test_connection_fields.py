@@ -35,6 +35,16 @@ def test_defaults_are_the_vendors():
     assert (other.scope, other.api_version) == ("https://api.productiv.com/apps.read", "v1")
 
 
+@pytest.mark.parametrize(
+    ("login", "chosen"),
+    [("client", None), ("client", ""), ("client", "oauth2"), (None, None), (None, "api_key"), (" ", "api_key")],
+)
+def test_the_authentication_that_is_chosen_agrees_with_the_login(login, chosen):
+    settings = isvapp(login=login, extra={"authentication": chosen})
+
+    assert settings == isvapp(login=login)
+
+
 def test_a_password_alone_is_an_api_key():
     assert isvapp(login=None).client_id is None
     assert isvapp(login="  ").client_id is None
@@ -82,8 +92,21 @@ def test_host_may_be_a_name_or_a_full_address(host, port, schema, address):
         ({"extra": {"read_timeout": "nan"}}, "extra read_timeout: must be a number above 0"),
         ({"extra": {"attempts": 2.5}}, "extra attempts: must be a whole number, not 2.5"),
         ({"extra": {"attempts": 0}}, "extra attempts: must be a number above 0 and at most 100, not 0"),
+        (
+            {"login": " ", "extra": {"authentication": "oauth2"}},
+            "login: empty, but the extra authentication is 'oauth2': give the client id here",
+        ),
+        (
+            {"extra": {"authentication": "api_key"}},
+            "login: must be empty, as the extra authentication is 'api_key'",
+        ),
+        ({"extra": {"authentication": "key"}}, "extra authentication: must be one of oauth2, api_key, not 'key'"),
+        ({"extra": {"authentication": ["oauth2"]}}, "extra authentication: must be one of"),
         ({"extra": {"rate_limit_storage": 7}}, "extra rate_limit_storage: must be a string, not 7"),
-        ({"extra": {"request_per_second": 1}}, "extra: unknown field 'request_per_second'; known are attempts, "),
+        (
+            {"extra": {"request_per_second": 1}},
+            "extra: unknown field 'request_per_second'; known are attempts, authentication, ",
+        ),
     ],
 )
 def test_a_wrong_field_is_named(fields, message):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 import traceback
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from airflow_provider_isvapp.api.transport import Request, Transport, TransportS
 from airflow_provider_isvapp.errors import (
     AuthenticationRefused,
     PermissionRefused,
+    RequestRefused,
     ServiceUnavailable,
     UnexpectedAnswer,
 )
@@ -32,7 +35,7 @@ def transport(server: ScriptedServer, limiter: RecordingLimiter, time: FakeTime)
 
 @pytest.fixture
 def credentials(server: ScriptedServer, transport: Transport, time: FakeTime) -> Callable[..., ClientCredentials]:
-    def build(style: SecretStyle = SecretStyle.BASIC) -> ClientCredentials:
+    def build(style: SecretStyle = SecretStyle.BASIC, **options: Any) -> ClientCredentials:
         return ClientCredentials(
             transport,
             token_url=f"{server.url}/token",
@@ -40,6 +43,7 @@ def credentials(server: ScriptedServer, transport: Transport, time: FakeTime) ->
             client_secret=SECRET,
             style=style,
             clock=time,
+            **options,
         )
 
     return build
@@ -156,6 +160,59 @@ def test_a_wrong_secret_names_the_fields(server, credentials, status, body):
     assert "sentinel" not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.parametrize(
+    ("status", "body"), [(400, b'{"error": "invalid_scope", "error_description": "Not for you."}'), (403, b"")]
+)
+def test_a_scope_that_the_client_may_not_have_is_no_wrong_secret(server, credentials, status, body):
+    server.script("/token", Answer(status, body))
+
+    with pytest.raises(PermissionRefused, match=r"'exports'.*Give the client that scope") as caught:
+        credentials().token("exports")
+    assert "password" not in str(caught.value)
+
+
+def test_a_refusal_without_a_code_may_be_either(server, credentials):
+    server.script("/token", Answer(400, b'{"error": "Bad request", "success": false}'))
+
+    with pytest.raises(AuthenticationRefused, match=r"login and password.*; or give the client that scope"):
+        credentials().token("exports")
+
+
+@pytest.mark.parametrize(("status", "body"), [(404, b"{}"), (405, b""), (401, b"<html>Sign in</html>")])
+def test_an_address_without_a_token_endpoint_is_said(server, credentials, status, body):
+    server.script("/token", Answer(status, body))
+
+    with pytest.raises(RequestRefused, match=f"{server.url} has no token endpoint: check the connection's host") as no:
+        credentials().token("exports")
+    assert type(no.value) is RequestRefused
+
+
+def test_a_web_page_in_place_of_a_token_is_said(server, credentials):
+    server.script("/token", Answer(body=b"<html></html>"))
+
+    with pytest.raises(UnexpectedAnswer, match="a web page"):
+        credentials().token("exports")
+
+
+def test_a_vendor_that_repeats_the_secret_is_not_quoted(server, credentials):
+    server.script("/token", Answer(401, json.dumps({"error": f"{SECRET} is wrong"}).encode()))
+
+    with pytest.raises(AuthenticationRefused, match=r"\*\*\* is wrong") as caught:
+        credentials().token("exports")
+    assert "sentinel" not in repr(caught.value) + caught.value.said
+
+
+def test_each_token_is_told_as_soon_as_it_is_there(server, credentials):
+    server.script("/token", token("one"), token("two"))
+    told: list[str] = []
+    tokens = credentials(on_new_token=told.append)
+
+    for scope in ("exports", "identity", "exports"):
+        tokens.token(scope)
+
+    assert told == ["one", "two"]
+
+
 def test_a_token_without_the_scope_is_said(server, credentials):
     server.script("/token", token("t1", scope="identity"))
 
@@ -179,7 +236,7 @@ def test_a_token_without_the_scope_is_said(server, credentials):
 def test_an_answer_without_a_token_is_an_error_that_does_not_quote_it(server, credentials, body):
     server.script("/token", Answer(body=body))
 
-    with pytest.raises(UnexpectedAnswer, match="token address") as caught:
+    with pytest.raises(UnexpectedAnswer, match="Check the connection's host") as caught:
         credentials().token("exports")
     assert "sentinel" not in "".join(traceback.format_exception(caught.value))
 
@@ -193,5 +250,7 @@ def test_the_token_endpoint_is_retried(server, credentials):
 def test_a_token_endpoint_that_stays_down_is_no_wrong_secret(server, credentials):
     server.script("/token", Answer(503), Answer(503))
 
-    with pytest.raises(ServiceUnavailable, match="the token for scope 'exports' in 2 tries"):
+    with pytest.raises(
+        ServiceUnavailable, match=r"the token for scope 'exports' at http://127\.0\.0\.1:\d+ in 2 tries"
+    ):
         credentials().token("exports")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -145,51 +144,6 @@ def test_a_connection_written_as_uri_works(emulator: Emulator, monkeypatch: pyte
     assert IsvappHook(isvapp_conn_id="by_uri").get_account()
 
 
-class TestTestButton:
-    def test_names_the_company(self, isvapp: Emulator) -> None:
-        succeeded, message = IsvappHook().test_connection()
-
-        assert succeeded
-        assert message == f"Connected to ISVapp as {IsvappHook().get_account().company_name}."
-
-    def test_says_that_the_secret_is_wrong(self, emulator: Emulator, set_connection: SetConnection) -> None:
-        set_connection("isvapp_default", **isvapp_fields(emulator) | {"password": "sentinel-of-a-wrong-secret"})
-
-        succeeded, message = IsvappHook().test_connection()
-
-        assert not succeeded
-        assert "did not accept the connection's login and password" in message
-        assert "sentinel" not in message
-
-    def test_says_that_the_key_lacks_the_permission(self, emulator: Emulator, set_connection: SetConnection) -> None:
-        fields = isvapp_fields(emulator) | {"login": None, "password": emulator.api_key_without_scope}
-        set_connection("isvapp_default", **fields)
-
-        succeeded, message = IsvappHook().test_connection()
-
-        assert not succeeded
-        assert "scope 'identity'" in message
-
-    def test_says_that_nobody_answers(self, emulator: Emulator, set_connection: SetConnection) -> None:
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            port = unused.getsockname()[1]
-        set_connection("isvapp_default", **isvapp_fields(emulator) | {"host": f"http://127.0.0.1:{port}"})
-
-        succeeded, message = IsvappHook().test_connection()
-
-        assert not succeeded
-        assert "connection refused" in message
-        assert "check the connection's host" in message
-
-    def test_tries_no_longer_than_somebody_waits(self, emulator: Emulator, set_connection: SetConnection) -> None:
-        set_connection("isvapp_default", **isvapp_fields(emulator, attempts=50))
-        emulator.inject(Fault(endpoint="token", kind="status", status=503, retry_after=0, times=None))
-
-        assert not IsvappHook().test_connection()[0]
-        assert emulator.request_counts() == {"token": 2}
-
-
 class TestSecrets:
     def test_are_hidden_from_logs(
         self, emulator: Emulator, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch
@@ -203,6 +157,29 @@ class TestSecrets:
         IsvappHook().test_connection()
 
         assert hidden == ["sentinel-password", "sentinel storage"]
+
+    def test_tokens_of_a_task_are_hidden_too(self, isvapp: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+        hidden: list[str] = []
+        monkeypatch.setattr("airflow_provider_isvapp.hooks.isvapp.mask_secret", hidden.append)
+
+        with IsvappHook() as hook:
+            hook.get_account()
+            hook.list_exports()
+
+        assert len(hidden) == isvapp.request_counts()["token"] == 2
+        assert all(isvapp.token_mark in token for token in hidden)
+
+    def test_tokens_of_a_triggerer_are_not_collected(self, isvapp: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+        hidden: list[str] = []
+        monkeypatch.setattr("airflow_provider_isvapp.hooks.isvapp.mask_secret", hidden.append)
+
+        async def ask() -> None:
+            client = await IsvappHook().aget_client()
+            await asyncio.to_thread(client.get_account)
+
+        asyncio.run(ask())
+
+        assert (hidden, isvapp.request_counts()["token"]) == ([], 1)
 
     def test_are_in_no_attribute_message_or_log(
         self, emulator: Emulator, set_connection: SetConnection, logs: Callable[[], str]

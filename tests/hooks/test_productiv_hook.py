@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_isvapp.airflow_compat import AirflowFailException
 from airflow_provider_isvapp.emulator import Emulator
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
-from tests.airflow_connections import SetConnection, productiv_fields
+from tests.airflow_connections import SetConnection
 
 
 def test_apps_come_as_sent_with_their_date(productiv: Emulator) -> None:
@@ -64,19 +64,11 @@ def test_a_missing_connection_is_named() -> None:
         ProductivHook(productiv_conn_id="nowhere").list_apps()
 
 
-def test_the_test_button_asks_for_a_token_only(productiv: Emulator) -> None:
-    succeeded, message = ProductivHook().test_connection()
+def test_tokens_are_hidden_from_logs(productiv: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden: list[str] = []
+    monkeypatch.setattr("airflow_provider_isvapp.hooks.productiv.mask_secret", hidden.append)
 
-    assert succeeded
-    assert message == "Connected to Productiv with the scope https://api.productiv.com/apps.read."
-    assert productiv.request_counts() == {"productiv_token": 1}
+    with ProductivHook() as hook:
+        hook.list_apps()
 
-
-def test_the_test_button_says_that_the_secret_is_wrong(emulator: Emulator, set_connection: SetConnection) -> None:
-    set_connection("productiv_default", **productiv_fields(emulator) | {"password": "sentinel-of-a-wrong-secret"})
-
-    succeeded, message = ProductivHook().test_connection()
-
-    assert not succeeded
-    assert "did not accept the connection's login and password" in message
-    assert "sentinel" not in message
+    assert [productiv.token_mark in token for token in hidden] == [True]

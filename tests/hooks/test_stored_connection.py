@@ -15,7 +15,7 @@ from airflow_provider_isvapp.hooks.stored_connection import fields_of, look_up_a
 
 def stored(**fields: Any) -> Any:
     """A connection as an old database can hold it; new ones check the extra when it is entered."""
-    empty = dict.fromkeys(("login", "password", "host", "port", "schema", "extra"))
+    empty = dict.fromkeys(("conn_type", "login", "password", "host", "port", "schema", "extra"))
     return cast("Any", SimpleNamespace(**empty | fields))
 
 
@@ -28,6 +28,15 @@ def test_an_extra_that_is_no_object_is_an_error_and_not_the_defaults(extra: str)
 @pytest.mark.parametrize("extra", [None, "", "  ", "{}"])
 def test_no_extra_is_an_empty_one(extra: str | None) -> None:
     assert fields_of(stored(extra=extra))["extra"] == {}
+
+
+def test_fields_that_come_twice_from_the_test_button_of_airflow_2_are_one() -> None:
+    extra = '{"extra__isvapp__attempts": "3", "attempts": "3", "extra__other__attempts": "9"}'
+
+    assert fields_of(stored(conn_type="isvapp", extra=extra))["extra"] == {
+        "attempts": "3",
+        "extra__other__attempts": "9",
+    }
 
 
 def test_a_storage_address_that_cannot_be_read_is_left_to_the_limiter() -> None:

@@ -14,6 +14,7 @@ from airflow.providers_manager import ProvidersManager
 
 from airflow_provider_isvapp.airflow_compat import BaseHook
 from airflow_provider_isvapp.api.isvapp.settings import EXTRA_FIELDS as ISVAPP_EXTRA
+from airflow_provider_isvapp.api.isvapp.settings import Authentication
 from airflow_provider_isvapp.api.productiv.settings import EXTRA_FIELDS as PRODUCTIV_EXTRA
 from airflow_provider_isvapp.get_provider_info import get_provider_info
 from airflow_provider_isvapp.hooks.connection_form import ISVAPP_FORM, PRODUCTIV_FORM, ConnectionForm
@@ -101,14 +102,21 @@ def test_the_storage_address_is_masked_since_it_can_hold_a_password() -> None:
     assert ISVAPP_FORM.provider_info()["conn-fields"]["rate_limit_storage"]["schema"]["format"] == "password"
 
 
-def test_the_api_version_is_a_select() -> None:
-    assert PRODUCTIV_FORM.provider_info()["conn-fields"]["api_version"]["schema"]["enum"] == ["v1", "v2", "v3"]
+@pytest.mark.parametrize(
+    ("form", "name", "choices"),
+    [(ISVAPP_FORM, "authentication", list(Authentication)), (PRODUCTIV_FORM, "api_version", ["v1", "v2", "v3"])],
+)
+def test_a_field_with_few_values_is_a_select(form: ConnectionForm, name: str, choices: list[str]) -> None:
+    schema = form.provider_info()["conn-fields"][name]["schema"]
+
+    assert schema["enum"] == choices == list(schema["values_display"])
 
 
 def test_numbers_have_a_lower_limit() -> None:
     fields = ISVAPP_FORM.provider_info()["conn-fields"]
 
     assert {name: field["schema"].get("minimum") for name, field in fields.items()} == {
+        "authentication": None,
         "requests_per_second": 0.01,
         "rate_limit_storage": None,
         "connect_timeout": 0.1,

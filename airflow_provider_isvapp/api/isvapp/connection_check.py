@@ -65,7 +65,8 @@ def check_client_credentials(client: IsvappClient) -> Finding:
     )
     return _failed(
         client,
-        f"{message} {missing} Give it to the client under Setup > REST API in ISVapp; if no task needs it, all is well.",
+        f"{message} {missing} Give it to the client under Setup > REST API in ISVapp. "
+        "If no task needs it, leave the connection as it is.",
     )
 
 
