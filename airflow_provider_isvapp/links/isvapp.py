@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from airflow_provider_isvapp.airflow_compat import BaseOperatorLink, Context, conf, shows_guarded_pages
 from airflow_provider_isvapp.links.stored_link import StoredLink
@@ -38,3 +38,19 @@ def export_address(conn_id: str, export_id: str) -> str:
 
     root = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
     return f"{root}/plugin{URL_PREFIX}?{urlencode({'connection': conn_id, 'export': export_id})}"
+
+
+def export_of(address: object) -> tuple[str, str] | None:
+    """Read connection id and export id from an address that :func:`export_address` made; None for anything else."""
+    from airflow_provider_isvapp.plugins.isvapp import URL_PREFIX  # not needed to parse a DAG
+
+    if not isinstance(address, str):
+        return None
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return None
+    query = parse_qs(parts.query)
+    if not parts.path.endswith(f"/plugin{URL_PREFIX}") or not {"connection", "export"} <= query.keys():
+        return None
+    return query["connection"][0], query["export"][0]

@@ -8,6 +8,8 @@ may read connections: the application as a whole depends on it, and there are no
 
 # Without postponed annotations: FastAPI evaluates those of the routes, and knows nothing of this module's functions.
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,9 @@ from airflow.models.connection import Connection
 from fastapi import Depends, FastAPI, HTTPException, Response
 from fastapi.responses import FileResponse
 
+from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.plugins.export_rows import rows_of
+from airflow_provider_isvapp.plugins.export_tasks import ExportTask, tasks_of
 from airflow_provider_isvapp.plugins.page_connections import ConnectionReader, ids_in_environment, stored_ids
 from airflow_provider_isvapp.plugins.recent_exports import RecentExports
 
@@ -60,18 +64,23 @@ def build_app() -> FastAPI:
         return {"connections": [conn_id for conn_id in known if _may_read(user, conn_id)]}
 
     @app.get("/connections/{connection_id}/exports")
-    async def exports(connection_id: str, response: Response) -> dict[str, Any]:
+    async def exports(connection_id: str, user: GetUserDep, response: Response) -> dict[str, Any]:
         """Show the exports of a connection; what hinders that is in ``error``.
 
         The status is 200 all the same: proxies put pages of their own in place of a 502, and the message would be lost.
-        Asynchronous, as it only waits: a thread reads, one for all viewers of a connection.
+        Asynchronous, as it only waits: a thread reads, one for all viewers of a connection. Their tasks are looked up
+        for each viewer, as not everybody may see every DAG.
         """
         response.headers["Cache-Control"] = "no-store"
         reading = await recent.of(connection_id)
+        tasks = await asyncio.to_thread(_tasks, connection_id, reading.exports, user)
         return {
             "read_at": reading.read_at.isoformat(),
             "error": reading.error,
-            "exports": [asdict(row) for row in rows_of(reading.exports, now=reading.read_at)],
+            "exports": [
+                asdict(row) | {"task": asdict(tasks[row.id]) if row.id in tasks else None}
+                for row in rows_of(reading.exports, now=reading.read_at)
+            ],
         }
 
     return app
@@ -81,3 +90,10 @@ def _may_read(user: BaseUser, conn_id: str) -> bool:
     """Decide like ``requires_access_connection`` does for a connection in the path."""
     details = ConnectionDetails(conn_id=conn_id, team_name=Connection.get_team_name(conn_id))
     return get_auth_manager().is_authorized_connection(method="GET", details=details, user=user)
+
+
+def _tasks(conn_id: str, exports: Sequence[Export], user: BaseUser) -> dict[str, ExportTask]:
+    if not exports:
+        return {}
+    readable = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
+    return tasks_of(exports, conn_id=conn_id, dag_ids=readable)

@@ -8,6 +8,7 @@ import { NOTHING, ago, duration, fromNow, localTime, size } from "./format.js";
 import { STATES } from "./selection.js";
 
 const { Fragment, createElement: h, useState } = globalThis.React;
+const { Link } = globalThis.ReactRouterDOM;
 
 // A thousand rows take a browser half a second; hardly anybody looks beyond the first ones.
 const ROWS_AT_ONCE = 50;
@@ -27,7 +28,21 @@ const COLUMNS = [
   { label: "Plain", className: "number", cell: (row) => bytes(row.plain_bytes) },
   { label: "Expires", cell: (row) => moment(row.expires_at, fromNow(row.expires_in_seconds)) },
 ];
+const CREATED_BY = { label: "Created by", className: "task", cell: (row) => row.task && h(TaskLink, row.task) };
 const MESSAGE = { label: "Message", className: "message", cell: (row) => row.error_message };
+
+// Where the creator is not known, the first task that used the export says so.
+function TaskLink({ dag_id, run_id, task_id, map_index, created }) {
+  const mapped = map_index >= 0;
+  const place = ["dags", dag_id, "runs", run_id, "tasks", task_id, ...(mapped ? ["mapped", map_index] : [])];
+  return h(
+    Fragment,
+    null,
+    !created && h("span", { className: "muted" }, "used by "),
+    h(Link, { to: `/${place.map(encodeURIComponent).join("/")}` }, `${dag_id}.${task_id}${mapped ? `[${map_index}]` : ""}`),
+    h("span", { className: "muted run" }, run_id),
+  );
+}
 
 // A link, so that it can be copied and opened in a tab of its own.
 function ExportLink({ id, onChoose }) {
@@ -43,7 +58,11 @@ function ExportLink({ id, onChoose }) {
 
 export function ExportTable({ exports, chosen, onChoose }) {
   const [limit, setLimit] = useState(ROWS_AT_ONCE);
-  const columns = exports.some((row) => row.error_message) ? [...COLUMNS, MESSAGE] : COLUMNS;
+  const columns = [
+    ...COLUMNS,
+    ...(exports.some((row) => row.task) ? [CREATED_BY] : []),
+    ...(exports.some((row) => row.error_message) ? [MESSAGE] : []),
+  ];
   return h(
     Fragment,
     null,

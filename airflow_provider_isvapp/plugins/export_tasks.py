@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Which task an export belongs to, by the links to exports that tasks leave in Airflow's database. Blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from airflow_provider_isvapp.api.isvapp.export import Export
+from airflow_provider_isvapp.links.isvapp import IsvappExportLink, export_of
+
+# A look at the page costs no more than reading this many rows, however many tasks there were.
+MOST_LINKS = 10_000
+# Exports are dated by the vendor's clock, links by the database's.
+_CLOCKS_APART = timedelta(days=1)
+
+_LINK_KEY = f"_link_{IsvappExportLink.__name__}"
+# By the name of the operator's class. What a subclass with another name does, nobody knows here.
+_CREATING = frozenset({"IsvappExportOperator", "IsvappCreateExportOperator"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportTask:
+    """A task that an export belongs to.
+
+    :param map_index: of a mapped task; -1 of others.
+    :param created: whether the task requests exports, and so has created this one; else it has waited for it or
+        downloaded it.
+    """
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    created: bool
+
+
+def tasks_of(exports: Iterable[Export], *, conn_id: str, dag_ids: Collection[str]) -> dict[str, ExportTask]:
+    """Find the tasks of exports, in one query.
+
+    It goes by the index of the XComs' keys, to none that is older than the oldest of the exports.
+
+    :param conn_id: the connection that the exports were read with.
+    :param dag_ids: the DAGs that may be named.
+    :return: for the id of each export that has one, the task that created it, else the first one that used it.
+    """
+    created = [export.created_at for export in exports if export.created_at]
+    if not created or not dag_ids:
+        return {}
+    found: dict[str, ExportTask] = {}
+    for task, address in reversed(_newest_links(since=min(created) - _CLOCKS_APART, dag_ids=dag_ids)):
+        conn_and_export = export_of(address)
+        if conn_and_export is None or conn_and_export[0] != conn_id:
+            continue
+        known = found.setdefault(conn_and_export[1], task)
+        if task.created and not known.created:
+            found[conn_and_export[1]] = task
+    return found
+
+
+def _newest_links(*, since: datetime, dag_ids: Collection[str]) -> list[tuple[ExportTask, object]]:
+    from airflow.models.taskinstance import TaskInstance  # the database's models
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import and_, select
+
+    same_task = and_(
+        TaskInstance.dag_id == XComModel.dag_id,
+        TaskInstance.run_id == XComModel.run_id,
+        TaskInstance.task_id == XComModel.task_id,
+        TaskInstance.map_index == XComModel.map_index,
+    )
+    newest = (
+        select(
+            XComModel.dag_id,
+            XComModel.run_id,
+            XComModel.task_id,
+            XComModel.map_index,
+            XComModel.value,
+            TaskInstance.operator,
+        )
+        .join(TaskInstance, same_task)
+        .where(XComModel.key == _LINK_KEY, XComModel.timestamp >= since, XComModel.dag_id.in_(dag_ids))
+        .order_by(XComModel.timestamp.desc())
+        .limit(MOST_LINKS)
+    )
+    with create_session() as session:
+        return [
+            (
+                ExportTask(
+                    dag_id=row.dag_id,
+                    run_id=row.run_id,
+                    task_id=row.task_id,
+                    map_index=row.map_index,
+                    created=row.operator in _CREATING,
+                ),
+                XComModel.deserialize_value(row),
+            )
+            for row in session.execute(newest)
+        ]
