@@ -26,7 +26,9 @@ from airflow_provider_isvapp.lineage.published_object import PublishedObject
 from airflow_provider_isvapp.lineage.source import Source
 
 
-def lineage_of(source: Source, published: Sequence[PublishedObject], *, export_id: str | None) -> OperatorLineage:
+def lineage_of(
+    source: Source, published: Sequence[PublishedObject], *, export_id: str | None
+) -> OperatorLineage[Any, Any]:
     """Build what the provider wants to know.
 
     :param published: what is there for sure. There is always an input: with neither inputs nor outputs, the provider

@@ -61,7 +61,7 @@ def _aws(fs: Any, bucket: str, key: str, *, folder: bool) -> str | None:
     for end, console in _AWS_CONSOLES.items():
         if host.endswith(end):
             query = {"region": endpoint.region_name, "prefix": key}
-            known = urlencode({name: value for name, value in query.items() if value}, quote_via=quote)
+            known = urlencode({name: value for name, value in query.items() if value}, safe="/", quote_via=quote)
             return f"https://{console}/s3/{'buckets' if folder else 'object'}/{quote(bucket)}?{known}"
     return None
 

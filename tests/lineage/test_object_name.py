@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from openlineage.client.naming.dataset import ABFSS, GCS, S3, DatasetNaming, LocalFileSystem
 
 from airflow_provider_isvapp.airflow_compat import Asset, ObjectStoragePath
 from airflow_provider_isvapp.lineage.object_name import ObjectName, name_of
@@ -21,6 +22,8 @@ def test_a_local_file() -> None:
     assert name_of(open_destination("/lake/usage.ndjson")) == ObjectName(
         namespace="file", name="/lake/usage.ndjson", uri="file:///lake/usage.ndjson"
     )
+    convention = LocalFileSystem("/lake/usage.ndjson")
+    assert (convention.get_namespace(), convention.get_name()) == ("file", "/lake/usage.ndjson")
     assert name_of(open_destination("file:///lake/usage.ndjson")).uri == "file:///lake/usage.ndjson"
 
 
@@ -35,19 +38,22 @@ def test_a_bucket_without_the_connection(set_connection: SetConnection) -> None:
 
 
 @pytest.mark.parametrize(
-    ("destination", "namespace", "uri"),
+    ("destination", "convention", "uri"),
     [
-        (in_bucket("s3", "s3a", key="bucket/a/b"), "s3://bucket", "s3://bucket/a/b"),
-        (in_bucket("gs", "gcs", key="bucket/a/b"), "gs://bucket", "gs://bucket/a/b"),
+        (in_bucket("s3", "s3a", key="bucket/a/b"), S3("bucket", "a/b"), "s3://bucket/a/b"),
+        (in_bucket("gs", "gcs", key="bucket/a/b"), GCS("bucket", "a/b"), "gs://bucket/a/b"),
         (
             in_bucket("abfs", "az", "abfss", key="container/a/b", account_name="account"),
-            "abfss://container@account.dfs.core.windows.net",
+            ABFSS("container", "account", "a/b"),
             "abfss://account.dfs.core.windows.net/container/a/b",
         ),
     ],
 )
-def test_a_bucket_by_the_naming_conventions(destination: Destination, namespace: str, uri: str) -> None:
-    assert name_of(destination) == ObjectName(namespace=namespace, name="a/b", uri=uri)
+def test_a_bucket_by_openlineages_conventions(destination: Destination, convention: DatasetNaming, uri: str) -> None:
+    name = name_of(destination)
+
+    assert (name.namespace, name.name) == (convention.get_namespace(), convention.get_name())
+    assert name.uri == uri
 
 
 @pytest.mark.parametrize(

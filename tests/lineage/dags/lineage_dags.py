@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""DAGs whose lineage is looked at. Each task writes below ``LINEAGE_LAKE``."""
+
+from __future__ import annotations
+
+import os
+
+import pendulum
+from airflow.providers.common.compat.sdk import DAG, Asset, AssetAlias
+
+from airflow_provider_isvapp.operators.isvapp import (
+    IsvappExportOperator,
+    IsvappFetchSalesforceAccountsOperator,
+)
+from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
+
+LAKE = f"file://{os.environ['LINEAGE_LAKE']}"
+DEFAULTS = {"schedule": None, "start_date": pendulum.datetime(2024, 1, 1, tz="UTC"), "catchup": False}
+
+with DAG("written", **DEFAULTS):
+    divided = IsvappExportOperator(
+        task_id="export",
+        timeframe="LATEST_12_COMPLETED_MONTHS",
+        taxonomy_ids=["taxonomy"],
+        path=f"{LAKE}/usage/{{reference_date}}.ndjson",
+        partition_by="reference_date",
+        deferrable=True,
+        poll_interval=2,
+        outlets=[AssetAlias("usage_by_month"), Asset("usage")],
+    )
+    accounts = IsvappFetchSalesforceAccountsOperator(
+        task_id="accounts", path=f"{LAKE}/accounts.ndjson", include_health_scores=True
+    )
+    divided >> accounts >> ProductivFetchAppsOperator(task_id="apps", path=f"{LAKE}/apps.ndjson")
+
+with DAG("failed", **DEFAULTS):
+    IsvappExportOperator.partial(
+        task_id="export", timeframe="LATEST_COMPLETED_MONTH", deferrable=False, outlets=[Asset("never_written")]
+    ).expand_kwargs([{"taxonomy_ids": ["taxonomy"], "path": f"{LAKE}/never.ndjson"}])
