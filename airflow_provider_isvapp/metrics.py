@@ -78,6 +78,12 @@ DOWNLOADS_RESTARTED = Metric("isvapp.downloads.restarted", Kind.COUNTER)
 
 METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
+# Sent as nought with each export: Prometheus sees an increase only where there was a value before, so that an alert would
+# miss the first error of all.
+_SO_FAR_NONE = tuple(
+    metric for metric in METRICS if metric.kind is Kind.COUNTER and not metric.tags and metric is not EXPORTS_CREATED
+)
+
 _ENDS = {"completed": EXPORTS_COMPLETED, "errored": EXPORTS_ERRORED, "expired": EXPORTS_EXPIRED}
 _INTERRUPTIONS = {
     "retried": DOWNLOADS_RETRIED,
@@ -107,6 +113,8 @@ def _record(fact: Fact) -> None:
             _time(LIMITER_WAIT, seconds)
         case ExportCreated():
             _count(EXPORTS_CREATED)
+            for metric in _SO_FAR_NONE:
+                _count(metric, 0)
         case ExportReattached():
             _count(EXPORTS_REATTACHED)
         case ExportEnded(how=how, waited=waited):

@@ -20,7 +20,7 @@ from pathlib import Path
 from environments import ENVIRONMENTS, ROOT, VENVS, ensure
 
 COMMAND_SECONDS = 1200
-AIRFLOW_TESTS = ("hooks", "operators", "sensors", "triggers", "plugins", "provider", "dags", "docs")
+AIRFLOW_TESTS = ("hooks", "operators", "sensors", "triggers", "plugins", "provider", "dags", "docs", "metrics")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,7 +85,7 @@ def test_an_export_that_may_not_exist_is_not_counted(
     server: ScriptedServer, limiter: RecordingLimiter, facts: list[Fact]
 ) -> None:
     server.script("/api/v1/exports", Answer(misdeed="reset"))
-    settings = IsvappSettings.from_connection(password="key", host=server.url)
+    settings = IsvappSettings.from_connection(login=None, password="key", host=server.url)
 
     with IsvappClient(settings, limiter=limiter, observe=facts.append) as client, pytest.raises(OutcomeUnknown):
         client.create_export(REQUEST)

@@ -104,3 +104,22 @@ class TestMemory:
         memory.forget()
 
         assert memory.recall() is None
+
+    def test_a_ready_export_is_seen_for_the_first_time_once_over_all_tries(self) -> None:
+        store = TaskStateStore()
+        ExportMemory(task_context(store)).keep("export-1", fingerprint="f")
+
+        first, later = ExportMemory(task_context(store)), ExportMemory(task_context(store))
+
+        assert first.is_first_sight()
+        assert not first.is_first_sight()
+        assert not later.is_first_sight()
+        assert later.recall() == KEPT
+        later.keep("export-2", fingerprint="f")
+        assert later.is_first_sight()
+
+    def test_without_a_store_each_try_sees_an_export_of_its_own(self) -> None:
+        memory = ExportMemory(task_context())
+
+        assert memory.is_first_sight()
+        assert memory.is_first_sight()

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
+from airflow_provider_isvapp.errors import ExportError, ExportExpired, ExportFailed, NotFound, ProviderError
+from airflow_provider_isvapp.hooks import export_outcome
+from airflow_provider_isvapp.hooks.export_outcome import count_if_lost, count_ready, failures_counted
+from airflow_provider_isvapp.observer import ExportEnded, Fact
+
+CREATED = datetime(2024, 3, 6, 6, tzinfo=UTC)
+DETAILS = {"created_at": CREATED.isoformat(), "completed_at": (CREATED + timedelta(seconds=100)).isoformat()}
+
+
+@pytest.fixture
+def facts(monkeypatch: pytest.MonkeyPatch) -> list[Fact]:
+    found: list[Fact] = []
+    monkeypatch.setattr(export_outcome, "record", found.append)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("seen_after", "waited"),
+    [
+        pytest.param(112, 112, id="as it was seen"),
+        pytest.param(130, 130, id="at the end of a poll interval"),
+        pytest.param(131, 100, id="later than somebody who waits"),
+        pytest.param(90_000, 100, id="a day later"),
+        pytest.param(-5, 0, id="by a clock that is behind"),
+    ],
+)
+def test_a_wait_ends_when_it_is_seen_unless_nobody_waited(facts: list[Fact], seen_after: int, waited: int) -> None:
+    count_ready(DETAILS, seen_at=CREATED + timedelta(seconds=seen_after), poll_interval=30)
+
+    assert facts == [ExportEnded(how="completed", waited=waited)]
+
+
+def test_a_record_without_times_counts(facts: list[Fact]) -> None:
+    count_ready({"created_at": None}, seen_at=CREATED, poll_interval=30)
+
+    assert facts == [ExportEnded(how="completed")]
+
+
+@pytest.mark.parametrize(
+    ("error", "counted"),
+    [
+        (ExportFailed("no", export_id="e"), [ExportEnded(how="errored")]),
+        (ExportExpired("no", export_id="e"), [ExportEnded(how="expired")]),
+        (ExportError("not yet", export_id="e"), []),
+        (NotFound("gone", status=404), []),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_only_the_end_of_an_export_counts(facts: list[Fact], error: ProviderError, counted: list[Fact]) -> None:
+    with pytest.raises(type(error)), failures_counted():
+        raise error
+
+    assert facts == counted
+
+
+@pytest.mark.parametrize(
+    ("export", "counted"),
+    [
+        (Export(id="e", status=ExportStatus.ERRORED), [ExportEnded(how="errored")]),
+        (Export(id="e", status=ExportStatus.COMPLETED, is_expired=True), [ExportEnded(how="expired")]),
+        (Export(id="e", status=ExportStatus.COMPLETED), []),
+        (Export(id="e", status=ExportStatus.PENDING), []),
+    ],
+)
+def test_a_lost_export_counts(facts: list[Fact], export: Export, counted: list[Fact]) -> None:
+    count_if_lost(export)
+
+    assert facts == counted
