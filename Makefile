@@ -3,7 +3,7 @@
 # Needs Python 3.11-3.13, git and make. Everything else is installed below .venvs/ from requirements/*.txt.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-core test-airflow-3.3 test-airflow-2.11 test-browser test-crash test-packaging test-compose lint format \
+.PHONY: help demo test test-core test-airflow-3.3 test-airflow-2.11 test-browser test-crash test-packaging test-compose docs lint format \
 	bench-limiter bench-waiting bench-download bench-import environments lock clean
 
 # The first interpreter of a supported version; `make PYTHON=/path/to/python3.12 ...` chooses another one.
@@ -48,6 +48,9 @@ test-compose: $(BOOTSTRAP)/.ready  ## Validate docker-compose.yaml without an en
 
 lint: $(BOOTSTRAP)/.ready  ## Run ruff and mypy
 	$(SUITE) lint
+
+docs: $(BOOTSTRAP)/.ready  ## Build the pages and the reference as HTML, where every warning is an error
+	$(SUITE) docs
 
 format: $(BOOTSTRAP)/.ready  ## Let ruff format the code and fix what it can
 	$(SYNC) airflow-3.3

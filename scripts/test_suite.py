@@ -45,6 +45,26 @@ PARTS = {
             environment="airflow-3.3",
             commands=(("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",)),
         ),
+        Part(
+            name="docs",
+            environment="docs",
+            # Everything anew each time: a page that is not read again does not repeat its warnings.
+            commands=(
+                (
+                    "sphinx-build",
+                    "-E",
+                    "-W",
+                    "--keep-going",
+                    "-q",
+                    "-c",
+                    "docs",
+                    "-d",
+                    "build/doctrees",
+                    ".",
+                    "build/docs",
+                ),
+            ),
+        ),
         Part(name="core", environment="core", tests=("api", "limiter", "transfer", "emulator")),
         Part(name="airflow-3.3", environment="airflow-3.3", tests=AIRFLOW_TESTS),
         Part(name="airflow-2.11", environment="airflow-2.11", tests=AIRFLOW_TESTS),

@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 from __future__ import annotations
 
-from tests.airflow_connections import set_connection
+from tests.airflow_connections import logs, set_connection
 from tests.dags.conftest import emulator
 
-__all__ = ["emulator", "set_connection"]
+__all__ = ["emulator", "logs", "set_connection"]
