@@ -9,6 +9,9 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from airflow_provider_isvapp.airflow_compat import BaseOperatorLink, Context, conf, shows_guarded_pages
 from airflow_provider_isvapp.links.stored_link import StoredLink
 
+# Where the plugin has its page "ISVapp exports".
+URL_PREFIX = "/isvapp-exports"
+
 
 class IsvappExportLink(StoredLink):
     """Leads to the page "ISVapp exports", where it shows this export alone.
@@ -34,16 +37,12 @@ def link_to_export(context: Context, *, conn_id: str, export_id: str | None) -> 
 
 def export_address(conn_id: str, export_id: str) -> str:
     """Return the address of an export on the page, without a host: it is the one that the browser talks to."""
-    from airflow_provider_isvapp.plugins.isvapp import URL_PREFIX  # not needed to parse a DAG
-
     root = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
     return f"{root}/plugin{URL_PREFIX}?{urlencode({'connection': conn_id, 'export': export_id})}"
 
 
 def export_of(address: object) -> tuple[str, str] | None:
     """Read connection id and export id from an address that :func:`export_address` made; None for anything else."""
-    from airflow_provider_isvapp.plugins.isvapp import URL_PREFIX  # not needed to parse a DAG
-
     if not isinstance(address, str):
         return None
     try:

@@ -17,11 +17,11 @@ from urllib.parse import quote, urlsplit
 from airflow.providers.common.compat.sdk import AirflowPlugin
 
 from airflow_provider_isvapp.airflow_compat import conf, shows_guarded_pages
+from airflow_provider_isvapp.links.isvapp import URL_PREFIX
 from airflow_provider_isvapp.plugins.lazy_app import LazyApp
 
 # The page's script registers itself under this name, which is also the menu's entry.
 PAGE_NAME = "ISVapp exports"
-URL_PREFIX = "/isvapp-exports"
 
 _ICON = (
     "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='{colour}' stroke-width='2' "
