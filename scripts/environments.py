@@ -74,6 +74,7 @@ ENVIRONMENTS = {
                 "test-s3",
                 "test-services",
                 "test-browser",
+                "test-kubernetes",
                 "test-lineage",
                 "test-metrics",
                 "lint",
