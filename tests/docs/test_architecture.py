@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import xml.etree.ElementTree as ElementTree
+from functools import cache
 from pathlib import Path
 
 from tests.docs.pages import ROOT
@@ -33,6 +34,7 @@ def test_the_diagram_has_every_part_of_the_package() -> None:
     assert parts_of_the_package() <= labels
 
 
+@cache
 def imports() -> set[tuple[str, str]]:
     """Return which part of the package imports which."""
     found = set()

@@ -33,6 +33,9 @@ def test_importing_it_loads_nothing_but_its_description() -> None:
     output = subprocess.run([sys.executable, "-c", IMPORT], check=True, capture_output=True, text=True).stdout
 
     assert set(output.splitlines()[-1].split()) == {
+        "airflow_provider_isvapp.links",
+        "airflow_provider_isvapp.links.isvapp",
+        "airflow_provider_isvapp.links.stored_link",
         "airflow_provider_isvapp.plugins",
         "airflow_provider_isvapp.plugins.isvapp",
         "airflow_provider_isvapp.plugins.lazy_app",
