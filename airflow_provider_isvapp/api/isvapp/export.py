@@ -22,7 +22,10 @@ class ExportStatus(StrEnum):
     ERRORED = "ERRORED"
 
 
-@dataclass(frozen=True, kw_only=True)
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Export:
     """One export, with the vendor's field names (endpoint "Show export details").
 
@@ -46,7 +49,7 @@ class Export:
     download_size_compressed_bytes: int | None = None
     download_size_uncompressed_bytes: int | None = None
     error_message: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    extra: Mapping[str, Any] = field(default_factory=lambda: _NOTHING, repr=False)
 
     @classmethod
     def from_record(cls, record: object) -> Export:
@@ -74,7 +77,7 @@ class Export:
             download_size_compressed_bytes=read.size("download_size_compressed_bytes"),
             download_size_uncompressed_bytes=read.size("download_size_uncompressed_bytes"),
             error_message=read.text("error_message"),
-            extra=MappingProxyType({name: value for name, value in record.items() if name not in _DOCUMENTED}),
+            extra=_undocumented(record),
         )
 
     def details(self) -> dict[str, Any]:
@@ -89,6 +92,11 @@ class Export:
 
 
 _DOCUMENTED = tuple(item.name for item in fields(Export) if item.name != "extra")
+
+
+def _undocumented(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = {name: value for name, value in record.items() if name not in _DOCUMENTED}
+    return MappingProxyType(found) if found else _NOTHING
 
 
 class _Fields:
