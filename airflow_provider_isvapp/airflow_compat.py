@@ -51,6 +51,7 @@ __all__ = [
     "PokeReturnValue",
     "Stats",
     "TriggerEvent",
+    "alias_extra",
     "conf",
     "execute_base_sensor",
     "get_async_connection",
@@ -59,6 +60,28 @@ __all__ = [
     "shows_guarded_pages",
     "xcom_of",
 ]
+
+
+def alias_extra(extra: dict[str, Any]) -> dict[str, Any]:
+    """Return the extra of an event that comes by an alias, as this Airflow takes it.
+
+    Airflow 2.11 puts the values into a set, and fails the task if one of them cannot be hashed.
+    """
+    from airflow import __version__
+
+    return {name: _hashable(value) for name, value in extra.items()} if __version__.startswith("2.") else extra
+
+
+class _HashableDict(dict[str, Any]):
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+
+def _hashable(value: Any) -> Any:
+    """Return what has the same JSON and can be hashed."""
+    if isinstance(value, dict):
+        return _HashableDict({name: _hashable(item) for name, item in value.items()})
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
 def execute_base_sensor(sensor: BaseSensorOperator, context: Context) -> Any:

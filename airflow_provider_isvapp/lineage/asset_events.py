@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from airflow_provider_isvapp.airflow_compat import Asset, AssetAlias, Context
+from airflow_provider_isvapp.airflow_compat import Asset, AssetAlias, Context, alias_extra
 from airflow_provider_isvapp.lineage.published_object import PublishedObject
 
 
@@ -26,4 +26,4 @@ def announce(
             event.extra = {**event.extra, **metadata}
         elif isinstance(outlet, AssetAlias):
             for item in published:
-                context["outlet_events"][outlet].add(Asset(uri=item.name.uri), extra=item.metadata)
+                context["outlet_events"][outlet].add(Asset(uri=item.name.uri), extra=alias_extra(item.metadata))

@@ -72,7 +72,10 @@ def alias_events(context: Any, alias: Any) -> dict[str, Any]:
     """Return what was attached to an alias: for each asset's address its event's extra."""
     accessor = context["outlet_events"][alias]
     if airflow_version.startswith("2."):
-        return {event["dest_dataset_uri"]: event["extra"] for event in accessor.dataset_alias_events}
+        assert all(frozenset(event["extra"].items()) for event in accessor.dataset_alias_events)  # as Airflow does
+        return {
+            event["dest_dataset_uri"]: json.loads(json.dumps(event["extra"])) for event in accessor.dataset_alias_events
+        }
     return {event.dest_asset_key.uri: event.extra for event in accessor.asset_alias_events}
 
 
