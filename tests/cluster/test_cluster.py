@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The whole cluster, with a third of the exports of ``make cluster-test``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.compose_file import ROOT
+from tests.cluster.host import missing_rights
+
+SECONDS = 900
+
+
+@pytest.mark.timeout(SECONDS + 60)
+@pytest.mark.skipif(missing_rights() is not None, reason=f"hosts cannot be imitated: {missing_rights()}")
+def test_a_worker_and_the_triggerer_are_killed_and_nothing_is_lost(tmp_path: Path) -> None:
+    figures = tmp_path / "report.json"
+    # Not captured: a failure must show how far it got, and where the logs are.
+    process = subprocess.Popen([sys.executable, "-m", "tests.cluster", "--exports", "30", "--json", figures], cwd=ROOT)
+    try:
+        status = process.wait(SECONDS)
+    finally:
+        # It ends its servers and hosts then.
+        process.terminate()
+        process.wait()
+    assert status == 0, "see the output above"
+    report = json.loads(figures.read_text())
+    assert report["objects"] == 32
+    assert report["most_arrivals"] == 2
+    assert [kill["host"] for kill in report["kills"]] == ["airflow-triggerer", "airflow-worker-1"]
