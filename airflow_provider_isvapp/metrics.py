@@ -78,7 +78,7 @@ DOWNLOADS_RESTARTED = Metric("isvapp.downloads.restarted", Kind.COUNTER)
 
 METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
-# Sent as nought with each export: Prometheus sees an increase only where there was a value before, so that an alert would
+# Sent as nought with each export: Prometheus sees an increase only where there was a value before, and an alert would
 # miss the first error of all.
 _SO_FAR_NONE = tuple(
     metric for metric in METRICS if metric.kind is Kind.COUNTER and not metric.tags and metric is not EXPORTS_CREATED
@@ -149,7 +149,7 @@ def _time(metric: Metric, seconds: float) -> None:
 @cache
 def _long_names() -> bool:
     # Airflow 3.3 has the option; before it, the longer names were always there.
-    return conf.getboolean("metrics", "legacy_names_on", fallback=True)
+    return bool(conf.getboolean("metrics", "legacy_names_on", fallback=True))
 
 
 @cache

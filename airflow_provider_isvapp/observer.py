@@ -85,13 +85,7 @@ class DownloadFinished:
 
 
 Fact: TypeAlias = (
-    RequestSent
-    | TurnAwaited
-    | ExportCreated
-    | ExportReattached
-    | ExportEnded
-    | DownloadInterrupted
-    | DownloadFinished
+    RequestSent | TurnAwaited | ExportCreated | ExportReattached | ExportEnded | DownloadInterrupted | DownloadFinished
 )
 
 Observer: TypeAlias = Callable[[Fact], None]

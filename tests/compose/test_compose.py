@@ -27,6 +27,9 @@ from tests.compose.conftest import ROOT, VARIABLE
 BIN = Path(sys.executable).parent
 AIRFLOW_SERVICES = ["apiserver", "scheduler", "dag-processor", "triggerer", "worker", "init"]
 ONE_SHOT = {"airflow-init", "bucket"}
+# Off by default, so commented out in .env.example.
+SWITCHES = {"AIRFLOW_STATSD_ON"}
+METRICS_SERVICES = {"statsd-exporter", "prometheus", "grafana"}
 
 
 @pytest.fixture
@@ -51,14 +54,21 @@ def test_every_variable_has_an_example_and_every_example_is_used(
 ) -> None:
     uncommented = "\n".join(line for line in raw_compose.splitlines() if not line.lstrip().startswith("#"))
     used = {match["name"] for match in VARIABLE.finditer(uncommented) if match["name"]}
-    assert used == set(example_values)
+    assert used == set(example_values) | SWITCHES
+    # The switches are there, to be switched on.
+    example = (ROOT / ".env.example").read_text()
+    assert all(f"\n# {name}=" in example for name in [*SWITCHES, "COMPOSE_PROFILES"])
     # Nothing of the $ kind is left over that compose would read as a variable.
     assert "$" not in VARIABLE.sub("", uncommented)
 
 
 def test_secrets_have_no_default(raw_compose: str) -> None:
     kinds = {(match["name"], match["kind"]) for match in VARIABLE.finditer(raw_compose) if match["name"]}
-    assert {name for name, kind in kinds if kind != ":?"} == {"AIRFLOW_PORT"}
+    assert {name for name, kind in kinds if kind != ":?"} == {
+        "AIRFLOW_PORT",
+        "AIRFLOW_STATSD_ON",
+        "GRAFANA_PORT",
+    }
 
 
 def test_every_part_of_airflow_is_there(services: dict[str, Any]) -> None:
@@ -69,7 +79,7 @@ def test_every_part_of_airflow_is_there(services: dict[str, Any]) -> None:
 def test_images_are_pinned_or_built_here(services: dict[str, Any]) -> None:
     for name, service in services.items():
         tag = service["image"].rpartition(":")[2]
-        assert "build" in service or re.match(r"\d+\.\d+", tag), f"{name}: {service['image']}"
+        assert "build" in service or re.match(r"v?\d+\.\d+", tag), f"{name}: {service['image']}"
 
 
 def test_dependencies_exist_and_can_be_met(services: dict[str, Any]) -> None:
@@ -88,10 +98,29 @@ def test_lasting_services_have_a_health_check_and_come_back(services: dict[str, 
         assert services[name]["restart"] == "unless-stopped", name
 
 
-def test_only_the_ui_is_published_and_only_to_this_machine(services: dict[str, Any]) -> None:
+def test_only_the_uis_are_published_and_only_to_this_machine(services: dict[str, Any]) -> None:
     assert {name: service["ports"] for name, service in services.items() if "ports" in service} == {
-        "airflow-apiserver": ["127.0.0.1:8080:8080"]
+        "airflow-apiserver": ["127.0.0.1:8080:8080"],
+        "grafana": ["127.0.0.1:3000:3000"],
     }
+
+
+def test_metrics_are_a_profile_that_nothing_else_needs(
+    services: dict[str, Any], airflow_environment: dict[str, str]
+) -> None:
+    assert {name for name, service in services.items() if service.get("profiles")} == METRICS_SERVICES
+    assert all(services[name]["profiles"] == ["metrics"] for name in METRICS_SERVICES)
+    for name in set(services) - METRICS_SERVICES:
+        assert not METRICS_SERVICES & set(services[name].get("depends_on", {})), name
+    assert airflow_environment["AIRFLOW__METRICS__STATSD_ON"] == "false"
+    assert airflow_environment["AIRFLOW__METRICS__STATSD_HOST"] == "statsd-exporter"
+
+
+def test_what_is_mounted_is_there(services: dict[str, Any], raw_compose: str) -> None:
+    volumes = set(yaml.safe_load(raw_compose)["volumes"])
+    for name, service in services.items():
+        for source, *_ in (volume.split(":") for volume in service.get("volumes", ())):
+            assert source in volumes or (source.startswith("./") and (ROOT / source).is_dir()), f"{name}: {source}"
 
 
 def test_addresses_name_services(services: dict[str, Any], airflow_environment: dict[str, str]) -> None:
@@ -104,7 +133,7 @@ def test_addresses_name_services(services: dict[str, Any], airflow_environment: 
 def test_airflow_knows_every_option(airflow_environment: dict[str, str]) -> None:
     options = [name.split("__")[1:] for name in airflow_environment if name.startswith("AIRFLOW__")]
     # Celery's options belong to a provider that is in the image, not in this environment.
-    own = [(section.lower(), key.lower()) for section, key in options if section != "CELERY"]
+    own = [(section.lower(), key.lower()) for section, key in options if not section.startswith("CELERY")]
     assert len(own) >= 10
     for section, key in own:
         assert key in conf.configuration_description[section]["options"], f"[{section}] {key}"

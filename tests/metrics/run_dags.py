@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import sys
 
-from airflow.providers.common.compat.sdk import timezone
 from airflow import __version__ as airflow_version
+from airflow.providers.common.compat.sdk import timezone
 
 
 def main() -> None:

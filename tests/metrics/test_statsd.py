@@ -112,11 +112,14 @@ def test_a_lost_export_counts_once(run: Run, kind: str, metric: str, waits: str)
     one_task = run(f"one_task_{waits}", fault)
 
     assert counts(three_tasks) == {"isvapp.exports.created": 1, f"isvapp.exports.{metric}": 1}
-    assert counts(one_task).items() >= {
-        "isvapp.exports.created": 2,
-        f"isvapp.exports.{metric}": 1,
-        "isvapp.exports.completed": 1,
-    }.items()
+    assert (
+        counts(one_task).items()
+        >= {
+            "isvapp.exports.created": 2,
+            f"isvapp.exports.{metric}": 1,
+            "isvapp.exports.completed": 1,
+        }.items()
+    )
 
 
 def test_a_retry_goes_on_with_its_export_and_counts_it_once(run: Run) -> None:
@@ -149,11 +152,14 @@ def test_a_429_counts(run: Run) -> None:
 def test_a_troubled_download_counts(run: Run, emulator: Emulator, fault: dict[str, Any], metric: str) -> None:
     lines = run("one_task_poking", Fault(endpoint="download", **fault))
 
-    assert counts(lines).items() >= {
-        f"isvapp.downloads.{metric}": 1,
-        "isvapp.downloads.rows": newest(emulator).count(b"\n"),
-        "isvapp.exports.completed": 1,
-    }.items()
+    assert (
+        counts(lines).items()
+        >= {
+            f"isvapp.downloads.{metric}": 1,
+            "isvapp.downloads.rows": newest(emulator).count(b"\n"),
+            "isvapp.exports.completed": 1,
+        }.items()
+    )
     assert sum(total(lines, f"isvapp.downloads.{then}") for then in ("retried", "resumed", "restarted")) == 1
 
 
