@@ -20,7 +20,19 @@ from pathlib import Path
 from environments import ENVIRONMENTS, ROOT, VENVS, ensure
 
 COMMAND_SECONDS = 1200
-AIRFLOW_TESTS = ("hooks", "operators", "sensors", "triggers", "plugins", "provider", "dags", "docs", "metrics")
+AIRFLOW_TESTS = (
+    "hooks",
+    "operators",
+    "sensors",
+    "links",
+    "lineage",
+    "triggers",
+    "plugins",
+    "provider",
+    "dags",
+    "docs",
+    "metrics",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +77,7 @@ PARTS = {
                 ),
             ),
         ),
-        Part(name="core", environment="core", tests=("api", "limiter", "transfer", "emulator")),
+        Part(name="core", environment="core", tests=("api", "limiter", "transfer", "emulator", "capacity")),
         Part(name="airflow-3.3", environment="airflow-3.3", tests=AIRFLOW_TESTS),
         Part(name="airflow-2.11", environment="airflow-2.11", tests=AIRFLOW_TESTS),
         Part(name="crash-3.3", environment="airflow-3.3", tests=("crash",)),
@@ -73,6 +85,8 @@ PARTS = {
         Part(name="browser", environment="airflow-3.3", tests=("browser",)),
         Part(name="packaging", environment="airflow-3.3", tests=("packaging",)),
         Part(name="compose", environment="airflow-3.3", tests=("compose",)),
+        Part(name="kubernetes", environment="airflow-3.3", tests=("kubernetes",)),
+        Part(name="cluster", environment="cluster", tests=("cluster",)),
     )
 }
 
