@@ -41,7 +41,6 @@ nitpick_ignore_regex = [(r"py:.*", r"(?!airflow_provider_isvapp\.).*")]
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 
@@ -67,7 +66,7 @@ def add_contents(app: Sphinx, docname: str, source: list[str]) -> None:
 def show_all_parameters(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str, str | None] | None:
-    """Show all that a constructor of ours takes, as it is written, where classes hand it on to each other as kwargs."""
+    """Show all that a constructor of ours takes, where classes hand it on to each other as kwargs."""
     if what != "class" or "**kwargs" not in (signature or ""):
         return None
     shown: dict[str, str] = {}
@@ -76,9 +75,15 @@ def show_all_parameters(
             continue
         source = textwrap.dedent(inspect.getsource(vars(base)["__init__"]))
         taken = next(node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.arguments))
+        values = inspect.signature(vars(base)["__init__"]).parameters
         for argument, default in zip(taken.kwonlyargs, taken.kw_defaults, strict=True):
-            ending = "" if default is None else f" = {ast.unparse(default)}"
-            shown.setdefault(argument.arg, ast.unparse(argument) + ending)
+            text = ast.unparse(argument)
+            if default is not None:
+                value = values[argument.arg].default
+                # A name says more than a long template, and a configuration option more than its value here.
+                short = isinstance(value, str) and len(value) < 40
+                text += f" = {str(value)!r}" if short else f" = {ast.unparse(default)}"
+            shown.setdefault(argument.arg, text)
     # Required ones first, as in the docstrings.
     return f"(*, {', '.join(sorted(shown.values(), key=lambda text: ' = ' in text))}, **kwargs)", returns
 
