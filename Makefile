@@ -3,8 +3,8 @@
 # Needs Python 3.11-3.13, git and make. Everything else is installed below .venvs/ from requirements/*.txt.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-core test-airflow-3.3 test-airflow-2.11 test-browser test-crash test-packaging test-compose docs lint format \
-	bench-limiter bench-waiting bench-download bench-import environments lock clean
+.PHONY: help demo test test-core test-airflow-3.3 test-airflow-2.11 test-browser test-crash test-packaging test-compose test-kubernetes docs cluster-test lint format \
+	bench-limiter bench-waiting bench-download bench-import capacity capacity-calibrate environments lock clean
 
 # The first interpreter of a supported version; `make PYTHON=/path/to/python3.12 ...` chooses another one.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -46,6 +46,9 @@ test-packaging: $(BOOTSTRAP)/.ready  ## Build the wheel and check what is in it
 test-compose: $(BOOTSTRAP)/.ready  ## Validate docker-compose.yaml without an engine
 	$(SUITE) compose
 
+test-kubernetes: $(BOOTSTRAP)/.ready  ## Check the Helm chart's values and the manifests without a cluster
+	$(SUITE) kubernetes
+
 lint: $(BOOTSTRAP)/.ready  ## Run ruff and mypy
 	$(SUITE) lint
 
@@ -55,6 +58,10 @@ docs: $(BOOTSTRAP)/.ready  ## Build the pages and the reference as HTML, where e
 format: $(BOOTSTRAP)/.ready  ## Let ruff format the code and fix what it can
 	$(SYNC) airflow-3.3
 	@.venvs/airflow-3.3/bin/ruff check --fix-only --quiet . && .venvs/airflow-3.3/bin/ruff format .
+
+cluster-test: $(BOOTSTRAP)/.ready  ## Run docker-compose.yaml as processes: 100 exports to S3, kills included (ARGS="--exports 20 --no-kills")
+	$(SYNC) cluster
+	@.venvs/cluster/bin/python -m tests.cluster $(ARGS)
 
 bench-limiter: $(BOOTSTRAP)/.ready  ## Compare the shared limiter with others, eight processes each
 	$(SYNC) bench
@@ -72,14 +79,22 @@ bench-import: $(BOOTSTRAP)/.ready  ## Measure what importing the DAG-facing modu
 	$(SYNC) airflow-3.3
 	@.venvs/airflow-3.3/bin/python benchmarks/imports.py $(ARGS)
 
+capacity: $(BOOTSTRAP)/.ready  ## Simulate how long a sync takes, and what binds it (ARGS="--exports 100,1000 --window 2h")
+	$(SYNC) bench
+	@.venvs/bench/bin/python benchmarks/capacity.py $(ARGS)
+
+capacity-calibrate: $(BOOTSTRAP)/.ready  ## Measure what a step costs on this machine, for the simulation
+	$(SYNC) cluster
+	@.venvs/cluster/bin/python benchmarks/capacity_calibrate.py
+
 environments: $(BOOTSTRAP)/.ready  ## Make all virtual environments
-	$(SYNC) core airflow-3.3 airflow-2.11 demo bench
+	$(SYNC) core airflow-3.3 airflow-2.11 demo cluster bench
 
 lock: $(BOOTSTRAP)/.ready  ## Rewrite requirements/*.txt from pyproject.toml (UPGRADE=1: take the newest versions)
 	@$(RUN) scripts/environments.py lock $(if $(UPGRADE),--upgrade)
 
 clean:  ## Remove environments, caches and the demo's files
-	rm -rf .venvs .demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venvs .demo .cluster dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
 $(BOOTSTRAP)/.ready: requirements/bootstrap.txt
