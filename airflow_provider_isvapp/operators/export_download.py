@@ -21,8 +21,7 @@ from airflow_provider_isvapp.operators.writes_objects import WritesObjects
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.transfer.destination import Destination
-    from airflow_provider_isvapp.transfer.download import IfExists
-    from airflow_provider_isvapp.transfer.shape import OutputFormat, Validate
+    from airflow_provider_isvapp.transfer.shape import IfExists, OutputFormat, Validate
 
 
 class DownloadsExport(WritesObjects):
@@ -59,8 +58,7 @@ class DownloadsExport(WritesObjects):
 
     def _checked_destination(self, expected_months: Collection[str] | int | None) -> Destination:
         """Check the arguments of the download, which come before anything is asked of the vendor."""
-        from airflow_provider_isvapp.transfer.download import IfExists  # codecs are not needed to parse a DAG
-        from airflow_provider_isvapp.transfer.shape import Shape
+        from airflow_provider_isvapp.transfer.shape import IfExists, Shape
 
         destination = destination_of(self.path)
         Shape(

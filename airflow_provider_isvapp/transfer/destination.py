@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import glob
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +14,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_isvapp.errors import InvalidArgument
 from airflow_provider_isvapp.transfer.storage import Place, Staged
+from airflow_provider_isvapp.transfer.storage_errors import storage_errors
 
 _LOCAL = frozenset({"file", "local"})
 _S3 = frozenset({"s3", "s3a"})
@@ -64,6 +67,19 @@ class Destination:
     def filled(self, placeholder: str, value: str) -> Destination:
         """Return the destination with a placeholder of its template, such as ``{reference_date}``, replaced."""
         return replace(self, key=self.key.replace(placeholder, value), uri=self.uri.replace(placeholder, value))
+
+    def values_of(self, placeholder: str) -> list[str]:
+        """List the values of a placeholder for which there is an object, as the storage lists them now."""
+        wanted = "(?P<value>[^/]+)".join(re.escape(part) for part in self.key.split(placeholder, 1))
+        pattern = re.compile(wanted.replace(re.escape(placeholder), "(?P=value)"))
+        glob_pattern = "*".join(glob.escape(part) for part in self.key.split(placeholder))
+        if self.fs is None:
+            found = glob.glob(glob_pattern)
+        else:
+            with storage_errors(self.uri):
+                self.fs.invalidate_cache()
+                found = self.fs.glob(glob_pattern)
+        return sorted(match["value"] for match in map(pattern.fullmatch, found) if match)
 
     def beside(self, suffix: str) -> Destination:
         """Return the destination of a companion whose name has this at its end."""

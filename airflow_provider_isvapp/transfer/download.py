@@ -15,16 +15,14 @@ from airflow_provider_isvapp.transfer.already_there import find_export
 from airflow_provider_isvapp.transfer.attempts import Attempts
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.label import Label
-from airflow_provider_isvapp.transfer.manifest import write_manifests
+from airflow_provider_isvapp.transfer.manifest import find_manifests, write_manifests
 from airflow_provider_isvapp.transfer.months import month_problem
 from airflow_provider_isvapp.transfer.one_pass import OnePass
 from airflow_provider_isvapp.transfer.output import OneObjectAMonth, Output, SingleObject
 from airflow_provider_isvapp.transfer.result import DownloadResult, Outcome
-from airflow_provider_isvapp.transfer.shape import OutputFormat, Shape, Validate
+from airflow_provider_isvapp.transfer.shape import IfExists, OutputFormat, Shape, Validate
 from airflow_provider_isvapp.transfer.source import ExportSource
 from airflow_provider_isvapp.transfer.wire import StartAgain, Wire
-
-IfExists = Literal["overwrite", "skip", "fail"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -89,20 +87,24 @@ def download_export(
     if require_months and not expected_months:
         raise InvalidArgument("require_months needs expected_months: the months that the export was asked for.")
     started = clock()
-    if partition_by is None:
-        found = None if export_id is None else find_export(destination, export_id, shape)
+    if export_id is not None:
+        found = find_export(destination, export_id, shape, expected_months=expected_months)
         if found is not None and month_problem(found.months or {}, expected_months, required=require_months) is None:
-            log.info("%s already holds export %s: nothing to download", destination.uri, export_id)
-            return _result(destination, found, outcome=Outcome.UNCHANGED, seconds=clock() - started)
-        if if_exists != "overwrite" and destination.place().exists():
-            if if_exists == "fail":
-                raise DestinationExists(f"{destination.uri} exists, and if_exists is 'fail'.")
-            log.info("%s exists, and if_exists is 'skip': nothing to download", destination.uri)
-            return _result(destination, None, outcome=Outcome.SKIPPED, seconds=clock() - started)
+            manifests = find_manifests(destination, found, shape) if manifest else ()
+            if manifests is not None:
+                log.info("%s already holds export %s: nothing to download", destination.uri, export_id)
+                return _result(
+                    destination, found, manifests=manifests, outcome=Outcome.UNCHANGED, seconds=clock() - started
+                )
+    if partition_by is None and if_exists != "overwrite" and destination.place().exists():
+        if if_exists == "fail":
+            raise DestinationExists(f"{destination.uri} exists, and if_exists is 'fail'.")
+        log.info("%s exists, and if_exists is 'skip': nothing to download", destination.uri)
+        return _result(destination, None, outcome=Outcome.SKIPPED, seconds=clock() - started)
 
     def begin(label: Label) -> Output:
         kind = SingleObject if partition_by is None else OneObjectAMonth
-        return kind(destination, shape, exclusive=if_exists != "overwrite", label=label, sha256=manifest)
+        return kind(destination, shape, if_exists=if_exists, label=label, sha256=manifest)
 
     budget = Attempts(attempts, log=log, sleep=sleep)
     while True:
@@ -142,6 +144,8 @@ def download_export(
             manifests=written,
             attempts=budget.used,
             seconds=clock() - started,
+            # All its months were there, and were to stay.
+            outcome=Outcome.SKIPPED if label.rows and not objects else Outcome.WRITTEN,
         )
         observe(
             DownloadFinished(

@@ -7,6 +7,7 @@ from __future__ import annotations
 import zlib
 from typing import Protocol
 
+from airflow_provider_isvapp.transfer.label import Label
 from airflow_provider_isvapp.transfer.shape import Shape
 
 
@@ -17,8 +18,11 @@ class Encoder(Protocol):
         """Take bytes of ndjson and return what can be stored by now."""
         ...
 
-    def finish(self) -> bytes:
-        """Return the rest."""
+    def finish(self, label: Label) -> bytes:
+        """Return the rest.
+
+        :param label: what the whole export came to, for a format that can store it at its end.
+        """
         ...
 
 
@@ -29,7 +33,7 @@ class Plain:
         """Return the same bytes."""
         return plain
 
-    def finish(self) -> bytes:
+    def finish(self, label: Label) -> bytes:
         """Return nothing."""
         return b""
 
@@ -44,7 +48,7 @@ class Gzip:
         """Return the compressed bytes that are ready."""
         return self._compressor.compress(plain)
 
-    def finish(self) -> bytes:
+    def finish(self, label: Label) -> bytes:
         """Return the rest and the trailer; a whole, empty member if there was nothing."""
         return self._compressor.flush()
 

@@ -35,6 +35,11 @@ class Label:
     crc32: str | None = None
     months: dict[str, int] | None = None
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the figures are known."""
+        return None not in (self.rows, self.bytes, self.crc32, self.months, self.compressed_bytes)
+
     def to_text(self) -> str:
         """Return the label as one line of ASCII."""
         return json.dumps({name: value for name, value in asdict(self).items() if value is not None})

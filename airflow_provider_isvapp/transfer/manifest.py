@@ -55,5 +55,29 @@ def write_manifests(
     return tuple(written)
 
 
+def find_manifests(destination: Destination, label: Label, shape: Shape) -> tuple[str, ...] | None:
+    """Return the addresses of the manifests of an export that is there, or None if one is missing.
+
+    A run that was killed between an object and its manifest leaves the one without the other.
+    """
+    places = [destination]
+    if shape.partition_by is not None:
+        places = [destination.filled(PLACEHOLDER, month) for month in label.months or ()]
+    manifests = [place.beside(SUFFIX) for place in places]
+    return tuple(item.uri for item in manifests) if all(_is_of(item, label.export_id) for item in manifests) else None
+
+
+def _is_of(manifest: Destination, export_id: str) -> bool:
+    place = manifest.place()
+    if not place.exists():
+        return False
+    try:
+        with place.open() as stored:
+            content = json.load(stored)
+        return bool(content["export"]["export_id"] == export_id)
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 def _iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()

@@ -5,18 +5,21 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from airflow_provider_isvapp.errors import DamagedDownload
+from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists
 from airflow_provider_isvapp.transfer.checksum import Crc32
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.encoders import Encoder, Plain, encoder_for
 from airflow_provider_isvapp.transfer.label import Label
 from airflow_provider_isvapp.transfer.result import WrittenObject
 from airflow_provider_isvapp.transfer.rows import MonthRun
-from airflow_provider_isvapp.transfer.shape import PLACEHOLDER, Shape
+from airflow_provider_isvapp.transfer.shape import PLACEHOLDER, IfExists, Shape
+
+_LOG = logging.getLogger(__name__)
 
 # What may become a part of a path: nothing from the vendor that could lead elsewhere.
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?")
@@ -117,14 +120,16 @@ class StoredObject:
 class SingleObject:
     """All rows in one object."""
 
-    def __init__(self, destination: Destination, shape: Shape, *, exclusive: bool, label: Label, sha256: bool) -> None:
+    def __init__(
+        self, destination: Destination, shape: Shape, *, if_exists: IfExists, label: Label, sha256: bool
+    ) -> None:
         self._encoder = encoder_for(shape)
         # The vendor's own gzip file is what is wanted, and it was verified.
         self._as_received = shape.output_format == "ndjson" and shape.compression == "gzip"
         self._empty = True
         self._object = StoredObject(
             destination,
-            exclusive=exclusive,
+            exclusive=if_exists != "overwrite",
             label=label,
             sha256=sha256,
             stores_plain=isinstance(self._encoder, Plain),
@@ -141,7 +146,7 @@ class SingleObject:
     def seal(self, label: Label) -> None:
         """Hand everything to the storage."""
         if not self._as_received or self._empty:
-            self._object.store(self._encoder.finish())
+            self._object.store(self._encoder.finish(label))
         self._object.rows = label.rows or 0
         self._object.seal(label)
 
@@ -159,50 +164,71 @@ class OneObjectAMonth:
 
     Every object is published whole, after all of them have been verified and handed to the storage, one right after the
     other. A process that dies in between leaves some months new and some old, each of them whole; the next run writes
-    them all.
+    them all, or without ``overwrite`` those that are missing.
 
     :param destination: with ``{reference_date}`` in its path.
+    :param if_exists: what to do about each month whose object is there: ``overwrite`` it, ``skip`` it, or ``fail``
+        at its first row, unless it is of this export.
     """
 
-    def __init__(self, destination: Destination, shape: Shape, *, exclusive: bool, label: Label, sha256: bool) -> None:
+    def __init__(
+        self, destination: Destination, shape: Shape, *, if_exists: IfExists, label: Label, sha256: bool
+    ) -> None:
         self._destination = destination
         self._shape = shape
-        self._exclusive = exclusive
+        self._if_exists = if_exists
         self._label = label
         self._sha256 = sha256
-        self._months: dict[str, StoredObject] = {}
-        self._encoders: dict[str, Encoder] = {}
+        self._months: dict[str, _MonthObject] = {}
+        self._left: set[str] = set()
 
     def write(self, piece: Piece) -> None:
         """Store the rows that the piece completes."""
         for run in piece.runs:
-            stored = self._months.get(run.month) or self._begin(run.month)
-            stored.store(self._encoders[run.month].encode(run.lines))
-            stored.rows += run.rows
+            if run.month in self._left:
+                continue
+            month = self._months.get(run.month) or self._begin(run.month)
+            if month is not None:
+                month.stored.store(month.encoder.encode(run.lines))
+                month.stored.rows += run.rows
 
     def seal(self, label: Label) -> None:
         """Hand everything to the storage."""
-        for month, stored in self._months.items():
-            stored.store(self._encoders[month].finish())
-            stored.seal(label)
+        for month in self._months.values():
+            month.stored.store(month.encoder.finish(label))
+            month.stored.seal(label)
 
     def promote(self) -> list[WrittenObject]:
         """Publish the months in their order."""
-        return [self._months[month].promote(month) for month in sorted(self._months)]
+        return [self._months[month].stored.promote(month) for month in sorted(self._months)]
 
     def discard(self) -> None:
         """Remove all objects that are not published."""
-        for stored in self._months.values():
-            stored.discard()
+        for month in self._months.values():
+            month.stored.discard()
 
-    def _begin(self, month: str) -> StoredObject:
+    def _begin(self, month: str) -> _MonthObject | None:
         if not _MONTH.fullmatch(month):
             raise DamagedDownload(f"{month!r} is no reference_date that a path can be made of")
-        self._encoders[month] = encoder_for(self._shape)
-        self._months[month] = StoredObject(
-            self._destination.filled(PLACEHOLDER, month),
-            exclusive=self._exclusive,
-            label=self._label,
-            sha256=self._sha256,
+        destination = self._destination.filled(PLACEHOLDER, month)
+        if self._if_exists != "overwrite" and destination.place().exists():
+            if self._if_exists == "fail" and not self._is_of_this_export(destination):
+                raise DestinationExists(f"{destination.uri} exists, and if_exists is 'fail'.")
+            _LOG.info("%s is there already and stays as it is", destination.uri)
+            self._left.add(month)
+            return None
+        stored = StoredObject(
+            destination, exclusive=self._if_exists != "overwrite", label=self._label, sha256=self._sha256
         )
+        self._months[month] = _MonthObject(stored, encoder_for(self._shape))
         return self._months[month]
+
+    def _is_of_this_export(self, destination: Destination) -> bool:
+        label = destination.place().label()
+        return label is not None and (label.export_id, label.shape) == (self._label.export_id, self._label.shape)
+
+
+@dataclass(frozen=True)
+class _MonthObject:
+    stored: StoredObject
+    encoder: Encoder

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_isvapp.errors import DamagedDownload
+from airflow_provider_isvapp.transfer.label import LABEL_NAME, Label
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,10 +86,11 @@ class ParquetEncoder:
             self._convert(block[:end])
         return self._sink.take()
 
-    def finish(self) -> bytes:
-        """Return the last row group and the footer."""
+    def finish(self, label: Label) -> bytes:
+        """Return the last row group and the footer, with the label among its entries."""
         self._convert(b"".join(self._lines))
         self._write_row_group()
+        self._writer.add_key_value_metadata({LABEL_NAME: label.to_text()})
         self._writer.close()
         return self._sink.take()
 

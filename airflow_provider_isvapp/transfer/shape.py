@@ -11,6 +11,7 @@ from typing import Literal
 from airflow_provider_isvapp.errors import InvalidArgument
 
 OutputFormat = Literal["ndjson", "parquet"]
+IfExists = Literal["overwrite", "skip", "fail"]
 Validate = Literal["structure", "full"]
 
 PLACEHOLDER = "{reference_date}"

@@ -96,6 +96,33 @@ def test_a_rerun_downloads_nothing(destination: Destination) -> None:
     assert (again.rows, again.crc32, again.months) == (first.rows, first.crc32, first.months)
 
 
+def test_a_rerun_of_a_parquet_file_downloads_nothing(destination: Destination) -> None:
+    """Its label had to be sent before the figures were known: they come from the footer."""
+    pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
+    options = {"export_id": "e-1", "output_format": "parquet"}
+    first = download(gzip_bytes(BIG), destination, **options)
+    again = download(b"", destination, **options)
+    assert again.outcome is Outcome.UNCHANGED
+    assert (again.rows, again.bytes, again.crc32, again.months) == (first.rows, first.bytes, first.crc32, first.months)
+
+
+def test_a_rerun_of_a_divided_export_downloads_nothing(destination: Destination) -> None:
+    """No label says which months there are: the request does."""
+    months = ["2024-02", "2024-03"]
+    body = gzip_bytes(ndjson(400, months=months))
+    template = Destination(
+        fs=destination.fs, key="lake/months/{reference_date}", uri="abfs://lake/months/{reference_date}"
+    )
+    options: dict[str, Any] = {"export_id": "e-1", "partition_by": "reference_date"}
+    first = download(body, template, expected_months=months, **options)
+    again = download(b"", template, expected_months=months, **options)
+    assert (first.outcome, again.outcome) == (Outcome.WRITTEN, Outcome.UNCHANGED)
+    assert (again.rows, again.months) == (400, first.months)
+    assert download(b"", template, expected_months=2, **options).outcome is Outcome.UNCHANGED
+    for unknown in (None, 3, [*months, "2024-04"]):
+        assert download(body, template, expected_months=unknown, **options).outcome is Outcome.WRITTEN
+
+
 def test_fail_is_decided_by_the_storage_in_the_last_step(destination: Destination) -> None:
     destination.fs.rm_file(PATH)
     appeared: list[None] = []

@@ -19,7 +19,7 @@ from airflow_provider_isvapp.errors import DamagedDownload, InvalidArgument
 from airflow_provider_isvapp.transfer import parquet
 from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.result import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.result import DownloadResult
 from tests.transfer.file_server import MONTHS, Answer, FileServer, export_row, gzip_bytes, ndjson
 
 PLAIN = ndjson(3_000, months=("2024-02", "2024-03"))
@@ -226,63 +226,6 @@ def test_a_failed_download_leaves_the_manifest_of_the_old_object(tmp_path: Path)
     with pytest.raises(DamagedDownload):
         download(tmp_path / "x", manifest=True, body=gzip_bytes(PLAIN)[:-1])
     assert (tmp_path / "x.manifest.json").read_bytes() == before
-
-
-def test_skip_leaves_what_is_there(tmp_path: Path) -> None:
-    (tmp_path / "x").write_bytes(b"old\n")
-    with FileServer(Answer(gzip_bytes(PLAIN))) as server:
-        result = download_export(server.source(), open_destination(str(tmp_path / "x")), if_exists="skip")
-        assert server.ranges_asked == []
-    assert result.outcome is Outcome.SKIPPED
-    assert result.rows is None
-    assert (tmp_path / "x").read_bytes() == b"old\n"
-    assert download(tmp_path / "y", if_exists="skip").outcome is Outcome.WRITTEN
-
-
-@pytest.mark.parametrize("if_exists", ["overwrite", "skip", "fail"])
-@pytest.mark.parametrize("shape", [{}, {"compression": "gzip"}, {"validate": "full"}], ids=str)
-def test_a_rerun_of_the_same_export_downloads_nothing(tmp_path: Path, if_exists: Any, shape: dict[str, Any]) -> None:
-    with FileServer(Answer(gzip_bytes(PLAIN))) as server:
-        destination = open_destination(str(tmp_path / "x"))
-        options: Any = {"export_id": "e-1", "if_exists": if_exists, **shape}
-        first = download_export(server.source(), destination, **options)
-        again = download_export(server.source(), destination, **options)
-        assert len(server.ranges_asked) == 1
-    assert (first.outcome, again.outcome) == (Outcome.WRITTEN, Outcome.UNCHANGED)
-    assert (again.rows, again.bytes, again.compressed_bytes, again.crc32, again.months) == (
-        first.rows,
-        first.bytes,
-        first.compressed_bytes,
-        first.crc32,
-        first.months,
-    )
-
-
-def touched(path: Path) -> None:
-    content = path.read_bytes()
-    path.write_bytes(content[:-2] + b" \n")
-
-
-def replaced(path: Path) -> None:
-    other = path.with_name("other")
-    other.write_bytes(path.read_bytes())
-    other.replace(path)
-
-
-@pytest.mark.parametrize("change", [touched, replaced, Path.unlink])
-def test_a_file_that_was_changed_is_written_again(tmp_path: Path, change: Any) -> None:
-    download(tmp_path / "x", export_id="e-1")
-    change(tmp_path / "x")
-    assert download(tmp_path / "x", export_id="e-1").outcome is Outcome.WRITTEN
-    assert (tmp_path / "x").read_bytes() == PLAIN
-
-
-@pytest.mark.parametrize(
-    "options", [{"export_id": "e-2"}, {"compression": "gzip"}, {"validate": "full"}], ids=["export", "shape", "checks"]
-)
-def test_another_export_or_form_is_written(tmp_path: Path, options: dict[str, Any]) -> None:
-    download(tmp_path / "x", export_id="e-1")
-    assert download(tmp_path / "x", **{"export_id": "e-1"} | options).outcome is Outcome.WRITTEN
 
 
 def test_months_must_be_those_that_were_asked_for(tmp_path: Path) -> None:
