@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tests.cluster.arrivals import Arrival
 from tests.cluster.run import Kill
 from tests.cluster.usage import Usage
 
@@ -24,6 +25,7 @@ class Report:
     :param requests: by endpoint, of the tasks and the triggerer only.
     :param most_arrivals: ISVapp requests in the busiest 1,000 ms.
     :param refused: ISVapp requests that were answered with 429.
+    :param retries: how often a task was tried again.
     :param longest_queued: the longest time that a task was queued in one go.
     """
 
@@ -44,6 +46,7 @@ class Report:
     exports_created: int
     objects: int
     bytes: int
+    retries: int
     longest_queued: float
     kills: list[dict[str, Any]]
     processes: dict[str, dict[str, float]]
@@ -87,14 +90,14 @@ class Report:
             lines += [
                 "",
                 f"SIGKILL for {kill['host']} after {kill['at']:.0f} s, away for {kill['away']:.0f} s: "
-                f"{kill['done_meanwhile']} exports done meanwhile; its {kill['tasks']} tasks went on after "
+                f"tasks sent {kill['requests_meanwhile']} requests meanwhile; its {kill['tasks']} tasks went on after "
                 f"{kill['first_went_on']:.0f} to {kill['last_went_on']:.0f} s",
             ]
-        lines.append(f"\nThe longest that a task was queued: {self.longest_queued:.0f} s")
+        lines.append(f"\n{self.retries} retries; the longest that a task was queued: {self.longest_queued:.0f} s")
         return lines
 
 
-def kill_figures(kill: Kill, *, began: float) -> dict[str, Any]:
+def kill_figures(kill: Kill, arrivals: Sequence[Arrival], *, began: float) -> dict[str, Any]:
     """Sum a kill up that has happened."""
     assert kill.at is not None
     return {
@@ -102,7 +105,7 @@ def kill_figures(kill: Kill, *, began: float) -> dict[str, Any]:
         "at": round(kill.at - began, 1),
         "away": kill.away,
         "tasks": len(kill.had),
-        "done_meanwhile": kill.done_meanwhile,
+        "requests_meanwhile": kill.meanwhile(arrivals),
         "first_went_on": round(min(kill.went_on.values(), default=0.0), 1),
         "last_went_on": round(max(kill.went_on.values(), default=0.0), 1),
     }

@@ -5,14 +5,16 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import psycopg
 
+from tests.cluster.arrivals import Arrival
 from tests.cluster.cluster import Cluster, ClusterFailed
 from tests.cluster.usage import UsageMeter
 
@@ -37,6 +39,8 @@ class Task:
 class Kill:
     """A SIGKILL for a host in the middle of the run.
 
+    Times are those of the monotonic clock, which the emulator uses, too.
+
     :param host: its name.
     :param after: share of the exports that are done by then.
     :param at_work: how many tasks it must have at least.
@@ -50,11 +54,17 @@ class Kill:
     away: float
     has: Callable[[str, Task], bool]
     at: float | None = None
-    done_before: frozenset[Key] = frozenset()
-    done_meanwhile: int | None = None
+    started_again_at: float | None = None
     had: dict[Key, Task] = field(default_factory=dict)
     # Seconds from the kill until each of these went on.
     went_on: dict[Key, float] = field(default_factory=dict)
+
+    def meanwhile(self, arrivals: Iterable[Arrival]) -> int:
+        """Count the requests of tasks that came while the host was away."""
+        assert self.at is not None
+        end = self.started_again_at or math.inf
+        # The triggerer asks for lists, and nobody else does.
+        return sum(self.at <= it.at < end and it.is_isvapp and it.endpoint != "list_exports" for it in arrivals)
 
     def notice(self, tasks: dict[Key, Task], now: float) -> None:
         """Take note of the tasks that have gone on since."""
@@ -196,11 +206,11 @@ def _act(
         if len(done) >= kill.after * exports and len(had) >= kill.at_work:
             usage.ending(kill.host)
             host.kill()
-            kill.at, kill.had, kill.done_before = now, had, done
+            kill.at, kill.had = now, had
             say(f"SIGKILL for {kill.host}, which has {len(had)} tasks")
         return
     kill.notice(tasks, now)
     if not host.expected and now >= kill.at + kill.away:
-        kill.done_meanwhile = len(done - kill.done_before)
         host.start()
-        say(f"{kill.host} starts again after {now - kill.at:.0f} s; meanwhile {kill.done_meanwhile} exports were done")
+        kill.started_again_at = now
+        say(f"{kill.host} starts again after {now - kill.at:.0f} s")

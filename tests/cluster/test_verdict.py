@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig
 from airflow_provider_isvapp.transfer.label import Label
-from tests.cluster.arrivals import Vendors, by_endpoint, most_in_a_second
+from tests.cluster.arrivals import Arrival, Vendors, by_endpoint, most_in_a_second
 from tests.cluster.bucket import ACCOUNTS, APPS, Bucket, compare, usage_key
 from tests.cluster.run import Kill, QueueWatch, Task, triggerer_has, worker_has
 from tests.cluster.usage import UsageMeter
@@ -126,6 +126,14 @@ def test_a_killed_task_has_gone_on_when_it_runs_again_or_is_done() -> None:
     kill.notice({key: Task(state="running", host="w2", tries=2)}, 175.0)
     kill.notice({key: Task(state="success", host="w2", tries=2)}, 190.0)
     assert kill.went_on == {key: 75.0}
+
+
+def test_the_others_go_on_while_a_host_is_away() -> None:
+    kill = Kill(host="w1", after=0, at_work=1, away=1, has=worker_has, at=100.0, started_again_at=130.0)
+    came = [(99.9, "download"), (100.5, "list_exports"), (101.0, "productiv_apps"), (129.0, "token"), (130.0, "token")]
+    arrivals = [Arrival(at=at, endpoint=endpoint, status=200, seconds=0.1) for at, endpoint in came]
+    assert kill.meanwhile(arrivals) == 1
+    assert kill.meanwhile(arrivals[:3]) == 0
 
 
 def test_a_task_that_is_queued_twice_is_not_queued_for_long() -> None:
