@@ -2,6 +2,15 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 from __future__ import annotations
 
+import pytest
+
+from airflow_provider_isvapp.emulator import Emulator
 from tests.airflow_connections import clock, emulator, isvapp, logs, productiv, set_connection
+from tests.triggers import polling
 
 __all__ = ["clock", "emulator", "isvapp", "logs", "productiv", "set_connection"]
+
+
+@pytest.fixture
+def pending(isvapp: Emulator) -> str:
+    return polling.create_exports(1)[0]
