@@ -47,8 +47,9 @@ class ConnectionForm:
     placeholders: dict[str, str]
     fields: tuple[ExtraField, ...]
 
-    # Everything that the other two would hold has a field of its own.
-    hidden = ("schema", "extra")
+    # The extra repeats what has fields of its own. But where it is hidden, the Test button of Airflow 2.11 does nothing in
+    # the form of a saved connection: its script misses the editor.
+    hidden = ("schema",)
 
     def ui_field_behaviour(self) -> dict[str, Any]:
         """Describe Airflow's own fields the way hooks do it, with the examples of the extra fields as placeholders."""
@@ -119,6 +120,7 @@ def _json_schema(field: ExtraField) -> dict[str, Any]:
     return schema
 
 
+_EXTRA_LABEL = "The fields below, as JSON"
 _CONNECT_TIMEOUT = ExtraField(
     name="connect_timeout",
     label="Connect timeout",
@@ -145,7 +147,12 @@ _ATTEMPTS = ExtraField(
 )
 
 ISVAPP_FORM = ConnectionForm(
-    labels={"host": "Base address", "login": "Client ID", "password": "Client secret or API key"},
+    labels={
+        "host": "Base address",
+        "login": "Client ID",
+        "password": "Client secret or API key",
+        "extra": _EXTRA_LABEL,
+    },
     placeholders={
         "host": "https://api.isvapp.com",
         "port": "443",
@@ -186,7 +193,7 @@ ISVAPP_FORM = ConnectionForm(
 )
 
 PRODUCTIV_FORM = ConnectionForm(
-    labels={"host": "Base address", "login": "Client ID", "password": "Client secret"},
+    labels={"host": "Base address", "login": "Client ID", "password": "Client secret", "extra": _EXTRA_LABEL},
     placeholders={
         "host": "https://public-api.productiv.com",
         "port": "443",
