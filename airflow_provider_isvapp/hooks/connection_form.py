@@ -47,8 +47,8 @@ class ConnectionForm:
     placeholders: dict[str, str]
     fields: tuple[ExtraField, ...]
 
-    # The extra repeats what has fields of its own. But where it is hidden, the Test button of Airflow 2.11 does nothing in
-    # the form of a saved connection: its script misses the editor.
+    # The extra repeats what has fields of its own. But where it is hidden, the Test button of Airflow 2.11 does nothing
+    # in the form of a saved connection: its script misses the editor.
     hidden = ("schema",)
 
     def ui_field_behaviour(self) -> dict[str, Any]:
