@@ -11,7 +11,18 @@ import sys
 from airflow_provider_isvapp.get_provider_info import get_provider_info
 
 # Each costs 40 to 850 ms, or is needed while bytes move only.
-NOT_FOR_PARSING = {"aiohttp", "boto3", "botocore", "isal", "oauthlib", "openlineage", "psycopg", "redis", "s3fs", "wtforms"}
+NOT_FOR_PARSING = {
+    "aiohttp",
+    "boto3",
+    "botocore",
+    "isal",
+    "oauthlib",
+    "openlineage",
+    "psycopg",
+    "redis",
+    "s3fs",
+    "wtforms",
+}
 MODULES = [
     module
     for kind in ("hooks", "operators", "sensors", "triggers")
