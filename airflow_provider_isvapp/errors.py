@@ -20,7 +20,7 @@
     ├── LimiterError
     │   ├── LimiterUnavailable   the shared limiter's storage does not answer
     │   └── LimiterTimeout       the queue for a request was too long
-    ├── ExportError              about one export, named by ``export_id``
+    ├── ExportError              about one export, named by export_id
     │   ├── ExportFailed         the vendor reports ERRORED                      permanent
     │   ├── ExportExpired        its file can no longer be downloaded            permanent
     │   └── ExportTimeout        still not finished at the deadline              permanent

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import xml.etree.ElementTree as ElementTree
 from functools import cache
 from pathlib import Path
@@ -90,3 +91,10 @@ def test_nothing_below_the_line_imports_airflow() -> None:
 
 def is_below(part: str, below: set[str]) -> bool:
     return part in below or part == "__version__.py"
+
+
+def test_the_page_names_files_that_there_are() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = {name for name in re.findall(r"`(\w+(?:/[\w.]*)+)`", page) if not name.startswith(("docs", "tests"))}
+    assert len(named) > 12
+    assert [name for name in sorted(named) if not (PACKAGE / name).exists()] == []
