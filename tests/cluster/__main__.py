@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.cluster.arrivals import Arrival, Vendors, by_endpoint, most_in_a_second
+from tests.cluster.arrivals import Vendors, by_endpoint, most_in_a_second
 from tests.cluster.bucket import Bucket, compare
 from tests.cluster.cluster import Cluster, ClusterFailed
 from tests.cluster.compose_file import ROOT, example_values, read_services
@@ -31,11 +31,10 @@ from tests.cluster.run import DagRun, Kill, QueueWatch, follow, triggerer_has, w
 from tests.cluster.servers import Broker, Database, object_store
 from tests.cluster.translation import Addresses, LocalService, localised
 from tests.cluster.usage import UsageMeter
+from tests.cluster.verdict import KILLED_WORKER, TRIGGERER, file_limiters, problems_of
 
 FOLDER = ROOT / ".cluster"
 LOGS = FOLDER / "logs"
-KILLED_WORKER, TRIGGERER = "airflow-worker-1", "airflow-triggerer"
-ALLOWED = 2
 SECONDS_TO_PARSE = 120.0
 # A run is given this long, and this much more for each export.
 SECONDS_TO_RUN, SECONDS_AN_EXPORT = 360.0, 6.0
@@ -204,32 +203,7 @@ def _through(
         kills=[kill_figures(kill, arrivals, began=began) for kill in kills if kill.at is not None],
         processes=usage_figures(usage.usages()),
     )
-    return report, problems + _problems_of(report, arrivals, kills, cluster)
-
-
-def _problems_of(report: Report, arrivals: list[Arrival], kills: list[Kill], cluster: Cluster) -> list[str]:
-    problems = []
-    if report.objects != report.exports + 2:
-        problems.append(f"there are {report.objects} objects for {report.exports} exports, accounts and apps")
-    if report.most_arrivals > ALLOWED:
-        problems.append(f"{report.most_arrivals} requests came to ISVapp within a second")
-    if report.refused:
-        problems.append(f"{report.refused} requests were answered with 429")
-    # A killed worker costs a try of each of its tasks, and the export of one whose id Airflow had not stored yet.
-    spare = sum(report.slots for kill in kills if kill.host == KILLED_WORKER)
-    if report.retries > spare:
-        problems.append(f"tasks were tried again {report.retries} times; the killed worker had {spare} at most")
-    if not report.exports <= report.exports_created <= report.exports + spare:
-        problems.append(f"{report.exports_created} exports were created for {report.exports}; {spare} more may be")
-    for kill in kills:
-        if kill.at is None:
-            problems.append(f"{kill.host} was not killed: it never had {kill.at_work} tasks at once when it was time")
-        elif kill.host == KILLED_WORKER and not kill.meanwhile(arrivals):
-            problems.append(f"no task sent a request while {kill.host} was away")
-    for host in cluster.hosts.values():
-        folder = Path(host.service.environment["TMPDIR"])
-        problems += [f"{host.name} used a limiter in a file" for _ in folder.glob("airflow-provider-isvapp-*")]
-    return problems
+    return report, problems + problems_of(report, arrivals, kills) + file_limiters(services.values())
 
 
 def _wait_for_dag(run: DagRun, cluster: Cluster) -> None:

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +16,11 @@ from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig
 from airflow_provider_isvapp.transfer.label import Label
 from tests.cluster.arrivals import Arrival, Vendors, by_endpoint, most_in_a_second
 from tests.cluster.bucket import ACCOUNTS, APPS, Bucket, compare, usage_key
+from tests.cluster.report import Report
 from tests.cluster.run import Kill, QueueWatch, Task, triggerer_has, worker_has
+from tests.cluster.translation import LocalService
 from tests.cluster.usage import UsageMeter
+from tests.cluster.verdict import file_limiters, problems_of
 from tests.transfer.object_stores import moto
 
 MONTH = "2024-03"
@@ -105,6 +110,49 @@ def test_every_object_is_compared(emulator: Emulator, bucket: Bucket) -> None:
     counts = by_endpoint(vendors.arrivals())
     assert counts["create_export"] == 2
     assert [arrival.is_isvapp for arrival in vendors.arrivals()].count(False) == counts["productiv_token"] + 1
+
+
+def report(**changes: Any) -> Report:
+    fields: dict[str, Any] = {field.name: None for field in dataclasses.fields(Report)}
+    good = {"exports": 10, "slots": 4, "objects": 12, "exports_created": 10, "retries": 0, "refused": 0}
+    return Report(**(fields | good | {"most_arrivals": 2} | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({}, None),
+        ({"objects": 11}, "there are 11 objects"),
+        ({"most_arrivals": 3}, "3 requests came"),
+        ({"refused": 1}, "1 requests were answered with 429"),
+        ({"retries": 1}, "tried again 1 times"),
+        ({"exports_created": 11}, "11 exports were created"),
+        ({"exports_created": 9}, "9 exports were created"),
+    ],
+)
+def test_a_run_is_judged(changes: dict[str, int], problem: str | None) -> None:
+    problems = problems_of(report(**changes), [], [])
+    assert [problem in it for it in problems] == [True] if problem else problems == []
+
+
+def test_kills_are_judged() -> None:
+    kill = Kill(host="airflow-worker-1", after=0, at_work=2, away=1, has=worker_has)
+    assert problems_of(report(), [], [kill]) == [
+        "airflow-worker-1 was not killed: it never had 2 tasks at once when it was time"
+    ]
+    kill.at, kill.started_again_at = 10.0, 40.0
+    assert problems_of(report(), [], [kill]) == ["no task sent a request while airflow-worker-1 was away"]
+    arrivals = [Arrival(at=20.0, endpoint="download", status=200, seconds=0.1)]
+    assert problems_of(report(retries=4, exports_created=14), arrivals, [kill]) == []
+    assert len(problems_of(report(retries=5, exports_created=15), arrivals, [kill])) == 2
+
+
+def test_a_limiter_in_a_file_is_found(tmp_path: Path) -> None:
+    fields = {field.name: None for field in dataclasses.fields(LocalService)}
+    service = LocalService(**(fields | {"name": "worker", "environment": {"TMPDIR": str(tmp_path)}}))
+    assert file_limiters([service]) == []
+    (tmp_path / "airflow-provider-isvapp-0").mkdir()
+    assert file_limiters([service]) == ["worker used a limiter in a file"]
 
 
 def test_who_has_which_tasks() -> None:
