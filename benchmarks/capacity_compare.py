@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """A measured run beside what the model says of it.
 
-The file is the report of ``make cluster-test``. From it the model takes what the run was made of (exports, workers,
-slots, the emulator's settings), and nothing that came of it: what a step costs is said on the command line.
+The file is the report of ``make cluster-test``. Its ``plan`` says what the run was made of: workers, slots, the
+emulator's settings. Nothing is fitted to what came of it; what a step costs is said on the command line.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ from typing import Any
 from benchmarks.capacity_model import Endpoint, simulate
 from benchmarks.capacity_plan import Plan
 from benchmarks.capacity_report import table
-
-# Options of the model by their names in the report.
-_NAMES = {"requests_per_second": "requests_per_second", "workers": "workers", "tasks_per_worker": "slots"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +46,15 @@ def read_measured(path: Path) -> Measured:
     except ValueError:
         raise ValueError(f"{path} is not JSON") from None
     match record:
-        case {"exports": int(exports), "run_seconds": int() | float() as seconds, "requests": dict(requests)}:
+        case {"exports": int(exports), "wall_seconds": int() | float() as seconds, "requests": dict(requests)}:
             pass
         case _:
-            raise ValueError(f"{path} is not a report of make cluster-test: no exports, run_seconds and requests")
-    plan = {option: record[name] for name, option in _NAMES.items() if name in record}
-    if "export_seconds" in record:
-        plan["export_seconds"] = (record["export_seconds"],) * 2
+            raise ValueError(f"{path} is not a report of make cluster-test: no exports, wall_seconds and requests")
+    plan = dict(record.get("plan", {}))
+    if unknown := set(plan) - set(Plan.__dataclass_fields__):
+        raise ValueError(f"{path}: the model has no option {', '.join(sorted(unknown))}")
+    if "export_seconds" in plan:
+        plan["export_seconds"] = tuple(plan["export_seconds"])
     return Measured(
         exports=exports, seconds=float(seconds), requests=requests, plan=plan, kills=len(record.get("kills", []))
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import timedelta
 from typing import Any
 
 import pendulum
@@ -17,6 +18,9 @@ from airflow_provider_isvapp.triggers.moment import MomentTrigger
 
 STARTS = 40
 DEFERRED_SECONDS = 10.0
+FIRST_DAY = pendulum.datetime(2024, 1, 1, tz="UTC")
+# On a machine that has much else to do, Airflow itself may lose a task.
+RETRIES = {"retries": 2, "retry_delay": timedelta(seconds=1)}
 
 
 class Start(BaseOperator):
@@ -43,8 +47,8 @@ class Defer(Start):
         super().execute(context)
 
 
-with DAG(dag_id="capacity_starts", schedule=None, start_date=pendulum.datetime(2024, 1, 1, tz="UTC")):
+with DAG(dag_id="capacity_starts", schedule=None, start_date=FIRST_DAY, default_args=RETRIES):
     Start.partial(task_id="start").expand(number=list(range(STARTS)))
 
-with DAG(dag_id="capacity_hops", schedule=None, start_date=pendulum.datetime(2024, 1, 1, tz="UTC")):
+with DAG(dag_id="capacity_hops", schedule=None, start_date=FIRST_DAY, default_args=RETRIES):
     Defer(task_id="defer")

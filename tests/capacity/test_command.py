@@ -127,13 +127,10 @@ def test_a_measured_run_stands_beside_its_prediction(tmp_path: Path, capsys: pyt
     requests = {str(name): count for name, count in predicted.requests.items()}
     record = {
         "exports": 8,
-        "run_seconds": predicted.seconds / 2,
+        "wall_seconds": predicted.seconds / 2,
         # The model knows nothing of Productiv's endpoints, which have a limit of their own.
         "requests": {**requests, "download": 4, "productiv_apps": 1},
-        "export_seconds": 20,
-        "requests_per_second": 2,
-        "workers": 2,
-        "tasks_per_worker": 2,
+        "plan": {"export_seconds": [20, 20], "requests_per_second": 2, "workers": 2, "slots": 2},
         "kills": [{"host": "airflow-worker-1"}],
     }
     file = tmp_path / "report.json"
@@ -152,7 +149,8 @@ def test_a_measured_run_stands_beside_its_prediction(tmp_path: Path, capsys: pyt
     ("content", "message"),
     [
         ("nonsense", "is not JSON"),
-        ('{"exports": 3}', "is not a report of make cluster-test: no exports, run_seconds and requests"),
+        ('{"exports": 3}', "is not a report of make cluster-test: no exports, wall_seconds and requests"),
+        ('{"exports": 3, "wall_seconds": 9, "requests": {}, "plan": {"speed": 1}}', "the model has no option speed"),
     ],
 )
 def test_a_file_that_is_no_report_is_refused(
