@@ -8,6 +8,7 @@ import itertools
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 import warnings
 
@@ -58,9 +59,10 @@ def test_a_command_exists(block: Block, command: list[str]) -> None:
         if airflow_version.startswith("2.") != ("# Airflow 2.11" in block.text) and "# Airflow" in block.text:
             pytest.skip(f"{block} is for another line of Airflow")
         parse_as_airflow(arguments)
-    elif program.startswith(("scripts/", "benchmarks/")) or program == "python":
-        path = arguments[0] if program == "python" else program
-        assert (ROOT / path).exists() or path == "-m"
+    elif program == "python" and "timeit" in arguments:
+        subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, capture_output=True)
+    elif program == "python" or program.startswith("scripts/"):
+        assert (ROOT / (arguments[0] if program == "python" else program)).exists()
     else:
         assert program in OF_OTHERS, f"{block} runs {program}, which nothing here knows"
 
