@@ -12,6 +12,7 @@ import pytest
 from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig
 from tests.airflow_connections import isvapp_fields
 from tests.crash.real_airflow import RealAirflow
+from tests.metrics.statsd_server import StatsdServer
 
 
 @pytest.fixture(scope="session")
@@ -26,11 +27,21 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def statsd() -> Iterator[StatsdServer]:
+    with StatsdServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def airflow(
-    airflow_database: None, emulator: Emulator, lake: Path, tmp_path_factory: pytest.TempPathFactory
+    airflow_database: None,
+    emulator: Emulator,
+    lake: Path,
+    statsd: StatsdServer,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[RealAirflow]:
     fields = isvapp_fields(emulator, rate_limit_storage="", attempts=3)
-    variables = {"AIRFLOW_CONN_ISVAPP_DEFAULT": json.dumps(fields), "CRASH_LAKE": str(lake)}
+    variables = {"AIRFLOW_CONN_ISVAPP_DEFAULT": json.dumps(fields), "CRASH_LAKE": str(lake), **statsd.settings}
     database = Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"
     with RealAirflow(tmp_path_factory.mktemp("airflow"), database, variables) as airflow:
         airflow.wait_for("Airflow is up", airflow.is_healthy, seconds=300)
