@@ -37,3 +37,8 @@ def test_every_page_is_in_the_table_of_contents() -> None:
     listed = re.findall(r"\]\(([^)]+\.md)\)", chapter.partition("\n## ")[0])
     assert len(listed) == len(set(listed))
     assert {str(page.relative_to(ROOT)) for page in PAGES[1:]} | {"CHANGELOG.md"} == set(listed)
+
+
+def test_every_picture_is_shown() -> None:
+    shown = {Path(name).name for page in PAGES for name in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text())}
+    assert {path.name for path in (ROOT / "docs" / "images").iterdir()} <= shown
