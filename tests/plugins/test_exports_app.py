@@ -32,23 +32,24 @@ def database(airflow_database: None) -> Iterator[None]:
 @pytest.fixture
 def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
     """Ask for the exports of ``isvapp_default`` as a user who may read one DAG: the one named like the user."""
-    from airflow.api_fastapi import app as airflow_app
     from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-    from airflow.api_fastapi.core_api.security import get_user
+    from airflow.api_fastapi.core_api import security
     from fastapi.testclient import TestClient
 
-    from airflow_provider_isvapp.plugins.exports_app import build_app
+    from airflow_provider_isvapp.plugins import exports_app
 
     class OneDagEach(SimpleAuthManager):
         def is_authorized_dag(self, *, user: Any, details: Any = None, **_: Any) -> bool:
             return details is not None and details.id == user.username
 
-    monkeypatch.setattr(airflow_app._AuthManagerState, "instance", OneDagEach())
-    app = build_app()
+    manager = OneDagEach()
+    for asking in (security, exports_app):
+        monkeypatch.setattr(asking, "get_auth_manager", lambda: manager)
+    app = exports_app.build_app()
 
     def ask(username: str) -> dict[str, Any]:
-        app.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser(username=username, role="op")
+        app.dependency_overrides[security.get_user] = lambda: SimpleAuthManagerUser(username=username, role="op")
         with TestClient(app) as client:
             answer = client.get("/connections/isvapp_default/exports")
         assert answer.status_code == 200
