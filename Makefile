@@ -94,7 +94,7 @@ lock: $(BOOTSTRAP)/.ready  ## Rewrite requirements/*.txt from pyproject.toml (UP
 	@$(RUN) scripts/environments.py lock $(if $(UPGRADE),--upgrade)
 
 clean:  ## Remove environments, caches and the demo's files
-	rm -rf .venvs .demo .cluster dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venvs .demo .pictures .cluster dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
 $(BOOTSTRAP)/.ready: requirements/bootstrap.txt

@@ -60,8 +60,9 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def airflow(chromium: str, airflow_database: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowUi]:
-    """Airflow's API server, started once."""
-    with AirflowUi(tmp_path_factory.mktemp("airflow-ui")) as server:
+    """Airflow's API server, started once. A test that runs DAGs starts the rest."""
+    database = Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"
+    with AirflowUi(tmp_path_factory.mktemp("airflow-ui"), database) as server:
         yield server
 
 
@@ -143,8 +144,8 @@ def new_page(session_of: Callable[[str], BrowserContext]) -> Iterator[NewPage]:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the tests put pictures of what they see: ISVAPP_PICTURES, or a temporary folder."""
-    folder = Path(os.environ.get("ISVAPP_PICTURES") or tmp_path_factory.mktemp("pictures"))
+def pictures() -> Path:
+    """Where the tests put pictures of what they see, for people to look at. Git ignores the usual folder."""
+    folder = Path(os.environ.get("ISVAPP_PICTURES") or Path(__file__).resolve().parents[2] / ".pictures")
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -177,8 +177,9 @@ def test_a_wrong_secret_is_explained_and_none_reaches_the_browser(
         assert not [path for path, body in ours.items() if secret in body]
 
 
-def test_says_what_to_do_where_there_is_nothing_to_show(new_page: NewPage, emulator: Emulator, pictures: Path) -> None:
-    emulator.clear_faults()
+def test_says_what_to_do_where_there_is_nothing_to_show(new_page: NewPage, history: Emulator, pictures: Path) -> None:
+    history.clear_faults()
+    history.inject(Fault(endpoint="list_exports", kind="edit", times=None, replace={"data": []}))
     page = show(new_page(), "?connection=isvapp_copy_2")
     page.screenshot(path=pictures / "exports-page-no-exports.png")
     assert page.get_by_role("heading", name="No exports yet").count() == 1

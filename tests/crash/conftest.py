@@ -44,5 +44,5 @@ def airflow(
     variables = {"AIRFLOW_CONN_ISVAPP_DEFAULT": json.dumps(fields), "CRASH_LAKE": str(lake), **statsd.settings}
     database = Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"
     with RealAirflow(tmp_path_factory.mktemp("airflow"), database, variables) as airflow:
-        airflow.wait_for("Airflow is up", airflow.is_healthy, seconds=300)
+        airflow.wait_for("Airflow is up", lambda: airflow.is_healthy("deferred", "single_tasks"), seconds=300)
         yield airflow

@@ -16,9 +16,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 import psutil
@@ -35,17 +35,22 @@ class RealAirflow:
     :param home: an empty folder.
     :param database: a migrated SQLite database, to be copied.
     :param variables: environment variables for every process.
+    :param components: what entering starts; the others can be started later.
     """
 
-    def __init__(self, home: Path, database: Path, variables: dict[str, str]) -> None:
-        self._home = home
+    def __init__(
+        self, home: Path, database: Path, variables: dict[str, str], *, components: Sequence[str] = COMPONENTS
+    ) -> None:
+        self.home = home
         shutil.copy(database, home / "airflow.db")
-        self._port = _free_port()
-        self._environment = os.environ | _settings(home, self._port) | variables
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._environment = os.environ | _settings(home, port) | variables
+        self._components = components
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
-    def __enter__(self) -> RealAirflow:
-        for component in COMPONENTS:
+    def __enter__(self) -> Self:
+        for component in self._components:
             self.start(component)
         return self
 
@@ -54,7 +59,7 @@ class RealAirflow:
             self.end(component, signal.SIGKILL)
 
     def start(self, component: str) -> None:
-        with (self._home / f"{component}.log").open("ab") as log:
+        with (self.home / f"{component}.log").open("ab") as log:
             self._running[component] = subprocess.Popen(
                 [sys.executable, "-m", "airflow", component],
                 env=self._environment,
@@ -145,19 +150,36 @@ class RealAirflow:
                 raise AssertionError(f"{what}: not after {seconds:.0f} s; ended: {dead or 'none'}\n{self.logs()}")
             time.sleep(0.05)
 
-    def is_healthy(self) -> bool:
-        """Whether the components that report have begun."""
+    def is_healthy(self, *dag_ids: str) -> bool:
+        """Whether the components that report have begun, and DAGs were parsed."""
+        if not all(self.knows(dag_id) for dag_id in dag_ids):
+            return False
         if AIRFLOW_2:
-            return all(self.knows(dag_id) for dag_id in ("deferred", "single_tasks"))
+            return True
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/api/v2/monitor/health", timeout=5) as answer:
-                health = json.load(answer)
+            status, answer = self.call("GET", "/api/v2/monitor/health")
         except OSError:
             return False
-        return health["scheduler"]["status"] == "healthy" and self.knows("deferred")
+        return status == 200 and json.loads(answer)["scheduler"]["status"] == "healthy"
+
+    def call(
+        self, method: str, path: str, *, token: str | None = None, body: dict[str, Any] | None = None
+    ) -> tuple[int, str]:
+        """Send a request to the API server; return status and body."""
+        request = urllib.request.Request(self.url + path, method=method)
+        if body is not None:
+            request.data = json.dumps(body).encode()
+            request.add_header("Content-Type", "application/json")
+        if token is not None:
+            request.add_header("Authorization", f"Bearer {token}")
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
 
     def _query(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
-        connection = sqlite3.connect(f"file:{self._home}/airflow.db?mode=ro", uri=True, timeout=30)
+        connection = sqlite3.connect(f"file:{self.home}/airflow.db?mode=ro", uri=True, timeout=30)
         try:
             return connection.execute(statement, values).fetchall()
         finally:
@@ -175,20 +197,13 @@ class RealAirflow:
         assert done.returncode == 0, done.stdout
 
     def _post(self, path: str, body: dict[str, Any]) -> None:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self._port}/api/v2/{quote(path)}",
-            data=json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        try:
-            urllib.request.urlopen(request, timeout=30).close()
-        except urllib.error.HTTPError as error:
-            raise AssertionError(f"{path}: {error.code} {error.read()[:1000]!r}") from None
+        status, answer = self.call("POST", f"/api/v2/{quote(path)}", body=body)
+        assert status < 300, f"{path}: {status} {answer[:1000]}"
 
     def logs(self) -> str:
         """Return the ends of all logs of the components and of the latest two tries."""
-        task_logs = sorted(self._home.glob("logs/dag_id=*/**/*.log"), key=lambda log: log.stat().st_mtime)[-2:]
-        logs = [*self._home.glob("*.log"), *task_logs]
+        task_logs = sorted(self.home.glob("logs/dag_id=*/**/*.log"), key=lambda log: log.stat().st_mtime)[-2:]
+        logs = [*self.home.glob("*.log"), *task_logs]
         return "\n".join(
             f"--- {log}\n" + "\n".join(log.read_text("utf-8", "replace").splitlines()[-20:]) for log in logs
         )
