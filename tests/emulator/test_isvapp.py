@@ -131,6 +131,7 @@ def test_an_export_is_pending_then_completed_then_expired(caller: Caller, clock:
     assert record["download_size_compressed_bytes"] == len(body)
     assert record["download_size_uncompressed_bytes"] == len(caller.emulator.export_bytes(export_id))
     assert caller.get(record["download_url"]).content == caller.emulator.export_bytes(export_id)
+    assert caller.emulator.token_mark in record["download_url"]
     clock.advance(3600)
     expired = caller.record(export_id)
     assert (expired["status"], expired["is_expired"], expired["download_url"]) == ("COMPLETED", True, None)
