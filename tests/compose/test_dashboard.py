@@ -18,7 +18,7 @@ from tests.compose.statsd_mapping import MAPPINGS, Exposition, every_line
 DASHBOARD = ROOT / "docker/grafana/dashboards/isvapp.json"
 PAGE = ROOT / "docs/metrics.md"
 # Of a query: names of series, which all begin alike, and the labels that it uses.
-SERIES = re.compile(r"\bairflow_\w+")
+SERIES = re.compile(r"\bairflow_isvapp_\w+")
 GROUPED = re.compile(r"by \(([\w, ]+)\)")
 SELECTED = re.compile(r"\{(\w+)[=!]")
 
