@@ -83,6 +83,7 @@ PARTS = {
         Part(name="crash-3.3", environment="airflow-3.3", tests=("crash",)),
         Part(name="crash-2.11", environment="airflow-2.11", tests=("crash",)),
         Part(name="browser", environment="airflow-3.3", tests=("browser",)),
+        Part(name="secrets", environment="airflow-3.3", tests=("secrets",)),
         Part(name="packaging", environment="airflow-3.3", tests=("packaging",)),
         Part(name="compose", environment="airflow-3.3", tests=("compose",)),
         Part(name="kubernetes", environment="airflow-3.3", tests=("kubernetes",)),
