@@ -80,7 +80,7 @@ def isvapp(window: Page, vendors: Emulator, pictures: Path) -> str:
         dict(zip(labels, (host, port, vendors.client_id, vendors.client_secret), strict=True)),
         {"Authentication": "OAuth2 (client ID and secret)", "Requests per second": "2"},
     )
-    window.screenshot(path=pictures / "connection-form-isvapp.png")
+    window.screenshot(path=pictures / "story-connection-isvapp.png")
     for masked in (form.locator("[name=password]"), form.locator("[name=element_rate_limit_storage]")):
         assert masked.get_attribute("type") == "password"
     save(window, form, "isvapp_default")
@@ -100,7 +100,7 @@ def productiv(window: Page, vendors: Emulator, pictures: Path) -> str:
         dict(zip(labels, values, strict=True)),
         {"Token address": vendors.productiv_token_url, "API version": "v2"},
     )
-    window.screenshot(path=pictures / "connection-form-productiv.png")
+    window.screenshot(path=pictures / "story-connection-productiv.png")
     save(window, form, "productiv_default")
     return "productiv_default"
 
