@@ -45,6 +45,9 @@ class TaskInstance:
         return self.first_look
 
 
+CONTEXT: Any = {"ti": TaskInstance()}
+
+
 @pytest.fixture(autouse=True)
 def task_instance(monkeypatch: pytest.MonkeyPatch) -> TaskInstance:
     ti = TaskInstance()
@@ -288,7 +291,7 @@ def test_airflow_sees_a_call_from_inside_of_a_task(isvapp: Emulator, ready: str,
         from airflow.sdk.bases.operator import ExecutorSafeguard
 
         sign = ExecutorSafeguard.sentinel_value
-    arguments: Any = {"context": {}, "IsvappExportSensor__sentinel": sign}
+    arguments: Any = {"context": CONTEXT, "IsvappExportSensor__sentinel": sign}
 
     sensor_for(ready).execute(**arguments)
 
@@ -298,12 +301,12 @@ def test_airflow_sees_a_call_from_inside_of_a_task(isvapp: Emulator, ready: str,
 
 class TestDeferring:
     def test_a_ready_export_is_not_deferred(self, isvapp: Emulator, ready: str) -> None:
-        assert sensor_for(ready, "deferrable").execute({})["status"] == "COMPLETED"  # type: ignore[typeddict-item]
+        assert sensor_for(ready, "deferrable").execute(CONTEXT)["status"] == "COMPLETED"
 
     def test_the_trigger_gets_an_absolute_deadline(self, isvapp: Emulator, pending: str) -> None:
         before = time.time()
         with pytest.raises(TaskDeferred) as deferred:
-            sensor_for(pending, "deferrable", timeout=600, poke_interval=20).execute({})  # type: ignore[typeddict-item]
+            sensor_for(pending, "deferrable", timeout=600, poke_interval=20).execute(CONTEXT)
 
         trigger = deferred.value.trigger
         assert isinstance(trigger, IsvappExportTrigger)
