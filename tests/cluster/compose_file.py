@@ -13,6 +13,9 @@ from typing import Any
 import yaml
 
 from tests.compose.conftest import interpolated
+from tests.compose.conftest import read_examples as example_values
+
+__all__ = ["ROOT", "Service", "example_values", "read_services"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -36,13 +39,6 @@ class Service:
     mounts: dict[str, str]
     needs: dict[str, str]
     replicas: int
-
-
-def example_values() -> dict[str, str]:
-    """Read .env.example."""
-    lines = (ROOT / ".env.example").read_text().splitlines()
-    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
-    return {name: value for name, _, value in pairs}
 
 
 def read_services(values: Mapping[str, str]) -> list[Service]:

@@ -16,11 +16,16 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 VARIABLE = re.compile(r"\$\$|\$\{(?P<name>\w+)(?:(?P<kind>:[-?])(?P<text>[^}]*))?\}")
 
 
-@pytest.fixture(scope="session")
-def example_values() -> dict[str, str]:
+def read_examples() -> dict[str, str]:
+    """The values of .env.example."""
     lines = (ROOT / ".env.example").read_text().splitlines()
     pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
     return {name: value for name, _, value in pairs}
+
+
+@pytest.fixture(scope="session")
+def example_values() -> dict[str, str]:
+    return read_examples()
 
 
 @pytest.fixture(scope="session")
