@@ -179,7 +179,7 @@ def measure(work: dict[str, Any]) -> int:
     """Wait for all exports in one event loop and write down what that took."""
     # A triggerer has all this loaded, or loads it once. It also makes the heap, which the garbage collector walks, as
     # large as a triggerer's.
-    import airflow.jobs.triggerer_job_runner
+    import airflow.jobs.triggerer_job_runner  # noqa: F401
 
     import airflow_provider_isvapp.limiter.memory
     import airflow_provider_isvapp.triggers.isvapp  # noqa: F401

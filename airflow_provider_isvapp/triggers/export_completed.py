@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -71,15 +71,7 @@ class IsvappExportCompletedTrigger(BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch until the triggerer ends; a poll that fails does not end it."""
         announced = await self._recall()
-        while True:
-            try:
-                exports = await shared_poller(self.isvapp_conn_id, self._connect).next_list(
-                    poll_interval=self.poll_interval
-                )
-            except ProviderError as error:
-                self.log.error("Exports cannot be watched, trying again in %.0f s: %s", AFTER_AN_ERROR, error)
-                await asyncio.sleep(AFTER_AN_ERROR)
-                continue
+        async for exports in self._lists():
             before = announced
             news, announced = to_announce(exports, announced, now=datetime.now(UTC))
             for export in news:
@@ -87,6 +79,17 @@ class IsvappExportCompletedTrigger(BaseEventTrigger):
                 yield TriggerEvent(ready_event(export))  # type: ignore[no-untyped-call]
             if announced != before:
                 await self._keep(announced)
+
+    async def _lists(self) -> AsyncIterator[list[Export]]:
+        while True:
+            poller = shared_poller(self.isvapp_conn_id, self._connect)
+            try:
+                async with aclosing(poller.lists(poll_interval=self.poll_interval)) as lists:
+                    async for exports in lists:
+                        yield exports
+            except ProviderError as error:
+                self.log.error("Exports cannot be watched, trying again in %.0f s: %s", AFTER_AN_ERROR, error)
+                await asyncio.sleep(AFTER_AN_ERROR)
 
     async def _recall(self) -> frozenset[str] | None:
         # Set by Airflow 3.3 before run().

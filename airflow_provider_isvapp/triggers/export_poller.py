@@ -13,7 +13,7 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol, TypeVar
 from weakref import WeakKeyDictionary
@@ -119,23 +119,24 @@ class ExportPoller:
             raise outcome.with_traceback(None)
         return outcome
 
-    async def next_list(self, *, poll_interval: float) -> list[Export]:
-        """Return the next list of exports: that of any round, and at the latest of one after ``poll_interval`` seconds.
+    async def lists(self, *, poll_interval: float) -> AsyncGenerator[list[Export]]:
+        """Yield the list of exports of each round, of which there is one after ``poll_interval`` seconds at the latest.
+
+        The poller lives on between two of them: a new one would cost a new token. Lists that nobody takes in time are
+        left out; the next one has the same exports and more.
 
         :raises ProviderError: no list can be had, with the last reason.
         """
-        listener = ListWait(poll_interval=poll_interval, answer=asyncio.get_running_loop().create_future())
+        listener = ListWait(poll_interval=poll_interval)
         self._listeners.add(listener)
-        self._run_until(listener.due)
         try:
-            outcome = await listener.answer
+            while True:
+                self._run_until(listener.due)
+                yield await listener.next()
         finally:
             self._listeners.discard(listener)
             if not self._wanted:
                 self._wake.set()
-        if isinstance(outcome, ProviderError):
-            raise outcome.with_traceback(None)
-        return outcome
 
     def _run_until(self, due: float) -> None:
         """See to it that a round begins when somebody's answer is due."""
@@ -157,7 +158,7 @@ class ExportPoller:
                     await self._round()
                     rounds += 1
                 self._waiters -= {waiter for waiter in self._waiters if waiter.answer.done()}
-                self._listeners -= {listener for listener in self._listeners if listener.answer.done()}
+                self._listeners -= {listener for listener in self._listeners if listener.over}
         except Exception as bug:
             # Whatever it is, nobody may wait for ever.
             log.exception("Polling for exports of connection %s broke", self._name)
@@ -195,7 +196,7 @@ class ExportPoller:
             if listed is None:
                 listener.reschedule()
             else:
-                listener.end(list(listed.values()))
+                listener.take(list(listed.values()))
         now = time.monotonic()
         missing: dict[str, float] = {}
         for number, waiter in enumerate(list(self._waiters), 1):

@@ -102,20 +102,40 @@ class ExportWait:
 
 @dataclass(eq=False, kw_only=True)
 class ListWait:
-    """One who wants the next list, whatever is in it. Times are those of the monotonic clock."""
+    """One who wants list after list, whatever is in them. Times are those of the monotonic clock."""
 
     poll_interval: float
-    answer: asyncio.Future[list[Export] | ProviderError]
     due: float = field(init=False)
+    over: bool = False
+    _answer: asyncio.Future[list[Export] | ProviderError] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._answer = asyncio.get_running_loop().create_future()
         self.reschedule()
 
     def reschedule(self) -> None:
         """Set when the next list is due."""
         self.due = time.monotonic() + self.poll_interval
 
-    def end(self, outcome: list[Export] | ProviderError) -> None:
-        """Answer, once."""
-        if not self.answer.done():
-            self.answer.set_result(outcome)
+    async def next(self) -> list[Export]:
+        """Return the next list.
+
+        :raises ProviderError: if there will be none.
+        """
+        outcome = await self._answer
+        if isinstance(outcome, ProviderError):
+            raise outcome.with_traceback(None)
+        self._answer = asyncio.get_running_loop().create_future()
+        return outcome
+
+    def take(self, exports: list[Export]) -> None:
+        """Hand over a list, unless the one before was not taken yet."""
+        self.reschedule()
+        if not self._answer.done():
+            self._answer.set_result(exports)
+
+    def end(self, error: ProviderError) -> None:
+        """Say that there will be no more."""
+        self.over = True
+        if not self._answer.done():
+            self._answer.set_result(error)

@@ -157,3 +157,5 @@ def test_watches_of_a_connection_share_one_poll(isvapp: Emulator, clock: ManualC
     asyncio.run(three_watches())
 
     assert 2 <= isvapp.request_counts()["list_exports"] <= 4
+    # Nor does a watch open a new connection for each look.
+    assert isvapp.request_counts()["token"] == 1
