@@ -86,9 +86,9 @@ capacity: $(BOOTSTRAP)/.ready  ## Simulate how long a sync takes, and what binds
 	$(SYNC) bench
 	@.venvs/bench/bin/python benchmarks/capacity.py $(ARGS)
 
-capacity-calibrate: $(BOOTSTRAP)/.ready  ## Measure what a step costs on this machine, for the simulation
+capacity-calibrate: $(BOOTSTRAP)/.ready  ## Measure what a step costs here, for the simulation (ARGS="--exports 20": and compare)
 	$(SYNC) cluster
-	@.venvs/cluster/bin/python benchmarks/capacity_calibrate.py
+	@.venvs/cluster/bin/python benchmarks/capacity_calibrate.py $(ARGS)
 
 environments: $(BOOTSTRAP)/.ready  ## Make all virtual environments
 	$(SYNC) core airflow-3.3 airflow-2.11 demo cluster bench

@@ -65,7 +65,7 @@ class Outcome:
 
 
 def simulate(plan: Plan) -> Outcome:
-    """Run a sync from the moment in which all its tasks can start to the end of the last."""
+    """Run a sync from the moment in which its DAG run is there to the end of that run."""
     return _Sync(plan).outcome()
 
 
@@ -89,7 +89,9 @@ class _Sync:
         self.events.start(self._exports())
         self.events.run()
         result, plan = self.result, self.plan
-        result.seconds = max(result.finished, default=0.0)
+        if result.finished:
+            # One more hop until Airflow has noticed that all tasks are over.
+            result.seconds = max(result.finished) + plan.hop_seconds
         if result.seconds:
             result.utilisation = {
                 "requests": self.limiter.permit_seconds / (self.limiter.pace.permits * result.seconds),
@@ -100,6 +102,7 @@ class _Sync:
         return result
 
     def _exports(self) -> Process[None]:
+        yield self.events.sleep(self.plan.cold_seconds)
         for number in range(self.plan.first_tasks):
             worker = yield from self._start((-6, number))
             self._end(worker)

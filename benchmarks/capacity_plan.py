@@ -81,6 +81,7 @@ class Plan:
     cores: float = _option(2.0, number, "processors of a worker", above=True)
     triggerers: int = _option(1, whole, "triggerers", least=1)
     start_seconds: float = _option(2.0, number, "processor time to start a task's process, in seconds")
+    cold_seconds: float = _option(0.0, number, "what workers that have just started lose at first, in seconds")
     hop_seconds: float = _option(1.0, number, "from one part of Airflow to the next, in seconds")
     poll_interval: float = _option(30.0, number, "the most seconds between two looks at an export", above=True)
 

@@ -11,10 +11,8 @@ from airflow_provider_isvapp.limiter.schedule import Pace
 from benchmarks.capacity_model import FILE_LIFE, Endpoint, Outcome, simulate
 from benchmarks.capacity_plan import MOST_EXPORTS, Auth, Plan, Tasks
 
-# From this share on, a resource is called the one that binds.
-BUSY = 0.85
-# A change of less than this share of the time helps nobody.
-WORTH_IT = 0.05
+# From this share on, a resource is called the one that binds: a sync begins and ends with phases that wait for exports.
+BUSY = 0.6
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

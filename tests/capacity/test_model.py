@@ -91,10 +91,19 @@ def test_one_export_takes_the_sum_of_its_steps() -> None:
 
     # The wait begins when the triggerer has it: a hop after the creation.
     looks, waited = looks_until(100.0 - 1.0, plan)
-    hops, starts, download = 3 * 1.0, 2 * 2.0, 3.0
+    # To the first task, to the triggerer, to the second task, and to the end of the run.
+    hops, starts, download = 4 * 1.0, 2 * 2.0, 3.0
     # Two requests go out at once; the third in a row, the download after token and show, waits for a second.
     assert outcome.seconds == pytest.approx(hops + starts + waited + 1.0 + download)
     assert outcome.requests["list_exports"] == looks
+
+
+def test_cold_workers_and_a_first_task_come_before_the_exports() -> None:
+    plan = Plan(**BARE, exports=1, export_seconds=(60.0, 60.0), start_seconds=2.0, hop_seconds=1.0, latency=0.0)
+
+    later = simulate(replace(plan, cold_seconds=20.0, first_tasks=1)).seconds - simulate(plan).seconds
+
+    assert later == pytest.approx(20.0 + 1.0 + 2.0)
 
 
 @pytest.mark.parametrize(
