@@ -13,7 +13,7 @@ _MODULES = {
     "hooks": {"ISVapp": ["hooks.isvapp"], "Productiv": ["hooks.productiv"]},
     "operators": {"ISVapp": ["operators.isvapp"], "Productiv": ["operators.productiv"]},
     "sensors": {"ISVapp": ["sensors.isvapp"]},
-    "triggers": {"ISVapp": ["triggers.isvapp"]},
+    "triggers": {"ISVapp": ["triggers.isvapp", "triggers.export_completed"]},
 }
 
 _EXTRA_LINKS = ("isvapp.IsvappExportLink", "written_object.WrittenObjectLink")
