@@ -23,7 +23,7 @@ from benchmarks.capacity_events import Events, GoOn, Process, SharedRate, Slots,
 from benchmarks.capacity_plan import Auth, Plan, Tasks
 
 # Of triggers/isvapp.py, which cannot be imported without Airflow. A test compares the two.
-EARLIEST_EVENT = 2.0
+EARLIEST_EVENT = 5.0
 # How long the vendor keeps a file, in seconds.
 FILE_LIFE = 3600.0
 # How long a process uses a token: those of the vendor are good for an hour.

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from environments import ENVIRONMENTS, ROOT, VENVS, ensure
 
-COMMAND_SECONDS = 1200
+COMMAND_SECONDS = 1800
 AIRFLOW_TESTS = (
     "hooks",
     "operators",

@@ -124,6 +124,8 @@ def _split(storage: str) -> SplitResult:
         raise _invalid(
             "it cannot be read. Percent-encode special characters of user name and password (@ is %40, / is %2F)."
         )
+    if url.password == "***":  # noqa: S105 - what Airflow's UI shows instead of a password
+        raise _invalid("its password is three asterisks, which Airflow shows instead of one. Enter it again.")
     return url
 
 

@@ -102,6 +102,7 @@ class OnePass:
         return self._output.promote()
 
     def _move(self, output: Output) -> None:
+        _keep_freed_memory()
         pieces = Prefetch(self._decompressed())
         behind = WriteBehind(output)
         try:
@@ -152,3 +153,13 @@ class OnePass:
             raise DamagedDownload(
                 f"it decompresses to {self._plain_bytes} bytes, and the export's record says {recorded}"
             )
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what a piece leaves for the next one.
+
+    It returns freed memory above a threshold to the kernel, which then makes the same pages anew for every piece: a
+    tenth of a download's processor time. The threshold follows the largest block that was freed (mallopt(3),
+    M_MMAP_THRESHOLD); a block that is never touched takes no memory itself.
+    """
+    bytearray(16 * 1024 * 1024)

@@ -52,6 +52,7 @@ def test_storages_by_address(storage: str, name: str) -> None:
         ("redis://cache/zero-s3cret", "after the host"),
         ("redis://cache/0?s3cret=1", "after the host"),
         ("postgresql://db/airflow?s3cret=1", "after the host"),
+        ("redis://:***@cache/0", "three asterisks"),
         # A password with characters that have a meaning in a URL must not come out as a host or a port.
         ("redis://:s3cret@s3cret@cache/0", "Percent-encode"),
         ("redis://:s3/cret@cache/0", "Percent-encode"),
