@@ -16,8 +16,8 @@ from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.triggers.export_event import failure_event, ready_event
 from airflow_provider_isvapp.triggers.export_poller import shared_poller
 
-# An event soon after the deferral can find the task not yet stored as deferred, and the scheduler then fails it (seen on
-# Airflow 3.3.2 after 2 s, 3 of 200, and after 3 s on a busy machine; apache/airflow 66374, 67287).
+# An event soon after the deferral can find the task not yet stored as deferred, and the scheduler then fails it (seen
+# on Airflow 3.3.2 after 2 s, 3 of 200, and after 3 s on a busy machine; apache/airflow 66374, 67287).
 EARLIEST_EVENT = 5.0
 
 
