@@ -29,8 +29,8 @@ def test_a_local_file() -> None:
 
 def test_a_bucket_without_the_connection(set_connection: SetConnection) -> None:
     extra = {"region_name": "eu-central-1"}
-    set_connection("lake_store", conn_type="aws", login="key", password="secret", extra=extra)
-    path = ObjectStoragePath("s3://lake_store@bucket/raw/usage.ndjson")
+    set_connection("lineage_store", conn_type="aws", login="key", password="secret", extra=extra)
+    path = ObjectStoragePath("s3://lineage_store@bucket/raw/usage.ndjson")
 
     assert name_of(open_destination(path)) == ObjectName(
         namespace="s3://bucket", name="raw/usage.ndjson", uri="s3://bucket/raw/usage.ndjson"
