@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_isvapp.lineage.documented_fields import usage_fields
+from airflow_provider_isvapp.lineage.documented_fields import Fields, usage_fields
 from airflow_provider_isvapp.lineage.object_name import name_of
 from airflow_provider_isvapp.lineage.published_object import PublishedObject
 from airflow_provider_isvapp.task_log import Log, log_folded
@@ -44,11 +45,7 @@ def published_objects(
 
     fields = usage_fields(output_format)
     if result.outcome == "unchanged":
-        name = name_of(destination)
-        found = PublishedObject(
-            name=name, rows=result.rows, size=None, written=False, fields=fields, metadata=as_xcom(result)
-        )
-        return (found,)
+        return tuple(_found(result, destination, fields, placeholder=PLACEHOLDER))
     published = []
     for item in result.objects:
         month = item.reference_date
@@ -58,6 +55,35 @@ def published_objects(
             PublishedObject(name=name_of(place), rows=item.rows, size=item.bytes, fields=fields, metadata=metadata)
         )
     return tuple(published)
+
+
+def _found(
+    result: DownloadResult, destination: Destination, fields: Fields, *, placeholder: str
+) -> Iterator[PublishedObject]:
+    """Yield what an earlier try has written; the sizes of single months are not known again."""
+    if placeholder not in destination.key:
+        yield PublishedObject(
+            name=name_of(destination),
+            rows=result.rows,
+            size=None,
+            written=False,
+            fields=fields,
+            metadata=as_xcom(result),
+        )
+        return
+    for month, rows in result.months.items():
+        place = destination.filled(placeholder, month)
+        metadata = {
+            "path": place.uri,
+            "export_id": result.export_id,
+            "outcome": str(result.outcome),
+            "rows": rows,
+            "months": {month: rows},
+            "reference_date": month,
+        }
+        yield PublishedObject(
+            name=name_of(place), rows=rows, size=None, written=False, fields=fields, metadata=metadata
+        )
 
 
 def _of_month(month: str, item: WrittenObject, result: DownloadResult) -> dict[str, Any]:
