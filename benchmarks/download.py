@@ -18,11 +18,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from download_contenders import TO_FILE, TO_S3, boto3_client
 from download_server import write_export
@@ -57,8 +59,13 @@ class Result:
         )
 
 
-def measure(names: Sequence[str], rounds: int, arguments: Sequence[str], target: str) -> dict[str, Result]:
-    """Run the contenders in turns, so that a slow minute of the machine hits all of them."""
+def measure(
+    names: Sequence[str], rounds: int, arguments: Sequence[str], target: str, remove: Callable[[], object]
+) -> dict[str, Result]:
+    """Run the contenders in turns, so that a slow minute of the machine hits all of them.
+
+    :param remove: takes away what the run before has written.
+    """
     samples: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for number in range(rounds):
         for name in names:
@@ -67,7 +74,7 @@ def measure(names: Sequence[str], rounds: int, arguments: Sequence[str], target:
             command += arguments[1:]
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             samples[name].append(json.loads(output.splitlines()[-1]))
-            Path(target).unlink(missing_ok=True)
+            remove()
     print(file=sys.stderr)
     return {
         name: Result(
@@ -130,11 +137,12 @@ def moto() -> Iterator[str]:
             process.terminate()
 
 
-def warm_up(s3: str) -> None:
-    """Make the bucket, and let the server load what it loads when it is first asked."""
+def warm_up(s3: str) -> Any:
+    """Make the bucket, and let the server load what it loads when it is first asked; return a client."""
     client = boto3_client(s3)
     client.create_bucket(Bucket=BUCKET)
     client.upload_fileobj(io.BytesIO(bytes(20_000_000)), BUCKET, "warm-up")
+    return client
 
 
 def main() -> int:
@@ -150,7 +158,8 @@ def main() -> int:
         plain_bytes = write_export(home / "export.gz", arguments.megabytes * 1_000_000)
         print(machine(), "\n")
         with serving(home / "export.gz", plain_bytes) as server:
-            results = measure(names, arguments.rounds, [server], str(home / "export.ndjson"))
+            target = home / "export.ndjson"
+            results = measure(names, arguments.rounds, [server], str(target), target.unlink)
         size = (home / "export.gz").stat().st_size
         print(
             table(f"To a file: {size / 1e6:.0f} MB of gzip, {plain_bytes / 1e6:.0f} MB of ndjson", results, plain_bytes)
@@ -161,9 +170,11 @@ def main() -> int:
             subprocess.run(["bash", "-c", f"gunzip < {home}/export.gz > {home}/plain"], check=True)
             kind, start = ("moto's server", moto) if missing_programs() else ("Ceph's object gateway", ceph_gateway)
             with serving(home / "export.gz", plain_bytes) as server, start() as s3:
-                warm_up(s3)
-                target = f"{BUCKET}/export.ndjson"
-                results = measure(list(TO_S3), arguments.rounds, [server, s3, str(home / "plain")], target)
+                client = warm_up(s3)
+                key = "export.ndjson"
+                remove = partial(client.delete_object, Bucket=BUCKET, Key=key)
+                arguments_of_all = [server, s3, str(home / "plain")]
+                results = measure(list(TO_S3), arguments.rounds, arguments_of_all, f"{BUCKET}/{key}", remove)
             print(table(f"To S3 ({kind}): {plain_bytes / 1e6:.0f} MB of ndjson", results, plain_bytes))
             failed += list(misses(results))
     for miss in failed:

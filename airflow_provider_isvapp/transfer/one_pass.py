@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from itertools import islice
 
 from airflow_provider_isvapp.errors import DamagedDownload, TransferCancelled
+from airflow_provider_isvapp.transfer.background import Background
 from airflow_provider_isvapp.transfer.checksum import Crc32
 from airflow_provider_isvapp.transfer.gzip_members import GzipMembers
 from airflow_provider_isvapp.transfer.label import Label
@@ -22,16 +22,14 @@ from airflow_provider_isvapp.transfer.rows import Row, RowInspector
 from airflow_provider_isvapp.transfer.shape import Shape
 from airflow_provider_isvapp.transfer.validation import TaxonomyItemRow
 from airflow_provider_isvapp.transfer.wire import Wire
-from airflow_provider_isvapp.transfer.write_behind import WriteBehind
-
-# Pieces change hands by so many: a thread that waits for the interpreter's lock after each of them would find it taken.
-_BATCH = 8
 
 
 class OnePass:
     """Moves a file from the wire to an output.
 
-    Three threads: one receives and decompresses, this one checks, one writes.
+    One thread receives and decompresses, one checks and writes, and the caller's is left to look up: whatever stands
+    still, the network or the storage, a task that is told to stop does so at once. A thread for writing alone would
+    cost more than it saves: each piece would move to one more processor's cache.
 
     :param wire: the file.
     :param shape: how far to check its rows, and whether they are wanted by month.
@@ -104,41 +102,32 @@ class OnePass:
     def _move(self, output: Output) -> None:
         _keep_freed_memory()
         pieces = Prefetch(self._decompressed())
-        behind = WriteBehind(output)
+        writing = Background(lambda: self._check_and_write(pieces, output), name="isvapp-write")
         try:
-            going_on = True
-            while going_on:
-                going_on, batch = pieces.take()
-                if batch is not None:
-                    self._pass_on([self._inspected(*item) for item in batch], behind)
-                self._look_up()
-            if self._members.inside_member:
-                raise DamagedDownload(f"it ends inside gzip member {self._members.finished_members + 1}")
-            self._pass_on([Piece(memoryview(b""), b"", self._inspector.finish())], behind)
-            self._pass_on(None, behind)
-            while not behind.is_drained():
+            while not writing.is_done():
                 self._look_up()
         finally:
             self._wire.abandon()
             pieces.stop()
-            behind.stop()
+            writing.let_go()
 
-    def _decompressed(self) -> Iterator[list[tuple[memoryview, bytes]]]:
+    def _check_and_write(self, pieces: Prefetch[tuple[memoryview, bytes]], output: Output) -> None:
+        for compressed, plain in pieces:
+            output.write(self._inspected(compressed, plain))
+        if self._members.inside_member:
+            raise DamagedDownload(f"it ends inside gzip member {self._members.finished_members + 1}")
+        output.write(Piece(memoryview(b""), b"", self._inspector.finish()))
+
+    def _decompressed(self) -> Generator[tuple[memoryview, bytes]]:
         with closing(self._wire.chunks()) as chunks:
             for data in chunks:
-                pieces = self._members.decode(data)
-                while batch := list(islice(pieces, _BATCH)):
-                    yield batch
+                yield from self._members.decode(data)
 
     def _inspected(self, compressed: memoryview, plain: bytes) -> Piece:
         self._wire_bytes += len(compressed)
         self._plain_bytes += len(plain)
         self._crc32.update(plain)
         return Piece(compressed, plain, self._inspector.feed(plain) if plain else [])
-
-    def _pass_on(self, batch: list[Piece] | None, behind: WriteBehind) -> None:
-        while not behind.offer(batch):
-            self._look_up()
 
     def _look_up(self) -> None:
         if self._cancelled():

@@ -1,77 +1,91 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Runs an iterator ahead of its consumer."""
+"""Runs a generator ahead of its consumer."""
 
 from __future__ import annotations
 
-import contextvars
+import contextlib
 import threading
-from collections.abc import Iterator
-from queue import Empty
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from queue import Empty, Full, Queue
 from typing import Generic, TypeVar
 
-from airflow_provider_isvapp.transfer.handover import Handover
+from airflow_provider_isvapp.transfer.background import Background
 
 T = TypeVar("T")
 
-_DEPTH = 3
+_AHEAD = 8
 _TICK_SECONDS = 0.2
 
 
-class Prefetch(Generic[T]):
-    """Takes items from an iterator in a thread, a few ahead.
+class Stopped(Exception):
+    """The items are no longer wanted."""
 
-    Receiving and decompressing let go of the interpreter's lock, so they overlap with checking and writing. It also
-    keeps the consumer free to look up while the network stands still: :meth:`take` gives None then.
 
-    :param items: consumed in the thread. Its ``close`` is called there, too: closing a socket under a blocked read is
-        not safe from another thread.
+@dataclass(frozen=True)
+class _End:
+    """What follows after the last item.
+
+    :param error: what the generator raised, or None if it came to its end.
     """
 
-    def __init__(self, items: Iterator[T]) -> None:
+    error: BaseException | None
+
+
+class Prefetch(Generic[T]):
+    """Takes items from a generator in a thread, a few ahead.
+
+    Receiving and decompressing let go of the interpreter's lock, so they overlap with checking and writing.
+
+    :param items: consumed in the thread. It is closed there, too: closing a socket under a blocked read is not safe
+        from another thread.
+    """
+
+    def __init__(self, items: Generator[T]) -> None:
         self._items = items
-        self._queue: Handover[tuple[bool, T | BaseException | None]] = Handover(_DEPTH)
+        self._queue: Queue[T | _End] = Queue(_AHEAD)
         self._stopped = threading.Event()
-        # Task logs of Airflow are bound to the context.
-        run = contextvars.copy_context().run
-        # A daemon: a process that was told to stop does not wait for a silent server.
-        self._thread = threading.Thread(target=run, args=(self._run,), name="isvapp-download", daemon=True)
-        self._thread.start()
+        self._thread = Background(self._run, name="isvapp-download")
 
-    def take(self) -> tuple[bool, T | None]:
-        """Return whether it goes on, and the next item or None if none came for a moment.
+    def __iter__(self) -> Iterator[T]:
+        """Yield the items.
 
-        :raises BaseException: what the iterator raised.
+        :raises BaseException: what the generator raised.
+        :raises Stopped: after :meth:`stop`.
         """
-        try:
-            going_on, item = self._queue.get(timeout=_TICK_SECONDS)
-        except Empty:
-            return True, None
-        if isinstance(item, BaseException):
-            raise item
-        return going_on, item
+        while not self._stopped.is_set():
+            try:
+                item = self._queue.get(timeout=_TICK_SECONDS)
+            except Empty:
+                continue
+            if isinstance(item, _End):
+                if item.error is not None:
+                    raise item.error
+                return
+            yield item
+        raise Stopped
 
     def stop(self) -> None:
         """Let the thread end after the item it is at, and wait a moment for that."""
         self._stopped.set()
-        self._thread.join(timeout=1.0)
+        self._thread.let_go()
 
     def _run(self) -> None:
-        last: BaseException | None = None
+        error: BaseException | None = None
         try:
             for item in self._items:
-                if not self._put((True, item)):
+                if not self._put(item):
                     return
-        except BaseException as error:  # noqa: BLE001 - handed over to the consumer
-            last = error
+        except BaseException as raised:  # noqa: BLE001 - handed over to the consumer
+            error = raised
         finally:
-            close = getattr(self._items, "close", None)
-            if close is not None:
-                close()
-        self._put((False, last))
+            self._items.close()
+        self._put(_End(error))
 
-    def _put(self, entry: tuple[bool, T | BaseException | None]) -> bool:
+    def _put(self, item: T | _End) -> bool:
         while not self._stopped.is_set():
-            if self._queue.put(entry, timeout=_TICK_SECONDS):
+            with contextlib.suppress(Full):
+                self._queue.put(item, timeout=_TICK_SECONDS)
                 return True
         return False

@@ -19,15 +19,18 @@ from airflow_provider_isvapp.transfer.label import LABEL_NAME, Label
 from airflow_provider_isvapp.transfer.s3_client import botocore_client
 from airflow_provider_isvapp.transfer.storage_errors import storage_errors
 
-# S3 takes no less than 5 MiB; a fifth less time goes by with 8. Three on their way and one being filled take 32 MiB.
+# S3 takes no less than 5 MiB; a fifth less time goes by with 8.
 PART_BYTES = 8 * 1024 * 1024
-_PARTS_ON_THEIR_WAY = 3
-# S3 takes 10,000 parts of an object. They grow with their number, which is enough for 150 GB.
-_PARTS_OF_ONE_SIZE = 2_000
+# S3 takes 10,000 parts of an object. The later ones are larger, which is enough for 180 GB.
+_LARGER_AFTER = {2_000: 2, 6_000: 3}
+_PARTS_ON_THEIR_WAY = 5
 _SECONDS_TO_LET_GO = 3.0
 
-# Of all objects together: the months of a divided export are written at the same time.
+# Of all objects together: the months of a divided export are written at the same time. A larger part takes the room of
+# two or three, so that memory does not grow with the export.
 _room = threading.BoundedSemaphore(_PARTS_ON_THEIR_WAY)
+# Two that took their room bit by bit at the same time could wait for each other.
+_taking_room = threading.Lock()
 
 # Metadata travels as headers, and some proxies drop those with an underscore.
 _LABEL = LABEL_NAME.replace("_", "-")
@@ -106,7 +109,7 @@ class S3Object:
         self._filled = 0
         # Parts that were sent, to be filled again: fresh ones of this size would scatter over the heap.
         self._emptied: list[bytearray] = []
-        self._upload_id: str | None = None
+        self._upload_id: Future[str] | None = None
         self._sent: list[dict[str, Any]] = []
         self._on_their_way: deque[Future[dict[str, Any]]] = deque()
         self._threads = ThreadPoolExecutor(_PARTS_ON_THEIR_WAY, thread_name_prefix="isvapp-s3-part")
@@ -154,7 +157,7 @@ class S3Object:
                     **self._condition,
                 )
             else:
-                self._complete(self._upload_id)
+                self._complete(self._upload_id.result())
             self._end()
             self._fs.invalidate_cache()
 
@@ -165,15 +168,16 @@ class S3Object:
         parts = list(self._on_their_way)
         for part in parts:
             part.cancel()
-        # A part that arrives after the abort would stay.
-        wait(parts, timeout=_SECONDS_TO_LET_GO)
         if self._upload_id is not None:
+            # A part that arrives after the abort would stay.
+            under_way: list[Future[Any]] = [self._upload_id, *parts]
+            wait(under_way, timeout=_SECONDS_TO_LET_GO)
             with contextlib.suppress(Exception):
-                self._call("abort_multipart_upload", UploadId=self._upload_id)
+                self._call("abort_multipart_upload", UploadId=self._upload_id.result(timeout=0))
         self._end()
 
     def _empty_part(self) -> bytearray:
-        size = PART_BYTES * (1 + self._parts // _PARTS_OF_ONE_SIZE)
+        size = PART_BYTES * _times_as_large(self._parts)
         while self._emptied:
             part = self._emptied.pop()
             if len(part) == size:
@@ -186,21 +190,30 @@ class S3Object:
 
     def _send_part(self, part: bytearray) -> None:
         if self._upload_id is None:
-            self._upload_id = self._call("create_multipart_upload", Metadata=self._metadata())["UploadId"]
+            # The next part can be filled meanwhile.
+            self._upload_id = self._threads.submit(self._begin_upload)
         while self._on_their_way and self._on_their_way[0].done():
             self._take_oldest()
         self._part, self._filled = None, 0
-        _room.acquire()
+        room = _times_as_large(self._parts)
+        with _taking_room:
+            for _ in range(room):
+                _room.acquire()
         try:
             sending = self._threads.submit(self._upload, self._upload_id, self._parts + 1, part)
         except BaseException:
-            _room.release()
+            _room.release(room)
             raise
-        sending.add_done_callback(lambda _: _room.release())
+        sending.add_done_callback(lambda _: _room.release(room))
         self._on_their_way.append(sending)
 
-    def _upload(self, upload_id: str, number: int, part: bytearray) -> dict[str, Any]:
-        answer = self._call("upload_part", UploadId=upload_id, PartNumber=number, Body=part, **self._checksum(part))
+    def _begin_upload(self) -> str:
+        upload_id: str = self._call("create_multipart_upload", Metadata=self._metadata())["UploadId"]
+        return upload_id
+
+    def _upload(self, upload_id: Future[str], number: int, part: bytearray) -> dict[str, Any]:
+        checksum = self._checksum(part)
+        answer = self._call("upload_part", UploadId=upload_id.result(), PartNumber=number, Body=part, **checksum)
         self._emptied.append(part)
         return answer
 
@@ -296,6 +309,11 @@ class S3Object:
     def _end(self) -> None:
         self._over = True
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _times_as_large(parts: int) -> int:
+    """Return how many times PART_BYTES the part has that follows after so many."""
+    return max((times for after, times in _LARGER_AFTER.items() if parts >= after), default=1)
 
 
 def _api_name(operation: str) -> str:

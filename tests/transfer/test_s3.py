@@ -140,6 +140,44 @@ def test_each_part_carries_its_checksum_unless_the_connection_says_otherwise(buc
     assert set(sums.values()) == {wanted == "when_supported"}
 
 
+def test_later_parts_are_larger_and_fewer_are_on_their_way(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_object, "_LARGER_AFTER", {2: 2, 4: 3})
+    sizes: dict[int, int] = {}
+    on_their_way: dict[int, int] = {}
+    most = 0
+    changing = threading.Lock()
+
+    def begins(params: dict[str, Any], **_: Any) -> None:
+        nonlocal most
+        with changing:
+            number = params["PartNumber"]
+            sizes[number] = on_their_way[number] = len(params["Body"])
+            most = max(most, sum(on_their_way.values()))
+
+    def ends(parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+        with changing:
+            on_their_way.pop(context["number"])
+
+    def number(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+        context["number"] = params["PartNumber"]
+
+    events = botocore_client(bucket.fs).meta.events
+    events.register("before-parameter-build.s3.UploadPart", begins)
+    events.register("provide-client-params.s3.UploadPart", number)
+    events.register("after-call.s3.UploadPart", ends)
+    plain = BIG * 7
+    with FileServer(Answer(BIG_BODY * 7)) as server:
+        download(server.source(), bucket.destination())
+    bucket.assert_holds(plain)
+    count = len(sizes)
+    assert [sizes[part] // PART for part in range(1, count)] == ([1, 1, 2, 2] + [3] * count)[: count - 1]
+    assert count > 6
+    assert most <= s3_object._PARTS_ON_THEIR_WAY * PART
+    # All room is given back: the next object can be sent.
+    assert [s3_object._room.acquire(blocking=False) for _ in range(6)] == [True] * 5 + [False]
+    s3_object._room.release(5)
+
+
 @pytest.mark.parametrize("status", [500, 503])
 @pytest.mark.parametrize("operation", ["uploads", "partNumber=2", "uploadId="])
 def test_a_storage_that_stumbles_is_asked_again(
