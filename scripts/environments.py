@@ -62,7 +62,7 @@ ENVIRONMENTS = {
         Environment(
             name="core",
             extras=("fast", "emulator", "parquet", "redis", "postgresql"),
-            groups=("test", "test-azure", "test-s3", "test-services"),
+            groups=("test", "test-azure", "test-gcs", "test-s3", "test-services"),
         ),
         Environment(
             name="airflow-3.3",

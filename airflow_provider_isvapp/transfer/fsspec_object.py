@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 from typing import IO, Any
 
-from airflow_provider_isvapp.errors import DestinationExists
+from airflow_provider_isvapp.errors import DestinationExists, InvalidArgument
 from airflow_provider_isvapp.transfer.label import LABEL_NAME, Label
 from airflow_provider_isvapp.transfer.storage_errors import storage_errors
 
@@ -82,6 +82,13 @@ class FsspecObject:
         metadata = {} if label is None else {"metadata": {LABEL_NAME: label.to_text()}}
         with storage_errors(uri):
             self._file = fs.open(key, mode, block_size=BLOCK_BYTES, autocommit=False, **metadata)
+        # gcsfs's class for zonal buckets, whose objects are there from the first byte on.
+        if hasattr(self._file, "finalize_on_close"):
+            self.discard()
+            raise InvalidArgument(
+                f"{uri} is in a zonal bucket (Rapid Storage), where readers see an object while it is being written. "
+                "Write to a regional bucket."
+            )
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes."""

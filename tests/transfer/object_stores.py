@@ -29,11 +29,17 @@ def moto() -> Iterator[str]:
         server.stop()
 
 
-_CODES = {403: b"AccessDenied", 404: b"NoSuchUpload", 500: b"InternalError", 503: b"SlowDown"}
+_CODES = {
+    403: b"AccessDenied",
+    404: b"NoSuchUpload",
+    412: b"PreconditionFailed",
+    500: b"InternalError",
+    503: b"SlowDown",
+}
 
 
 class FaultyFront:
-    """Stands in front of an S3 server and answers some requests itself.
+    """Stands in front of a storage server and answers some requests itself.
 
     :param behind: the server's address.
     """
