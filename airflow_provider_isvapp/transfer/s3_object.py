@@ -31,6 +31,8 @@ _SECONDS_TO_LET_GO = 3.0
 _room = threading.BoundedSemaphore(_PARTS_ON_THEIR_WAY)
 # Two that took their room bit by bit at the same time could wait for each other.
 _taking_room = threading.Lock()
+# Parts that were sent, to be filled again: fresh ones of this size would scatter over the heap.
+_emptied: deque[bytearray] = deque(maxlen=_PARTS_ON_THEIR_WAY)
 
 # Metadata travels as headers, and some proxies drop those with an underscore.
 _LABEL = LABEL_NAME.replace("_", "-")
@@ -107,8 +109,6 @@ class S3Object:
         self._nonce = secrets.token_hex(8)
         self._part: bytearray | None = None
         self._filled = 0
-        # Parts that were sent, to be filled again: fresh ones of this size would scatter over the heap.
-        self._emptied: list[bytearray] = []
         self._upload_id: Future[str] | None = None
         self._sent: list[dict[str, Any]] = []
         self._on_their_way: deque[Future[dict[str, Any]]] = deque()
@@ -178,10 +178,11 @@ class S3Object:
 
     def _empty_part(self) -> bytearray:
         size = PART_BYTES * _times_as_large(self._parts)
-        while self._emptied:
-            part = self._emptied.pop()
-            if len(part) == size:
-                return part
+        with contextlib.suppress(IndexError):
+            while True:
+                part = _emptied.pop()
+                if len(part) == size:
+                    return part
         return bytearray(size)
 
     @property
@@ -214,7 +215,7 @@ class S3Object:
     def _upload(self, upload_id: Future[str], number: int, part: bytearray) -> dict[str, Any]:
         checksum = self._checksum(part)
         answer = self._call("upload_part", UploadId=upload_id.result(), PartNumber=number, Body=part, **checksum)
-        self._emptied.append(part)
+        _emptied.append(part)
         return answer
 
     def _checksum(self, part: bytearray) -> dict[str, str]:
@@ -309,6 +310,7 @@ class S3Object:
     def _end(self) -> None:
         self._over = True
         self._threads.shutdown(wait=False, cancel_futures=True)
+        _emptied.clear()
 
 
 def _times_as_large(parts: int) -> int:
