@@ -5,9 +5,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +16,7 @@ from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.download import download_export
 from airflow_provider_isvapp.transfer.result import DownloadResult, Outcome
 from tests.transfer.file_server import Answer, FileServer, gzip_bytes, ndjson
+from tests.transfer.object_stores import free_port, running
 
 adlfs = pytest.importorskip("adlfs", reason="the extra 'azure' is not installed")
 
@@ -35,22 +33,10 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     program = shutil.which("azurite-blob")
     if program is None:
         pytest.skip("no azurite-blob: npm install --global azurite")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     options = ["--blobPort", str(port), "--inMemoryPersistence", "--silent", "--skipApiVersionCheck"]
-    with subprocess.Popen([program, *options], cwd=tmp_path_factory.mktemp("azurite")) as process:
-        try:
-            deadline = time.monotonic() + 60
-            while True:
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                assert time.monotonic() < deadline, "azurite did not start"
-                time.sleep(0.2)
-            yield f"http://127.0.0.1:{port}/{ACCOUNT}"
-        finally:
-            process.terminate()
+    with running([program, *options], port, cwd=tmp_path_factory.mktemp("azurite")):
+        yield f"http://127.0.0.1:{port}/{ACCOUNT}"
 
 
 @pytest.fixture

