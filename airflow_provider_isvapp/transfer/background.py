@@ -34,9 +34,11 @@ class Background:
         :raises BaseException: what the function raised.
         """
         self._thread.join(timeout=_TICK_SECONDS)
+        # Asked in this order: a thread that ends in between must not be taken for one that ended well.
+        is_over = not self._thread.is_alive()
         if self._error is not None:
             raise self._error
-        return not self._thread.is_alive()
+        return is_over
 
     def let_go(self) -> None:
         """Wait a moment for the end, whatever it is; the function was told otherwise that it shall stop."""

@@ -25,7 +25,7 @@ def count_like_rows(rows: bytes, beginning: bytes, begin: int, end: int) -> int 
 
 @cache
 def _engine() -> Callable[[bytes, bytes, int, int], int]:
-    """Pick stringzilla where it is installed (the extra ``fast``), nine times as fast as Python's own search."""
+    """Pick stringzilla where it is installed (the extra ``fast``), many times as fast as Python's own search."""
     try:
         import stringzilla
     except ImportError:

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What fails in a thread fails where it is waited for."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from airflow_provider_isvapp.transfer.background import Background
+
+
+def assert_ends(event: threading.Event) -> None:
+    assert event.wait(10)
+
+
+def finish(work: Background) -> None:
+    while not work.is_done():
+        pass
+
+
+def test_it_is_done_when_the_work_is() -> None:
+    may_end = threading.Event()
+    work = Background(lambda: assert_ends(may_end), name="test")
+    assert not work.is_done()
+    may_end.set()
+    finish(work)
+
+
+def test_an_error_is_raised_in_the_end() -> None:
+    def fail() -> None:
+        raise ValueError("damaged")
+
+    work = Background(fail, name="test")
+    with pytest.raises(ValueError, match="damaged"):
+        finish(work)
+
+
+def test_an_error_in_the_moment_of_the_question_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work fails after the waiting and before it is seen that the thread is over."""
+    may_fail = threading.Event()
+
+    def fail() -> None:
+        may_fail.wait(10)
+        raise ValueError("damaged")
+
+    work = Background(fail, name="test")
+    thread = work._thread
+
+    def ends_now() -> bool:
+        may_fail.set()
+        threading.Thread.join(thread, 10)
+        return False
+
+    monkeypatch.setattr(thread, "join", lambda timeout: None)
+    monkeypatch.setattr(thread, "is_alive", ends_now)
+    with pytest.raises(ValueError, match="damaged"):
+        work.is_done()
