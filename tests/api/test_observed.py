@@ -64,7 +64,7 @@ def test_every_endpoint_of_both_vendors_has_the_emulators_name_for_it(
 
 @pytest.fixture
 def transport(server: ScriptedServer, limiter: RecordingLimiter, time: FakeTime, facts: list[Fact]) -> Transport:
-    settings = TransportSettings(vendor="ISVapp", base_url=server.url, read_timeout=0.3, attempts=2)
+    settings = TransportSettings(vendor="ISVapp", base_url=server.url, attempts=2)
     return Transport(settings, limiter=limiter, observe=facts.append, clock=time, sleep=time.sleep)
 
 

@@ -19,6 +19,7 @@ from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.triggers import export_completed
 from airflow_provider_isvapp.triggers.export_completed import STORE_KEY, IsvappExportCompletedTrigger, to_announce
+from tests.triggers.polling import rounds, until
 
 NOW = datetime(2024, 3, 6, 6, tzinfo=UTC)
 
@@ -69,10 +70,10 @@ class AssetStore:
 
 
 def watch(
-    store: AssetStore | None, *steps: Callable[[], object], events: int, interval: float = 0.02
+    emulator: Emulator, store: AssetStore | None, *steps: Callable[[], object], events: int
 ) -> list[dict[str, Any]]:
     """Run a watch as a triggerer does, take a step after each list, and end it after some events."""
-    _, arguments = json.loads(json.dumps(IsvappExportCompletedTrigger(poll_interval=interval).serialize()))
+    _, arguments = json.loads(json.dumps(IsvappExportCompletedTrigger(poll_interval=0.02).serialize()))
     trigger = IsvappExportCompletedTrigger(**arguments)
     trigger.asset_state_store = store  # type: ignore[assignment]
     seen: list[dict[str, Any]] = []
@@ -83,18 +84,17 @@ def watch(
                 seen.append(event.payload)
 
         collecting = asyncio.create_task(collect())
-        await asyncio.sleep(0.3)
+        # When a list is asked for, the one before it has been read. Three may fail.
+        await rounds(emulator, 5)
         for step in steps:
             await asyncio.to_thread(step)
-            await asyncio.sleep(0.3)
-        async with asyncio.timeout(10):
-            while len(seen) < events:  # noqa: ASYNC110 (the events come from a generator)
-                await asyncio.sleep(0.02)
-        await asyncio.sleep(0.2)
+            await rounds(emulator, 2)
+        await until(lambda: len(seen) >= events)
+        await rounds(emulator, 2)
         collecting.cancel()
         await asyncio.gather(collecting, return_exceptions=True)
 
-    asyncio.run(run())
+    asyncio.run(asyncio.wait_for(run(), timeout=20))
     return json.loads(json.dumps(seen))
 
 
@@ -108,7 +108,7 @@ def test_announces_an_export_when_it_completes_and_not_before(isvapp: Emulator, 
         clock.advance(61)
         made: list[str] = []
 
-        seen = watch(None, lambda: made.append(create(hook)), lambda: clock.advance(61), events=1)
+        seen = watch(isvapp, None, lambda: made.append(create(hook)), lambda: clock.advance(61), events=1)
 
     assert [event["export_id"] for event in seen] == made
     assert seen[0]["export"]["status"] == "COMPLETED"
@@ -119,11 +119,11 @@ def test_a_triggerer_that_starts_again_catches_up(isvapp: Emulator, clock: Manua
     store = AssetStore()
     with IsvappHook() as hook:
         first = create(hook)
-        assert len(watch(store, lambda: clock.advance(61), events=1)) == 1
+        assert len(watch(isvapp, store, lambda: clock.advance(61), events=1)) == 1
         second = create(hook)
         clock.advance(61)
 
-        seen = watch(store, events=1)
+        seen = watch(isvapp, store, events=1)
 
     assert [event["export_id"] for event in seen] == [second]
     assert json.loads(store.values[STORE_KEY]) == sorted([first, second])
@@ -139,7 +139,7 @@ def test_failed_polls_do_not_end_the_watch(
     with IsvappHook() as hook:
         export_id = create(hook)
 
-        seen = watch(None, lambda: clock.advance(61), events=1)
+        seen = watch(isvapp, None, lambda: clock.advance(61), events=1)
 
     assert [event["export_id"] for event in seen] == [export_id]
 

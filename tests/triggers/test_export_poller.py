@@ -14,7 +14,7 @@ from airflow_provider_isvapp import errors
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
-from airflow_provider_isvapp.triggers import export_poller
+from airflow_provider_isvapp.triggers import export_poller, export_wait
 from airflow_provider_isvapp.triggers.export_poller import ExportPoller, shared_poller
 from tests.triggers.polling import POLL_INTERVAL, connect, create_exports, rounds, run, until, wait_for
 
@@ -187,8 +187,10 @@ class TestLife:
         assert isvapp.exports[pending]["status"] == "PENDING"
 
     def test_a_waiter_that_comes_later_does_not_wait_for_a_slow_poll(
-        self, isvapp: Emulator, pending: str, clock: ManualClock
+        self, isvapp: Emulator, pending: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        # The slow one's first poll comes later than `run` waits for all of this.
+        monkeypatch.setattr(export_wait, "FIRST_INTERVAL", 60.0)
         second = create_exports(1)[0]
         clock.advance(61)
 
@@ -196,10 +198,7 @@ class TestLife:
             poller = shared_poller("isvapp_default", connect)
             slow = asyncio.ensure_future(wait_for(poller, "unknown", poll_interval=600.0))
             await asyncio.sleep(0.05)
-            started = time.monotonic()
             await wait_for(poller, second)
-            # Two seconds is the first interval of the slow one.
-            assert time.monotonic() - started < 1.5
             slow.cancel()
             await asyncio.wait([slow])
 
@@ -241,7 +240,7 @@ class TestLife:
 
     def test_never_blocks_the_loop(self, isvapp: Emulator, pending: str, clock: ManualClock) -> None:
         clock.advance(61)
-        isvapp.inject(Fault(endpoint="list_exports", kind="delay", seconds=1.0))
+        isvapp.inject(Fault(endpoint="list_exports", kind="delay", seconds=3.0))
         stalls: list[float] = []
 
         async def heart() -> None:
@@ -257,4 +256,5 @@ class TestLife:
 
         run(scenario())
         assert len(stalls) > 30
-        assert max(stalls) < 0.5
+        # A loop that waits for the answer stands still for three seconds; a busy machine, for a part of one.
+        assert max(stalls) < 1.5

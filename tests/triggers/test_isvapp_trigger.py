@@ -84,14 +84,14 @@ def test_yields_an_error_instead_of_raising_it(isvapp: Emulator) -> None:
 
 
 @pytest.mark.usefixtures("at_once")
-def test_the_deadline_is_absolute(isvapp: Emulator, pending: str) -> None:
-    trigger = trigger_for(pending, seconds=0.3)
-    time.sleep(0.3)
+def test_the_deadline_is_absolute(isvapp: Emulator, pending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trigger = trigger_for(pending, seconds=600.0)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 600.0)
 
-    started = time.monotonic()
+    # Far sooner than in the ten minutes that a triggerer would wait which counts them from its own start.
     event = run(restarted(trigger))
 
-    assert time.monotonic() - started < 0.25
     with pytest.raises(ExportTimeout, match="last seen PENDING"):
         read_event(event, export_id=pending)
 
@@ -107,7 +107,7 @@ def test_no_event_comes_before_airflow_is_ready_for_it(
     started = time.monotonic()
     run(trigger_for(pending))
 
-    assert 3.0 <= time.monotonic() - started < 5.0
+    assert time.monotonic() - started >= 3.0
 
 
 def test_a_thousand_at_once_share_the_wait(isvapp: Emulator, pending: str, clock: ManualClock) -> None:

@@ -31,9 +31,7 @@ FILE = b"\x1f\x8b not really gzip, but bytes are bytes here"
 
 @pytest.fixture
 def client(server: ScriptedServer, limiter: RecordingLimiter, time: FakeTime) -> Iterator[IsvappClient]:
-    settings = IsvappSettings.from_connection(
-        login="client", password="secret", host=server.url, extra={"attempts": 2, "read_timeout": 0.3}
-    )
+    settings = IsvappSettings.from_connection(login="client", password="secret", host=server.url, extra={"attempts": 2})
     with IsvappClient(settings, limiter=limiter, clock=time, sleep=time.sleep) as running:
         yield running
 
