@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +36,33 @@ def test_the_monthly_sync_brings_the_month_before(emulator: Emulator, lake: Path
     assert len(apps) == emulator.config.apps * 4 // 5  # every fifth is inactive
     assert sorted(path.name for path in lake.rglob("*.*")) == ["accounts.ndjson", "apps.ndjson", "usage.ndjson"]
     # The wait was deferred: the sensor's own look, then the trigger's list request.
+    assert emulator.request_counts()["list_exports"] >= 1
+
+
+@pytest.fixture
+def stored_connections(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Connections that only Airflow's database holds, as the UI stores them."""
+    from airflow.models.connection import Connection
+    from airflow.utils.session import create_session
+
+    for conn_id in ("isvapp_default", "productiv_default"):
+        fields = json.loads(os.environ[f"AIRFLOW_CONN_{conn_id.upper()}"])
+        monkeypatch.delenv(f"AIRFLOW_CONN_{conn_id.upper()}")
+        with create_session() as session:
+            session.add(Connection(conn_id=conn_id, **fields))
+    yield
+    with create_session() as session:
+        session.query(Connection).delete()
+
+
+@pytest.mark.usefixtures("stored_connections")
+def test_the_connections_may_be_in_airflows_database(emulator: Emulator, lake: Path) -> None:
+    ended = run(parse("isvapp_monthly_sync"), at=datetime(2024, 3, 22, tzinfo=UTC))
+
+    assert ended.state == "success"
+    (export_id,) = emulator.exports
+    usage = (lake / "isvapp/feature_usage/month=2024-02/usage.ndjson").read_bytes()
+    assert usage == emulator.export_bytes(export_id)
     assert emulator.request_counts()["list_exports"] >= 1
 
 
