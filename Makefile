@@ -3,7 +3,7 @@
 # Needs Python 3.11-3.13, git and make. Everything else is installed below .venvs/ from requirements/*.txt.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-core test-airflow-3.3 test-airflow-2.11 test-browser test-secrets test-crash test-packaging test-compose test-kubernetes docs cluster-test lint format \
+.PHONY: help demo test test-core test-airflow-3.3 test-airflow-2.11 test-airflow-between test-browser test-secrets test-crash test-packaging test-compose test-kubernetes docs cluster-test lint format \
 	bench-limiter bench-waiting bench-download bench-import capacity capacity-calibrate environments lock clean
 
 # The first interpreter of a supported version; `make PYTHON=/path/to/python3.12 ...` chooses another one.
@@ -22,7 +22,7 @@ demo: $(BOOTSTRAP)/.ready  ## Run the monthly sync in a real Airflow against the
 	$(SYNC) demo
 	@.venvs/demo/bin/python scripts/demo $(if $(ONCE),--once)
 
-test: $(BOOTSTRAP)/.ready  ## Run everything: lint, core, Airflow 3.3 and 2.11, crashes, browser, secrets, packaging, compose
+test: $(BOOTSTRAP)/.ready  ## Run everything: lint, core, Airflow 2.11 and 3.0-3.3, crashes, browser, secrets, packaging, compose
 	$(SUITE)
 
 test-core: $(BOOTSTRAP)/.ready  ## Test api/, limiter/, transfer/ and the emulator without Airflow
@@ -33,6 +33,9 @@ test-airflow-3.3: $(BOOTSTRAP)/.ready  ## Test the Airflow parts and the example
 
 test-airflow-2.11: $(BOOTSTRAP)/.ready  ## Test the Airflow parts and the example DAGs on Airflow 2.11
 	$(SUITE) airflow-2.11
+
+test-airflow-between: $(BOOTSTRAP)/.ready  ## Test operators, sensor, triggers, hooks and DAGs on Airflow 3.0, 3.1 and 3.2
+	$(SUITE) airflow-3.0 airflow-3.1 airflow-3.2
 
 test-browser: $(BOOTSTRAP)/.ready  ## Use Airflow 3.3's UI with Chromium: connections, a run, the exports page
 	$(SUITE) browser

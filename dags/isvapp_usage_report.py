@@ -34,7 +34,7 @@ with DAG(
         events = context.get("triggering_asset_events") or context.get("triggering_dataset_events")
         return list(dict.fromkeys(event.extra["path"] for of_one in events.values() for event in of_one))
 
-    @task
+    @task(multiple_outputs=False)  # one XCom: Airflow 3.0 cannot store one whose key is a path
     def top_features(paths: list[str]) -> dict[str, dict[str, int]]:
         """Add up the users of each feature over all customers, for each file and reading one row at a time."""
         tops = {}

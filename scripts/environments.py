@@ -90,6 +90,28 @@ ENVIRONMENTS = {
             groups=("test", "test-s3", "test-lineage", "test-metrics"),
             pythons=("3.12", "3.11"),
         ),
+        # The lines between, with what Airflow's own constraints would keep away: later releases of these break them.
+        Environment(
+            name="airflow-3.0",
+            airflow=("apache-airflow==3.0.*", "cadwyn<5.5", "fastapi<0.117", "universal-pathlib<0.3"),
+            extras=("fast", "emulator", "s3"),
+            groups=("test", "test-s3"),
+            pythons=("3.11", "3.12"),
+        ),
+        Environment(
+            name="airflow-3.1",
+            airflow=("apache-airflow==3.1.*", "sqlalchemy<2.1"),
+            extras=("fast", "emulator", "s3"),
+            groups=("test", "test-s3"),
+            pythons=("3.12", "3.13", "3.11"),
+        ),
+        Environment(
+            name="airflow-3.2",
+            airflow=("apache-airflow==3.2.*", "cadwyn<7", "fastapi<0.130", "sqlalchemy<2.1"),
+            extras=("fast", "emulator", "s3"),
+            groups=("test", "test-s3"),
+            pythons=("3.13", "3.12", "3.11"),
+        ),
         Environment(
             name="demo",
             airflow=("apache-airflow==3.3.*",),

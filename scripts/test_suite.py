@@ -33,6 +33,8 @@ AIRFLOW_TESTS = (
     "docs",
     "metrics",
 )
+# What Airflow's version matters most for.
+BETWEEN_TESTS = ("hooks", "operators", "sensors", "links", "triggers", "plugins", "provider", "dags")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,9 @@ PARTS = {
         Part(name="core", environment="core", tests=("api", "limiter", "transfer", "emulator", "capacity")),
         Part(name="airflow-3.3", environment="airflow-3.3", tests=AIRFLOW_TESTS),
         Part(name="airflow-2.11", environment="airflow-2.11", tests=AIRFLOW_TESTS),
+        Part(name="airflow-3.0", environment="airflow-3.0", tests=BETWEEN_TESTS),
+        Part(name="airflow-3.1", environment="airflow-3.1", tests=BETWEEN_TESTS),
+        Part(name="airflow-3.2", environment="airflow-3.2", tests=BETWEEN_TESTS),
         Part(name="crash-3.3", environment="airflow-3.3", tests=("crash",)),
         Part(name="crash-2.11", environment="airflow-2.11", tests=("crash",)),
         Part(name="browser", environment="airflow-3.3", tests=("browser",)),

@@ -17,12 +17,15 @@ from airflow import __version__ as airflow_version
 
 from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig, ManualClock
 
-if airflow_version.startswith("2."):
-    # Airflow 2.11 and its Flask warn while they are imported. Only Airflow's own modules are named here: a warning that
-    # one of ours causes stays an error.
+if not airflow_version.startswith("3.3."):
+    # Earlier Airflows, and the Flask of 2.11, warn while they are imported. Only Airflow's own modules are named here:
+    # a warning that one of ours causes stays an error.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for module in ("airflow.hooks.base", "airflow.models.dagbag", "airflow.sensors.base", "airflow.triggers.base"):
+        for module in (
+            *("airflow.hooks.base", "airflow.models.dagbag", "airflow.sensors.base", "airflow.triggers.base"),
+            "airflow.serialization.serialized_objects",
+        ):
             importlib.import_module(module)
 
 SetConnection = Callable[..., None]

@@ -16,10 +16,10 @@ from airflow.providers.common.compat.sdk import timezone
 
 def main() -> None:
     answers = os.fdopen(int(sys.argv[1]), "w", buffering=1)
-    if airflow_version.startswith("2."):
-        from airflow.models.dagbag import DagBag
-    else:
+    try:
         from airflow.dag_processing.dagbag import DagBag
+    except ImportError:  # before Airflow 3.2
+        from airflow.models.dagbag import DagBag
     bag = DagBag()
     for dag_id in map(str.strip, sys.stdin):
         when = {"execution_date" if airflow_version.startswith("2.") else "logical_date": timezone.utcnow()}

@@ -6,10 +6,14 @@ import importlib
 import importlib.metadata
 import importlib.resources
 import json
+import subprocess
+import sys
+from functools import cache
 from typing import Any
 
 import jsonschema
 import pytest
+from airflow import __version__ as airflow_version
 from airflow.providers_manager import ProvidersManager
 
 from airflow_provider_isvapp.airflow_compat import BaseHook
@@ -126,6 +130,24 @@ def test_numbers_have_a_lower_limit() -> None:
     }
 
 
+@cache
+def what_the_ui_asks_for() -> dict[str, dict[str, Any]]:
+    """Return what Airflow 3's UI is told about each connection type, in a process of its own.
+
+    Before 3.2, Airflow replaces modules of Flask to find it out.
+    """
+    program = """
+import json
+from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+print()
+print(json.dumps({meta.connection_type: meta.model_dump(mode="json") for meta in HookMetaService.hook_meta_data()}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
 class TestInstalled:
     """What Airflow makes of the entry point, once the package is installed."""
 
@@ -138,8 +160,9 @@ class TestInstalled:
 
     # Airflow loads all providers, some of which warn.
     @pytest.mark.filterwarnings("ignore")
+    @pytest.mark.skipif(not airflow_version.startswith("2."), reason="Airflow 3 draws the form without Flask")
     @pytest.mark.parametrize(("conn_type", "form"), [("isvapp", ISVAPP_FORM), ("productiv", PRODUCTIV_FORM)])
-    def test_airflow_draws_the_form(self, conn_type: str, form: ConnectionForm) -> None:
+    def test_airflow_2_draws_the_form(self, conn_type: str, form: ConnectionForm) -> None:
         manager = ProvidersManager()
 
         prefix = f"extra__{conn_type}__"
@@ -147,6 +170,19 @@ class TestInstalled:
         assert drawn == {field.name for field in form.fields}
         assert manager.field_behaviours[conn_type]["relabeling"] == form.labels
         assert set(form.placeholders.items()) <= set(manager.field_behaviours[conn_type]["placeholders"].items())
+
+    @pytest.mark.skipif(airflow_version.startswith("2."), reason="Airflow 2.11 draws the form with Flask")
+    @pytest.mark.parametrize(("conn_type", "form"), [("isvapp", ISVAPP_FORM), ("productiv", PRODUCTIV_FORM)])
+    def test_airflow_3_draws_the_form(self, conn_type: str, form: ConnectionForm) -> None:
+        if airflow_version.startswith("3.0."):
+            pytest.importorskip("flask_appbuilder", reason="Airflow 3.0 draws no further field without Flask")
+        drawn = what_the_ui_asks_for()[conn_type]
+
+        assert sorted(drawn["extra_fields"]) == sorted(field.name for field in form.fields)
+        own_fields = drawn["standard_fields"]
+        assert own_fields["login"]["title"] == form.labels["login"]
+        assert own_fields["password"]["title"] == form.labels["password"]
+        assert own_fields["host"]["placeholder"] == form.placeholders["host"]
 
     @pytest.mark.filterwarnings("ignore")
     @pytest.mark.parametrize("conn_type", ["isvapp", "productiv"])
