@@ -14,4 +14,4 @@ if ! { command -v prometheus && command -v promtool; } >/dev/null; then
     # In runlevel 1 the package's own service is not started: the tests start theirs.
     RUNLEVEL=1 apt-get install --yes --quiet --quiet --no-install-recommends prometheus
 fi
-promtool --version | head -n 1
+promtool --version | sed -n 1p
