@@ -72,8 +72,8 @@ class WritesObjects(BaseOperator):
         self._published = tuple(published)
         announce(context, self.outlets, published, metadata)
         address = console_address(destination, placeholder=placeholder) if published else None
-        if address is not None:
-            WrittenObjectLink.store(context, address)
+        # Empty if there is none: Airflow 3 asks for it when the task ends, and logs an error if nothing is stored.
+        WrittenObjectLink.store(context, address or "")
 
     def _tell_of_list(
         self, context: Context, destination: Destination, result: WriteResult, metadata: dict[str, Any]

@@ -109,6 +109,14 @@ def test_other_storages_have_none(tmp_path: Path) -> None:
     assert console_address(Destination(fs=azure, key="container/usage", uri="abfss://container/usage")) is None
 
 
+def test_airflow_finds_it_empty_where_there_is_none(isvapp: Emulator, tmp_path: Path) -> None:
+    context = task_context()
+
+    IsvappFetchSalesforceAccountsOperator(task_id="accounts", path=str(tmp_path / "a")).execute(context)
+
+    assert context["ti"].xcoms[KEY] == ""
+
+
 class TestStored:
     """Where the storage has a console, the task stores the address when the object is there."""
 
