@@ -17,7 +17,7 @@ from airflow import __version__ as airflow_version
 
 from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig, ManualClock
 
-if not airflow_version.startswith("3.3."):
+if airflow_version.startswith(("2.", "3.0.", "3.1.", "3.2.")):
     # Earlier Airflows, and the Flask of 2.11, warn while they are imported. Only Airflow's own modules are named here:
     # a warning that one of ours causes stays an error.
     with warnings.catch_warnings():
