@@ -60,9 +60,9 @@ def parse(dag_id: str, *, folder: Path = DAGS_FOLDER) -> Any:
 
 def run(dag: Any, *, at: datetime, conf: dict[str, Any] | None = None) -> Any:
     """Run a DAG in this process, as if triggered for the logical date ``at``, and return its run."""
-    # Airflow 2.11 still says execution_date.
     if airflow_version.startswith("3.0."):
         activate_assets(dag)
+    # Airflow 2.11 still says execution_date.
     name = "logical_date" if "logical_date" in inspect.signature(dag.test).parameters else "execution_date"
     return dag.test(**{name: at}, run_conf=conf)
 
