@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A local server that answers like ISVapp and Productiv, for development, tests and demos.
+"""A local server that emulates ISVapp and Productiv, for development, tests and demos.
 
 Needs the extra ``emulator``: ``pip install 'airflow-provider-isvapp[emulator]'``.
 
@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_isvapp.emulator.clock import Clock, ManualClock
 from airflow_provider_isvapp.emulator.config import EmulatorConfig
-from airflow_provider_isvapp.emulator.endpoint import Endpoint
-from airflow_provider_isvapp.emulator.fault import Fault, FaultKind
-from airflow_provider_isvapp.emulator.request_log import RequestRecord
+from airflow_provider_isvapp.emulator.faults import Fault, FaultKind
+from airflow_provider_isvapp.emulator.requests import Endpoint, RequestRecord
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.emulator.server import Emulator

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote_plus
 
-from airflow_provider_isvapp.emulator.answer import Refusal
 from airflow_provider_isvapp.emulator.clock import Clock
 from airflow_provider_isvapp.emulator.config import EmulatorConfig
+from airflow_provider_isvapp.emulator.responses import ErrorResponse
 
 Vendor = Literal["isvapp", "productiv"]
 
@@ -32,7 +32,7 @@ class Token:
     expires_at: float
 
 
-class Authority:
+class TokenIssuer:
     """Credentials and the tokens that were issued for them.
 
     A credential's name is the client id or ``api_key``, never the secret: it is what the request log shows.
@@ -54,10 +54,10 @@ class Authority:
         """Exchange client credentials for a token.
 
         :param scope: one or more scopes, separated by blanks.
-        :raises Refusal: 401 for a wrong client, 400 for a wrong scope.
+        :raises ErrorResponse: 401 for a wrong client, 400 for a wrong scope.
         """
         if (client, secret) != self._clients[vendor]:
-            raise Refusal(
+            raise ErrorResponse(
                 401,
                 "The client id or the client secret is wrong.",
                 code="invalid_client",
@@ -67,7 +67,7 @@ class Authority:
         scopes = tuple(scope.split())
         unknown = [name for name in scopes if name not in known]
         if unknown or not scopes:
-            raise Refusal(
+            raise ErrorResponse(
                 400,
                 f"Unknown scope: {' '.join(unknown)}." if unknown else "The scope is missing.",
                 code="invalid_scope",
@@ -75,7 +75,7 @@ class Authority:
         granted = self._config.client_scopes.split() if vendor == "isvapp" else known
         withheld = [name for name in scopes if name not in granted]
         if withheld:
-            raise Refusal(400, f"The client may not have the scope: {' '.join(withheld)}.", code="invalid_scope")
+            raise ErrorResponse(400, f"The client may not have the scope: {' '.join(withheld)}.", code="invalid_scope")
         value = self._token_mark + secrets.token_urlsafe(32)
         token = Token(vendor, client, scopes, self._clock.monotonic() + self._config.token_seconds)
         self._tokens[value] = token
@@ -84,7 +84,7 @@ class Authority:
     def require(self, vendor: Vendor, scope: str, authorization: str | None) -> None:
         """Let a request with this ``Authorization`` header pass.
 
-        :raises Refusal: 401 without good credentials, 403 naming the scope that is missing.
+        :raises ErrorResponse: 401 without good credentials, 403 naming the scope that is missing.
         """
         value = _bearer(authorization)
         if value is None:
@@ -92,14 +92,14 @@ class Authority:
         if vendor == "isvapp" and value == self._config.api_key:
             return
         if vendor == "isvapp" and value == self._config.api_key_without_scope:
-            raise Refusal(403, f"This API key lacks the permission scope '{API_KEY_PERMISSION}'.")
+            raise ErrorResponse(403, f"This API key lacks the permission scope '{API_KEY_PERMISSION}'.")
         token = self._tokens.get(value)
         if token is None or token.vendor != vendor:
             raise _unauthorized("The access token is not known.")
         if self._clock.monotonic() >= token.expires_at:
             raise _unauthorized("The access token has expired.")
         if scope not in token.scopes:
-            raise Refusal(403, f"The access token lacks the scope '{scope}'; it has '{' '.join(token.scopes)}'.")
+            raise ErrorResponse(403, f"The access token lacks the scope '{scope}'; it has '{' '.join(token.scopes)}'.")
 
     def credential(self, authorization: str | None) -> str | None:
         """Name the credential behind an ``Authorization`` header, for the log and the rate limit."""
@@ -145,5 +145,5 @@ def _bearer(authorization: str | None) -> str | None:
     return value.strip() if scheme.lower() == "bearer" and value.strip() else None
 
 
-def _unauthorized(message: str) -> Refusal:
-    return Refusal(401, message, headers={"WWW-Authenticate": "Bearer"})
+def _unauthorized(message: str) -> ErrorResponse:
+    return ErrorResponse(401, message, headers={"WWW-Authenticate": "Bearer"})

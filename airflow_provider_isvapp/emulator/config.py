@@ -49,7 +49,7 @@ class EmulatorConfig:
     rows: int = _option(1000, "rows a month in an export that no account filter narrows")
     salesforce_accounts: int | None = _option(None, "Salesforce accounts; none: one for 40 rows, at least 50")
     apps: int = _option(60, "Productiv apps, every fifth of them inactive")
-    pretty: bool = _option(False, "answer JSON over several lines")
+    pretty: bool = _option(False, "write JSON responses over several lines")
 
     content_encoding: bool = _option(True, "download with Content-Encoding: gzip")
     framing: Literal["length", "chunked", "close"] = _option(

@@ -11,12 +11,12 @@ from typing import Any
 
 from aiohttp import web
 
-from airflow_provider_isvapp.emulator.fault import Fault
+from airflow_provider_isvapp.emulator.faults import Fault
 from airflow_provider_isvapp.emulator.state import State
 
 
 class ControlEndpoints:
-    """One method for each address. Nothing here is limited, logged or asked for credentials."""
+    """One method per path. Nothing here is rate-limited, logged or authenticated."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -59,7 +59,7 @@ class ControlEndpoints:
         return web.json_response([asdict(record) for record in records])
 
     async def exports(self, request: web.Request) -> web.Response:
-        """List all exports, however old, without addresses that hold a download token."""
+        """List all exports, however old, without download URLs, which hold a token."""
         records = self._state.export_records(f"{request.scheme}://{request.host}")
         for record in records.values():
             del record["download_url"]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Puts an answer on the wire, and lets the connection fail on the way."""
+"""Sends a response, with the faults of its connection."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from itertools import pairwise
 
 from aiohttp import web
 
-from airflow_provider_isvapp.emulator.answer import Answer, FileSlice
-from airflow_provider_isvapp.emulator.fault import Fault, FaultKind
+from airflow_provider_isvapp.emulator.faults import Fault, FaultKind
+from airflow_provider_isvapp.emulator.responses import FileSlice, Response
 
 CHUNK_BYTES = 1 << 18
 _STEPS_PER_SECOND = 20
@@ -31,13 +31,13 @@ class _UntilClose(web.StreamResponse):
     _length_check = False
 
 
-async def before_answer(request: web.Request, faults: Sequence[Fault], rng: random.Random) -> bool:
-    """Wait, or reset the connection, before anything is answered.
+async def before_response(request: web.Request, faults: Sequence[Fault], rng: random.Random) -> bool:
+    """Wait, or reset the connection, before anything is sent.
 
-    :returns: whether there still is a connection to answer on.
+    :returns: whether there still is a connection to respond on.
     """
     for fault in faults:
-        if _is_before_answer(fault):
+        if _is_before_response(fault):
             if fault.kind == FaultKind.RESET:
                 _end(request, reset=True)
                 return False
@@ -46,30 +46,32 @@ async def before_answer(request: web.Request, faults: Sequence[Fault], rng: rand
 
 
 async def deliver(
-    request: web.Request, answer: Answer, faults: Sequence[Fault], rng: random.Random
+    request: web.Request, content: Response, faults: Sequence[Fault], rng: random.Random
 ) -> web.StreamResponse:
-    """Send an answer; the faults say where the body pauses, trickles or ends."""
-    disturbing = [fault for fault in faults if fault.kind in _IN_BODY and not _is_before_answer(fault)]
-    headers = {"Content-Type": answer.content_type, **answer.headers}
-    if isinstance(answer.body, bytes) and not disturbing:
-        return web.Response(status=answer.status, body=answer.body, headers=headers)
-    response = (_UntilClose if answer.framing == "close" else web.StreamResponse)(status=answer.status, headers=headers)
-    if answer.framing == "length":
-        response.content_length = answer.length
-    elif answer.framing == "chunked":
+    """Send a response; the faults say where the body pauses, trickles or ends."""
+    disturbing = [fault for fault in faults if fault.kind in _IN_BODY and not _is_before_response(fault)]
+    headers = {"Content-Type": content.content_type, **content.headers}
+    if isinstance(content.body, bytes) and not disturbing:
+        return web.Response(status=content.status, body=content.body, headers=headers)
+    response = (_UntilClose if content.framing == "close" else web.StreamResponse)(
+        status=content.status, headers=headers
+    )
+    if content.framing == "length":
+        response.content_length = content.length
+    elif content.framing == "chunked":
         response.enable_chunked_encoding()
     else:
         response.force_close()
     ending = next((fault for fault in disturbing if fault.kind in _ENDINGS), None)
-    end = answer.length if ending is None else ending.position(answer.length)
-    pauses = {fault.position(answer.length): fault for fault in disturbing if fault.kind == FaultKind.DELAY}
+    end = content.length if ending is None else ending.position(content.length)
+    pauses = {fault.position(content.length): fault for fault in disturbing if fault.kind == FaultKind.DELAY}
     rate = next((fault.bytes_per_second for fault in disturbing if fault.kind == FaultKind.SLOW), None)
     with suppress(ConnectionError):  # the client may leave whenever it wants
         await response.prepare(request)
         for start, stop in pairwise(sorted({0, end, *(place for place in pauses if place < end)})):
             if start in pauses:
                 await asyncio.sleep(_seconds(pauses[start], rng))
-            await _send(response, answer.body, start, stop, rate)
+            await _send(response, content.body, start, stop, rate)
         if ending is None:
             await response.write_eof()
     if ending is not None:
@@ -77,7 +79,7 @@ async def deliver(
     return response
 
 
-def _is_before_answer(fault: Fault) -> bool:
+def _is_before_response(fault: Fault) -> bool:
     return fault.at is None and fault.kind in (FaultKind.DELAY, FaultKind.RESET)
 
 
@@ -109,7 +111,7 @@ async def _chunks(body: bytes | FileSlice, start: int, stop: int, size: int) -> 
 
 
 def _end(request: web.Request, *, reset: bool) -> None:
-    """End the connection: in order, after all that was sent, or with a TCP reset."""
+    """End the connection: in request, after all that was sent, or with a TCP reset."""
     transport = request.transport
     if transport is None:
         return

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The exports that were created, and what their records say at any moment.
+"""The exports and their records at any moment.
 
 No timer runs: an export's state follows from the clock, so a test that moves the clock moves the exports.
 """
@@ -19,15 +19,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow_provider_isvapp.emulator.answer import Refusal
 from airflow_provider_isvapp.emulator.clock import Clock
 from airflow_provider_isvapp.emulator.config import EmulatorConfig
-from airflow_provider_isvapp.emulator.export_order import ExportOrder
+from airflow_provider_isvapp.emulator.export_requests import ExportRequest
+from airflow_provider_isvapp.emulator.responses import ErrorResponse
 from airflow_provider_isvapp.emulator.spool import Spool, SpoolFile
 
 RECENT = 1000
 _SETTLE_SECONDS = 1.0
-"""How long a request waits for a file that is due but still being written, before it is answered with PENDING."""
+"""How long a request waits for a file that is due but still being written, before the response says PENDING."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -35,7 +35,7 @@ class Export:
     """One export. ``error`` is the message it ends with, ``expired`` an expiry before its time."""
 
     id: str
-    order: ExportOrder
+    request: ExportRequest
     created_at: datetime
     due_at: datetime
     file: Future[SpoolFile]
@@ -64,15 +64,15 @@ class Exports:
         self._key = secrets.token_bytes(32)
         self.created = 0
 
-    def create(self, order: ExportOrder, *, error: str | None = None, expired: bool = False) -> Export:
-        """Accept an order; the file is written meanwhile."""
+    def create(self, request: ExportRequest, *, error: str | None = None, expired: bool = False) -> Export:
+        """Accept a request; the file is written in the background."""
         now = self._clock.now()
         export = Export(
             id=str(uuid.uuid4()),
-            order=order,
+            request=request,
             created_at=now,
             due_at=now + timedelta(seconds=self._config.export_seconds),
-            file=self._spool.file(order),
+            file=self._spool.file(request),
             error=error,
             expired=expired,
         )
@@ -91,19 +91,19 @@ class Exports:
     def get(self, export_id: str) -> Export:
         """Return an export.
 
-        :raises Refusal: 404 if there is none with this id.
+        :raises ErrorResponse: 404 if there is none with this id.
         """
         try:
             return self._exports[export_id]
         except KeyError:
-            raise Refusal(404, f"There is no export {export_id}.") from None
+            raise ErrorResponse(404, f"There is no export {export_id}.") from None
 
-    def order(self, export_id: str) -> ExportOrder:
-        """Return what was ordered.
+    def request(self, export_id: str) -> ExportRequest:
+        """Return what was requested.
 
         :raises KeyError: there is no export with this id.
         """
-        return self._exports[export_id].order
+        return self._exports[export_id].request
 
     def recent(self) -> list[Export]:
         """Return the most recent exports, the newest first."""
@@ -120,10 +120,10 @@ class Exports:
 
     async def change_file(self, export: Export) -> None:
         """Give an export another file, with other rows, once that is written."""
-        order = replace(export.order, version=export.order.version + 1)
-        file = self._spool.file(order)
+        request = replace(export.request, version=export.request.version + 1)
+        file = self._spool.file(request)
         await _written({file})
-        export.order, export.file = order, file
+        export.request, export.file = request, file
 
     async def settle(self, exports: Iterable[Export]) -> None:
         """Wait a moment for the files of those exports that should be complete by now."""
@@ -133,10 +133,10 @@ class Exports:
             await _written(unwritten, seconds=_SETTLE_SECONDS)
 
     def new_record(self, export: Export, base_url: str) -> dict[str, Any]:
-        """Return the record that answers a create request: PENDING, however little time an export takes."""
+        """Return the record of the response to a create request: PENDING, however little time an export takes."""
         return {
             "id": export.id,
-            "type": export.order.type,
+            "type": export.request.type,
             "status": "PENDING",
             "url": f"{base_url}/api/v1/exports/{export.id}",
             "download_url": None,
@@ -180,17 +180,17 @@ class Exports:
     def check_download(self, export: Export, token: str) -> None:
         """Let a download with this token from a ``download_url`` pass.
 
-        :raises Refusal: 404, 403 or 410, with the reason.
+        :raises ErrorResponse: 404, 403 or 410, with the reason.
         """
         if self._clock.now() < export.due_at or not export.is_written or export.error or _write_error(export.file):
-            raise Refusal(404, f"Export {export.id} has no file to download.")
+            raise ErrorResponse(404, f"Export {export.id} has no file to download.")
         if self.is_expired(export):
-            raise Refusal(410, f"Export {export.id} has expired.")
+            raise ErrorResponse(410, f"Export {export.id} has expired.")
         until, _, signature = token.partition("-")
         if not hmac.compare_digest(self._sign(export, until).encode(), signature.encode()):
-            raise Refusal(403, "The download token is not valid.")
+            raise ErrorResponse(403, "The download token is not valid.")
         if self._clock.now().timestamp() >= float(until):
-            raise Refusal(403, "The download token has expired. Read the export again for a new download_url.")
+            raise ErrorResponse(403, "The download token has expired. Read the export again for a new download_url.")
 
     def _completed_at(self, export: Export) -> datetime:
         return max(export.due_at, export.written_at or export.due_at)
@@ -212,7 +212,7 @@ async def _written(files: set[Future[SpoolFile]], seconds: float | None = None) 
     """Wait until files are written, or could not be: that is for those to see who read the export."""
     done, _ = await asyncio.wait([asyncio.wrap_future(file) for file in files], timeout=seconds)
     for file in done:
-        file.exception()  # asyncio complains about an error that nobody has looked at
+        file.exception()  # asyncio complains about an exception that is never retrieved
 
 
 def _write_error(file: Future[SpoolFile]) -> str | None:

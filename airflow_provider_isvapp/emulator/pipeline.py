@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The one way every request takes: note it, limit it, let it fail, answer it."""
+"""The path of every request: log, rate limit, faults, handler."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ from typing import Any
 
 from aiohttp import web
 
-from airflow_provider_isvapp.emulator.answer import GATEWAY_PAGE, HTML, Answer, FileSlice, Refusal, refuse
-from airflow_provider_isvapp.emulator.delivery import before_answer, deliver
-from airflow_provider_isvapp.emulator.endpoint import Endpoint
-from airflow_provider_isvapp.emulator.export_order import MONTH
-from airflow_provider_isvapp.emulator.fault import ANSWERING, Fault, FaultKind
-from airflow_provider_isvapp.emulator.request_log import RequestRecord
-from airflow_provider_isvapp.emulator.seeded import seeded
+from airflow_provider_isvapp.emulator.data import seeded
+from airflow_provider_isvapp.emulator.delivery import before_response, deliver
+from airflow_provider_isvapp.emulator.export_requests import MONTH
+from airflow_provider_isvapp.emulator.faults import REPLACES_ENDPOINT, Fault, FaultKind
+from airflow_provider_isvapp.emulator.requests import Endpoint, RequestRecord
+from airflow_provider_isvapp.emulator.responses import (
+    GATEWAY_PAGE,
+    HTML,
+    ErrorResponse,
+    FileSlice,
+    Response,
+    error_response,
+)
 from airflow_provider_isvapp.emulator.state import State
 
 
@@ -37,11 +43,11 @@ class Call:
 
     @property
     def base_url(self) -> str:
-        """Scheme, host and port as the caller spelled them, so that addresses in answers work for them."""
+        """Scheme, host and port as the caller spelled them, so that URLs in responses work for them."""
         return f"{self.request.scheme}://{self.request.host}"
 
 
-Handler = Callable[[Call], Awaitable[Answer]]
+Handler = Callable[[Call], Awaitable[Response]]
 
 
 class Pipeline:
@@ -50,7 +56,7 @@ class Pipeline:
     def __init__(self, state: State) -> None:
         self._config = state.config
         self._clock = state.clock
-        self._authority = state.authority
+        self._tokens = state.tokens
         self._window = state.window
         self._faults = state.faults
         self._log = state.log
@@ -66,46 +72,46 @@ class Pipeline:
                 method=request.method,
                 path=_path(request),
                 endpoint=endpoint.value,
-                credential=self._authority.credential(request.headers.get("Authorization")),
+                credential=self._tokens.credential(request.headers.get("Authorization")),
                 export_id=request.match_info.get("export_id"),
             )
             number = self._log.arrived(record)
             status = None
             try:
-                answer, faults = await self._answer(endpoint, handler, request, record)
-                answer = replace(answer, headers={"Date": _http_date(self._clock.now()), **answer.headers})
-                if not await before_answer(request, faults, self._rng):
+                response, faults = await self._respond(endpoint, handler, request, record)
+                response = replace(response, headers={"Date": _http_date(self._clock.now()), **response.headers})
+                if not await before_response(request, faults, self._rng):
                     return web.Response()
-                status = answer.status
-                return await deliver(request, answer, faults, self._rng)
+                status = response.status
+                return await deliver(request, response, faults, self._rng)
             finally:
                 self._log.finished(number, status=status, at=self._clock.monotonic())
 
         return handle
 
-    async def _answer(
+    async def _respond(
         self, endpoint: Endpoint, handler: Handler, request: web.Request, record: RequestRecord
-    ) -> tuple[Answer, tuple[Fault, ...]]:
+    ) -> tuple[Response, tuple[Fault, ...]]:
         try:
             if not endpoint.is_productiv:
                 self._limit(record)
-        except Refusal as refusal:
-            return refuse(endpoint, refusal), ()
-        month = await _month(request) if endpoint is Endpoint.CREATE_EXPORT else None
+        except ErrorResponse as error:
+            return error_response(endpoint, error), ()
+        month = await _requested_month(request) if endpoint is Endpoint.CREATE_EXPORT else None
         faults = self._faults.take(endpoint, export_id=record.export_id, month=month)
         for fault in faults:
-            if fault.kind in ANSWERING:
+            if fault.kind in REPLACES_ENDPOINT:
                 return self._instead(endpoint, fault), faults
             if fault.kind == FaultKind.TOKEN_EXPIRES:
-                self._authority.forget(request.headers.get("Authorization"))
+                self._tokens.forget(request.headers.get("Authorization"))
         try:
-            answer = await handler(Call(request, faults))
-        except Refusal as refusal:
-            answer = refuse(endpoint, refusal)
+            response = await handler(Call(request, faults))
+        except ErrorResponse as error:
+            response = error_response(endpoint, error)
         for fault in faults:
             if fault.kind == FaultKind.EDIT:
-                answer = _edit(answer, fault)
-        return answer, faults
+                response = _edit(response, fault)
+        return response, faults
 
     def _limit(self, record: RequestRecord) -> None:
         wait = self._window.admit(record.credential or "anonymous", record.at)
@@ -114,18 +120,18 @@ class Pipeline:
         form = self._config.retry_after
         headers = {} if form == "none" else self._retry_after(wait, form)
         limit = self._config.requests_per_second
-        raise Refusal(429, f"Rate limit exceeded: at most {limit} requests per second.", headers=headers)
+        raise ErrorResponse(429, f"Rate limit exceeded: at most {limit} requests per second.", headers=headers)
 
-    def _instead(self, endpoint: Endpoint, fault: Fault) -> Answer:
-        status = fault.answer_status
+    def _instead(self, endpoint: Endpoint, fault: Fault) -> Response:
+        status = fault.response_status
         if fault.kind == FaultKind.HTML:
-            return Answer(status=status, body=GATEWAY_PAGE, content_type=HTML)
+            return Response(status=status, body=GATEWAY_PAGE, content_type=HTML)
         if fault.kind == FaultKind.REDIRECT:
-            return Answer(status=status, content_type=HTML, headers={"Location": fault.location or ""})
+            return Response(status=status, content_type=HTML, headers={"Location": fault.location or ""})
         headers = {} if fault.retry_after is None else self._retry_after(fault.retry_after, fault.retry_after_form)
         if fault.message is None:
-            return Answer(status=status, headers=headers)
-        return refuse(endpoint, Refusal(status, fault.message, headers=headers))
+            return Response(status=status, headers=headers)
+        return error_response(endpoint, ErrorResponse(status, fault.message, headers=headers))
 
     def _retry_after(self, seconds: float, form: str) -> dict[str, str]:
         if form == "seconds":
@@ -147,7 +153,7 @@ def _path(request: web.Request) -> str:
     return request.rel_url.path_qs
 
 
-async def _month(request: web.Request) -> str | None:
+async def _requested_month(request: web.Request) -> str | None:
     """Return the month that a create request asks for, if it asks for a single one."""
     try:
         body = json.loads(await request.read())
@@ -157,10 +163,10 @@ async def _month(request: web.Request) -> str | None:
     return timeframe if isinstance(timeframe, str) and MONTH.fullmatch(timeframe) else None
 
 
-def _edit(answer: Answer, fault: Fault) -> Answer:
-    if isinstance(answer.body, FileSlice) or not answer.body:
-        return answer
-    document = json.loads(answer.body)
+def _edit(response: Response, fault: Fault) -> Response:
+    if isinstance(response.body, FileSlice) or not response.body:
+        return response
+    document = json.loads(response.body)
     envelope = {"data", "success"} & document.keys()
     records = document.get("data", document) if envelope else document
     for record in records if isinstance(records, list) else [records]:
@@ -168,7 +174,7 @@ def _edit(answer: Answer, fault: Fault) -> Answer:
             _edit_fields(record, fault, lambda name: name not in envelope)
     if envelope:
         _edit_fields(document, fault, lambda name: name in envelope)
-    return replace(answer, body=json.dumps(document).encode())
+    return replace(response, body=json.dumps(document).encode())
 
 
 def _edit_fields(fields: dict[str, Any], fault: Fault, wanted: Callable[[str], bool]) -> None:

@@ -13,29 +13,28 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from airflow_provider_isvapp.emulator.answer import Answer, Refusal
 from airflow_provider_isvapp.emulator.clock import Clock, SystemClock
 from airflow_provider_isvapp.emulator.config import EmulatorConfig
 from airflow_provider_isvapp.emulator.control import ControlEndpoints
-from airflow_provider_isvapp.emulator.endpoint import Endpoint
-from airflow_provider_isvapp.emulator.fault import Fault
-from airflow_provider_isvapp.emulator.isvapp_app import IsvappEndpoints
+from airflow_provider_isvapp.emulator.faults import Fault
+from airflow_provider_isvapp.emulator.isvapp import IsvappEndpoints
 from airflow_provider_isvapp.emulator.pipeline import Call, Pipeline
-from airflow_provider_isvapp.emulator.productiv_app import ProductivEndpoints
-from airflow_provider_isvapp.emulator.request_log import RequestRecord
+from airflow_provider_isvapp.emulator.productiv import ProductivEndpoints
+from airflow_provider_isvapp.emulator.requests import Endpoint, RequestRecord
+from airflow_provider_isvapp.emulator.responses import ErrorResponse, Response
 from airflow_provider_isvapp.emulator.state import State
 
 _BACKLOG = 1024
 _SHUTDOWN_SECONDS = 0.5
-"""How long answers in flight may take when the server ends; then their connections are closed."""
+"""How long responses in flight may take when the server ends; then their connections are closed."""
 
 
 class Emulator:
-    """Both vendors on one address. A context manager: entering starts the server, leaving ends it.
+    """Both vendors on one port. A context manager: entering starts the server, leaving ends it.
 
     :param config: what the emulator is like.
     :param clock: its time; the machine's by default.
-    :param on_request: called, in the server's thread, with each request that was answered.
+    :param on_request: called, in the server's thread, with each request that is finished.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class Emulator:
         self.close()
 
     def start(self) -> None:
-        """Start the server and return once it answers.
+        """Start the server and return once it accepts connections.
 
         :raises OSError: the port is taken.
         """
@@ -69,7 +68,7 @@ class Emulator:
             self._port = self._server.port
 
     def stop(self) -> None:
-        """End the server but keep what it knows: :meth:`start` goes on at the same address, as after an outage."""
+        """End the server but keep what it knows: :meth:`start` continues on the same port, as after an outage."""
         if self._server is not None:
             self._server.stop()
             self._server = None
@@ -81,7 +80,7 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """Base address of both vendors."""
+        """Base URL of both vendors."""
         host = "127.0.0.1" if self.config.host == "0.0.0.0" else self.config.host  # noqa: S104 - compared only
         return f"http://{host}:{self._port}"
 
@@ -136,7 +135,7 @@ class Emulator:
 
     @property
     def exports(self) -> dict[str, dict[str, Any]]:
-        """Every export's record by id, in the order of creation, with what was ordered as ``order``."""
+        """Every export's record by id, in the order of creation, with what was requested as ``request``."""
         return self._state.export_records(self.url)
 
     @property
@@ -174,8 +173,8 @@ def _application(state: State) -> web.Application:
     return app
 
 
-async def _unknown(call: Call) -> Answer:
-    raise Refusal(404, f"There is nothing at {call.request.method} {call.request.path}.")
+async def _unknown(call: Call) -> Response:
+    raise ErrorResponse(404, f"There is nothing at {call.request.method} {call.request.path}.")
 
 
 class _Server:

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from airflow_provider_isvapp.emulator.config import EmulatorConfig
-from airflow_provider_isvapp.emulator.export_order import ExportOrder
-from airflow_provider_isvapp.emulator.fault import Fault, FaultKind
-from airflow_provider_isvapp.emulator.rows import ndjson
+from airflow_provider_isvapp.emulator.data import ndjson
+from airflow_provider_isvapp.emulator.export_requests import ExportRequest
+from airflow_provider_isvapp.emulator.faults import Fault, FaultKind
 
 _GZIP = 31  # zlib's window size of 32 KiB, plus 16 for the gzip format; the header then holds no time of writing
 _LEVEL = 1
@@ -44,18 +44,18 @@ class Spool:
         if config.spool_dir is not None:
             Path(config.spool_dir).mkdir(parents=True, exist_ok=True)
         self._directory = Path(tempfile.mkdtemp(prefix="isvapp-emulator-", dir=config.spool_dir))
-        # Called by close(), or when the process ends and nobody did.
+        # Called by close(), or at the latest when the process ends.
         self._remove = weakref.finalize(self, shutil.rmtree, self._directory, ignore_errors=True)
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="isvapp-emulator-spool")
-        self._files: dict[ExportOrder, Future[SpoolFile]] = {}
+        self._files: dict[ExportRequest, Future[SpoolFile]] = {}
         self._damaged: dict[tuple[str, tuple[Fault, ...]], Future[SpoolFile]] = {}
         self._closed = threading.Event()
 
-    def file(self, order: ExportOrder) -> Future[SpoolFile]:
+    def file(self, request: ExportRequest) -> Future[SpoolFile]:
         """Return the file for these rows; the first call starts writing it."""
-        if order not in self._files:
-            self._files[order] = self._threads.submit(self._write, order)
-        return self._files[order]
+        if request not in self._files:
+            self._files[request] = self._threads.submit(self._write, request)
+        return self._files[request]
 
     def damaged(self, file: SpoolFile, faults: tuple[Fault, ...]) -> Future[SpoolFile]:
         """Return a copy of a file that the faults have damaged, under the same tag."""
@@ -71,13 +71,13 @@ class Spool:
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._remove()
 
-    def _write(self, order: ExportOrder) -> SpoolFile:
-        tag = hashlib.sha256(f"{self._config}/{order}".encode()).hexdigest()[:20]
+    def _write(self, request: ExportRequest) -> SpoolFile:
+        tag = hashlib.sha256(f"{self._config}/{request}".encode()).hexdigest()[:20]
         path = self._directory / f"{tag}.gz"
         plain_bytes = compressed_bytes = 0
         with path.open("wb") as file, ThreadPoolExecutor(1) as generator:
             member = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
-            for block in _ahead(ndjson(self._config, order), generator):
+            for block in _ahead(ndjson(self._config, request), generator):
                 *members, rest = self._pieces(block) if not plain_bytes else [block]
                 for piece in members:
                     compressed_bytes += file.write(member.compress(piece) + member.flush())

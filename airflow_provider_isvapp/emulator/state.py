@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from airflow_provider_isvapp.emulator.auth import Authority
+from airflow_provider_isvapp.emulator.auth import TokenIssuer
 from airflow_provider_isvapp.emulator.clock import Clock
 from airflow_provider_isvapp.emulator.config import EmulatorConfig
+from airflow_provider_isvapp.emulator.data import ndjson
 from airflow_provider_isvapp.emulator.exports import Exports
 from airflow_provider_isvapp.emulator.faults import Faults
-from airflow_provider_isvapp.emulator.rate_window import RateWindow
-from airflow_provider_isvapp.emulator.request_log import RequestLog, RequestRecord
-from airflow_provider_isvapp.emulator.rows import ndjson
+from airflow_provider_isvapp.emulator.requests import RequestLog, RequestRecord, SlidingWindow
 from airflow_provider_isvapp.emulator.spool import Spool
 
 
@@ -31,15 +30,15 @@ class State:
         self.log = RequestLog(on_request)
         self.faults = Faults()
         self.token_mark = secrets.token_hex(8)
-        self.authority = Authority(config, clock, self.token_mark)
-        self.window = RateWindow(config.requests_per_second)
+        self.tokens = TokenIssuer(config, clock, self.token_mark)
+        self.window = SlidingWindow(config.requests_per_second)
         self.spool = Spool(config)
         self.exports = Exports(config, clock, self.spool, self.token_mark)
 
     def export_records(self, base_url: str) -> dict[str, dict[str, Any]]:
-        """Return every export's record by id, in the order of creation, with the order that led to it."""
+        """Return every export's record by id, in the order of creation, with the request that led to it."""
         return {
-            export.id: self.exports.record(export, base_url) | {"order": asdict(export.order)}
+            export.id: self.exports.record(export, base_url) | {"request": asdict(export.request)}
             for export in self.exports.all()
         }
 
@@ -48,12 +47,12 @@ class State:
 
         :raises KeyError: there is no such export.
         """
-        return ndjson(self.config, self.exports.order(export_id))
+        return ndjson(self.config, self.exports.request(export_id))
 
     def reset(self) -> None:
         """Forget faults, exports, tokens and requests."""
         self.faults.clear()
         self.exports.clear()
-        self.authority.clear()
+        self.tokens.clear()
         self.window.clear()
         self.log.clear()

@@ -73,7 +73,7 @@ def compare(
 ) -> list[str]:
     """Compare every object to the last byte, and say what is wrong."""
     problems = []
-    wanted = {usage_key(record["order"]) for record in exports.values()} | {ACCOUNTS, APPS}
+    wanted = {usage_key(record["request"]) for record in exports.values()} | {ACCOUNTS, APPS}
     there = set(bucket.sizes())
     problems += [f"{key} is missing" for key in sorted(wanted - there)]
     problems += [f"{key} should not be there" for key in sorted(there - wanted)]
@@ -82,7 +82,7 @@ def compare(
         export_id = bucket.export_id(key)
         if export_id not in exports:
             problems.append(f"{key} does not say which export it holds")
-        elif usage_key(exports[export_id]["order"]) != key:
+        elif usage_key(exports[export_id]["request"]) != key:
             problems.append(f"{key} holds export {export_id}, which was ordered for another object")
         elif bucket.content(key) != vendors.export_bytes(export_id):
             problems.append(f"{key} is not what the vendor holds for export {export_id}")

@@ -83,7 +83,7 @@ def test_every_object_is_compared(emulator: Emulator, bucket: Bucket) -> None:
     def problems() -> list[str]:
         return compare(bucket, vendors, exports, accounts=accounts, apps=apps)
 
-    one, other = (usage_key(exports[export_id]["order"]) for export_id in exports)
+    one, other = (usage_key(exports[export_id]["request"]) for export_id in exports)
     assert one == f"isvapp/feature_usage/taxonomy-0/month={MONTH}/usage.ndjson"
     assert len(problems()) == 4  # everything is missing
     put(bucket, one, emulator.export_bytes(first), first)

@@ -15,9 +15,9 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import requests
 
-from airflow_provider_isvapp.emulator.command import main
+from airflow_provider_isvapp.emulator.cli import main
 
-RUN = "import sys; from airflow_provider_isvapp.emulator.command import main; sys.exit(main())"
+RUN = "import sys; from airflow_provider_isvapp.emulator.cli import main; sys.exit(main())"
 Run = Callable[..., tuple["subprocess.Popen[str]", list[str]]]
 
 

@@ -53,7 +53,7 @@ def test_exports_and_their_content(caller: Caller, clock: ManualClock) -> None:
     caller.record(export_id)
     answer = caller.get("/_emulator/exports")
     record = answer.json()[0]
-    assert (record["id"], record["status"], record["order"]["months"]) == (export_id, "COMPLETED", ["2024-02"])
+    assert (record["id"], record["status"], record["request"]["months"]) == (export_id, "COMPLETED", ["2024-02"])
     assert "/download/" not in answer.text
     content = caller.get(f"/_emulator/exports/{export_id}/content").content
     assert content == caller.emulator.export_bytes(export_id)

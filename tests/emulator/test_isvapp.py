@@ -204,10 +204,10 @@ def test_an_unknown_export_is_not_found(caller: Caller) -> None:
         ({"aggregation": ...}, "aggregation is required"),
         ({"aggregation": "DAILY"}, "aggregation must be MONTHLY"),
         ({"timeframe": ...}, "timeframe is required"),
-        ({"timeframe": "2024-13"}, "timeframe must be a month"),
-        ({"timeframe": "2024-2"}, "timeframe must be a month"),
-        ({"timeframe": "LATEST"}, "timeframe must be a month"),
-        ({"timeframe": 202402}, "timeframe must be a month"),
+        ({"timeframe": "2024-13"}, "timeframe must be YYYY-MM"),
+        ({"timeframe": "2024-2"}, "timeframe must be YYYY-MM"),
+        ({"timeframe": "LATEST"}, "timeframe must be YYYY-MM"),
+        ({"timeframe": 202402}, "timeframe must be YYYY-MM"),
         ({"timeframe": "2024-04"}, "2024-04 is not complete yet. The latest completed month is 2024-03"),
         ({"timeframe": "2031-01"}, "not complete yet"),
         ({"timeframe": "2014-12"}, "no data for 2014-12"),
@@ -254,7 +254,7 @@ def test_months_of_a_timeframe(
 ) -> None:
     clock.advance(days * 86400)
     export_id = caller.export(timeframe=timeframe)
-    assert list(caller.emulator.exports[export_id]["order"]["months"]) == months
+    assert list(caller.emulator.exports[export_id]["request"]["months"]) == months
 
 
 def test_a_month_is_accepted_from_the_day_on_which_it_is_complete(start: Start, clock: ManualClock) -> None:

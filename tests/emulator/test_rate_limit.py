@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from airflow_provider_isvapp.emulator import ManualClock
-from airflow_provider_isvapp.emulator.rate_window import RateWindow
+from airflow_provider_isvapp.emulator.requests import SlidingWindow
 from tests.emulator.caller import Caller
 
 Start = Callable[..., Caller]
@@ -65,7 +65,7 @@ def test_no_limit(start: Start) -> None:
 
 def test_no_second_ever_sees_more_than_the_limit() -> None:
     rng = random.Random(7)
-    window, now, accepted = RateWindow(3), 0.0, []
+    window, now, accepted = SlidingWindow(3), 0.0, []
     for _ in range(5000):
         now += rng.expovariate(6)
         wait = window.admit("one", now)

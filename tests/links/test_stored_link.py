@@ -51,7 +51,7 @@ def test_the_ui_finds_the_links_of_single_and_of_mapped_tasks(
     assert link("Written object", "accounts") == "https://console.example.com/object"
     if shows_guarded_pages():
         # Mapped tasks run in any order.
-        export_of = {record["order"]["ids"][0]: export_id for export_id, record in isvapp.exports.items()}
+        export_of = {record["request"]["ids"][0]: export_id for export_id, record in isvapp.exports.items()}
         for map_index, taxonomy_id in enumerate(["one", "two"]):
             address = export_address("isvapp_default", export_of[taxonomy_id])
             assert link("ISVapp export", "create", map_index) == address

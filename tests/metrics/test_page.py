@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from airflow_provider_isvapp.emulator.endpoint import Endpoint
+from airflow_provider_isvapp.emulator.requests import Endpoint
 from airflow_provider_isvapp.metrics import METRICS, NO_ANSWER
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/metrics.md").read_text()

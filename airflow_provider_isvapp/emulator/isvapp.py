@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,17 +14,16 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from airflow_provider_isvapp.emulator.answer import Answer, Refusal, json_answer
 from airflow_provider_isvapp.emulator.auth import parse_basic
-from airflow_provider_isvapp.emulator.download import download_answer
-from airflow_provider_isvapp.emulator.endpoint import Endpoint
-from airflow_provider_isvapp.emulator.export_order import month_incomplete, parse_order
+from airflow_provider_isvapp.emulator.config import EmulatorConfig
+from airflow_provider_isvapp.emulator.data import account_rows, spell_array, spell_rows
+from airflow_provider_isvapp.emulator.export_requests import earlier, month_incomplete, parse_export_request
 from airflow_provider_isvapp.emulator.exports import Export
-from airflow_provider_isvapp.emulator.fault import DAMAGE, FaultKind
-from airflow_provider_isvapp.emulator.json_text import spell_array, spell_rows
-from airflow_provider_isvapp.emulator.months import earlier
+from airflow_provider_isvapp.emulator.faults import DAMAGE, FaultKind
 from airflow_provider_isvapp.emulator.pipeline import Call, Pipeline
-from airflow_provider_isvapp.emulator.salesforce_accounts import account_rows
+from airflow_provider_isvapp.emulator.requests import Endpoint
+from airflow_provider_isvapp.emulator.responses import ErrorResponse, FileSlice, Response, json_response
+from airflow_provider_isvapp.emulator.spool import SpoolFile
 from airflow_provider_isvapp.emulator.state import State
 
 ACCOUNT = {"id": "6f1f5ba4-0d3c-4f0c-9f39-5a3c2e1d7b10", "company_name": "Bücher & Söhne GmbH"}
@@ -35,14 +35,14 @@ class IsvappEndpoints:
     def __init__(self, state: State) -> None:
         self._config = state.config
         self._clock = state.clock
-        self._authority = state.authority
+        self._tokens = state.tokens
         self._exports = state.exports
         self._spool = state.spool
         self._accounts: dict[tuple[bool, bool], bytes] = {}
 
     def add_routes(self, router: web.UrlDispatcher, pipeline: Pipeline) -> None:
         """Publish the endpoints."""
-        routes: Mapping[Endpoint, tuple[str, str, Callable[[Call], Awaitable[Answer]]]] = {
+        routes: Mapping[Endpoint, tuple[str, str, Callable[[Call], Awaitable[Response]]]] = {
             Endpoint.TOKEN: ("POST", "/api/oauth2/token", self.token),
             Endpoint.ACCOUNT: ("GET", "/api/v1/account", self.account),
             Endpoint.CREATE_EXPORT: ("POST", "/api/v1/exports", self.create_export),
@@ -54,14 +54,14 @@ class IsvappEndpoints:
         for endpoint, (method, path, handler) in routes.items():
             router.add_route(method, path, pipeline.serve(endpoint, handler))
 
-    async def token(self, call: Call) -> Answer:
+    async def token(self, call: Call) -> Response:
         """Exchange client id and secret for an access token."""
         form = parse_qs((await call.request.read()).decode("utf-8", "replace"))
         if form.get("grant_type") != ["client_credentials"]:
-            raise Refusal(400, "grant_type must be client_credentials.", code="unsupported_grant_type")
+            raise ErrorResponse(400, "grant_type must be client_credentials.", code="unsupported_grant_type")
         client, secret = parse_basic(call.request.headers.get("Authorization")) or ("", "")
-        value, token = self._authority.issue("isvapp", client, secret, " ".join(form.get("scope", [])))
-        return json_answer(
+        value, token = self._tokens.issue("isvapp", client, secret, " ".join(form.get("scope", [])))
+        return json_response(
             {
                 "access_token": value,
                 "token_type": "Bearer",
@@ -70,47 +70,49 @@ class IsvappEndpoints:
             }
         )
 
-    async def account(self, call: Call) -> Answer:
+    async def account(self, call: Call) -> Response:
         """Show whose account this is."""
         self._require(call, "identity")
         return self._data(ACCOUNT)
 
-    async def create_export(self, call: Call) -> Answer:
+    async def create_export(self, call: Call) -> Response:
         """Accept an export."""
         self._require(call, "exports")
         try:
             body = json.loads(await call.request.read())
         except ValueError:
-            raise Refusal(400, "The request body is not JSON.") from None
-        order = parse_order(body, config=self._config, now=self._clock.now())
+            raise ErrorResponse(400, "The request body is not JSON.") from None
+        export_request = parse_export_request(body, config=self._config, now=self._clock.now())
         if call.fault(FaultKind.MONTH_INCOMPLETE):
-            raise month_incomplete(order.months[-1], latest=earlier(order.months[-1], 1))
+            raise month_incomplete(export_request.months[-1], latest=earlier(export_request.months[-1], 1))
         missing = call.fault(FaultKind.MONTH_MISSING)
         if missing:
-            order = replace(order, months=tuple(month for month in order.months if month != missing.month))
+            export_request = replace(
+                export_request, months=tuple(month for month in export_request.months if month != missing.month)
+            )
         errors = call.fault(FaultKind.EXPORT_ERRORS)
         export = self._exports.create(
-            order,
+            export_request,
             error=errors.message if errors else None,
             expired=call.fault(FaultKind.EXPORT_EXPIRES) is not None,
         )
         return self._data(self._exports.new_record(export, call.base_url), status=201)
 
-    async def list_exports(self, call: Call) -> Answer:
+    async def list_exports(self, call: Call) -> Response:
         """List the most recent exports."""
         self._require(call, "exports")
         exports = self._exports.recent()
         await self._exports.settle(exports)
         return self._data([self._exports.record(export, call.base_url) for export in exports])
 
-    async def show_export(self, call: Call) -> Answer:
+    async def show_export(self, call: Call) -> Response:
         """Show one export."""
         self._require(call, "exports")
         export = await self._export(call)
         await self._exports.settle([export])
         return self._data(self._exports.record(export, call.base_url))
 
-    async def download(self, call: Call) -> Answer:
+    async def download(self, call: Call) -> Response:
         """Send an export's file."""
         self._require(call, "exports")
         export = await self._export(call)
@@ -119,16 +121,16 @@ class IsvappEndpoints:
         damage = tuple(fault for fault in call.faults if fault.kind in DAMAGE)
         if damage:
             file = await asyncio.wrap_future(self._spool.damaged(file, damage))
-        return download_answer(file, call.request.headers, self._config)
+        return file_response(file, call.request.headers, self._config)
 
-    async def salesforce_accounts(self, call: Call) -> Answer:
+    async def salesforce_accounts(self, call: Call) -> Response:
         """List the Salesforce accounts."""
         self._require(call, "salesforce_accounts")
         query = call.request.query
         wanted = (query.get("includeHealthScores") == "1", query.get("includeSubscriberOrgs") == "1")
         if wanted not in self._accounts:
             self._accounts[wanted] = await asyncio.to_thread(self._write_accounts, *wanted)
-        return Answer(body=self._accounts[wanted])
+        return Response(body=self._accounts[wanted])
 
     def _write_accounts(self, include_health_scores: bool, include_subscriber_orgs: bool) -> bytes:
         rows = account_rows(
@@ -152,7 +154,48 @@ class IsvappEndpoints:
         return export
 
     def _require(self, call: Call, scope: str) -> None:
-        self._authority.require("isvapp", scope, call.request.headers.get("Authorization"))
+        self._tokens.require("isvapp", scope, call.request.headers.get("Authorization"))
 
-    def _data(self, data: Any, *, status: int = 200) -> Answer:
-        return json_answer({"data": data, "success": True}, status=status, pretty=self._config.pretty)
+    def _data(self, data: Any, *, status: int = 200) -> Response:
+        return json_response({"data": data, "success": True}, status=status, pretty=self._config.pretty)
+
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+def file_response(file: SpoolFile, request_headers: Mapping[str, str], config: EmulatorConfig) -> Response:
+    """Response with the file (200), the range that was asked for (206), or no such range (416)."""
+    headers = {}
+    if config.etag != "none":
+        headers["ETag"] = f'{"W/" if config.etag == "weak" else ""}"{file.tag}"'
+    if config.content_encoding:
+        headers["Content-Encoding"] = "gzip"
+    if config.ranges:
+        headers["Accept-Ranges"] = "bytes"
+    size = file.compressed_bytes
+    response = Response(
+        body=FileSlice(file.path, 0, size),
+        content_type="application/x-ndjson" if config.content_encoding else "application/gzip",
+        headers=headers,
+        framing=config.framing,
+    )
+    wanted = _RANGE.fullmatch(request_headers.get("Range", "")) if config.ranges else None
+    if wanted is None or wanted.groups() == ("", ""):
+        return response
+    # RFC 9110, 13.1.5: without a strong match the whole file is sent; a weak validator never matches strongly.
+    condition = request_headers.get("If-Range")
+    if condition is not None and (config.etag != "strong" or condition != headers["ETag"]):
+        return response
+    first, last = wanted.groups()
+    start = int(first) if first else max(0, size - int(last))
+    stop = min(size, int(last) + 1) if first and last else size
+    if start >= size:
+        return Response(status=416, headers=headers | {"Content-Range": f"bytes */{size}"})
+    if stop <= start:
+        return response
+    return replace(
+        response,
+        status=206,
+        body=FileSlice(file.path, start, stop - start),
+        headers=headers | {"Content-Range": f"bytes {start}-{stop - 1}/{size}"},
+    )

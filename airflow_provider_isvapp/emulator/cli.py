@@ -17,8 +17,8 @@ from typing import Any, get_args, get_type_hints
 
 from airflow_provider_isvapp import emulator as package
 from airflow_provider_isvapp.emulator.config import EmulatorConfig
-from airflow_provider_isvapp.emulator.fault import Fault
-from airflow_provider_isvapp.emulator.request_log import RequestRecord
+from airflow_provider_isvapp.emulator.faults import Fault
+from airflow_provider_isvapp.emulator.requests import RequestRecord
 
 DEFAULT_PORT = 8099
 ENVIRONMENT = {"host": "ISVAPP_EMULATOR_HOST", "port": "ISVAPP_EMULATOR_PORT"}
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="isvapp-emulator",
-        description="A local server that answers like ISVapp and Productiv.",
+        description="A local server that emulates ISVapp and Productiv.",
         usage="%(prog)s [options]",
     )
     types = get_type_hints(EmulatorConfig)

@@ -1,13 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What arrived, when, and how it was answered; never a secret."""
+"""Names endpoints, logs requests and limits their rate; never holds a secret."""
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class Endpoint(StrEnum):
+    """Every endpoint of both vendors; ``UNKNOWN`` is any other path."""
+
+    TOKEN = "token"  # noqa: S105 - the name of an endpoint
+    ACCOUNT = "account"
+    CREATE_EXPORT = "create_export"
+    LIST_EXPORTS = "list_exports"
+    SHOW_EXPORT = "show_export"
+    DOWNLOAD = "download"
+    SALESFORCE_ACCOUNTS = "salesforce_accounts"
+    PRODUCTIV_TOKEN = "productiv_token"  # noqa: S105 - the name of an endpoint
+    PRODUCTIV_APPS = "productiv_apps"
+    PRODUCTIV_APP = "productiv_app"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_productiv(self) -> bool:
+        """Whether Productiv serves it: no rate limit and another error format."""
+        return self.startswith("productiv")
+
 
 KEPT = 200_000
 """Older requests are dropped from the log (not from the counts), so that it can run for days."""
@@ -34,7 +57,7 @@ class RequestRecord:
 class RequestLog:
     """All requests in the order of their arrival; safe to read from another thread.
 
-    :param on_finished: called with each record once it is answered.
+    :param on_finished: called with each record once it is finished.
     """
 
     def __init__(self, on_finished: Callable[[RequestRecord], None] | None = None) -> None:
@@ -80,3 +103,37 @@ class RequestLog:
         with self._lock:
             self._records.clear()
             self._counts.clear()
+
+
+WINDOW_SECONDS = 1.0
+
+
+class SlidingWindow:
+    """A sliding window: a refused request does not count, so a caller who waits long enough is always served.
+
+    :param limit: requests accepted in any window, or None for no limit.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._accepted: defaultdict[str, deque[float]] = defaultdict(deque)
+
+    def admit(self, credential: str, at: float) -> float | None:
+        """Let a request pass, or say how many seconds from now the next one can.
+
+        :param credential: whose request it is.
+        :param at: its monotonic time of arrival.
+        """
+        if self._limit is None:
+            return None
+        accepted = self._accepted[credential]
+        while accepted and at - accepted[0] >= WINDOW_SECONDS:
+            accepted.popleft()
+        if len(accepted) >= self._limit:
+            return WINDOW_SECONDS - (at - accepted[0])
+        accepted.append(at)
+        return None
+
+    def clear(self) -> None:
+        """Forget the past."""
+        self._accepted.clear()

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_isvapp.emulator.answer import Refusal
 from airflow_provider_isvapp.emulator.config import EmulatorConfig
-from airflow_provider_isvapp.emulator.months import earlier, latest_complete
+from airflow_provider_isvapp.emulator.responses import ErrorResponse
 
 SELECTIONS = ("taxonomy_ids", "taxonomy_level_ids", "taxonomy_item_ids")
 MONTH = re.compile(r"[1-9]\d{3}-(0[1-9]|1[0-2])")
@@ -19,7 +18,7 @@ SALESFORCE_ID = re.compile(r"[0-9A-Za-z]{15}([0-9A-Za-z]{3})?")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOrder:
+class ExportRequest:
     """Everything that the rows of an export depend on, besides the emulator's configuration.
 
     ``accounts`` holds the 15-character form of the account filter. ``version`` is 0 until a fault changes the file.
@@ -34,31 +33,31 @@ class ExportOrder:
     version: int = 0
 
 
-def parse_order(body: Any, *, config: EmulatorConfig, now: datetime) -> ExportOrder:
+def parse_export_request(body: Any, *, config: EmulatorConfig, now: datetime) -> ExportRequest:
     """Check the JSON body of a create request.
 
-    :raises Refusal: 422 with a message that names the field.
+    :raises ErrorResponse: 422 with a message that names the field.
     """
     if not isinstance(body, dict):
-        raise Refusal(422, "The request body must be a JSON object.")
+        raise ErrorResponse(422, "The request body must be a JSON object.")
     for name, allowed in (("type", "TAXONOMY_ITEM"), ("aggregation", "MONTHLY")):
         if name not in body:
-            raise Refusal(422, f"{name} is required.")
+            raise ErrorResponse(422, f"{name} is required.")
         if body[name] != allowed:
-            raise Refusal(422, f"{name} must be {allowed}.")
+            raise ErrorResponse(422, f"{name} must be {allowed}.")
     months = _months(body.get("timeframe"), config, now)
     given = [name for name in SELECTIONS if body.get(name) is not None]
     if len(given) != 1:
-        raise Refusal(422, f"Exactly one of {', '.join(SELECTIONS)} is required.")
+        raise ErrorResponse(422, f"Exactly one of {', '.join(SELECTIONS)} is required.")
     ids = _strings(given[0], body[given[0]])
     accounts = None
     if body.get("salesforce_account_ids") is not None:
         wanted = _strings("salesforce_account_ids", body["salesforce_account_ids"])
         for account in wanted:
             if not SALESFORCE_ID.fullmatch(account):
-                raise Refusal(422, f"salesforce_account_ids: {account!r} is not an id of 15 or 18 characters.")
+                raise ErrorResponse(422, f"salesforce_account_ids: {account!r} is not an id of 15 or 18 characters.")
         accounts = tuple(sorted({account[:15] for account in wanted}))
-    return ExportOrder(
+    return ExportRequest(
         type=body["type"],
         aggregation=body["aggregation"],
         months=months,
@@ -71,26 +70,38 @@ def parse_order(body: Any, *, config: EmulatorConfig, now: datetime) -> ExportOr
 def _months(timeframe: Any, config: EmulatorConfig, now: datetime) -> tuple[str, ...]:
     latest = latest_complete(config, now)
     if timeframe is None:
-        raise Refusal(422, "timeframe is required.")
+        raise ErrorResponse(422, "timeframe is required.")
     if timeframe == "LATEST_COMPLETED_MONTH":
         return (latest,)
     if timeframe == "LATEST_12_COMPLETED_MONTHS":
         return tuple(earlier(latest, count) for count in range(11, -1, -1))
     if not isinstance(timeframe, str) or not MONTH.fullmatch(timeframe):
-        raise Refusal(422, "timeframe must be a month (YYYY-MM), LATEST_COMPLETED_MONTH or LATEST_12_COMPLETED_MONTHS.")
+        raise ErrorResponse(422, "timeframe must be YYYY-MM, LATEST_COMPLETED_MONTH or LATEST_12_COMPLETED_MONTHS.")
     if timeframe > latest:
         raise month_incomplete(timeframe, latest=latest)
     if timeframe < config.first_month:
-        raise Refusal(422, f"timeframe: there is no data for {timeframe}; the first month is {config.first_month}.")
+        raise ErrorResponse(422, f"timeframe: no data for {timeframe}; the first month is {config.first_month}.")
     return (timeframe,)
 
 
-def month_incomplete(month: str, *, latest: str) -> Refusal:
+def month_incomplete(month: str, *, latest: str) -> ErrorResponse:
     """Refuse a month whose data retrieval is not finished."""
-    return Refusal(422, f"timeframe: {month} is not complete yet. The latest completed month is {latest}.")
+    return ErrorResponse(422, f"timeframe: {month} is not complete yet. The latest completed month is {latest}.")
 
 
 def _strings(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
-        raise Refusal(422, f"{name} must be a non-empty array of strings.")
+        raise ErrorResponse(422, f"{name} must be a non-empty array of strings.")
     return tuple(value)
+
+
+def earlier(month: str, count: int) -> str:
+    """Return the month ``count`` months before ``YYYY-MM``."""
+    year, number = map(int, month.split("-"))
+    index = year * 12 + number - 1 - count
+    return f"{index // 12:04d}-{index % 12 + 1:02d}"
+
+
+def latest_complete(config: EmulatorConfig, now: datetime) -> str:
+    """Return the latest month whose data is complete: last month, from a certain day of this one on."""
+    return earlier(f"{now.year:04d}-{now.month:02d}", 1 if now.day >= config.month_complete_day else 2)

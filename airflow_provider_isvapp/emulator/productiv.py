@@ -12,12 +12,11 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from airflow_provider_isvapp.emulator.answer import Answer, Refusal, json_answer
-from airflow_provider_isvapp.emulator.apps import app, app_ids, app_rows
 from airflow_provider_isvapp.emulator.auth import PRODUCTIV_SCOPES, parse_basic
-from airflow_provider_isvapp.emulator.endpoint import Endpoint
-from airflow_provider_isvapp.emulator.json_text import spell, spell_array, spell_rows
+from airflow_provider_isvapp.emulator.data import app, app_ids, app_rows, spell, spell_array, spell_rows
 from airflow_provider_isvapp.emulator.pipeline import Call, Pipeline
+from airflow_provider_isvapp.emulator.requests import Endpoint
+from airflow_provider_isvapp.emulator.responses import ErrorResponse, Response, json_response
 from airflow_provider_isvapp.emulator.state import State
 
 
@@ -27,7 +26,7 @@ class ProductivEndpoints:
     def __init__(self, state: State) -> None:
         self._config = state.config
         self._clock = state.clock
-        self._authority = state.authority
+        self._tokens = state.tokens
         self._places = {app_id: place for place, app_id in enumerate(app_ids(state.config.apps))}
         self._lists: dict[tuple[bool, bool], str] = {}
 
@@ -39,21 +38,21 @@ class ProductivEndpoints:
             "GET", "/pull/{version:v[123]}/apps/{application_id}", pipeline.serve(Endpoint.PRODUCTIV_APP, self.show_app)
         )
 
-    async def token(self, call: Call) -> Answer:
+    async def token(self, call: Call) -> Response:
         """Exchange client id and secret, from the header or the form, for an access token."""
         form = parse_qs((await call.request.read()).decode("utf-8", "replace"))
         if form.get("grant_type") != ["client_credentials"]:
-            raise Refusal(400, "grant_type must be client_credentials.", code="unsupported_grant_type")
+            raise ErrorResponse(400, "grant_type must be client_credentials.", code="unsupported_grant_type")
         client, secret = parse_basic(call.request.headers.get("Authorization")) or (
             form.get("client_id", [""])[0],
             form.get("client_secret", [""])[0],
         )
-        value, _ = self._authority.issue("productiv", client, secret, " ".join(form.get("scope", [])))
-        return json_answer(
+        value, _ = self._tokens.issue("productiv", client, secret, " ".join(form.get("scope", [])))
+        return json_response(
             {"access_token": value, "token_type": "Bearer", "expires_in": int(self._config.token_seconds)}
         )
 
-    async def list_apps(self, call: Call) -> Answer:
+    async def list_apps(self, call: Call) -> Response:
         """List the apps of the portfolio."""
         started = self._begin(call)
         wanted = (call.request.query.get("includeInactive") == "true", call.request.query.get("verbose") == "true")
@@ -61,25 +60,25 @@ class ProductivEndpoints:
             self._lists[wanted] = await asyncio.to_thread(self._write_list, *wanted)
         text = '{"AsOfDate":%s,"Apps":%s,"ResponseTimeMs":%d}'
         body = text % (json.dumps(self._as_of_date), self._lists[wanted], self._milliseconds(started))
-        return Answer(body=body.encode())
+        return Response(body=body.encode())
 
-    async def show_app(self, call: Call) -> Answer:
+    async def show_app(self, call: Call) -> Response:
         """Show one app with all its details."""
         started = self._begin(call)
         place = self._places.get(call.request.match_info["application_id"])
         if place is None:
-            raise Refusal(404, f"There is no application {call.request.match_info['application_id']}.")
+            raise ErrorResponse(404, f"There is no application {call.request.match_info['application_id']}.")
         fields: dict[str, Any] = {"App": app(self._config.seed, place, verbose=True), "AsOfDate": self._as_of_date}
         if call.request.match_info["version"] != "v1":
             year = self._as_of_date[:4]
             fields["FiscalDate"] = self._as_of_date
             fields["FiscalDateRange"] = {"StartDate": f"{year}-01-01", "EndDate": f"{year}-12-31"}
         fields["ResponseTimeMs"] = self._milliseconds(started)
-        return Answer(body=spell(fields, pretty=self._config.pretty).encode())
+        return Response(body=spell(fields, pretty=self._config.pretty).encode())
 
     def _begin(self, call: Call) -> float:
         started = self._clock.monotonic()
-        self._authority.require("productiv", PRODUCTIV_SCOPES[0], call.request.headers.get("Authorization"))
+        self._tokens.require("productiv", PRODUCTIV_SCOPES[0], call.request.headers.get("Authorization"))
         return started
 
     def _write_list(self, include_inactive: bool, verbose: bool) -> str:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""An answer before it is put on the wire, and the refusals of both vendors."""
+"""Responses before they are sent, and the error format of each vendor."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from airflow_provider_isvapp.emulator.endpoint import Endpoint
+from airflow_provider_isvapp.emulator.requests import Endpoint
 
 Framing = Literal["length", "chunked", "close"]
 
 JSON = "application/json; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 GATEWAY_PAGE = (
-    b"<html>\n<head><title>Bad gateway</title></head>\n<body><h1>The upstream did not answer</h1></body>\n</html>\n"
+    b"<html>\n<head><title>Bad gateway</title></head>\n<body><h1>The upstream did not respond</h1></body>\n</html>\n"
 )
 
 
@@ -31,7 +31,7 @@ class FileSlice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Response:
     """Status, headers and body, and what tells the client where the body ends."""
 
     status: int = 200
@@ -46,8 +46,8 @@ class Answer:
         return self.body.length if isinstance(self.body, FileSlice) else len(self.body)
 
 
-class Refusal(Exception):
-    """An endpoint says no.
+class ErrorResponse(Exception):
+    """A response that reports an error, as an endpoint raises it.
 
     :param status: the HTTP status.
     :param message: for the person who reads it.
@@ -64,24 +64,24 @@ class Refusal(Exception):
         self.headers = dict(headers or {})
 
 
-def json_answer(value: Any, *, status: int = 200, pretty: bool = False) -> Answer:
-    """Build an answer of plain JSON."""
-    return Answer(status=status, body=json.dumps(value, indent=2 if pretty else None).encode())
+def json_response(value: Any, *, status: int = 200, pretty: bool = False) -> Response:
+    """Build a JSON response."""
+    return Response(status=status, body=json.dumps(value, indent=2 if pretty else None).encode())
 
 
-def refuse(endpoint: Endpoint, refusal: Refusal) -> Answer:
-    """Put a refusal into the vendor's words.
+def error_response(endpoint: Endpoint, error: ErrorResponse) -> Response:
+    """Put a error into the vendor's words.
 
     ISVapp documents ``{"error", "success"}`` for every failure; OAuth2 (RFC 6749, 5.2) wants ``error`` to be a code.
     Productiv documents nothing.
     """
     body: dict[str, Any]
-    if refusal.code is not None:
-        body = {"error": refusal.code, "error_description": refusal.message}
+    if error.code is not None:
+        body = {"error": error.code, "error_description": error.message}
     elif endpoint.is_productiv:
-        body = {"message": refusal.message}
+        body = {"message": error.message}
     else:
-        body = {"error": refusal.message}
+        body = {"error": error.message}
     if not endpoint.is_productiv:
         body["success"] = False
-    return Answer(status=refusal.status, body=json.dumps(body).encode(), headers=refusal.headers)
+    return Response(status=error.status, body=json.dumps(body).encode(), headers=error.headers)

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+r"""Made-up rows of both vendors, the same for one seed, and JSON text that a careless reader would not give back:
+``1.50``, ``\u00fc``, ``\/``.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from airflow_provider_isvapp.emulator.config import EmulatorConfig
+from airflow_provider_isvapp.emulator.export_requests import ExportRequest
+
+BLOCK_BYTES = 1 << 20
+_LABELS = (
+    "Player Management", "Billing", "Übersicht", "Suche & Filter", "レポート", 'Import "Wizard"',
+    "Einstellungen/Rechte", "Audit Log", "Dashboard", "Kalender",
+)  # fmt: skip
+_LEVELS = ("Product Area", "Feature Group", "Feature")
+_COUNTERS = (
+    b'"unique_users":"%d","unique_users_external":"%d","unique_users_internal":"%d",'
+    b'"operations":"%d","operations_external":"%d","operations_internal":"%d"}\n'
+)
+_HUGE = 1 << 53
+"""Added to a counter now and then: integers that a float cannot hold."""
+
+
+def ndjson(config: EmulatorConfig, request: ExportRequest) -> Iterator[bytes]:
+    """Yield an export's plain content in blocks of about a megabyte, each ending with a row."""
+    size = -(-config.rows // config.account_count)
+    items = [_item(config, request, index) for index in range(size)]
+    wanted = None if request.accounts is None else frozenset(request.accounts)
+    block: list[bytes] = []
+    length = 0
+    for month in request.months:
+        for index, account in enumerate(accounts(config.seed, config.account_count)):
+            if wanted is not None and account.id[:15] not in wanted:
+                continue
+            rows = _rows(config, request, month, index, account, items)
+            block.append(rows)
+            length += len(rows)
+            if length >= BLOCK_BYTES:
+                yield b"".join(block)
+                block, length = [], 0
+    if length:
+        yield b"".join(block)
+
+
+def _rows(
+    config: EmulatorConfig,
+    request: ExportRequest,
+    month: str,
+    index: int,
+    account: SalesforceAccount,
+    items: list[bytes],
+) -> bytes:
+    count = config.account_count
+    size = config.rows * (index + 1) // count - config.rows * index // count
+    if not size:
+        return b""
+    rng = seeded(config.seed, request.version, month, request.selection, request.ids, index)
+    head = _fields(
+        {
+            "type": request.type,
+            "aggregation": request.aggregation,
+            "reference_date": month,
+            "salesforce_account_id": account.id,
+            "salesforce_account_name": account.name,
+        },
+        escaped=index % 2 == 1,
+    )
+    lines: list[bytes] = []
+    for item in items[:size]:
+        lines += (b"{", head, item, _COUNTERS % _counters(rng.getrandbits(50)))
+    return b"".join(lines)
+
+
+def _counters(bits: int) -> tuple[int, int, int, int, int, int]:
+    external, internal = bits & 0x1FFF, bits >> 13 & 0x1FF
+    operations, own = external * (bits >> 22 & 0xFF), internal * (bits >> 30 & 0xFF)
+    if not bits >> 38:
+        operations += _HUGE
+    return external + internal, external, internal, operations + own, operations, own
+
+
+def _item(config: EmulatorConfig, request: ExportRequest, index: int) -> bytes:
+    """Return the part of a row that describes its taxonomy item, under the ids that were asked for."""
+    rng = seeded(config.seed, request.selection, request.ids, index)
+
+    def identifier() -> str:
+        return str(uuid.UUID(int=rng.getrandbits(128), version=4))
+
+    wanted = request.ids[index % len(request.ids)]
+    level = index % len(_LEVELS)
+    return _fields(
+        {
+            "taxonomy_id": wanted if request.selection == "taxonomy_ids" else identifier(),
+            "taxonomy_item_id": wanted if request.selection == "taxonomy_item_ids" else identifier(),
+            "taxonomy_item_label": f"{_LABELS[index % len(_LABELS)]} {index}",
+            "taxonomy_item_parent_item_id": identifier() if level else None,
+            "taxonomy_label": "Main Product Taxonomy",
+            "taxonomy_level_id": wanted if request.selection == "taxonomy_level_ids" else identifier(),
+            "taxonomy_level_label": _LEVELS[level],
+        },
+        escaped=index % 3 == 1,
+    )
+
+
+def _fields(values: dict[str, Any], *, escaped: bool) -> bytes:
+    text = json.dumps(values, ensure_ascii=escaped, separators=(",", ":"))
+    return text[1:-1].encode() + b","
+
+
+def seeded(*parts: object) -> random.Random:
+    """Return a generator whose numbers depend on these values only, not on the process."""
+    return random.Random("/".join(str(part) for part in parts))  # noqa: S311 - made-up data, no secrets
+
+
+# U+FDD0 is not a character and never will be: nothing else in the data can look like a marked number.
+_MARK = "\ufdd0"
+_MARKED = re.compile(r'"(?:\ufdd0|\\ufdd0)([^"]*)"')
+
+
+def number(spelling: str) -> str:
+    """Mark a number so that :func:`spell` writes it digit by digit as given."""
+    return _MARK + spelling
+
+
+def spell(value: Any, *, escaped: bool = False, pretty: bool = False) -> str:
+    r"""Write JSON.
+
+    :param escaped: non-ASCII as ``\uXXXX`` and ``/`` as ``\/``, as some back ends do.
+    :param pretty: over several lines.
+    """
+    text = json.dumps(
+        value, ensure_ascii=escaped, indent=2 if pretty else None, separators=None if pretty else (",", ":")
+    )
+    text = _MARKED.sub(r"\1", text)
+    return text.replace("/", "\\/") if escaped else text
+
+
+def spell_rows(rows: list[Any], *, pretty: bool = False) -> list[str]:
+    """Write each row by itself, every second one escaped."""
+    return [spell(row, escaped=index % 2 == 1, pretty=pretty) for index, row in enumerate(rows)]
+
+
+def spell_array(rows: list[str], *, pretty: bool = False) -> str:
+    """Put written rows into an array."""
+    return "[\n" + ",\n".join(rows) + "\n]" if pretty else "[" + ",".join(rows) + "]"
+
+
+_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_CHECKSUM = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
+# Quotes, braces, a line break, a line separator and letters beyond ASCII: what a wrong rule for rows trips over.
+_ACCOUNT_NAMES = (
+    "Müller & Söhne", "Acme", "Société Générale d'Études", "株式会社あおい", 'The "Quoted" Company', "Łódź Freight",
+    "Curly } Brace { Labs", "Back\\slash Systems", "Two\nLines", "Separator\u2028Holding", "Rocket 🚀 Partners",
+    "Northwind", "Ångström Instruments", "Globex", "A/B Testing",
+)  # fmt: skip
+_FORMS = ("Inc.", "GmbH", "S.A.", "Ltd", "AB", "K.K.")
+
+
+@dataclass(frozen=True)
+class SalesforceAccount:
+    """One account; ``id`` has 18 characters."""
+
+    isvapp_id: str
+    id: str
+    name: str
+
+
+def salesforce_id(prefix: str, rng: random.Random) -> str:
+    """Make an 18-character id: 15 characters and the checksum over their capitals."""
+    short = prefix.ljust(8, "0") + "".join(rng.choices(_ALPHABET, k=7))
+    checksum = ""
+    for start in (0, 5, 10):
+        bits = sum(1 << place for place, letter in enumerate(short[start : start + 5]) if letter.isupper())
+        checksum += _CHECKSUM[bits]
+    return short + checksum
+
+
+@lru_cache(maxsize=4)
+def accounts(seed: int, count: int) -> tuple[SalesforceAccount, ...]:
+    """Return the vendor's active accounts."""
+    rng = seeded("accounts", seed)
+    return tuple(
+        SalesforceAccount(
+            isvapp_id=str(uuid.UUID(int=rng.getrandbits(128), version=4)),
+            id=salesforce_id("0014x000", rng),
+            name=f"{_ACCOUNT_NAMES[index % len(_ACCOUNT_NAMES)]} {_FORMS[rng.randrange(len(_FORMS))]} {index}",
+        )
+        for index in range(count)
+    )
+
+
+def account_rows(
+    seed: int, count: int, *, include_health_scores: bool, include_subscriber_orgs: bool
+) -> list[dict[str, Any]]:
+    """Return the rows of the accounts endpoint."""
+    rng = seeded("details", seed)
+    rows = []
+    for account in accounts(seed, count):
+        # Drawn whether they are asked for or not: an account's scores do not depend on the other parameter.
+        scores = [
+            {"score": number(f"{rng.uniform(0, 100):.2f}"), "is_primary": True, "label": "Adoption"},
+            {"score": rng.randrange(101), "is_primary": False, "label": "Zufriedenheit (müde/wach)"},
+        ][: rng.randrange(3)]
+        orgs = [
+            {"name": f"{account.name} {kind}", "salesforce_id": salesforce_id("00D4x000", rng)}
+            for kind in ("Production", "Sandbox", "Développement")[: rng.randrange(4)]
+        ]
+        row: dict[str, Any] = {"isvapp_id": account.isvapp_id, "salesforce_id": account.id, "name": account.name}
+        if include_health_scores:
+            row["health_scores"] = scores
+        if include_subscriber_orgs:
+            row["subscriber_orgs"] = orgs
+        rows.append(row)
+    return rows
+
+
+_APP_NAMES = ("Übersetzer", "Chat", "Tables", "日程", "Café Manager", "Sign/Send", 'Say "Hi"', "Ledger", "Løn", "Vault")
+_CATEGORIES = ("IT Management", "Analytics", "Finance", "Sales & Marketing")
+_STATUSES = ("Approved", "Not approved", "In review", "None", "")
+_SOURCES = ("Engagement", "Managed SSO", "Unmanaged SSO", "Expenses", "Payments", "Contract", "CASB")
+_COMPLIANCE = ("ISO27001", "SOC2", "GDPR", "FedRAMP", "Fisma", "Swiss-U.S. Privacy Shield", "CCPA")
+
+
+def app_ids(count: int) -> list[str]:
+    """Return the application ids in the order of the list."""
+    return [f"app-{index:04d}" for index in range(count)]
+
+
+def is_inactive(index: int) -> bool:
+    """Tell whether the app at this place in the list is inactive."""
+    return index % 5 == 4
+
+
+def app_rows(seed: int, count: int, *, include_inactive: bool, verbose: bool) -> list[dict[str, Any]]:
+    """Return the rows of the apps endpoint."""
+    return [app(seed, index, verbose=verbose) for index in range(count) if include_inactive or not is_inactive(index)]
+
+
+def app(seed: int, index: int, *, verbose: bool) -> dict[str, Any]:
+    """Return one app, as summary or with all its details."""
+    rng = seeded("app", seed, index)
+    name = f"{_APP_NAMES[index % len(_APP_NAMES)]} {index}"
+    row: dict[str, Any] = {
+        "ApplicationId": f"app-{index:04d}",
+        "ApplicationName": name,
+        "AppStatus": rng.choice(_STATUSES),
+        "Capabilities": rng.sample(("SaaS Management", "Data & Analytics", "Überwachung"), k=2),
+        "Description": f"{name} hält Teams zusammen \u2013 schnell, \u201cbilling included\u201d.\nSecond line.",
+        "DiscoveryDate": f"2021-0{rng.randint(1, 9)}-15",
+        "LastActivityDate": f"2024-0{rng.randint(1, 9)}-01",
+        "FirstActivityDate": f"2020-0{rng.randint(1, 9)}-01",
+        "Labels": ["größer als 10 €"] if index % 3 == 0 else [],
+        "CustomFields": _custom_fields(rng),
+        "Category": rng.choice(_CATEGORIES),
+        "DataSources": rng.sample(_SOURCES, k=2),
+        "AppContacts": {
+            "NumContacts": 1,
+            "Finance_Contacts": [{"Name": "Zoë Groß", "Email": "zoe@example.com"}],
+        },
+        "IsDiscovered": index % 2 == 1,
+        "VendorName": f"Vendor/{index % 7}",
+        "IsInactive": is_inactive(index),
+    }
+    return row | _details(rng, index) if verbose else row
+
+
+def _custom_fields(rng: random.Random) -> list[dict[str, Any]]:
+    values: list[tuple[str, Any]] = [
+        ("multiselect", ["value 1", "Wert ü"]),
+        ("number", number("1e3")),
+        ("number", number(f"{rng.randrange(1, 9)}.50")),
+        ("currency", {"currencyCode": "EUR", "amount": number(f"{rng.randrange(10**6)}.00")}),
+        ("hyperlink", {"label": "Wiki", "url": "https://wiki.example.com/a/b?c=d&e=%20"}),
+    ]
+    return [
+        {"FieldName": f"field {place}", "FieldValue": value, "FieldType": kind, "FieldKey": f"key{place}"}
+        for place, (kind, value) in enumerate(values)
+    ]
+
+
+def _details(rng: random.Random, index: int) -> dict[str, Any]:
+    licenses = rng.randrange(400)
+    engaged = rng.randrange(licenses + 1)
+    activity = {
+        "ProvisionedLicenses": licenses,
+        "RollingWindow30": {
+            "EngagedLicenses": engaged,
+            "InactiveLicenses": licenses - engaged,
+            "PercentageActive": number(f"{engaged / licenses * 100:.2f}") if licenses else None,
+        },
+    }
+
+    def money() -> dict[str, Any]:
+        return {"Amount": number(f"{rng.randrange(10**5)}.{rng.randrange(10)}0"), "Currency": "USD"}
+
+    contract = {
+        "Summary": {
+            "StartDate": "2024-01-01",
+            "EndDate": "2024-12-31",
+            "AutoRenews": rng.random() < 0.5,
+            "LicensesPurchased": licenses,
+            "TermMonths": 12,
+            "AnnualAmount": money(),
+            # Beyond 64 bits and beyond what a float holds: only a verbatim copy survives.
+            "TermAmount": {"Amount": number("12345678901234567890.10"), "Currency": "USD"},
+        }
+    }
+    return {
+        "IsConnectorAvailable": index % 2 == 0,
+        "Instances": [
+            {
+                "InstanceId": f"instance-{index}",
+                "InstanceName": "Hauptinstanz",
+                "ExternalSSOAppId": f"0oa{index:08d}",
+                "DataSources": ["Managed SSO"],
+                "DiscoveryDate": "2021-01-01",
+                "LastActivityDate": "2024-01-01",
+                "FirstActivityDate": "2020-01-01",
+                "Activity": {"Summary": activity},
+                "Contract": contract,
+                "SSOProtocols": {"DetectedProtocols": ["SAML"], "DataSources": ["Okta"]},
+                "AppContacts": {"NumContacts": 0},
+            }
+        ],
+        "Activity": {"Engagement": {"Summary": activity, "LicenseTier": {"Größe L": activity}}},
+        "Contract": contract,
+        "FiscalSpend": {"TotalSpend": money(), "ExpenseManagementSpend": money(), "ErpSpend": money()},
+        "PreviousYearFiscalSpend": {"TotalSpend": money(), "ExpenseManagementSpend": money(), "ErpSpend": money()},
+        "Compliance": {name: rng.choice(("COMPLIANT", "NON_COMPLIANT", "UNKNOWN")) for name in _COMPLIANCE},
+        "SSOProtocols": {
+            "DetectedProtocols": ["SAML"],
+            "SupportedProtocols": ["SAML", "OIDC"],
+            "DataSources": ["Okta"],
+        },
+    }
