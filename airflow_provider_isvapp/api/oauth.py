@@ -10,21 +10,94 @@ around that path.
 from __future__ import annotations
 
 import base64
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Generic, Protocol, TypeVar
 from urllib.parse import quote_plus
 
 from airflow_provider_isvapp.api.origin import origin
 from airflow_provider_isvapp.api.refusal import WEB_PAGE
-from airflow_provider_isvapp.api.transport import Request, Transport
+from airflow_provider_isvapp.api.transport import Authorizer, Request, Transport, TransportSettings
 from airflow_provider_isvapp.errors import AuthenticationRefused, PermissionRefused, RequestRefused, UnexpectedAnswer
 
 # A token is renewed this long before it expires, or after nine tenths of a short life.
 RENEW_BEFORE = 60.0
 
+log = logging.getLogger(__name__)
+
 _WRONG_CLIENT = ("invalid_client", "invalid_grant", "unauthorized_client")
+
+
+class ConnectionSettings(Protocol):
+    """What :class:`Credentials` needs of a connection's settings."""
+
+    @property
+    def transport(self) -> TransportSettings:
+        """How to talk to the vendor."""
+
+    @property
+    def credentials(self) -> tuple[str | None, str]:
+        """The client id, if there is one, and the secret."""
+
+
+Settings = TypeVar("Settings", bound=ConnectionSettings)
+Result = TypeVar("Result")
+
+
+class Credentials(Generic[Settings]):
+    """The authorizer of a connection, replaced when the stored connection has new credentials.
+
+    A client can live for hours: in a triggerer, or in a task that downloads many months. When the credentials are
+    rotated meanwhile, the vendor refuses the old ones; the connection is then read again, once for each refused call.
+
+    :param settings: the connection as it was read first.
+    :param build: makes the authorizer for some settings.
+    :param reload_settings: reads the connection again; None if refused credentials stay refused.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        build: Callable[[Settings], Authorizer],
+        reload_settings: Callable[[], Settings] | None,
+    ) -> None:
+        self._settings = settings
+        self._build = build
+        self._reload_settings = reload_settings
+        self._authorizer = build(settings)
+
+    def call(self, action: Callable[[Authorizer], Result]) -> Result:
+        """Run an action; if the credentials are refused and new ones are stored, run it again with those.
+
+        :raises AuthenticationRefused: if there are no other credentials, or those are refused as well.
+        :raises ProviderError: if the connection could not be read again.
+        """
+        try:
+            return action(self._authorizer)
+        except AuthenticationRefused as error:
+            refused = error
+        if not self._reload():
+            raise refused
+        return action(self._authorizer)
+
+    def _reload(self) -> bool:
+        """Read the connection again; return whether it has other credentials for the same host."""
+        if self._reload_settings is None:
+            return False
+        settings = self._reload_settings()
+        if settings.credentials == self._settings.credentials:
+            return False
+        if origin(settings.transport.base_url) != origin(self._settings.transport.base_url):
+            # The client still talks to the old host, which must not see credentials for another one.
+            return False
+        log.info("%s refused the credentials; using the connection's new ones", settings.transport.vendor)
+        self._settings = settings
+        self._authorizer = self._build(settings)
+        return True
 
 
 class ApiKey:

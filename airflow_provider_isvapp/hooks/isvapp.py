@@ -20,7 +20,7 @@ from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.errors import ProviderError
 from airflow_provider_isvapp.hooks.connection_form import ISVAPP_FORM
 from airflow_provider_isvapp.hooks.somebody_waits import SECONDS_IN_QUEUE, impatient
-from airflow_provider_isvapp.hooks.stored_connection import fields_of, look_up, look_up_async
+from airflow_provider_isvapp.hooks.stored_connection import fields_of, look_up, look_up_async, look_up_in_loop
 from airflow_provider_isvapp.metrics import record
 
 
@@ -74,9 +74,10 @@ class IsvappHook(BaseHook):
         :raises InvalidConnection: naming the field of the connection that is wrong.
         """
         if self._client is None:
-            settings = IsvappSettings.from_connection(**fields_of(look_up(self.isvapp_conn_id)))
             # Nothing of ours logs a token; this is for whatever else writes to the task's log.
-            self._client = self._open(settings, on_new_token=mask_secret)
+            self._client = self._open(
+                self._read_settings(), on_new_token=mask_secret, reload_settings=self._read_settings
+            )
         return self._client
 
     def get_conn(self) -> IsvappClient:
@@ -93,13 +94,28 @@ class IsvappHook(BaseHook):
         """
         if self._client is None:
             connection = await look_up_async(self.isvapp_conn_id)
+            loop = asyncio.get_running_loop()
+
+            def reload_settings() -> IsvappSettings:
+                return IsvappSettings.from_connection(**fields_of(look_up_in_loop(self.isvapp_conn_id, loop)))
+
             self._client = await asyncio.to_thread(
-                lambda: self._open(IsvappSettings.from_connection(**fields_of(connection)))
+                lambda: self._open(
+                    IsvappSettings.from_connection(**fields_of(connection)), reload_settings=reload_settings
+                )
             )
         return self._client
 
+    def _read_settings(self) -> IsvappSettings:
+        return IsvappSettings.from_connection(**fields_of(look_up(self.isvapp_conn_id)))
+
     def _open(
-        self, settings: IsvappSettings, *, on_new_token: Callable[[str], object] = lambda _: None, **limit: float
+        self,
+        settings: IsvappSettings,
+        *,
+        on_new_token: Callable[[str], object] = lambda _: None,
+        reload_settings: Callable[[], IsvappSettings] | None = None,
+        **limit: float,
     ) -> IsvappClient:
         from airflow_provider_isvapp.limiter import open_limiter  # storage back ends are not needed to parse a DAG
 
@@ -111,7 +127,9 @@ class IsvappHook(BaseHook):
             observe=record,
             **limit,
         )
-        return IsvappClient(settings, limiter=limiter, observe=record, on_new_token=on_new_token)
+        return IsvappClient(
+            settings, limiter=limiter, observe=record, on_new_token=on_new_token, reload_settings=reload_settings
+        )
 
     @airflow_errors()
     def get_account(self) -> Account:
@@ -176,7 +194,7 @@ class IsvappHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Try the connection, for the Test button: whose account it is and what it may do, or what is wrong."""
         try:
-            settings = IsvappSettings.from_connection(**fields_of(look_up(self.isvapp_conn_id)))
+            settings = self._read_settings()
             patience = replace(settings, transport=impatient(settings.transport))
             with self._open(patience, wait_timeout=SECONDS_IN_QUEUE) as client:
                 finding = check_api_key(client) if settings.client_id is None else check_client_credentials(client)

@@ -74,24 +74,34 @@ class ProductivHook(BaseHook):
         :raises InvalidConnection: naming the field of the connection that is wrong.
         """
         if self._client is None:
-            settings = ProductivSettings.from_connection(**fields_of(look_up(self.productiv_conn_id)))
             # Nothing of ours logs a token; this is for whatever else writes to the task's log.
-            self._client = self._open(settings, on_new_token=mask_secret)
+            self._client = self._open(
+                self._read_settings(), on_new_token=mask_secret, reload_settings=self._read_settings
+            )
         return self._client
 
     def get_conn(self) -> ProductivClient:
         """Return the client, under the name that Airflow's hooks have for it."""
         return self.get_client()
 
+    def _read_settings(self) -> ProductivSettings:
+        return ProductivSettings.from_connection(**fields_of(look_up(self.productiv_conn_id)))
+
     def _open(
-        self, settings: ProductivSettings, *, on_new_token: Callable[[str], object] = lambda _: None
+        self,
+        settings: ProductivSettings,
+        *,
+        on_new_token: Callable[[str], object] = lambda _: None,
+        reload_settings: Callable[[], ProductivSettings] | None = None,
     ) -> ProductivClient:
         from airflow_provider_isvapp.limiter import open_limiter  # storage back ends are not needed to parse a DAG
 
         limiter = open_limiter(
             "memory://", key=settings.limiter_key, requests_per_second=_REQUESTS_PER_SECOND, on_wait=self.log.info
         )
-        return ProductivClient(settings, limiter=limiter, observe=record, on_new_token=on_new_token)
+        return ProductivClient(
+            settings, limiter=limiter, observe=record, on_new_token=on_new_token, reload_settings=reload_settings
+        )
 
     @airflow_errors()
     def list_apps(self, *, include_inactive: bool = False, verbose: bool = False) -> AppList:
@@ -114,7 +124,7 @@ class ProductivHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Try the connection, for the Test button: lists the apps, or says what is wrong."""
         try:
-            settings = ProductivSettings.from_connection(**fields_of(look_up(self.productiv_conn_id)))
+            settings = self._read_settings()
             with self._open(replace(settings, transport=impatient(settings.transport))) as client:
                 finding = check_connection(client, scope=settings.scope)
         except ProviderError as error:

@@ -18,17 +18,23 @@ from airflow_provider_isvapp.airflow_compat import (
 )
 from airflow_provider_isvapp.errors import InvalidConnection, ProviderError
 
+# A thread that asks an event loop must not wait for one that has stopped.
+_LONGEST_LOOK_UP = 60.0
+
 
 def look_up(conn_id: str) -> Connection:
     """Fetch a connection.
 
     :raises InvalidConnection: if there is none of that id.
+    :raises ProviderError: if Airflow could not look; it may be able to later.
     """
     try:
         return BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
-        pass
-    raise _not_defined(conn_id)
+        problem: ProviderError = _not_defined(conn_id)
+    except Exception as error:  # noqa: BLE001 (database, API server and secrets backends each fail in their own way)
+        problem = _not_looked_up(conn_id, error)
+    raise problem
 
 
 async def look_up_async(conn_id: str) -> Connection:
@@ -42,7 +48,21 @@ async def look_up_async(conn_id: str) -> Connection:
     except AirflowNotFoundException:
         problem: ProviderError = _not_defined(conn_id)
     except Exception as error:  # noqa: BLE001 (database, API server and secrets backends each fail in their own way)
-        problem = ProviderError(f"Airflow could not look up the connection {conn_id!r} ({type(error).__name__}).")
+        problem = _not_looked_up(conn_id, error)
+    raise problem
+
+
+def look_up_in_loop(conn_id: str, loop: asyncio.AbstractEventLoop) -> Connection:
+    """Fetch a connection from a thread beside an event loop; raises like :func:`look_up_async`.
+
+    A triggerer asks its supervisor through the loop's own streams, which another thread cannot use.
+    """
+    looking = asyncio.run_coroutine_threadsafe(look_up_async(conn_id), loop)
+    try:
+        return looking.result(_LONGEST_LOOK_UP)
+    except TimeoutError as error:
+        looking.cancel()
+        problem = _not_looked_up(conn_id, error)
     raise problem
 
 
@@ -103,6 +123,10 @@ def _password_of(address: object) -> str | None:
     except ValueError:
         return None
     return unquote(password) if password else None
+
+
+def _not_looked_up(conn_id: str, error: Exception) -> ProviderError:
+    return ProviderError(f"Airflow could not look up the connection {conn_id!r} ({type(error).__name__}).")
 
 
 def _not_defined(conn_id: str) -> InvalidConnection:

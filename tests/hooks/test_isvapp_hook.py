@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_isvapp import errors
 from airflow_provider_isvapp.airflow_compat import AirflowException, AirflowFailException
-from airflow_provider_isvapp.api.isvapp.export import ExportStatus
+from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from tests.airflow_connections import SetConnection, isvapp_fields
@@ -55,6 +55,33 @@ def test_an_api_key_needs_no_login(emulator: Emulator, set_connection: SetConnec
 
     assert IsvappHook(isvapp_conn_id="by_key").get_account().company_name
     assert "token" not in emulator.request_counts()
+
+
+def test_a_key_that_is_rotated_meanwhile_is_read_again(emulator: Emulator, set_connection: SetConnection) -> None:
+    fields = isvapp_fields(emulator) | {"login": None}
+    set_connection("by_key", **fields | {"password": "revoked-key"})
+    with IsvappHook(isvapp_conn_id="by_key") as hook:
+        client = hook.get_client()
+        set_connection("by_key", **fields | {"password": emulator.api_key})
+
+        assert client.list_exports() == []
+
+
+def test_a_key_is_read_again_in_a_thread_beside_the_event_loop(
+    emulator: Emulator, set_connection: SetConnection
+) -> None:
+    fields = isvapp_fields(emulator) | {"login": None}
+    set_connection("by_key", **fields | {"password": "revoked-key"})
+
+    async def use() -> list[Export]:
+        hook = IsvappHook(isvapp_conn_id="by_key")
+        client = await hook.aget_client()
+        set_connection("by_key", **fields | {"password": emulator.api_key})
+        listed = await asyncio.to_thread(client.list_exports)
+        await asyncio.to_thread(hook.close)
+        return listed
+
+    assert asyncio.run(use()) == []
 
 
 def test_a_refusal_fails_the_task_for_good_with_the_vendors_words(isvapp: Emulator) -> None:

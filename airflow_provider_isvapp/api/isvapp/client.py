@@ -20,7 +20,7 @@ from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.api.isvapp.export_request import ExportRequest
 from airflow_provider_isvapp.api.isvapp.export_state import require_ready
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
-from airflow_provider_isvapp.api.oauth import ApiKey, ClientCredentials, SecretStyle
+from airflow_provider_isvapp.api.oauth import ApiKey, ClientCredentials, Credentials, SecretStyle
 from airflow_provider_isvapp.api.refusal import vendor_message
 from airflow_provider_isvapp.api.transport import Authorizer, Request, Transport
 from airflow_provider_isvapp.errors import ContractBroken, ExportError, InvalidArgument, RequestRefused
@@ -48,6 +48,8 @@ class IsvappClient:
     :param limiter: shared by everybody who uses the same account.
     :param observe: told of each request, and of each export that was created.
     :param on_new_token: gets each access token as soon as it is there, so that logs can be told to hide it.
+    :param reload_settings: reads the connection again, in the calling thread, when its credentials are refused; called
+        once for each refused call. Without it, or if the credentials are still the same, the refusal stands.
     :param clock: seconds since the epoch; tests inject it, as they do ``sleep``.
     """
 
@@ -58,6 +60,7 @@ class IsvappClient:
         limiter: Limiter,
         observe: Observer = unobserved,
         on_new_token: Callable[[str], object] = lambda _: None,
+        reload_settings: Callable[[], IsvappSettings] | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -66,19 +69,21 @@ class IsvappClient:
         self._base_url = settings.transport.base_url
         self._vendor = settings.transport.vendor
         self._transport = Transport(settings.transport, limiter=limiter, observe=observe, clock=clock, sleep=sleep)
-        self._authorizer: Authorizer
+        self._on_new_token = on_new_token
+        self._credentials = Credentials(settings, build=self._authorizer, reload_settings=reload_settings)
+
+    def _authorizer(self, settings: IsvappSettings) -> Authorizer:
         if settings.client_id is None:
-            self._authorizer = ApiKey(settings.secret)
-        else:
-            self._authorizer = ClientCredentials(
-                self._transport,
-                token_url=f"{self._base_url}/api/oauth2/token",
-                client_id=settings.client_id,
-                client_secret=settings.secret,
-                style=SecretStyle.BASIC,
-                on_new_token=on_new_token,
-                clock=clock,
-            )
+            return ApiKey(settings.secret)
+        return ClientCredentials(
+            self._transport,
+            token_url=f"{self._base_url}/api/oauth2/token",
+            client_id=settings.client_id,
+            client_secret=settings.secret,
+            style=SecretStyle.BASIC,
+            on_new_token=self._on_new_token,
+            clock=self._clock,
+        )
 
     def __enter__(self) -> IsvappClient:
         return self
@@ -100,7 +105,7 @@ class IsvappClient:
 
         :raises RequestRefused: when there is none to be had.
         """
-        self._authorizer.token(scope)
+        self._credentials.call(lambda authorizer: authorizer.token(scope))
 
     def get_account(self) -> Account:
         """Show the account that the credentials belong to; the vendor's own way to verify a connection."""
@@ -209,7 +214,7 @@ class IsvappClient:
             scope=SCOPE_EXPORTS,
             headers=headers,
         )
-        return self._transport.stream(request, self._authorizer)
+        return self._credentials.call(lambda authorizer: self._transport.stream(request, authorizer))
 
     def _data(
         self,
@@ -235,7 +240,7 @@ class IsvappClient:
             headers={"Accept": "application/json"},
             idempotent=idempotent,
         )
-        response = self._transport.fetch(request, self._authorizer)
+        response = self._credentials.call(lambda authorizer: self._transport.fetch(request, authorizer))
         envelope = json_object(response, vendor=self._vendor, label=label)
         success = plain(envelope["success"]) if "success" in envelope else None
         if success is False:

@@ -47,7 +47,7 @@ class IsvappSettings:
     client_id: str | None
     secret: str = field(repr=False)
     requests_per_second: float = DEFAULT_REQUESTS_PER_SECOND
-    rate_limit_storage: str = ""
+    rate_limit_storage: str = field(default="", repr=False)
 
     @classmethod
     def from_connection(
@@ -85,6 +85,11 @@ class IsvappSettings:
             requests_per_second=fields.number("requests_per_second", DEFAULT_REQUESTS_PER_SECOND, most=1000),
             rate_limit_storage=fields.text("rate_limit_storage", ""),
         )
+
+    @property
+    def credentials(self) -> tuple[str | None, str]:
+        """What changes when the credentials are rotated."""
+        return self.client_id, self.secret
 
     @property
     def limiter_key(self) -> str:

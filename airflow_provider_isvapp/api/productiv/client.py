@@ -12,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from airflow_provider_isvapp.api.answer import json_object, lines_of, plain
-from airflow_provider_isvapp.api.oauth import ClientCredentials, SecretStyle
+from airflow_provider_isvapp.api.oauth import ClientCredentials, Credentials, SecretStyle
 from airflow_provider_isvapp.api.productiv.app_list import AppDetails, AppList
 from airflow_provider_isvapp.api.productiv.settings import ApiVersion, ProductivSettings
 from airflow_provider_isvapp.api.transport import Request, Transport
@@ -32,6 +32,8 @@ class ProductivClient:
     :param limiter: paces the requests; the vendor documents no limit of its own.
     :param observe: told of each request.
     :param on_new_token: gets each access token as soon as it is there, so that logs can be told to hide it.
+    :param reload_settings: reads the connection again, in the calling thread, when its credentials are refused; called
+        once for each refused call. Without it, or if the credentials are still the same, the refusal stands.
     """
 
     def __init__(
@@ -41,13 +43,19 @@ class ProductivClient:
         limiter: Limiter,
         observe: Observer = unobserved,
         on_new_token: Callable[[str], object] = lambda _: None,
+        reload_settings: Callable[[], ProductivSettings] | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings = settings
         self._vendor = settings.transport.vendor
         self._transport = Transport(settings.transport, limiter=limiter, observe=observe, clock=clock, sleep=sleep)
-        self._authorizer = ClientCredentials(
+        self._on_new_token = on_new_token
+        self._clock = clock
+        self._credentials = Credentials(settings, build=self._authorizer, reload_settings=reload_settings)
+
+    def _authorizer(self, settings: ProductivSettings) -> ClientCredentials:
+        return ClientCredentials(
             self._transport,
             token_url=settings.token_url,
             client_id=settings.client_id,
@@ -55,8 +63,8 @@ class ProductivClient:
             style=SecretStyle.FORM,
             address_field="extra token_url",
             endpoint="productiv_token",
-            on_new_token=on_new_token,
-            clock=clock,
+            on_new_token=self._on_new_token,
+            clock=self._clock,
         )
 
     def __enter__(self) -> ProductivClient:
@@ -79,7 +87,7 @@ class ProductivClient:
 
         :raises RequestRefused: when there is none to be had.
         """
-        self._authorizer.token(self._settings.scope)
+        self._credentials.call(lambda authorizer: authorizer.token(self._settings.scope))
 
     def list_apps(
         self, *, include_inactive: bool = False, verbose: bool = False, api_version: ApiVersion | None = None
@@ -127,7 +135,7 @@ class ProductivClient:
             params=params,
             headers={"Accept": "application/json", "Content-Type": "application/json"},
         )
-        response = self._transport.fetch(request, self._authorizer)
+        response = self._credentials.call(lambda authorizer: self._transport.fetch(request, authorizer))
         return json_object(response, vendor=self._vendor, label=label)
 
     def _take(self, answer: dict[str, msgspec.Raw], name: str, path: str) -> msgspec.Raw:

@@ -76,6 +76,11 @@ class ProductivSettings:
         )
 
     @property
+    def credentials(self) -> tuple[str, str]:
+        """What changes when the credentials are rotated."""
+        return self.client_id, self.client_secret
+
+    @property
     def limiter_key(self) -> str:
         """Name the quota that this connection draws on, without showing it."""
         return hashlib.sha256(f"{origin(self.transport.base_url)}\nclient {self.client_id}".encode()).hexdigest()[:32]
