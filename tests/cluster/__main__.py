@@ -24,7 +24,7 @@ from pathlib import Path
 from tests.cluster.arrivals import Vendors, by_endpoint, most_in_a_second
 from tests.cluster.bucket import Bucket, compare
 from tests.cluster.cluster import Cluster, ClusterFailed
-from tests.cluster.compose_file import ROOT, example_values, read_services
+from tests.cluster.compose_file import ROOT, generated_values, read_services
 from tests.cluster.host import missing_rights
 from tests.cluster.report import Report, kill_figures, usage_figures
 from tests.cluster.run import DagRun, Kill, QueueWatch, follow, triggerer_has, worker_has
@@ -98,7 +98,7 @@ def measure(exports: int, *, rows: int, kills: bool, console: Console) -> tuple[
     """
     shutil.rmtree(FOLDER, ignore_errors=True)
     LOGS.mkdir(parents=True)
-    values = example_values()
+    values = generated_values()
     with (
         object_store(values) as store,
         Database(user_name="airflow", user_password=values["POSTGRES_PASSWORD"], logs=LOGS) as database,

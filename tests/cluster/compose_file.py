@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What docker-compose.yaml says about each service that starts without a profile, interpolated from .env.example."""
+"""What docker-compose.yaml says about each service that starts without a profile, with generated secrets."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from typing import Any
 
 import yaml
 
-from tests.compose.conftest import interpolated
-from tests.compose.conftest import read_examples as example_values
+from tests.compose.conftest import generated_values, interpolated
 
-__all__ = ["ROOT", "Service", "example_values", "read_services"]
+__all__ = ["ROOT", "Service", "generated_values", "read_services"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

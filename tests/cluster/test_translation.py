@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.compose_file import Service, example_values, read_services
+from tests.cluster.compose_file import Service, generated_values, read_services
 from tests.cluster.translation import LISTENS, LOOPBACK_ONLY, REPLACED, Addresses, LocalService, localised
 
 SERVERS = {"postgres": 15432, "redis": 16379, "s3": 18333}
@@ -17,7 +17,7 @@ OWN = {"AIRFLOW_HOME", "HOME", "TMPDIR", "HOSTNAME", "LANG", "PATH", *LISTENS, *
 
 @pytest.fixture
 def services() -> list[Service]:
-    return read_services(example_values())
+    return read_services(generated_values())
 
 
 @pytest.fixture

@@ -59,7 +59,9 @@ class Addresses:
     def port(self, host: str, container_port: int) -> int:
         """Return what stands for a port of a container, always the same."""
         if (host, container_port) not in self._ports:
-            self._ports[host, container_port] = _free_port()
+            # The kernel may offer a port again before the service that it was given to listens.
+            port = next(port for port in iter(_free_port, None) if port not in self._ports.values())
+            self._ports[host, container_port] = port
         return self._ports[host, container_port]
 
     def translated(self, text: str, *, host: str, hosts: set[str]) -> str:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What ``docker compose config`` would make of the file: parsed, and interpolated from .env.example."""
+"""What ``docker compose config`` would make of the file: parsed, and interpolated with generated secrets."""
 
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,17 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 VARIABLE = re.compile(r"\$\$|\$\{(?P<name>\w+)(?:(?P<kind>:[-?])(?P<text>[^}]*))?\}")
 
 
-def read_examples() -> dict[str, str]:
-    """The values of .env.example."""
-    lines = (ROOT / ".env.example").read_text().splitlines()
+def generated_values() -> dict[str, str]:
+    """The values of a new .env."""
+    with_secrets = runpy.run_path(str(ROOT / "docker/generate_env.py"))["with_secrets"]
+    lines = with_secrets((ROOT / ".env.example").read_text()).splitlines()
     pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
     return {name: value for name, _, value in pairs}
 
 
 @pytest.fixture(scope="session")
-def example_values() -> dict[str, str]:
-    return read_examples()
+def env_values() -> dict[str, str]:
+    return generated_values()
 
 
 @pytest.fixture(scope="session")
@@ -34,9 +36,9 @@ def raw_compose() -> str:
 
 
 @pytest.fixture(scope="session")
-def services(raw_compose: str, example_values: dict[str, str]) -> dict[str, Any]:
+def services(raw_compose: str, env_values: dict[str, str]) -> dict[str, Any]:
     """The services as compose would start them."""
-    return interpolated(yaml.safe_load(raw_compose), example_values)["services"]
+    return interpolated(yaml.safe_load(raw_compose), env_values)["services"]
 
 
 def interpolated(node: Any, values: dict[str, str]) -> Any:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import requests
 import yaml
 from airflow import __version__ as airflow_version
 from airflow.configuration import conf
+from cryptography.fernet import Fernet
 from moto.server import ThreadedMotoServer
 
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
@@ -49,12 +51,10 @@ def test_follows_the_compose_specification() -> None:
     assert ended.returncode == 0, ended.stdout
 
 
-def test_every_variable_has_an_example_and_every_example_is_used(
-    raw_compose: str, example_values: dict[str, str]
-) -> None:
+def test_every_variable_has_an_example_and_every_example_is_used(raw_compose: str, env_values: dict[str, str]) -> None:
     uncommented = "\n".join(line for line in raw_compose.splitlines() if not line.lstrip().startswith("#"))
     used = {match["name"] for match in VARIABLE.finditer(uncommented) if match["name"]}
-    assert used == set(example_values) | SWITCHES
+    assert used == set(env_values) | SWITCHES
     # The switches are there, to be switched on.
     example = (ROOT / ".env.example").read_text()
     assert all(f"\n# {name}=" in example for name in [*SWITCHES, "COMPOSE_PROFILES"])
@@ -67,8 +67,37 @@ def test_secrets_have_no_default(raw_compose: str) -> None:
     assert {name for name, kind in kinds if kind != ":?"} == {
         "AIRFLOW_PORT",
         "AIRFLOW_STATSD_ON",
+        "EMULATOR_PORT",
         "GRAFANA_PORT",
+        "S3_PORT",
     }
+
+
+def test_no_secret_is_committed(env_values: dict[str, str]) -> None:
+    committed = dict(re.findall(r"^(\w+)=(.+)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert set(committed) == {"S3_ACCESS_KEY", "AIRFLOW_PORT", "EMULATOR_PORT", "S3_PORT", "GRAFANA_PORT"}
+    generated = {name: value for name, value in env_values.items() if name not in committed}
+    assert set(generated) >= {"POSTGRES_PASSWORD", "ISVAPP_CLIENT_SECRET", "S3_SECRET_KEY", "GRAFANA_PASSWORD"}
+    assert all(re.fullmatch(r"[\w=-]{44}", value, re.ASCII) for value in generated.values())
+    assert len(set(generated.values())) == len(generated)
+    Fernet(generated["AIRFLOW_FERNET_KEY"])
+
+
+def test_the_env_file_is_private_and_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "docker").mkdir()
+    script = shutil.copy(ROOT / "docker/generate_env.py", tmp_path / "docker")
+    shutil.copy(ROOT / ".env.example", tmp_path)
+
+    first = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    written = (tmp_path / ".env").read_bytes()
+    second = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+
+    assert (first.returncode, second.returncode) == (0, 1), first.stderr
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / ".env").read_bytes() == written
+    assert "exists and was not changed" in second.stderr
+    ignored = subprocess.run(["git", "check-ignore", "--no-index", ROOT / ".env"], cwd=ROOT, check=False)
+    assert ignored.returncode == 0
 
 
 def test_every_part_of_airflow_is_there(services: dict[str, Any]) -> None:
@@ -77,9 +106,18 @@ def test_every_part_of_airflow_is_there(services: dict[str, Any]) -> None:
 
 
 def test_images_are_pinned_or_built_here(services: dict[str, Any]) -> None:
+    built = {service["image"] for service in services.values() if "build" in service}
     for name, service in services.items():
         tag = service["image"].rpartition(":")[2]
-        assert "build" in service or re.match(r"v?\d+\.\d+", tag), f"{name}: {service['image']}"
+        assert service["image"] in built or re.match(r"v?\d+\.\d+", tag), f"{name}: {service['image']}"
+
+
+def test_one_service_builds_each_image_and_nothing_pulls_it(services: dict[str, Any]) -> None:
+    builders = {name: service["image"] for name, service in services.items() if "build" in service}
+    assert builders == {"airflow-init": "isvapp-airflow:local"}
+    users = {name for name, service in services.items() if service["image"] in builders.values()} - set(builders)
+    assert len(users) == 7
+    assert {services[name]["pull_policy"] for name in users} == {"never"}
 
 
 def test_dependencies_exist_and_can_be_met(services: dict[str, Any]) -> None:
@@ -98,9 +136,11 @@ def test_lasting_services_have_a_health_check_and_come_back(services: dict[str, 
         assert services[name]["restart"] == "unless-stopped", name
 
 
-def test_only_the_uis_are_published_and_only_to_this_machine(services: dict[str, Any]) -> None:
+def test_ports_are_published_to_this_machine_only(services: dict[str, Any]) -> None:
     assert {name: service["ports"] for name, service in services.items() if "ports" in service} == {
         "airflow-apiserver": ["127.0.0.1:8080:8080"],
+        "emulator": ["127.0.0.1:8085:8085"],
+        "s3": ["127.0.0.1:8333:8333"],
         "grafana": ["127.0.0.1:3000:3000"],
     }
 

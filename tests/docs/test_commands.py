@@ -61,8 +61,8 @@ def test_a_command_exists(block: Block, command: list[str]) -> None:
         parse_as_airflow(arguments)
     elif program == "python" and "timeit" in arguments:
         subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, capture_output=True)
-    elif program == "python" or program.startswith("scripts/"):
-        assert (ROOT / (arguments[0] if program == "python" else program)).exists()
+    elif program in ("python", "python3") or program.startswith("scripts/"):
+        assert (ROOT / (arguments[0] if program.startswith("python") else program)).exists()
     else:
         assert program in OF_OTHERS, f"{block} runs {program}, which nothing here knows"
 
