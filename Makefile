@@ -67,7 +67,7 @@ format: $(BOOTSTRAP)/.ready  ## Let ruff format the code and fix what it can
 
 cluster-test: $(BOOTSTRAP)/.ready  ## Run docker-compose.yaml as processes: 100 exports to S3, kills included (ARGS="--exports 20 --no-kills")
 	$(SYNC) cluster
-	@.venvs/cluster/bin/python -m tests.cluster $(ARGS)
+	@.venvs/cluster/bin/python -m tests.system.cluster $(ARGS)
 
 bench-limiter: $(BOOTSTRAP)/.ready  ## Compare the shared limiter with others, eight processes each
 	$(SYNC) bench

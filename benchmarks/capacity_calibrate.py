@@ -42,12 +42,12 @@ from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.limiter import open_limiter
 from benchmarks.capacity_compare import Measured, comparison
-from tests.cluster import translation
-from tests.cluster.arrivals import Vendors, by_endpoint
-from tests.cluster.cluster import Cluster
-from tests.cluster.compose_file import ROOT, example_values, read_services
-from tests.cluster.servers import Broker, Database, object_store
-from tests.cluster.translation import Addresses, localised
+from tests.system.cluster import translation
+from tests.system.cluster.arrivals import Vendors, by_endpoint
+from tests.system.cluster.cluster import Cluster
+from tests.system.cluster.compose_file import ROOT, example_values, read_services
+from tests.system.cluster.servers import Broker, Database, object_store
+from tests.system.cluster.translation import Addresses, localised
 
 # Held by `make cluster-test`, too: two clusters at once would measure each other.
 LOCK = ROOT / ".venvs" / "cluster.running"

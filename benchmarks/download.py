@@ -29,7 +29,7 @@ from typing import Any
 from download_contenders import TO_FILE, TO_S3, boto3_client
 from download_server import write_export
 
-from tests.transfer.ceph_gateway import ceph_gateway, missing_programs
+from tests.support.ceph_gateway import ceph_gateway, missing_programs
 
 HERE = Path(__file__).resolve().parent
 BUCKET = "bench"

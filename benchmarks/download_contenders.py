@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from download_server import EXPORT_ID
 
-from tests.transfer.ceph_gateway import ACCESS_KEY, SECRET_KEY
+from tests.support.ceph_gateway import ACCESS_KEY, SECRET_KEY
 
 Work = Callable[[], object]
 

@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 from limiter_arrivals import Arrival, serve  # noqa: E402
 from limiter_contenders import CONTENDERS, OURS, PER_SECOND, Places  # noqa: E402
 
-from tests.limiter.services import PostgresqlServer, RedisServer  # noqa: E402
+from tests.support.services import PostgresqlServer, RedisServer  # noqa: E402
 
 CALLERS = 8
 DELAYS = {"none": 0.0, "0-150 ms": 0.15}

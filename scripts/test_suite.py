@@ -20,21 +20,11 @@ from pathlib import Path
 from environments import ENVIRONMENTS, ROOT, VENVS, ensure
 
 COMMAND_SECONDS = 1800
-AIRFLOW_TESTS = (
-    "hooks",
-    "operators",
-    "sensors",
-    "links",
-    "lineage",
-    "triggers",
-    "plugins",
-    "provider",
-    "dags",
-    "docs",
-    "metrics",
-)
 # What Airflow's version matters most for.
-BETWEEN_TESTS = ("hooks", "operators", "sensors", "links", "triggers", "plugins", "provider", "dags")
+BETWEEN_TESTS = tuple(
+    f"airflow/{folder}"
+    for folder in ("hooks", "operators", "sensors", "links", "triggers", "plugins", "provider", "dags")
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,20 +69,20 @@ PARTS = {
                 ),
             ),
         ),
-        Part(name="core", environment="core", tests=("api", "limiter", "transfer", "emulator", "capacity")),
-        Part(name="airflow-3.3", environment="airflow-3.3", tests=AIRFLOW_TESTS),
-        Part(name="airflow-2.11", environment="airflow-2.11", tests=AIRFLOW_TESTS),
+        Part(name="core", environment="core", tests=("unit", "capacity")),
+        Part(name="airflow-3.3", environment="airflow-3.3", tests=("airflow",)),
+        Part(name="airflow-2.11", environment="airflow-2.11", tests=("airflow",)),
         Part(name="airflow-3.0", environment="airflow-3.0", tests=BETWEEN_TESTS),
         Part(name="airflow-3.1", environment="airflow-3.1", tests=BETWEEN_TESTS),
         Part(name="airflow-3.2", environment="airflow-3.2", tests=BETWEEN_TESTS),
-        Part(name="crash-3.3", environment="airflow-3.3", tests=("crash",)),
-        Part(name="crash-2.11", environment="airflow-2.11", tests=("crash",)),
-        Part(name="browser", environment="airflow-3.3", tests=("browser",)),
-        Part(name="secrets", environment="airflow-3.3", tests=("secrets",)),
-        Part(name="packaging", environment="airflow-3.3", tests=("packaging",)),
-        Part(name="compose", environment="airflow-3.3", tests=("compose",)),
-        Part(name="kubernetes", environment="airflow-3.3", tests=("kubernetes",)),
-        Part(name="cluster", environment="cluster", tests=("cluster",)),
+        Part(name="crash-3.3", environment="airflow-3.3", tests=("system/crash",)),
+        Part(name="crash-2.11", environment="airflow-2.11", tests=("system/crash",)),
+        Part(name="browser", environment="airflow-3.3", tests=("system/browser",)),
+        Part(name="secrets", environment="airflow-3.3", tests=("system/secrets",)),
+        Part(name="packaging", environment="airflow-3.3", tests=("system/packaging",)),
+        Part(name="compose", environment="airflow-3.3", tests=("system/compose",)),
+        Part(name="kubernetes", environment="airflow-3.3", tests=("system/kubernetes",)),
+        Part(name="cluster", environment="cluster", tests=("system/cluster",)),
     )
 }
 

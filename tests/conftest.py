@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from tests.airflow_environment import airflow_database, configure
+from tests.support.airflow_environment import airflow_database, configure
 
 __all__ = ["airflow_database"]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import ast
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +15,8 @@ from airflow_provider_isvapp.triggers.export_wait import interval_after
 from benchmarks import capacity_model
 from benchmarks.capacity_model import EARLIEST_EVENT, Outcome, simulate
 from benchmarks.capacity_plan import Auth, Plan, Tasks
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 BARE: dict[str, Any] = {"accounts": 0, "apps": 0}
 
 

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from airflow_provider_isvapp.emulator import Emulator
+from tests.airflow.dags.conftest import parse, run
+from tests.support.airflow_connections import SetConnection
+
+pytestmark = pytest.mark.usefixtures("airflow_database")
+
+
+def test_the_monthly_sync_brings_the_month_before(
+    emulator: Emulator, lake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dag = parse("isvapp_monthly_sync")
+
+    ended = run(dag, at=datetime(2024, 3, 20, tzinfo=UTC))
+
+    assert ended.state == "success"
+    (export_id,) = emulator.exports
+    usage = (lake / "isvapp/feature_usage/month=2024-02/usage.ndjson").read_bytes()
+    assert usage == emulator.export_bytes(export_id)
+    assert {json.loads(row)["reference_date"] for row in usage.splitlines()} == {"2024-02"}
+    accounts = (lake / "isvapp/salesforce_accounts/month=2024-02/accounts.ndjson").read_bytes().splitlines()
+    assert len(accounts) == emulator.config.account_count
+    assert all("health_scores" in json.loads(row) for row in accounts)
+    apps = (lake / "productiv/apps/month=2024-02/apps.ndjson").read_bytes().splitlines()
+    assert len(apps) == emulator.config.apps * 4 // 5  # every fifth is inactive
+    assert sorted(path.name for path in lake.rglob("*.*")) == ["accounts.ndjson", "apps.ndjson", "usage.ndjson"]
+    # Airflow 3 logs so on its own when it looks for a link that nobody has stored.
+    assert "XCom not found" not in "".join(capsys.readouterr())
+    # The wait was deferred: the sensor's own look, then the trigger's list request.
+    assert emulator.request_counts()["list_exports"] >= 1
+
+
+@pytest.fixture
+def stored_connections(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Connections that only Airflow's database holds, as the UI stores them."""
+    from airflow.models.connection import Connection
+    from airflow.utils.session import create_session
+
+    for conn_id in ("isvapp_default", "productiv_default"):
+        fields = json.loads(os.environ[f"AIRFLOW_CONN_{conn_id.upper()}"])
+        monkeypatch.delenv(f"AIRFLOW_CONN_{conn_id.upper()}")
+        with create_session() as session:
+            session.add(Connection(conn_id=conn_id, **fields))
+    yield
+    with create_session() as session:
+        session.query(Connection).delete()
+
+
+@pytest.mark.usefixtures("stored_connections")
+def test_the_connections_may_be_in_airflows_database(emulator: Emulator, lake: Path) -> None:
+    ended = run(parse("isvapp_monthly_sync"), at=datetime(2024, 3, 22, tzinfo=UTC))
+
+    assert ended.state == "success"
+    (export_id,) = emulator.exports
+    usage = (lake / "isvapp/feature_usage/month=2024-02/usage.ndjson").read_bytes()
+    assert usage == emulator.export_bytes(export_id)
+    assert emulator.request_counts()["list_exports"] >= 1
+
+
+@pytest.fixture
+def s3_address() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def test_the_lake_may_be_a_bucket_behind_a_connection(
+    emulator: Emulator, s3_address: str, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"aws_access_key_id": "isvapp", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+    client = boto3.client("s3", endpoint_url=s3_address, **keys)
+    client.create_bucket(Bucket="isvapp-lake")
+    extra = {"endpoint_url": s3_address, "region_name": "us-east-1"}
+    set_connection("lake_store", conn_type="aws", login="isvapp", password="secret", extra=extra)
+    monkeypatch.setenv("ISVAPP_LAKE", "s3://lake_store@isvapp-lake/raw")
+
+    ended = run(parse("isvapp_monthly_sync"), at=datetime(2024, 3, 21, tzinfo=UTC))
+
+    assert ended.state == "success"
+    (export_id,) = emulator.exports
+    keys_written = [item["Key"] for item in client.list_objects_v2(Bucket="isvapp-lake")["Contents"]]
+    usage = "raw/isvapp/feature_usage/month=2024-02/usage.ndjson"
+    assert keys_written == [
+        usage,
+        "raw/isvapp/salesforce_accounts/month=2024-02/accounts.ndjson",
+        "raw/productiv/apps/month=2024-02/apps.ndjson",
+    ]
+    body = client.get_object(Bucket="isvapp-lake", Key=usage)["Body"].read()
+    assert body == emulator.export_bytes(export_id)
+    client.close()

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What the tables of the pages quote from logs and errors is what the code says."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.airflow.docs.pages import PAGES
+from tests.support import ROOT
+
+HEADS = ("You see", "The log says")
+PACKAGE = ROOT / "airflow_provider_isvapp"
+
+
+def quotations(page: Path) -> list[str]:
+    """Return what tables of messages quote with a gap in it: "…" stands for what the code fills in."""
+    tables = [
+        table for table in re.findall(r"(?:^\|.*\n)+", page.read_text(), re.M) if any(head in table for head in HEADS)
+    ]
+    return [quote for table in tables for quote in re.findall(r"`([^`]+)`", table) if "…" in quote]
+
+
+@cache
+def messages() -> tuple[str, ...]:
+    """Return all texts in the code, with "…" for what is filled in."""
+
+    def text(node: ast.expr) -> str:
+        match node:
+            case ast.Constant(value=str(value)):
+                return re.sub(r"%(s|d|\.\df)", "…", value)
+            case ast.JoinedStr(values=parts):
+                return "".join(text(part) for part in parts)
+        return "…"
+
+    modules = [path for path in PACKAGE.rglob("*.py") if "emulator" not in path.parts]
+    nodes = [node for path in modules for node in ast.walk(ast.parse(path.read_text()))]
+    return tuple(text(node) for node in nodes if isinstance(node, ast.Constant | ast.JoinedStr))
+
+
+def is_said(quotation: str) -> bool:
+    """Say whether one message in the code has all the words of a quotation, in their order."""
+    words = [part.strip() for part in quotation.split("…") if part.strip()]
+    pattern = re.compile(".*".join(map(re.escape, words)), re.S)
+    return any(pattern.search(message) for message in messages())
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if quotations(page)], ids=lambda page: page.stem)
+def test_the_code_says_what_a_page_quotes(page: Path) -> None:
+    # A status, a scheme and a pause are filled in by the code.
+    filled_in = re.compile(r"(?<=\()\d{3}(?=\))|\b(ISVapp(?= refused| gave)|s3(?=://\.)|300(?= s:)|POST)\b")
+    unknown = [quote for quote in quotations(page) if not is_said(filled_in.sub("…", quote))]
+    assert unknown == []
+
+
+def test_quotations_are_found_and_a_wrong_one_is_noticed() -> None:
+    assert sum(len(quotations(page)) for page in PAGES) > 40
+    assert not is_said("Export … has left the building")

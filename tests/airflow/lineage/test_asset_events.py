@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What a DAG that is scheduled on an asset or an alias learns of what was written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_isvapp.airflow_compat import Asset, AssetAlias
+from airflow_provider_isvapp.emulator import Emulator, ManualClock
+from airflow_provider_isvapp.operators.isvapp import IsvappExportOperator, IsvappFetchSalesforceAccountsOperator
+from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
+from tests.support.task_context import alias_events, run_to_its_end, task_context
+
+ALIAS = AssetAlias("usage")
+ASSET = Asset("feature_usage")
+
+
+@pytest.fixture
+def export(
+    isvapp: Emulator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[dict[str, Any], Any]]:
+    monkeypatch.setattr("airflow_provider_isvapp.triggers.isvapp.EARLIEST_EVENT", 0.0)
+    monkeypatch.setattr("airflow_provider_isvapp.triggers.export_wait.FIRST_INTERVAL", 0.02)
+
+    def run(path: Path, **arguments: Any) -> tuple[dict[str, Any], Any]:
+        context = task_context()
+        made = {
+            "timeframe": "LATEST_COMPLETED_MONTH",
+            "taxonomy_ids": ["taxonomy"],
+            "deferrable": True,
+            "outlets": [ALIAS, ASSET],
+            "path": str(path),
+            **arguments,
+        }
+        written = run_to_its_end(
+            lambda: IsvappExportOperator(task_id="export", **made), context, deferred=lambda _: clock.advance(61)
+        )
+        return written, context
+
+    return run
+
+
+Export = Callable[..., tuple[dict[str, Any], Any]]
+
+
+def test_an_alias_gets_the_object_that_was_written(export: Export, tmp_path: Path) -> None:
+    written, context = export(tmp_path / "usage")
+
+    assert alias_events(context, ALIAS) == {f"file://{tmp_path}/usage": written}
+    assert context["outlet_events"][ASSET].extra == written
+    assert written["rows"] == 200
+    assert json.loads(json.dumps(written)) == written
+
+
+def test_an_alias_gets_an_asset_for_each_month(export: Export, tmp_path: Path) -> None:
+    written, context = export(
+        tmp_path / "{reference_date}" / "usage.gz",
+        timeframe="LATEST_12_COMPLETED_MONTHS",
+        partition_by="reference_date",
+        compression="gzip",
+    )
+
+    events = alias_events(context, ALIAS)
+    assert len(events) == 12
+    for month, rows in written["months"].items():
+        file = tmp_path / month / "usage.gz"
+        event = events[f"file://{file}"]
+        assert event["path"] == str(file)
+        assert (event["rows"], event["bytes"]) == (rows, file.stat().st_size)
+        assert (event["reference_date"], event["months"]) == (month, {month: rows})
+        assert event["export_id"] == written["export_id"]
+    assert context["outlet_events"][ASSET].extra == written
+
+
+def test_a_month_of_a_divided_export_says_what_that_of_a_single_one_says(export: Export, tmp_path: Path) -> None:
+    _, divided = export(tmp_path / "{reference_date}" / "usage", partition_by="reference_date")
+    _, single = export(tmp_path / "single")
+
+    (of_month,) = alias_events(divided, ALIAS).values()
+    (of_export,) = alias_events(single, ALIAS).values()
+    assert set(of_month) - {"reference_date"} <= set(of_export)
+    for same in ("rows", "bytes", "crc32", "months", "outcome"):
+        assert of_month[same] == of_export[same]
+
+
+def test_an_object_of_an_earlier_try_is_announced_again(export: Export, isvapp: Emulator, tmp_path: Path) -> None:
+    """A crash between the publication and the end of the task has announced nothing."""
+    from airflow_provider_isvapp.operators.isvapp import IsvappDownloadExportOperator
+
+    written, _ = export(tmp_path / "usage")
+    context = task_context()
+    again = IsvappDownloadExportOperator(
+        task_id="again", export_id=written["export_id"], path=str(tmp_path / "usage"), outlets=[ALIAS]
+    ).execute(context)
+
+    assert again["outcome"] == "unchanged"
+    assert alias_events(context, ALIAS) == {f"file://{tmp_path}/usage": again}
+
+
+def test_what_was_left_in_place_is_not_announced_to_an_alias(export: Export, tmp_path: Path) -> None:
+    (tmp_path / "usage").write_bytes(b"something else\n")
+
+    written, context = export(tmp_path / "usage", if_exists="skip")
+
+    assert written["outcome"] == "skipped"
+    assert alias_events(context, ALIAS) == {}
+    assert context["outlet_events"][ASSET].extra["outcome"] == "skipped"
+
+
+def test_accounts(isvapp: Emulator, tmp_path: Path) -> None:
+    context = task_context()
+
+    written = IsvappFetchSalesforceAccountsOperator(
+        task_id="accounts", path=str(tmp_path / "accounts"), outlets=[ALIAS, ASSET]
+    ).execute(context)
+
+    assert alias_events(context, ALIAS) == {f"file://{tmp_path}/accounts": written}
+    assert context["outlet_events"][ASSET].extra == written
+    assert set(written) == {"path", "rows", "bytes"}
+
+
+def test_apps_with_their_date(productiv: Emulator, tmp_path: Path) -> None:
+    context = task_context()
+
+    written = ProductivFetchAppsOperator(task_id="apps", path=str(tmp_path / "apps"), outlets=[ALIAS, ASSET]).execute(
+        context
+    )
+
+    assert alias_events(context, ALIAS) == {f"file://{tmp_path}/apps": written}
+    assert context["outlet_events"][ASSET].extra["as_of_date"] == written["as_of_date"]

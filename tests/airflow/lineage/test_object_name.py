@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from openlineage.client.naming.dataset import ABFSS, GCS, S3, DatasetNaming, LocalFileSystem
+
+from airflow_provider_isvapp.airflow_compat import Asset, ObjectStoragePath
+from airflow_provider_isvapp.lineage.object_name import ObjectName, name_of
+from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from tests.support.airflow_connections import SetConnection
+
+
+def in_bucket(*protocol: str, key: str, **more: str) -> Destination:
+    return Destination(fs=SimpleNamespace(protocol=protocol, **more), key=key, uri=f"{protocol[0]}://conn@{key}")
+
+
+def test_a_local_file() -> None:
+    assert name_of(open_destination("/lake/usage.ndjson")) == ObjectName(
+        namespace="file", name="/lake/usage.ndjson", uri="file:///lake/usage.ndjson"
+    )
+    convention = LocalFileSystem("/lake/usage.ndjson")
+    assert (convention.get_namespace(), convention.get_name()) == ("file", "/lake/usage.ndjson")
+    assert name_of(open_destination("file:///lake/usage.ndjson")).uri == "file:///lake/usage.ndjson"
+
+
+def test_a_bucket_without_the_connection(set_connection: SetConnection) -> None:
+    extra = {"region_name": "eu-central-1"}
+    set_connection("lineage_store", conn_type="aws", login="key", password="secret", extra=extra)
+    path = ObjectStoragePath("s3://lineage_store@bucket/raw/usage.ndjson")
+
+    assert name_of(open_destination(path)) == ObjectName(
+        namespace="s3://bucket", name="raw/usage.ndjson", uri="s3://bucket/raw/usage.ndjson"
+    )
+
+
+@pytest.mark.parametrize(
+    ("destination", "convention", "uri"),
+    [
+        (in_bucket("s3", "s3a", key="bucket/a/b"), S3("bucket", "a/b"), "s3://bucket/a/b"),
+        (in_bucket("gs", "gcs", key="bucket/a/b"), GCS("bucket", "a/b"), "gs://bucket/a/b"),
+        (
+            in_bucket("abfs", "az", "abfss", key="container/a/b", account_name="account"),
+            ABFSS("container", "account", "a/b"),
+            "abfss://account.dfs.core.windows.net/container/a/b",
+        ),
+    ],
+)
+def test_a_bucket_by_openlineages_conventions(destination: Destination, convention: DatasetNaming, uri: str) -> None:
+    name = name_of(destination)
+
+    assert (name.namespace, name.name) == (convention.get_namespace(), convention.get_name())
+    assert name.uri == uri
+
+
+@pytest.mark.parametrize(
+    ("key", "encoded"),
+    [
+        ("month=2026-02/usage.ndjson", "month=2026-02/usage.ndjson"),
+        ("a b/100%/c#d?e=f", "a%20b/100%25/c%23d%3Fe=f"),
+        ("größe/日", "gr%C3%B6%C3%9Fe/%E6%97%A5"),
+        ("2026-02-01T00:00:00+00:00/u@v", "2026-02-01T00:00:00+00:00/u@v"),
+    ],
+)
+def test_airflow_leaves_the_address_as_it_is(key: str, encoded: str, tmp_path: Path) -> None:
+    for destination in (
+        in_bucket("s3", key=f"bucket/{key}"),
+        in_bucket("abfs", key=f"container/{key}", account_name="account"),
+        open_destination(f"/lake/{key}"),
+    ):
+        uri = name_of(destination).uri
+        assert uri.endswith(encoded)
+        assert Asset(uri=uri).uri == uri

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What OpenLineage's provider is told by a task at its start, at its end and when it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_isvapp.airflow_compat import AirflowException, AssetAlias
+from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
+from airflow_provider_isvapp.hooks.isvapp import IsvappHook
+from airflow_provider_isvapp.operators.isvapp import (
+    IsvappDownloadExportOperator,
+    IsvappFetchSalesforceAccountsOperator,
+)
+from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
+from tests.support.airflow_connections import SetConnection
+from tests.support.task_context import task_context
+
+
+@pytest.fixture
+def ready(isvapp: Emulator, clock: ManualClock) -> str:
+    with IsvappHook() as hook:
+        export_id = hook.create_export(timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["taxonomy"]).id
+    clock.advance(61)
+    return export_id
+
+
+def inputs(lineage: Any) -> list[tuple[str, str]]:
+    return [(item.namespace, item.name) for item in lineage.inputs]
+
+
+def outputs(lineage: Any) -> list[str]:
+    return [item.name for item in lineage.outputs]
+
+
+def test_nothing_is_written_before_it_is(isvapp: Emulator, ready: str, tmp_path: Path) -> None:
+    operator = IsvappDownloadExportOperator(task_id="x", export_id=ready, path=str(tmp_path / "usage"))
+
+    start = operator.get_openlineage_facets_on_start()
+    operator.execute(task_context())
+    complete = operator.get_openlineage_facets_on_complete(None)
+
+    assert inputs(start) == inputs(complete) == [(isvapp.url, "exports/feature_usage")]
+    assert outputs(start) == []
+    assert outputs(complete) == [str(tmp_path / "usage")]
+    assert complete.run_facets["externalQuery"].externalQueryId == ready
+
+
+def test_a_failed_task_has_no_output(
+    isvapp: Emulator, ready: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_isvapp.transfer.attempts._FIRST_WAIT", 0.0)
+    isvapp.inject(Fault(endpoint="download", kind="flip", at=-8, times=None))
+    operator = IsvappDownloadExportOperator(task_id="x", export_id=ready, path=str(tmp_path / "usage"))
+
+    with pytest.raises(AirflowException, match="damaged"):
+        operator.execute(task_context())
+
+    failure = operator.get_openlineage_facets_on_failure(None)
+    # With neither inputs nor outputs, the provider would report the task's outlets.
+    assert inputs(failure) == [(isvapp.url, "exports/feature_usage")]
+    assert outputs(failure) == []
+    assert failure.run_facets["externalQuery"].externalQueryId == ready
+
+
+def test_a_task_that_fails_after_the_publication_has_its_output(isvapp: Emulator, ready: str, tmp_path: Path) -> None:
+    class NoEvents:
+        def __getitem__(self, _: object) -> Any:
+            raise RuntimeError("no events today")
+
+    operator = IsvappDownloadExportOperator(
+        task_id="x", export_id=ready, path=str(tmp_path / "usage"), outlets=[AssetAlias("usage")]
+    )
+
+    with pytest.raises(RuntimeError, match="no events today"):
+        operator.execute(task_context() | {"outlet_events": NoEvents()})
+
+    assert (tmp_path / "usage").exists()
+    assert outputs(operator.get_openlineage_facets_on_failure(None)) == [str(tmp_path / "usage")]
+
+
+def test_an_object_that_was_there_is_an_output_without_statistics(isvapp: Emulator, ready: str, tmp_path: Path) -> None:
+    def lineage() -> Any:
+        operator = IsvappDownloadExportOperator(task_id="x", export_id=ready, path=str(tmp_path / "usage"))
+        operator.execute(task_context())
+        return operator.get_openlineage_facets_on_complete(None)
+
+    (written,), (found,) = lineage().outputs, lineage().outputs
+    assert written.name == found.name
+    assert (written.outputFacets["outputStatistics"].rowCount, found.outputFacets) == (200, {})
+
+
+def test_what_was_left_in_place_is_no_output(isvapp: Emulator, ready: str, tmp_path: Path) -> None:
+    (tmp_path / "usage").write_bytes(b"something else")
+    operator = IsvappDownloadExportOperator(
+        task_id="x", export_id=ready, path=str(tmp_path / "usage"), if_exists="skip"
+    )
+
+    operator.execute(task_context())
+
+    assert outputs(operator.get_openlineage_facets_on_complete(None)) == []
+
+
+class TestOrigin:
+    """The namespace of an input is the vendor's origin, as the connection has it."""
+
+    @pytest.mark.parametrize(
+        ("host", "namespace"),
+        [
+            (None, "https://api.isvapp.com"),
+            ("https://API.example.com:443/some/path", "https://api.example.com"),
+            ("http://proxy.example.com:8080", "http://proxy.example.com:8080"),
+        ],
+    )
+    def test_of_a_connection(self, set_connection: SetConnection, host: str | None, namespace: str) -> None:
+        set_connection("isvapp_default", conn_type="isvapp", host=host, login="client", password="secret")
+        operator = IsvappFetchSalesforceAccountsOperator(task_id="x", path="/lake/accounts")
+
+        assert inputs(operator.get_openlineage_facets_on_start()) == [(namespace, "salesforce_accounts")]
+
+    def test_of_no_connection_that_of_the_vendor(self) -> None:
+        accounts = IsvappFetchSalesforceAccountsOperator(task_id="x", path="/lake/x", isvapp_conn_id="missing")
+        apps = ProductivFetchAppsOperator(task_id="y", path="/lake/y", productiv_conn_id="missing")
+
+        assert inputs(accounts.get_openlineage_facets_on_start()) == [("https://api.isvapp.com", "salesforce_accounts")]
+        assert inputs(apps.get_openlineage_facets_on_start()) == [("https://public-api.productiv.com", "apps")]

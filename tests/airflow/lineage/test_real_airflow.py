@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""A real Airflow with OpenLineage's provider sends its events to a real server, and stores links and asset events."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig, Fault
+from airflow_provider_isvapp.links.isvapp import export_address
+from tests.airflow.lineage.valid_events import check_event
+from tests.support.airflow_connections import isvapp_fields, productiv_fields
+from tests.support.event_receiver import EventReceiver
+from tests.support.real_airflow import AIRFLOW_2, RealAirflow
+
+pytestmark = pytest.mark.timeout(420)
+
+
+class LineageAirflow(RealAirflow):
+    """Airflow whose asset events can be looked at."""
+
+    def alias_events(self, alias: str) -> dict[str, Any]:
+        """Return the extra of each event that came by an alias, by the address of its asset."""
+        asset = "dataset" if AIRFLOW_2 else "asset"
+        rows = self._query(
+            f"select {asset}.uri, event.extra from {asset}_event event"
+            f" join {asset} on {asset}.id = event.{asset}_id"
+            f" join {asset}_alias_{asset}_event link on link.event_id = event.id"
+            f" join {asset}_alias alias on alias.id = link.alias_id where alias.name = ?",
+            alias,
+        )
+        return {uri: json.loads(extra) for uri, extra in rows}
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Emulator]:
+    with Emulator(EmulatorConfig(requests_per_second=None, export_seconds=6, rows=1200)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[EventReceiver]:
+    with EventReceiver() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lake")
+
+
+@pytest.fixture(scope="module")
+def airflow(
+    airflow_database: None,
+    emulator: Emulator,
+    receiver: EventReceiver,
+    lake: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[LineageAirflow]:
+    variables = {
+        "AIRFLOW_CONN_ISVAPP_DEFAULT": json.dumps(isvapp_fields(emulator)),
+        "AIRFLOW_CONN_PRODUCTIV_DEFAULT": json.dumps(productiv_fields(emulator)),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).resolve().parent / "dags"),
+        "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps({"type": "http", "url": receiver.url}),
+        "AIRFLOW__OPENLINEAGE__NAMESPACE": "tests",
+        "LINEAGE_LAKE": str(lake),
+    }
+    database = Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"
+    with LineageAirflow(tmp_path_factory.mktemp("airflow"), database, variables) as airflow:
+        airflow.wait_for("Airflow is up", lambda: airflow.is_healthy("written", "failed"), seconds=300)
+        yield airflow
+
+
+@pytest.fixture(scope="module")
+def written(airflow: LineageAirflow, emulator: Emulator) -> str:
+    """A run that ends well; its links are looked at while it waits."""
+    run_id = airflow.trigger("written")
+    airflow.wait_for("the deferral", lambda: airflow.task(run_id)["state"] == "deferred", seconds=120)
+    if not AIRFLOW_2:
+        assert links(airflow, run_id)["ISVapp export"] == export_address("isvapp_default", *emulator.exports)
+    airflow.wait_for("the run", lambda: airflow.run_state(run_id) in ("success", "failed"), seconds=180)
+    assert airflow.run_state(run_id) == "success", airflow.logs()
+    return run_id
+
+
+def links(airflow: LineageAirflow, run_id: str, *, map_index: int = -1) -> dict[str, Any]:
+    dag_id = run_id.rpartition("-")[0]
+    path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/export/links?map_index={map_index}"
+    status, answer = airflow.call("GET", path)
+    assert status == 200, answer
+    return dict(json.loads(answer)["extra_links"])
+
+
+def names(datasets: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(dataset["namespace"], dataset["name"]) for dataset in datasets]
+
+
+def complete(receiver: EventReceiver, airflow: LineageAirflow, job: str) -> dict[str, Any]:
+    airflow.wait_for("the event", lambda: receiver.events(job, "COMPLETE"), seconds=30)
+    (event,) = receiver.events(job, "COMPLETE")
+    return event
+
+
+def test_an_export_names_the_vendor_and_each_object(
+    written: str, airflow: LineageAirflow, receiver: EventReceiver, emulator: Emulator, lake: Path
+) -> None:
+    event = complete(receiver, airflow, "written.export")
+
+    assert names(event["inputs"]) == [(emulator.url, "exports/feature_usage")]
+    files = sorted(lake.glob("usage/*.ndjson"))
+    assert len(files) == 12
+    assert sorted(names(event["outputs"])) == [("file", str(file)) for file in files]
+    for output in event["outputs"]:
+        file = Path(output["name"])
+        statistics = output["outputFacets"]["outputStatistics"]
+        assert (statistics["rowCount"], statistics["size"]) == (
+            len(file.read_bytes().splitlines()),
+            file.stat().st_size,
+        )
+        fields = {field["name"]: field["type"] for field in output["facets"]["schema"]["fields"]}
+        assert set(fields) == set(json.loads(file.read_bytes().splitlines()[0]))
+    assert event["run"]["facets"]["externalQuery"]["externalQueryId"] == next(iter(emulator.exports))
+    assert event["run"]["facets"]["externalQuery"]["source"] == emulator.url
+
+
+def test_lists_name_the_vendor_and_the_object(
+    written: str, airflow: LineageAirflow, receiver: EventReceiver, emulator: Emulator, lake: Path
+) -> None:
+    accounts = complete(receiver, airflow, "written.accounts")
+    apps = complete(receiver, airflow, "written.apps")
+
+    assert names(accounts["inputs"]) == [(emulator.url, "salesforce_accounts")]
+    assert names(apps["inputs"]) == [(emulator.url, "apps")]
+    for event, file in ((accounts, lake / "accounts.ndjson"), (apps, lake / "apps.ndjson")):
+        assert names(event["outputs"]) == [("file", str(file))]
+        rows = len(file.read_bytes().splitlines())
+        assert event["outputs"][0]["outputFacets"]["outputStatistics"]["rowCount"] == rows
+
+
+def test_a_start_names_what_will_be_read_and_nothing_written(
+    written: str, receiver: EventReceiver, emulator: Emulator
+) -> None:
+    starts = receiver.events("written.accounts", "START")
+
+    assert starts
+    for event in starts:
+        assert names(event["inputs"]) == [(emulator.url, "salesforce_accounts")]
+        assert event["outputs"] == []
+
+
+def test_the_alias_has_an_asset_for_each_month(written: str, airflow: LineageAirflow, lake: Path) -> None:
+    found = airflow.alias_events("usage_by_month")
+
+    assert sorted(found) == [f"file://{file}" for file in sorted(lake.glob("usage/*.ndjson"))]
+    assert all(extra["months"] == {Path(uri).stem: extra["rows"]} for uri, extra in found.items())
+
+
+def test_a_failure_names_no_output_and_the_error_without_secrets(
+    written: str, airflow: LineageAirflow, receiver: EventReceiver, emulator: Emulator, lake: Path
+) -> None:
+    emulator.inject(Fault(endpoint="create_export", kind="export_errors", message="the warehouse is closed"))
+    run_id = airflow.trigger("failed")
+    airflow.wait_for("the run", lambda: airflow.run_state(run_id) == "failed", seconds=180)
+    airflow.wait_for("the event", lambda: receiver.events("failed.export", "FAIL"), seconds=30)
+
+    (event,) = receiver.events("failed.export", "FAIL")
+    assert names(event["inputs"]) == [(emulator.url, "exports/feature_usage")]
+    assert event["outputs"] == []
+    assert "the warehouse is closed" in event["run"]["facets"]["errorMessage"]["message"]
+    assert event["run"]["facets"]["externalQuery"]["externalQueryId"] in emulator.exports
+    assert not (lake / "never.ndjson").exists()
+    if not AIRFLOW_2:
+        address = export_address("isvapp_default", list(emulator.exports)[-1])
+        assert links(airflow, run_id, map_index=0) == {"ISVapp export": address, "Written object": None}
+
+
+def test_all_events_are_valid_and_hold_no_secret(written: str, receiver: EventReceiver, emulator: Emulator) -> None:
+    assert len(receiver.bodies) >= 8
+    for body in receiver.bodies:
+        check_event(json.loads(body))
+        for secret in (emulator.client_secret, emulator.productiv_client_secret, emulator.api_key):
+            assert secret not in body

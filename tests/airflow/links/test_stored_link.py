@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What the UI gets when it asks for the links of tasks that have run: from the stored DAG and the database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.serialization import serialized_objects
+
+from airflow_provider_isvapp.airflow_compat import shows_guarded_pages
+from airflow_provider_isvapp.emulator import Emulator
+from airflow_provider_isvapp.links.isvapp import export_address
+from airflow_provider_isvapp.operators import writes_objects
+from tests.airflow.dags.conftest import parse, run
+
+DAG_FILE = """
+import pendulum
+from airflow.providers.common.compat.sdk import DAG
+from airflow_provider_isvapp.operators.isvapp import IsvappCreateExportOperator, IsvappFetchSalesforceAccountsOperator
+
+with DAG("linked", schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UTC")):
+    IsvappFetchSalesforceAccountsOperator(task_id="accounts", path="{lake}/accounts")
+    IsvappCreateExportOperator.partial(task_id="create", timeframe="LATEST_COMPLETED_MONTH").expand(
+        taxonomy_ids=[["one"], ["two"]]
+    )
+"""
+
+
+@pytest.mark.usefixtures("airflow_database")
+def test_the_ui_finds_the_links_of_single_and_of_mapped_tasks(
+    isvapp: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow.settings.DAGS_FOLDER", str(tmp_path))
+    monkeypatch.setattr(writes_objects, "console_address", lambda *_, **__: "https://console.example.com/object")
+    (tmp_path / "linked.py").write_text(DAG_FILE.format(lake=tmp_path))
+    dag = parse("linked", folder=tmp_path)
+
+    ended = run(dag, at=datetime(2026, 3, 20, tzinfo=UTC))
+
+    assert ended.state == "success"
+    stored = as_the_ui_has_it(dag)
+
+    def link(name: str, task_id: str, map_index: int = -1) -> str:
+        instance = ended.get_task_instance(task_id, map_index=map_index)
+        return str(stored.get_task(task_id).get_extra_links(instance, name))
+
+    assert link("Written object", "accounts") == "https://console.example.com/object"
+    if shows_guarded_pages():
+        # Mapped tasks run in any order.
+        export_of = {record["request"]["ids"][0]: export_id for export_id, record in isvapp.exports.items()}
+        for map_index, taxonomy_id in enumerate(["one", "two"]):
+            address = export_address("isvapp_default", export_of[taxonomy_id])
+            assert link("ISVapp export", "create", map_index) == address
+    else:
+        assert stored.get_task("create").extra_links == []
+
+
+def as_the_ui_has_it(dag: Any) -> Any:
+    # Airflow 3.2 has another name for it.
+    serializer = getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
+    return serializer.from_dict(serializer.to_dict(dag))

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The link to the console of the storage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from airflow_provider_isvapp.emulator import Emulator, ManualClock
+from airflow_provider_isvapp.links.written_object import console_address
+from airflow_provider_isvapp.operators import writes_objects
+from airflow_provider_isvapp.operators.isvapp import IsvappExportOperator, IsvappFetchSalesforceAccountsOperator
+from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from tests.support.task_context import run_to_its_end, task_context
+
+KEY = "_link_WrittenObjectLink"
+
+
+def s3(region: str | None = None, key: str = "bucket/a folder/usage.ndjson", **options: Any) -> Destination:
+    from s3fs import S3FileSystem
+
+    keys = {"key": "AKIAIOSFODNN7EXAMPLE", "secret": "wJalrXUtnFEMI"}
+    fs = S3FileSystem(
+        **keys, client_kwargs={"region_name": region} if region else {}, skip_instance_cache=True, **options
+    )
+    return Destination(fs=fs, key=key, uri=f"s3://{key}")
+
+
+class TestAmazon:
+    @pytest.mark.parametrize(
+        ("region", "console"),
+        [
+            ("eu-central-1", "console.aws.amazon.com"),
+            ("us-east-1", "console.aws.amazon.com"),
+            ("us-gov-west-1", "console.amazonaws-us-gov.com"),
+            ("cn-north-1", "console.amazonaws.cn"),
+        ],
+    )
+    def test_each_partition_has_its_console(self, region: str, console: str) -> None:
+        assert console_address(s3(region)) == (
+            f"https://{console}/s3/object/bucket?region={region}&prefix=a%20folder/usage.ndjson"
+        )
+
+    def test_several_objects_have_the_folder_above_them(self) -> None:
+        key = "bucket/usage/month={reference_date}/usage.ndjson"
+
+        assert console_address(s3("eu-central-1", key), placeholder="{reference_date}") == (
+            "https://console.aws.amazon.com/s3/buckets/bucket?region=eu-central-1&prefix=usage/"
+        )
+
+    def test_several_objects_at_the_top_have_the_bucket(self) -> None:
+        destination = s3("eu-central-1", "bucket/{reference_date}.ndjson")
+
+        assert console_address(destination, placeholder="{reference_date}") == (
+            "https://console.aws.amazon.com/s3/buckets/bucket?region=eu-central-1"
+        )
+
+    @pytest.mark.parametrize(
+        "endpoint", ["http://127.0.0.1:9000", "https://s3.example.com", "https://amazonaws.com.example.com"]
+    )
+    def test_another_endpoint_has_none(self, endpoint: str) -> None:
+        assert console_address(s3("eu-central-1", endpoint_url=endpoint)) is None
+
+    def test_an_endpoint_in_the_environment_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9000")
+
+        # A region of its own: clients are kept.
+        assert console_address(s3("eu-north-1")) is None
+
+    def test_there_is_no_credential_in_it(self) -> None:
+        address = console_address(s3("eu-central-1"))
+
+        assert address is not None
+        assert "AKIA" not in address
+        assert "wJalr" not in address
+
+
+class TestGoogle:
+    """gcsfs comes with an extra that the tests do not install: this is what is used of it."""
+
+    def at(self, base: str, key: str) -> Destination:
+        return Destination(fs=SimpleNamespace(protocol=("gs", "gcs"), base=base), key=key, uri=f"gs://{key}")
+
+    def test_an_object_has_its_page(self) -> None:
+        destination = self.at("https://storage.googleapis.com/storage/v1/", "bucket/a folder/usage.ndjson")
+
+        assert console_address(destination) == (
+            "https://console.cloud.google.com/storage/browser/_details/bucket/a%20folder/usage.ndjson"
+        )
+
+    def test_several_objects_have_the_folder_above_them(self) -> None:
+        destination = self.at("https://storage.googleapis.com/storage/v1/", "bucket/usage/{reference_date}.ndjson")
+
+        assert console_address(destination, placeholder="{reference_date}") == (
+            "https://console.cloud.google.com/storage/browser/bucket/usage/"
+        )
+
+    def test_an_emulator_has_none(self) -> None:
+        assert console_address(self.at("http://127.0.0.1:4443/storage/v1/", "bucket/key")) is None
+
+
+def test_other_storages_have_none(tmp_path: Path) -> None:
+    assert console_address(open_destination(str(tmp_path / "usage"))) is None
+    azure = SimpleNamespace(protocol=("abfs", "az"), account_name="account")
+    assert console_address(Destination(fs=azure, key="container/usage", uri="abfss://container/usage")) is None
+
+
+def test_airflow_finds_it_empty_where_there_is_none(isvapp: Emulator, tmp_path: Path) -> None:
+    context = task_context()
+
+    IsvappFetchSalesforceAccountsOperator(task_id="accounts", path=str(tmp_path / "a")).execute(context)
+
+    assert context["ti"].xcoms[KEY] == ""
+
+
+class TestStored:
+    """Where the storage has a console, the task stores the address when the object is there."""
+
+    @pytest.fixture(autouse=True)
+    def console(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+        asked: list[Any] = []
+
+        def address(destination: Destination, *, placeholder: str | None = None) -> str:
+            asked.append((destination.key, placeholder))
+            return "https://console.example.com/object"
+
+        monkeypatch.setattr(writes_objects, "console_address", address)
+        return asked
+
+    def test_of_a_list(self, isvapp: Emulator, tmp_path: Path, console: list[Any]) -> None:
+        context = task_context()
+
+        IsvappFetchSalesforceAccountsOperator(task_id="accounts", path=str(tmp_path / "a")).execute(context)
+
+        assert context["ti"].xcoms[KEY] == "https://console.example.com/object"
+        assert console == [(str(tmp_path / "a"), None)]
+
+    def test_of_a_divided_export_that_of_the_folder(
+        self, isvapp: Emulator, clock: ManualClock, tmp_path: Path, console: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("airflow_provider_isvapp.triggers.isvapp.EARLIEST_EVENT", 0.0)
+        monkeypatch.setattr("airflow_provider_isvapp.triggers.export_wait.FIRST_INTERVAL", 0.02)
+        context = task_context()
+        path = str(tmp_path / "{reference_date}" / "usage")
+
+        run_to_its_end(
+            lambda: IsvappExportOperator(
+                task_id="x",
+                timeframe="LATEST_12_COMPLETED_MONTHS",
+                taxonomy_ids=["taxonomy"],
+                path=path,
+                partition_by="reference_date",
+                deferrable=True,
+            ),
+            context,
+            deferred=lambda _: clock.advance(61),
+        )
+
+        assert context["ti"].xcoms[KEY] == "https://console.example.com/object"
+        assert console == [(path, "{reference_date}")]

@@ -1,0 +1,444 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The operator that does all of an export, deferred and not, over its tries."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from airflow_provider_isvapp import errors
+from airflow_provider_isvapp.airflow_compat import AirflowException, AirflowFailException, AirflowSensorTimeout, Asset
+from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
+from airflow_provider_isvapp.operators import export as export_module
+from airflow_provider_isvapp.operators import export_creation
+from airflow_provider_isvapp.operators.isvapp import (
+    IsvappCreateExportOperator,
+    IsvappDownloadExportOperator,
+    IsvappExportOperator,
+)
+from airflow_provider_isvapp.operators.month import MONTH_OF_RUN
+from airflow_provider_isvapp.triggers import export_wait, isvapp, moment
+from tests.support.task_context import TaskDeferred, TaskStateStore, run_to_its_end, task_context
+
+OLD_CONTENT = b'{"what was": "here before"}\n'
+BOTH_MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "poking"])
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (isvapp, moment):
+        monkeypatch.setattr(module, "EARLIEST_EVENT", 0.0)
+    monkeypatch.setattr(export_wait, "FIRST_INTERVAL", 0.02)
+    monkeypatch.setattr("airflow_provider_isvapp.transfer.attempts._FIRST_WAIT", 0.0)
+
+
+@pytest.fixture
+def finishing(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Let the vendor finish its exports while the task sleeps or, passed as ``deferred``, while it is deferred."""
+    monkeypatch.setattr(export_module, "time", SimpleNamespace(**vars(time) | {"sleep": lambda _: clock.advance(61)}))
+    return lambda _: clock.advance(61)
+
+
+def export_to(file: Path, **arguments: Any) -> IsvappExportOperator:
+    return IsvappExportOperator(
+        **{
+            "task_id": "export",
+            "timeframe": "LATEST_COMPLETED_MONTH",
+            "taxonomy_ids": ["taxonomy"],
+            "path": str(file),
+            **arguments,
+        }
+    )
+
+
+@BOTH_MODES
+class TestOneTask:
+    def test_does_what_the_three_single_operators_do(
+        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finishing: Callable[[Any], None]
+    ) -> None:
+        file = tmp_path / "usage.ndjson"
+        context = task_context()
+
+        written = run_to_its_end(lambda: export_to(file, deferrable=deferrable), context, deferred=finishing)
+
+        (export_id,) = isvapp.exports
+        assert file.read_bytes() == isvapp.export_bytes(export_id)
+        single = IsvappDownloadExportOperator(
+            task_id="download", export_id=export_id, path=str(tmp_path / "single.ndjson")
+        ).execute(task_context())
+        different = {"path", "objects"}
+        assert {name: value for name, value in written.items() if name not in different} == {
+            name: value for name, value in single.items() if name not in different
+        }
+        assert written["path"] == str(file)
+        assert json.loads(json.dumps(written)) == written
+
+    def test_the_vendor_is_asked_no_more_than_needed(
+        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finishing: Callable[[Any], None]
+    ) -> None:
+        run_to_its_end(lambda: export_to(tmp_path / "usage", deferrable=deferrable), task_context(), deferred=finishing)
+
+        counts = isvapp.request_counts()
+        # The answer to the creation is the look before the wait; a download reads the record for its address.
+        assert counts["create_export"] == counts["download"] == 1
+        assert counts.get("list_exports", 0) + counts["show_export"] == 2
+
+    def test_the_outlets_event_says_what_was_written(
+        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finishing: Callable[[Any], None]
+    ) -> None:
+        asset = Asset(uri="s3://lake/usage")
+        context = task_context()
+
+        written = run_to_its_end(
+            lambda: export_to(tmp_path / "usage", deferrable=deferrable, outlets=[asset]), context, deferred=finishing
+        )
+
+        assert context["outlet_events"][asset].extra == written
+
+    def test_an_export_that_errors_fails_with_the_vendors_words_and_a_retry_creates_one_more(
+        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finishing: Callable[[Any], None]
+    ) -> None:
+        isvapp.inject(Fault(endpoint="create_export", kind="export_errors", message="the warehouse is closed"))
+        context = task_context(TaskStateStore())
+
+        def run() -> Any:
+            return run_to_its_end(
+                lambda: export_to(tmp_path / "usage", deferrable=deferrable), context, deferred=finishing
+            )
+
+        with pytest.raises(AirflowException, match=r"warehouse is closed.*A retry of this task creates one") as e:
+            run()
+        assert not isinstance(e.value, AirflowFailException)
+        assert isinstance(e.value.__cause__, errors.ExportError)
+        assert isinstance(e.value.__cause__.__cause__, errors.ExportFailed)
+        assert run()["rows"] == 200
+        assert isvapp.request_counts()["create_export"] == 2
+
+    def test_a_timeout_is_final(
+        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        operator = export_to(
+            tmp_path / "usage", deferrable=deferrable, timeout=0.2, poll_interval=timedelta(seconds=0.05)
+        )
+
+        with pytest.raises(AirflowSensorTimeout, match="last seen PENDING"):
+            run_to_its_end(lambda: operator, task_context())
+
+    def test_a_failed_look_is_not_a_failed_export(
+        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finishing: Callable[[Any], None]
+    ) -> None:
+        isvapp.inject(Fault(endpoint="list_exports" if deferrable else "show_export", kind="status", status=503))
+
+        written = run_to_its_end(
+            lambda: export_to(tmp_path / "usage", deferrable=deferrable), task_context(), deferred=finishing
+        )
+
+        assert written["rows"] == 200
+
+
+@pytest.mark.parametrize("event", [None, {}, {"export_id": "export-1"}, "export-1"])
+def test_an_event_that_says_nothing_does_not_end_the_task_well(isvapp: Emulator, tmp_path: Path, event: Any) -> None:
+    with pytest.raises(AirflowException, match="an event that this version does not understand"):
+        export_to(tmp_path / "usage").resume(task_context(), event)
+    assert list(tmp_path.iterdir()) == []
+
+
+class TestBeforeAnythingIsRequested:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"path": "/lake/usage/"}, "names a folder"),
+            ({"timeframe": "2024-2"}, "neither a month"),
+            ({"timeframe": "no data interval"}, "this run has no data interval"),
+            ({"wait_for_month": 3}, "wait_for_month: must be a timedelta"),
+            ({"partition_by": "reference_date"}, "must contain {reference_date}"),
+            ({"output_format": "csv"}, "output_format must be"),
+        ],
+    )
+    def test_a_wrong_argument_is_named(
+        self, isvapp: Emulator, tmp_path: Path, arguments: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(AirflowFailException, match=message):
+            export_to(tmp_path / "usage", **arguments).execute(task_context())
+        assert isvapp.requests == []
+
+
+class TestAuthoring:
+    def test_the_constructor_takes_templates_and_default_args(self) -> None:
+        operator = export_to(
+            Path("/lake/usage"),
+            path="{{ params.path }}",
+            default_args={
+                "isvapp_conn_id": "other",
+                "poll_interval": 5,
+                "if_exists": "skip",
+                "taxonomy_item_ids": ["x"],
+            },
+        )
+
+        assert operator.path == "{{ params.path }}"
+        assert (operator.isvapp_conn_id, operator.poll_interval, operator.if_exists) == ("other", 5, "skip")
+        assert operator.taxonomy_item_ids == ["x"]
+
+    def test_the_month_of_the_run_is_the_default(self) -> None:
+        operator = IsvappExportOperator(task_id="export", taxonomy_ids=["taxonomy"], path="/lake/usage")
+
+        assert operator.timeframe == MONTH_OF_RUN
+        assert {"timeframe", "taxonomy_ids", "path", "isvapp_conn_id"} <= set(operator.template_fields)
+
+
+def create(**arguments: Any) -> IsvappCreateExportOperator:
+    return IsvappCreateExportOperator(
+        **{"task_id": "create", "timeframe": "LATEST_COMPLETED_MONTH", "taxonomy_ids": ["taxonomy"], **arguments}
+    )
+
+
+class TestRetry:
+    """A retry is another execution with the same store: a crash leaves nothing else."""
+
+    def test_takes_the_export_over(self, isvapp: Emulator, logs: Callable[[], str]) -> None:
+        store = TaskStateStore()
+        first = create().execute(task_context(store))
+
+        assert create().execute(task_context(store)) == first
+        assert list(isvapp.exports) == [first]
+        assert f"Export {first} of an earlier try is PENDING: going on with it" in logs()
+
+    @BOTH_MODES
+    def test_after_a_crash_in_the_wait_goes_on_with_the_same_export(
+        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finishing: Callable[[Any], None]
+    ) -> None:
+        store = TaskStateStore()
+        with pytest.raises(TaskDeferred):
+            export_to(tmp_path / "usage", deferrable=True).execute(task_context(store))
+
+        written = run_to_its_end(
+            lambda: export_to(tmp_path / "usage", deferrable=deferrable), task_context(store), deferred=finishing
+        )
+
+        assert list(isvapp.exports) == [written["export_id"]]
+
+    def test_after_a_crash_in_the_download_fetches_the_completed_export_without_a_wait(
+        self, isvapp: Emulator, tmp_path: Path, clock: ManualClock
+    ) -> None:
+        store = TaskStateStore()
+        with pytest.raises(TaskDeferred):
+            export_to(tmp_path / "usage", deferrable=True).execute(task_context(store))
+        clock.advance(61)
+
+        written = export_to(tmp_path / "usage", deferrable=True).execute(task_context(store))
+
+        assert list(isvapp.exports) == [written["export_id"]]
+
+    def test_without_a_store_each_try_creates_an_export(self, isvapp: Emulator) -> None:
+        assert create().execute(task_context()) != create().execute(task_context())
+        assert len(isvapp.exports) == 2
+
+    def test_a_clear_starts_afresh(self, isvapp: Emulator, logs: Callable[[], str]) -> None:
+        store = TaskStateStore()
+        first = create().execute(task_context(store, max_tries=3))
+
+        second = create().execute(task_context(store, max_tries=4))
+
+        assert list(isvapp.exports) == [first, second]
+        assert f"Export {first} of an earlier try is not used: the task was cleared since" in logs()
+
+    def test_another_request_gets_another_export(self, isvapp: Emulator) -> None:
+        store = TaskStateStore()
+
+        exports = [create(taxonomy_ids=[name]).execute(task_context(store)) for name in ("one", "two", "two")]
+
+        assert exports[0] != exports[1] == exports[2]
+
+    @pytest.mark.parametrize("kind", ["export_errors", "export_expires"])
+    def test_a_lost_export_is_replaced_once(self, isvapp: Emulator, clock: ManualClock, kind: str) -> None:
+        store = TaskStateStore()
+        first = create().execute(task_context(store))
+        clock.advance(61)
+        isvapp.inject(Fault(endpoint="show_export", kind=kind, message="broken" if kind == "export_errors" else None))
+
+        exports = [create().execute(task_context(store)) for _ in range(2)]
+
+        assert first != exports[0] == exports[1]
+
+    def test_an_export_that_the_vendor_does_not_know_is_replaced(self, isvapp: Emulator) -> None:
+        store = TaskStateStore()
+        first = create().execute(task_context(store))
+        isvapp.inject(Fault(endpoint="show_export", kind="status", status=404, message="not found"))
+
+        assert create().execute(task_context(store)) != first
+
+    def test_when_the_vendor_cannot_say_nothing_is_created(self, isvapp: Emulator) -> None:
+        store = TaskStateStore()
+        first = create().execute(task_context(store))
+        isvapp.inject(Fault(endpoint="show_export", kind="status", status=503))
+
+        with pytest.raises(AirflowException):
+            create().execute(task_context(store))
+        assert create().execute(task_context(store)) == first
+
+    def test_a_damaged_file_is_not_taken_over(
+        self, isvapp: Emulator, tmp_path: Path, finishing: Callable[[Any], None]
+    ) -> None:
+        isvapp.inject(Fault(endpoint="download", kind="flip", at=-8, times=5))
+        context = task_context(TaskStateStore())
+
+        def run() -> Any:
+            return run_to_its_end(lambda: export_to(tmp_path / "usage", deferrable=False), context)
+
+        with pytest.raises(AirflowException, match="damaged"):
+            run()
+        assert run()["rows"] == 200
+        assert isvapp.request_counts()["create_export"] == 2
+
+    def test_the_store_holds_no_secret(self, isvapp: Emulator, tmp_path: Path) -> None:
+        store = TaskStateStore()
+        export_id = create().execute(task_context(store))
+
+        (kept,) = map(json.loads, store.values.values())
+        assert kept == {"export_id": export_id, "fingerprint": kept["fingerprint"], "max_tries": 3}
+
+
+def last_month() -> str:
+    return (datetime.now(UTC).replace(day=1) - timedelta(days=1)).strftime("%Y-%m")
+
+
+class TestWaitForMonth:
+    @pytest.fixture(autouse=True)
+    def not_for_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("airflow_provider_isvapp.operators.month.ASK_AGAIN_AFTER", timedelta(seconds=0.05))
+
+    def wait(self, **arguments: Any) -> Any:
+        return lambda: create(timeframe=last_month(), wait_for_month=timedelta(days=45), **arguments)
+
+    @BOTH_MODES
+    def test_a_month_that_is_refused_twice_is_exported_in_the_end(
+        self, isvapp: Emulator, deferrable: bool, logs: Callable[[], str]
+    ) -> None:
+        isvapp.inject(Fault(endpoint="create_export", kind="month_incomplete", times=2))
+        deferrals: list[Any] = []
+
+        export_id = run_to_its_end(self.wait(deferrable=deferrable), task_context(), deferred=deferrals.append)
+
+        assert list(isvapp.exports) == [export_id]
+        assert isvapp.request_counts()["create_export"] == 3
+        assert len(deferrals) == (2 if deferrable else 0)
+        assert f"{last_month()} is taken as not complete yet, since it ended less than 45 days" in logs()
+
+    @pytest.mark.parametrize("status", [401, 403, 409])
+    def test_another_refusal_is_final_in_the_vendors_words(self, isvapp: Emulator, status: int) -> None:
+        isvapp.inject(
+            Fault(endpoint="create_export", kind="status", status=status, message="the contract has ended", times=None)
+        )
+
+        with pytest.raises(AirflowFailException, match="the contract has ended"):
+            self.wait(deferrable=True)().execute(task_context())
+
+    def test_a_month_of_long_ago_is_refused_for_good(self, isvapp: Emulator) -> None:
+        isvapp.inject(Fault(endpoint="create_export", kind="month_incomplete"))
+        operator = create(timeframe="2020-02", wait_for_month=timedelta(days=10), deferrable=True)
+
+        with pytest.raises(AirflowFailException, match=r"2020-02.*wait_for_month was over at 2020-03-11"):
+            operator.execute(task_context())
+        assert isvapp.request_counts()["create_export"] == 1
+
+    def test_the_deferral_ends_by_itself_if_no_triggerer_runs(self, isvapp: Emulator) -> None:
+        isvapp.inject(Fault(endpoint="create_export", kind="month_incomplete"))
+
+        with pytest.raises(TaskDeferred) as caught:
+            self.wait(deferrable=True)().execute(task_context())
+
+        assert caught.value.timeout == pytest.approx(
+            timedelta(seconds=export_creation._TRIGGERER_GRACE), abs=timedelta(seconds=1)
+        )
+
+    def test_the_whole_export_waits_for_its_month_too(
+        self, isvapp: Emulator, tmp_path: Path, clock: ManualClock
+    ) -> None:
+        isvapp.inject(Fault(endpoint="create_export", kind="month_incomplete", times=2))
+        file = tmp_path / "usage"
+
+        def make() -> IsvappExportOperator:
+            return export_to(file, timeframe=last_month(), wait_for_month=timedelta(days=45), deferrable=True)
+
+        written = run_to_its_end(make, task_context(), deferred=lambda _: clock.advance(61))
+
+        assert file.read_bytes() == isvapp.export_bytes(written["export_id"])
+        assert len(isvapp.exports) == 1
+
+
+class TestRequiredMonths:
+    def test_a_month_that_has_vanished_is_named_and_the_old_object_stays(
+        self, isvapp: Emulator, tmp_path: Path, finishing: Callable[[Any], None]
+    ) -> None:
+        isvapp.inject(Fault(endpoint="create_export", kind="month_missing", month="2024-02"))
+        file = tmp_path / "usage"
+        file.write_bytes(OLD_CONTENT)
+        context = task_context(TaskStateStore())
+
+        def run() -> Any:
+            return run_to_its_end(
+                lambda: export_to(file, timeframe="2024-02", require_months=True, deferrable=False), context
+            )
+
+        with pytest.raises(AirflowException, match="no rows of 2024-02"):
+            run()
+        assert file.read_bytes() == OLD_CONTENT
+        assert run()["months"] == {"2024-02": 200}
+        assert isvapp.request_counts()["create_export"] == 2
+
+    def test_a_gap_in_twelve_months_is_named(
+        self, isvapp: Emulator, tmp_path: Path, finishing: Callable[[Any], None]
+    ) -> None:
+        latest = datetime.now(UTC).replace(day=1)
+        gone = (latest - timedelta(days=150)).strftime("%Y-%m")
+        isvapp.inject(Fault(endpoint="create_export", kind="month_missing", month=gone))
+        operator = export_to(
+            tmp_path / "{reference_date}",
+            timeframe="LATEST_12_COMPLETED_MONTHS",
+            partition_by="reference_date",
+            require_months=True,
+            deferrable=False,
+        )
+
+        with pytest.raises(AirflowException, match=f"no rows of {gone}, between"):
+            operator.execute(task_context())
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("months", ["2024-02", ["2024-02"]])
+    def test_the_single_download_is_told_the_months(
+        self, isvapp: Emulator, clock: ManualClock, tmp_path: Path, months: Any
+    ) -> None:
+        isvapp.inject(Fault(endpoint="create_export", kind="month_missing", month="2024-02", after=1))
+        exports = [create(timeframe="2024-02").execute(task_context()) for _ in range(2)]
+        clock.advance(61)
+
+        def download(export_id: str) -> Any:
+            return IsvappDownloadExportOperator(
+                task_id="download",
+                export_id=export_id,
+                path=str(tmp_path / "usage"),
+                expected_months=months,
+                require_months=True,
+            ).execute(task_context())
+
+        assert download(exports[0])["months"] == {"2024-02": 200}
+        with pytest.raises(AirflowException, match="no rows of 2024-02"):
+            download(exports[1])
+
+    def test_the_single_download_cannot_know_the_months_by_itself(self, isvapp: Emulator, tmp_path: Path) -> None:
+        operator = IsvappDownloadExportOperator(
+            task_id="download", export_id="export-1", path=str(tmp_path / "usage"), require_months=True
+        )
+
+        with pytest.raises(AirflowFailException, match="require_months needs expected_months"):
+            operator.execute(task_context())
+        assert isvapp.requests == []

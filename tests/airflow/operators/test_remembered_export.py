@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
+from airflow_provider_isvapp.api.isvapp.export_request import ExportRequest
+from airflow_provider_isvapp.operators.remembered_export import (
+    STORE_KEY,
+    ExportMemory,
+    RememberedExport,
+    fingerprint_of,
+    reason_to_replace,
+    reason_to_start_afresh,
+)
+from tests.support.task_context import TaskStateStore, task_context
+
+NOW = datetime(2024, 3, 6, 6, tzinfo=UTC)
+KEPT = RememberedExport(export_id="export-1", fingerprint="f", max_tries=3)
+
+
+def request_of(**changes: Any) -> ExportRequest:
+    return ExportRequest.checked(**{"timeframe": "2024-02", "taxonomy_ids": ["a", "b"], **changes})
+
+
+class TestFingerprint:
+    def test_equal_requests_have_the_same(self) -> None:
+        assert fingerprint_of(request_of()) == fingerprint_of(request_of(taxonomy_ids=("a", "b")))
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"timeframe": "2024-01"},
+            {"taxonomy_ids": ["a"]},
+            {"taxonomy_ids": None, "taxonomy_item_ids": ["a", "b"]},
+            {"salesforce_account_ids": ["0014x000FVCAPXF"]},
+        ],
+    )
+    def test_any_change_shows(self, changes: dict[str, Any]) -> None:
+        assert fingerprint_of(request_of()) != fingerprint_of(request_of(**changes))
+
+
+class TestStartAfresh:
+    def test_a_retry_of_the_same_request_does_not(self) -> None:
+        assert reason_to_start_afresh(KEPT, fingerprint="f", max_tries=3) is None
+
+    def test_a_clear_does(self) -> None:
+        assert reason_to_start_afresh(KEPT, fingerprint="f", max_tries=4) == "the task was cleared since"
+
+    def test_another_request_does(self) -> None:
+        assert reason_to_start_afresh(KEPT, fingerprint="g", max_tries=3) == "the request has changed since"
+
+
+class TestReplace:
+    @pytest.mark.parametrize("status", [ExportStatus.PENDING, ExportStatus.COMPLETED])
+    def test_a_living_export_is_kept(self, status: ExportStatus) -> None:
+        export = Export(id="export-1", status=status, expires_at=NOW + timedelta(seconds=1))
+
+        assert reason_to_replace(export, now=NOW) is None
+
+    @pytest.mark.parametrize(
+        ("export", "reason"),
+        [
+            (None, "ISVapp does not know it"),
+            (Export(id="export-1", status=ExportStatus.COMPLETED, expires_at=NOW), "it has expired"),
+            (Export(id="export-1", status=ExportStatus.COMPLETED, is_expired=True), "it has expired"),
+            (Export(id="export-1", status=ExportStatus.ERRORED, error_message="too much"), "it errored (too much)"),
+        ],
+    )
+    def test_a_lost_one_is_replaced(self, export: Export | None, reason: str) -> None:
+        assert reason_to_replace(export, now=NOW) == reason
+
+
+class TestMemory:
+    def test_keeps_an_export_for_the_next_try(self) -> None:
+        store = TaskStateStore()
+        ExportMemory(task_context(store, max_tries=3)).keep("export-1", fingerprint="f")
+
+        assert ExportMemory(task_context(store)).recall() == KEPT
+
+    def test_forgets(self) -> None:
+        store = TaskStateStore()
+        memory = ExportMemory(task_context(store))
+        memory.keep("export-1", fingerprint="f")
+
+        memory.forget()
+
+        assert memory.recall() is None
+
+    @pytest.mark.parametrize("value", ["export-1", 7, {}, {"export_id": "export-1"}, {**vars(KEPT), "max_tries": "3"}])
+    def test_does_not_trust_what_it_does_not_understand(self, value: Any) -> None:
+        store = TaskStateStore()
+        store.set(STORE_KEY, value)
+
+        assert ExportMemory(task_context(store)).recall() is None
+
+    def test_without_a_store_nothing_is_kept(self) -> None:
+        memory = ExportMemory(task_context())
+        memory.keep("export-1", fingerprint="f")
+        memory.forget()
+
+        assert memory.recall() is None
+
+    def test_a_ready_export_is_seen_for_the_first_time_once_over_all_tries(self) -> None:
+        store = TaskStateStore()
+        ExportMemory(task_context(store)).keep("export-1", fingerprint="f")
+
+        first, later = ExportMemory(task_context(store)), ExportMemory(task_context(store))
+
+        assert first.is_first_sight()
+        assert not first.is_first_sight()
+        assert not later.is_first_sight()
+        assert later.recall() == KEPT
+        later.keep("export-2", fingerprint="f")
+        assert later.is_first_sight()
+
+    def test_without_a_store_each_try_sees_an_export_of_its_own(self) -> None:
+        memory = ExportMemory(task_context())
+
+        assert memory.is_first_sight()
+        assert memory.is_first_sight()

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What somebody on call reads in the log of a task."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_isvapp.api.isvapp.export_request import ExportRequest
+from airflow_provider_isvapp.emulator import Emulator, ManualClock
+from airflow_provider_isvapp.operators.isvapp import IsvappExportOperator
+from airflow_provider_isvapp.task_log import WaitLog, log_folded, log_ready, log_request
+from tests.support.task_context import run_to_its_end, task_context
+
+
+class Lines:
+    """A log that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def info(self, message: str, /, *args: object) -> None:
+        self.lines.append(message % args)
+
+    warning = info
+
+
+@pytest.fixture
+def log() -> Lines:
+    return Lines()
+
+
+class TestRequest:
+    @pytest.mark.parametrize(
+        ("request_for", "words"),
+        [
+            (
+                {"timeframe": "2026-02", "taxonomy_ids": ["main"]},
+                "of 2026-02: all items of taxonomy main; all accounts",
+            ),
+            (
+                {"timeframe": "LATEST_12_COMPLETED_MONTHS", "taxonomy_level_ids": ["a", "b"]},
+                "of the latest 12 completed months: all items of 2 taxonomy levels (a, b); all accounts",
+            ),
+            (
+                {
+                    "timeframe": "LATEST_COMPLETED_MONTH",
+                    "taxonomy_item_ids": ["x"],
+                    "salesforce_account_ids": ["0014x000FVCAPXF"],
+                },
+                "of the latest completed month: taxonomy item x; only account 0014x000FVCAPXF",
+            ),
+        ],
+    )
+    def test_is_said_in_words(self, log: Lines, request_for: dict[str, Any], words: str) -> None:
+        log_request(log, ExportRequest.checked(**request_for))
+
+        assert log.lines == [f"Requesting an export (TAXONOMY_ITEM, MONTHLY) {words}"]
+
+    def test_long_lists_are_counted_and_folded(self, log: Lines) -> None:
+        items = [f"item-{number}" for number in range(4)]
+
+        log_request(log, ExportRequest.checked(timeframe="2026-02", taxonomy_item_ids=items))
+
+        assert log.lines == [
+            "Requesting an export (TAXONOMY_ITEM, MONTHLY) of 2026-02: 4 taxonomy items; all accounts",
+            "::group::4 taxonomy items",
+            *items,
+            "::endgroup::",
+        ]
+
+
+def test_a_percent_sign_is_no_placeholder(log: Lines) -> None:
+    log_folded(log, "100% of it", ["50%s"])
+
+    assert log.lines == ["::group::100% of it", "50%s", "::endgroup::"]
+
+
+class TestReady:
+    def test_says_what_is_known(self, log: Lines) -> None:
+        log_ready(
+            log,
+            {
+                "id": "export-1",
+                "created_at": "2026-11-21T20:51:18+00:00",
+                "completed_at": "2026-11-21T21:51:38.4+01:00",
+                "expires_at": "2026-11-21T21:51:38+00:00",
+                "download_size_compressed_bytes": 1_071_290,
+                "download_size_uncompressed_bytes": 13_481_053,
+            },
+        )
+
+        assert log.lines == [
+            "Export export-1 is ready: made in 20 s, 1,071,290 bytes compressed, 13,481,053 bytes as ndjson, "
+            "to be had until 2026-11-21 21:51:38 UTC"
+        ]
+
+    def test_says_no_more_than_is_known(self, log: Lines) -> None:
+        log_ready(log, {"id": "export-1", "created_at": None})
+
+        assert log.lines == ["Export export-1 is ready"]
+
+
+def test_a_wait_tells_changes_and_once_a_minute_that_there_is_none(log: Lines) -> None:
+    now = [0.0]
+    wait = WaitLog("export-1", log, clock=lambda: now[0])
+
+    for moment, state in ((0, "PENDING"), (10, "PENDING"), (59, "PENDING"), (61, "PENDING"), (100, "PENDING")):
+        now[0] = moment
+        wait.saw(state)
+    now[0] = 121
+    wait.saw("PENDING")
+    wait.saw("QUEUED")
+
+    assert log.lines == [
+        "Export export-1 is PENDING",
+        "Export export-1 is still PENDING after 61 s",
+        "Export export-1 is still PENDING after 121 s",
+        "Export export-1 is QUEUED",
+    ]
+
+
+def test_a_whole_task_reads_like_a_story(
+    isvapp: Emulator,
+    clock: ManualClock,
+    tmp_path: Path,
+    logs: Callable[[], str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("airflow_provider_isvapp.triggers.isvapp.EARLIEST_EVENT", 0.0)
+    monkeypatch.setattr("airflow_provider_isvapp.triggers.export_wait.FIRST_INTERVAL", 0.02)
+    path = str(tmp_path / "month={reference_date}.ndjson")
+
+    run_to_its_end(
+        lambda: IsvappExportOperator(
+            task_id="export",
+            timeframe="LATEST_12_COMPLETED_MONTHS",
+            taxonomy_ids=["main"],
+            path=path,
+            partition_by="reference_date",
+            manifest=True,
+            deferrable=True,
+        ),
+        task_context(),
+        deferred=lambda _: clock.advance(61),
+    )
+
+    (export_id,) = isvapp.exports
+    story = [
+        r"Requesting an export \(TAXONOMY_ITEM, MONTHLY\) of the latest 12 completed months: all items of taxonomy",
+        rf"Export {export_id} is created and PENDING",
+        r"Waiting in the triggerer for at most 3600 s, until .* UTC, with a look every 30 s at least",
+        rf"Export {export_id} is ready: made in 60 s, [\d,]+ bytes compressed, [\d,]+ bytes as ndjson",
+        rf"Downloading export {export_id} to {re.escape(path)}",
+        rf"Wrote {re.escape(path)}: 2,400 rows, .* in .* s; 12 objects, one a month: \d{{4}}-\d\d to \d{{4}}-\d\d",
+        r"::group::The 12 objects",
+        r"month=\d{4}-\d\d\.ndjson: \d+ rows, [\d,]+ bytes",
+        r"::endgroup::",
+        r"::group::Their 12 manifests",
+        r"month=\d{4}-\d\d\.ndjson\.manifest\.json",
+        r"::endgroup::",
+    ]
+    # Airflow 2.11 also prints what it logs.
+    told = caplog.text if "Requesting" in caplog.text else logs()
+    assert re.search(".*".join(story), told, re.S), told
+    for said_once in (story[0], story[1], story[2], story[3], story[4], story[5]):
+        assert len(re.findall(said_once, told)) == 1
+    assert told.count("::group::") == told.count("::endgroup::")

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
+from airflow_provider_isvapp.errors import ExportTimeout, NotFound
+from airflow_provider_isvapp.hooks.isvapp import IsvappHook
+from airflow_provider_isvapp.triggers import isvapp as isvapp_triggers
+from airflow_provider_isvapp.triggers.export_event import read_event
+from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
+from tests.support.airflow_connections import SetConnection, isvapp_fields
+
+
+@pytest.fixture
+def pending(isvapp: Emulator) -> str:
+    with IsvappHook() as hook:
+        return hook.create_export(timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["taxonomy"]).id
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not hold events back: what Airflow needs that for is not here."""
+    monkeypatch.setattr(isvapp_triggers, "EARLIEST_EVENT", 0.0)
+
+
+def trigger_for(export_id: str, *, seconds: float = 600.0) -> IsvappExportTrigger:
+    return IsvappExportTrigger(
+        export_id=export_id, isvapp_conn_id="isvapp_default", deadline=time.time() + seconds, poll_interval=0.05
+    )
+
+
+def restarted(trigger: IsvappExportTrigger) -> IsvappExportTrigger:
+    """The trigger as a triggerer makes it of what the database holds."""
+    classpath, arguments = json.loads(json.dumps(trigger.serialize()))
+    module, _, name = classpath.rpartition(".")
+    made: IsvappExportTrigger = getattr(importlib.import_module(module), name)(**arguments)
+    return made
+
+
+async def events_of(trigger: IsvappExportTrigger) -> list[Any]:
+    return [json.loads(json.dumps(event.payload)) async for event in trigger.run()]
+
+
+def run(trigger: IsvappExportTrigger) -> Any:
+    (event,) = asyncio.run(asyncio.wait_for(events_of(trigger), timeout=20))
+    return event
+
+
+def test_survives_its_way_through_the_database() -> None:
+    trigger = trigger_for("export-1")
+
+    assert vars(restarted(trigger)).keys() == vars(trigger).keys()
+    assert restarted(trigger).serialize() == trigger.serialize()
+    assert restarted(trigger).deadline == trigger.deadline
+
+
+@pytest.mark.usefixtures("at_once")
+def test_yields_the_details_of_a_ready_export(isvapp: Emulator, pending: str, clock: ManualClock) -> None:
+    clock.advance(61)
+
+    details = read_event(run(restarted(trigger_for(pending))), export_id=pending)
+
+    assert details["status"] == "COMPLETED"
+    assert details["download_size_compressed_bytes"] > 0
+
+
+@pytest.mark.usefixtures("at_once")
+def test_yields_an_error_instead_of_raising_it(isvapp: Emulator) -> None:
+    # A trigger that raises gives the task an error without the message.
+    event = run(trigger_for("no-such-export"))
+
+    with pytest.raises(NotFound, match="no-such-export") as caught:
+        read_event(event, export_id="no-such-export")
+    assert caught.value.status == 404
+
+
+@pytest.mark.usefixtures("at_once")
+def test_the_deadline_is_absolute(isvapp: Emulator, pending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trigger = trigger_for(pending, seconds=600.0)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 600.0)
+
+    # Far sooner than in the ten minutes that a triggerer would wait which counts them from its own start.
+    event = run(restarted(trigger))
+
+    with pytest.raises(ExportTimeout, match="last seen PENDING"):
+        read_event(event, export_id=pending)
+
+
+def test_no_event_comes_before_airflow_is_ready_for_it(
+    isvapp: Emulator, pending: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isvapp_triggers.EARLIEST_EVENT == 5.0
+    # After the first look, which is due two seconds after the start.
+    monkeypatch.setattr(isvapp_triggers, "EARLIEST_EVENT", 3.0)
+    clock.advance(61)
+
+    started = time.monotonic()
+    run(trigger_for(pending))
+
+    assert time.monotonic() - started >= 3.0
+
+
+def test_a_thousand_at_once_share_the_wait(isvapp: Emulator, pending: str, clock: ManualClock) -> None:
+    clock.advance(61)
+    before = isvapp.request_counts().get("list_exports", 0)
+
+    async def scenario() -> list[list[Any]]:
+        return await asyncio.gather(*(events_of(trigger_for(pending)) for _ in range(1000)))
+
+    events = asyncio.run(asyncio.wait_for(scenario(), timeout=60))
+
+    assert len(events) == 1000
+    assert isvapp.request_counts()["list_exports"] == before + 1
+
+
+def test_a_cancelled_trigger_leaves_the_export_alone(isvapp: Emulator, pending: str) -> None:
+    async def scenario() -> None:
+        trigger = trigger_for(pending)
+        running = asyncio.ensure_future(events_of(trigger))
+        while "list_exports" not in isvapp.request_counts():  # noqa: ASYNC110 (the emulator is in another thread)
+            await asyncio.sleep(0.01)
+        before = {record.endpoint for record in isvapp.requests}
+        running.cancel()
+        await asyncio.wait([running])
+        await trigger.cleanup()
+        if hasattr(trigger, "on_kill"):  # since Airflow 3.3
+            await trigger.on_kill()
+        assert {record.endpoint for record in isvapp.requests} == before
+
+    asyncio.run(scenario())
+    assert isvapp.exports[pending]["status"] == "PENDING"
+
+
+@pytest.mark.usefixtures("at_once")
+def test_holds_and_tells_no_secret(
+    emulator: Emulator, clock: ManualClock, set_connection: SetConnection, logs: Callable[[], str]
+) -> None:
+    set_connection("isvapp_default", **isvapp_fields(emulator))
+    with IsvappHook() as hook:
+        export_id = hook.create_export(timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["taxonomy"]).id
+        clock.advance(61)
+        address = hook.get_export(export_id).download_url
+    assert address is not None
+    trigger = trigger_for(export_id)
+    told = [repr(trigger), json.dumps(trigger.serialize()), json.dumps(run(trigger))]
+    emulator.inject(Fault(endpoint="list_exports", kind="status", status=403, message="no", times=None))
+    told += [json.dumps(run(trigger_for(export_id))), logs()]
+
+    for secret in (emulator.client_secret, address.rpartition("/")[2]):
+        assert secret not in "\n".join(told)

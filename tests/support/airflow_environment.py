@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""A throw-away Airflow for tests: its home is a new temporary directory, never the user's.
+
+Operators, sensors, triggers and hooks need no metadata database: give them connections by
+``monkeypatch.setenv("AIRFLOW_CONN_...")``. A test that runs a whole DAG asks for the fixture ``airflow_database``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+
+DAGS_FOLDER = ROOT / "dags"
+
+# A task that fails in a test shall fail the test at once, and not after the pauses of its retries. Airflow reads this
+# cluster policy from its home whenever it parses a DAG file.
+_NO_RETRIES = """
+def task_policy(task):
+    task.retries = 0
+"""
+
+
+def configure() -> None:
+    """Point Airflow at a new temporary home. Call this before the first import of Airflow.
+
+    A process that inherits the variables (a test's subprocess) shares its parent's home.
+    """
+    if "airflow" in sys.modules:
+        raise RuntimeError("airflow was imported before its test environment was configured")
+    if os.environ.get("ISVAPP_TEST_AIRFLOW_HOME"):
+        return
+    home = tempfile.mkdtemp(prefix="isvapp-airflow-")
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    Path(home, "config").mkdir()
+    Path(home, "config", "airflow_local_settings.py").write_text(_NO_RETRIES)
+    for name in [name for name in os.environ if name.startswith(("AIRFLOW_", "_AIRFLOW_"))]:
+        del os.environ[name]
+    os.environ |= {
+        "ISVAPP_TEST_AIRFLOW_HOME": home,
+        "AIRFLOW_HOME": home,
+        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS_FOLDER),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": f"{home}/logs",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+        # Each secret of the emulator is short-lived and public; a fixed key keeps connections readable to subprocesses.
+        "AIRFLOW__CORE__FERNET_KEY": "",
+    }
+
+
+@pytest.fixture(scope="session")
+def airflow_database() -> None:
+    """Create the metadata database in the temporary home, once for the whole test run."""
+    migration = subprocess.run(
+        [Path(sys.executable).parent / "airflow", "db", "migrate"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if migration.returncode != 0:
+        raise RuntimeError(f"airflow db migrate ended with status {migration.returncode}:\n{migration.stdout}")

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""A real Airflow of whichever line is installed: its own processes, to be killed and started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import psutil
+from airflow import __version__ as airflow_version
+
+from tests.support import ROOT
+
+AIRFLOW_2 = airflow_version.startswith("2.")
+COMPONENTS = ("scheduler", "triggerer") if AIRFLOW_2 else ("api-server", "scheduler", "dag-processor", "triggerer")
+
+
+class RealAirflow:
+    """Airflow's components, with a home of their own.
+
+    :param home: an empty folder.
+    :param database: a migrated SQLite database, to be copied.
+    :param variables: environment variables for every process.
+    :param components: what entering starts; the others can be started later.
+    """
+
+    def __init__(
+        self, home: Path, database: Path, variables: dict[str, str], *, components: Sequence[str] = COMPONENTS
+    ) -> None:
+        self.home = home
+        shutil.copy(database, home / "airflow.db")
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._environment = os.environ | _settings(home, port) | variables
+        self._components = components
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        for component in self._components:
+            self.start(component)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for component in self._running:
+            self.end(component, signal.SIGKILL)
+
+    def start(self, component: str) -> None:
+        with (self.home / f"{component}.log").open("ab") as log:
+            self._running[component] = subprocess.Popen(
+                [sys.executable, "-m", "airflow", component],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def end(self, component: str, number: int) -> None:
+        """Send a signal to a component and, if it is SIGKILL, to all that it has started."""
+        leader = self._running[component]
+        if number == signal.SIGKILL:
+            for process in psutil.process_iter():
+                try:
+                    if os.getsid(process.pid) == leader.pid:
+                        process.kill()
+                except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
+                    continue
+        else:
+            leader.send_signal(number)
+        leader.wait(timeout=30)
+
+    def trigger(self, dag_id: str, **conf: str) -> str:
+        """Start a run and return its id."""
+        run_id = f"{dag_id}-{secrets.token_hex(4)}"
+        if AIRFLOW_2:
+            self._command("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf))
+        else:
+            self._post(f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "conf": conf, "logical_date": None})
+        return run_id
+
+    def backfill(self, dag_id: str, first: str, last: str) -> None:
+        """Let Airflow make the runs between two dates, as a user does in the UI.
+
+        With SQLite, Airflow can do so only while nothing else writes to the database.
+        """
+        writers = [component for component in COMPONENTS if component != "api-server"]
+        for component in writers:
+            self.end(component, signal.SIGTERM)
+        dates = {"from_date": f"{first}T00:00:00Z", "to_date": f"{last}T00:00:00Z"}
+        self._post("backfills", {"dag_id": dag_id, **dates, "max_active_runs": 3})
+        for component in writers:
+            self.start(component)
+
+    def clear(self, run_id: str, task_id: str) -> None:
+        """Clear a task of a run, as a user does in the UI."""
+        dag_id = run_id.rpartition("-")[0]
+        what = {"dry_run": False, "only_failed": False, "dag_run_id": run_id, "task_ids": [task_id]}
+        self._post(f"dags/{dag_id}/clearTaskInstances", what)
+
+    def task(self, run_id: str, task_id: str = "export") -> dict[str, Any]:
+        """Return what Airflow's database has about a task."""
+        rows = self._query(
+            "select state, try_number, max_tries, pid from task_instance where run_id = ? and task_id = ?",
+            run_id,
+            task_id,
+        )
+        names = ("state", "try_number", "max_tries", "pid")
+        return dict(zip(names, rows[0], strict=True)) if rows else dict.fromkeys(names)
+
+    def run_state(self, run_id: str) -> str:
+        """Return the state of a DAG run."""
+        return str(self._query("select state from dag_run where run_id = ?", run_id)[0][0])
+
+    def states(self, dag_id: str) -> list[str]:
+        """Return the states of a DAG's runs."""
+        return [state for (state,) in self._query("select state from dag_run where dag_id = ?", dag_id)]
+
+    def announcements(self, export_id: str) -> int:
+        """Return how many asset events speak of an export."""
+        ((count,),) = self._query("select count(*) from asset_event where extra like ?", f"%{export_id}%")
+        return int(count)
+
+    def knows(self, dag_id: str) -> bool:
+        """Whether the DAG's file was parsed."""
+        return bool(self._query("select 1 from serialized_dag where dag_id = ?", dag_id))
+
+    def wait_for(self, what: str, condition: Callable[[], Any], *, seconds: float = 60.0) -> None:
+        """Wait until a condition holds.
+
+        :raises AssertionError: with the ends of all logs, if it does not hold in time or a component has died.
+        """
+        deadline = time.monotonic() + seconds
+        while not condition():
+            dead = [name for name, process in self._running.items() if process.poll() is not None]
+            if dead or time.monotonic() > deadline:
+                raise AssertionError(f"{what}: not after {seconds:.0f} s; ended: {dead or 'none'}\n{self.logs()}")
+            time.sleep(0.05)
+
+    def is_healthy(self, *dag_ids: str) -> bool:
+        """Whether the components that report have begun, and DAGs were parsed."""
+        if not all(self.knows(dag_id) for dag_id in dag_ids):
+            return False
+        if AIRFLOW_2:
+            return True
+        try:
+            status, answer = self.call("GET", "/api/v2/monitor/health")
+        except OSError:
+            return False
+        return status == 200 and json.loads(answer)["scheduler"]["status"] == "healthy"
+
+    def call(
+        self, method: str, path: str, *, token: str | None = None, body: dict[str, Any] | None = None
+    ) -> tuple[int, str]:
+        """Send a request to the API server; return status and body."""
+        request = urllib.request.Request(self.url + path, method=method)
+        if body is not None:
+            request.data = json.dumps(body).encode()
+            request.add_header("Content-Type", "application/json")
+        if token is not None:
+            request.add_header("Authorization", f"Bearer {token}")
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def _query(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
+        connection = sqlite3.connect(f"file:{self.home}/airflow.db?mode=ro", uri=True, timeout=30)
+        try:
+            return connection.execute(statement, values).fetchall()
+        finally:
+            connection.close()
+
+    def _command(self, *arguments: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", *arguments],
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+
+    def _post(self, path: str, body: dict[str, Any]) -> None:
+        status, answer = self.call("POST", f"/api/v2/{quote(path)}", body=body)
+        assert status < 300, f"{path}: {status} {answer[:1000]}"
+
+    def logs(self) -> str:
+        """Return the ends of all logs of the components and of the latest two tries."""
+        task_logs = sorted(self.home.glob("logs/dag_id=*/**/*.log"), key=lambda log: log.stat().st_mtime)[-2:]
+        logs = [*self.home.glob("*.log"), *task_logs]
+        return "\n".join(
+            f"--- {log}\n" + "\n".join(log.read_text("utf-8", "replace").splitlines()[-20:]) for log in logs
+        )
+
+
+def _settings(home: Path, port: int) -> dict[str, str]:
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": f"{home}/logs",
+        "PYTHONPATH": str(ROOT),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "tests/system/crash/dags"),
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        # SQLite takes one writer at a time: more tasks at once end in "database is locked".
+        "AIRFLOW__CORE__PARALLELISM": "2",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API__SECRET_KEY": secrets.token_hex(),
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(),
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
+        # How soon another triggerer takes over what a dead one held.
+        "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "4",
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port()),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port()),
+        # Airflow 2.11 refuses SQLite with this executor, if not told that this is for tests.
+        "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

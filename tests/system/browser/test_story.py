@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""From nothing to a month of usage, all of it in Airflow's UI: a first evening with this package.
+
+Both connections are created in the form and tried with the Test button, the example DAG is triggered, and the link of
+its task leads to the page of exports. The steps are fixtures, each made once; the tests look at what came of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+
+from airflow_provider_isvapp.emulator import Emulator
+from tests.system.browser.airflow_ui import AirflowUi
+from tests.system.browser.conftest import NewPage
+from tests.system.browser.connections_page import fill_in, press_test, save
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext, Page, Route
+
+pytestmark = pytest.mark.timeout(420)
+DAG_ID = "isvapp_monthly_sync"
+TASKS = ("create_export", "wait_for_export", "download_export", "fetch_accounts", "fetch_apps")
+SECONDS_TO_RUN = 240
+
+
+@pytest.fixture(scope="module")
+def answers() -> list[tuple[str, bytes]]:
+    """All that the API server has told the window so far, with the addresses that were asked."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def window(session_of: Callable[[str], BrowserContext], answers: list[tuple[str, bytes]]) -> Iterator[Page]:
+    """The window in which all of it happens, of somebody on call."""
+    from playwright.sync_api import Error
+
+    def note(route: Route) -> None:
+        # A page that is left no longer wants its answers.
+        with suppress(Error):
+            answer = route.fetch()
+            answers.append((route.request.url, answer.body()))
+            route.fulfill(response=answer)
+
+    page = session_of("op").new_page()
+    page.set_viewport_size({"width": 1280, "height": 1000})
+    page.add_init_script("localStorage.setItem('theme', 'light')")
+    page.route(re.compile("/(api/v2|ui|isvapp-exports)/"), note)
+    yield page
+    page.unroute_all(behavior="ignoreErrors")
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def vendors(airflow: AirflowUi, emulator: Emulator) -> Emulator:
+    """Both vendors without faults, and no connection to them under the ids that the example uses."""
+    emulator.clear_faults()
+    for conn_id in ("isvapp_default", "productiv_default"):
+        assert airflow.call("DELETE", f"/api/v2/connections/{conn_id}", token=airflow.token("admin"))[0] in (204, 404)
+    return emulator
+
+
+@pytest.fixture(scope="module")
+def isvapp(window: Page, vendors: Emulator, pictures: Path) -> str:
+    """The connection to ISVapp, as a new user fills in the form."""
+    host, _, port = vendors.url.rpartition(":")
+    labels = ("Base address", "Port", "Client ID", "Client secret or API key")
+    form = fill_in(
+        window,
+        "isvapp_default",
+        "ISVapp",
+        dict(zip(labels, (host, port, vendors.client_id, vendors.client_secret), strict=True)),
+        {"Authentication": "OAuth2 (client ID and secret)", "Requests per second": "2"},
+    )
+    window.screenshot(path=pictures / "story-connection-isvapp.png")
+    for masked in (form.locator("[name=password]"), form.locator("[name=element_rate_limit_storage]")):
+        assert masked.get_attribute("type") == "password"
+    save(window, form, "isvapp_default")
+    return "isvapp_default"
+
+
+@pytest.fixture(scope="module")
+def productiv(window: Page, vendors: Emulator, pictures: Path) -> str:
+    """The connection to Productiv, in the same way."""
+    host, _, port = vendors.url.rpartition(":")
+    labels = ("Base address", "Port", "Client ID", "Client secret")
+    values = (host, port, vendors.productiv_client_id, vendors.productiv_client_secret)
+    form = fill_in(
+        window,
+        "productiv_default",
+        "Productiv",
+        dict(zip(labels, values, strict=True)),
+        {"Token address": vendors.productiv_token_url, "API version": "v2"},
+    )
+    window.screenshot(path=pictures / "story-connection-productiv.png")
+    save(window, form, "productiv_default")
+    return "productiv_default"
+
+
+@pytest.fixture(scope="module")
+def run_id(window: Page, airflow: AirflowUi, isvapp: str, productiv: str, pictures: Path) -> str:
+    """The run of the example DAG, triggered by hand, once it has ended well."""
+    airflow.start_scheduling(DAG_ID)
+    window.goto(f"/dags/{DAG_ID}")
+    window.get_by_role("button", name="Trigger").first.click()
+    # It is paused, and the dialog offers to change that.
+    window.get_by_role("dialog").get_by_role("button", name="Trigger", exact=True).click()
+    window.wait_for_url(f"**/dags/{DAG_ID}/runs/*")
+
+    state = window.get_by_test_id("header-card").get_by_test_id("state-badge")
+    ended = state.filter(has_text=re.compile("Success|Failed"))
+    airflow.wait_for("the run", ended.is_visible, seconds=SECONDS_TO_RUN)
+    window.get_by_text(f"{len(TASKS)} Task Instances").wait_for()
+    window.screenshot(path=pictures / "monthly-run.png")
+    assert ended.inner_text() == "Success", airflow.logs()
+    _, answer = airflow.call("GET", f"/api/v2/dags/{DAG_ID}/dagRuns", token=airflow.token("op"))
+    (run,) = json.loads(answer)["dag_runs"]
+    return str(run["dag_run_id"])
+
+
+@pytest.fixture(scope="module")
+def export_id(vendors: Emulator, run_id: str) -> str:
+    """The export that the run has made."""
+    (export_id,) = vendors.exports
+    return export_id
+
+
+def test_the_form_stores_what_was_filled_in(airflow: AirflowUi, vendors: Emulator, isvapp: str, productiv: str) -> None:
+    host, _, port = vendors.url.rpartition(":")
+    stored = {}
+    for conn_id in (isvapp, productiv):
+        _, answer = airflow.call("GET", f"/api/v2/connections/{conn_id}", token=airflow.token("op"))
+        stored[conn_id] = json.loads(answer)
+        assert {"host": host, "port": int(port), "password": "***"}.items() <= stored[conn_id].items()
+    extras = {conn_id: json.loads(connection["extra"]) for conn_id, connection in stored.items()}
+
+    assert extras[isvapp] | {"authentication": "oauth2", "requests_per_second": 2} == extras[isvapp]
+    # Airflow masks whatever has "token" in its name.
+    assert extras[productiv] | {"token_url": "***", "api_version": "v2"} == extras[productiv]
+
+
+def test_the_test_button_says_that_a_connection_works(
+    window: Page, vendors: Emulator, isvapp: str, productiv: str, pictures: Path
+) -> None:
+    asked = vendors.request_counts()
+    for conn_id in (isvapp, productiv):
+        button = press_test(window, conn_id)
+        button.locator("svg[color=green]").wait_for()
+    window.screenshot(path=pictures / "connections-tested.png")
+
+    counts = vendors.request_counts() - asked
+    assert counts["account"] == counts["productiv_token"] == 1
+
+
+def test_the_test_button_says_what_is_wrong(
+    window: Page, airflow: AirflowUi, vendors: Emulator, pictures: Path
+) -> None:
+    host, _, port = vendors.url.rpartition(":")
+    labels = ("Base address", "Port", "Client ID", "Client secret or API key")
+    values = (host, port, vendors.client_id, "sentinel-mistyped-secret")
+    save(window, fill_in(window, "mistyped", "ISVapp", dict(zip(labels, values, strict=True)), {}), "mistyped")
+
+    button = press_test(window, "mistyped")
+    button.locator("svg[color=red]").wait_for()
+    toast = window.locator("[data-scope=toast][data-part=root]").filter(has_text="Test Connection Failed")
+    window.screenshot(path=pictures / "connection-test-failed.png")
+    message = toast.inner_text()
+    assert airflow.call("DELETE", "/api/v2/connections/mistyped", token=airflow.token("op"))[0] == 204
+
+    assert "ISVapp refused the token for scope" in message
+    assert "Check the connection's login and password" in message
+    assert "sentinel" not in message
+
+
+def test_the_run_brings_the_month(airflow: AirflowUi, vendors: Emulator, export_id: str) -> None:
+    (usage,) = airflow.lake_of(airflow.home).rglob("usage.ndjson")
+
+    assert usage.read_bytes() == vendors.export_bytes(export_id)
+
+
+def test_the_log_of_a_task_tells_what_it_did(window: Page, run_id: str, export_id: str, pictures: Path) -> None:
+    window.goto(task_page(run_id, "download_export"))
+    window.get_by_text(f"Downloading export {export_id}").wait_for()
+    window.screenshot(path=pictures / "task-log.png")
+
+    assert window.get_by_text("Wrote file://").count() == 1
+
+
+@pytest.mark.parametrize("task_id", ["create_export", "wait_for_export", "download_export"])
+def test_the_link_of_a_task_leads_to_its_export(
+    task_id: str, window: Page, run_id: str, export_id: str, pictures: Path
+) -> None:
+    window.goto(f"{task_page(run_id, task_id)}/details")
+    link = window.get_by_role("link", name="ISVapp export")
+    link.wait_for()
+    window.screenshot(path=pictures / f"task-link-{task_id}.png")
+    link.click()
+    window.wait_for_url(f"**/plugin/isvapp-exports?connection=isvapp_default&export={export_id}")
+    window.locator(".isvapp-exports table").wait_for()
+
+    assert window.locator("tbody a").all_inner_texts() == [export_id, f"{DAG_ID}.create_export"]
+    assert window.locator("tbody tr").get_by_text("Ready").count() == 1
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)])
+def test_the_page_shows_the_export_in_a_table_and_a_chart(
+    width: int, dark: bool, new_page: NewPage, export_id: str, pictures: Path
+) -> None:
+    page = new_page(width=width, dark=dark)
+    page.goto(f"/plugin/isvapp-exports?connection=isvapp_default&export={export_id}")
+    page.locator(".isvapp-exports table").wait_for()
+    page.screenshot(path=pictures / f"story-export-{width}-{'dark' if dark else 'light'}.png")
+
+    assert page.locator("tbody tr").count() == 1
+    charts = page.locator(".isvapp-exports svg[role=img]").evaluate_all("all => all.map(svg => svg.ariaLabel)")
+    assert [label.split()[0] for label in charts] == ["Duration", "Size"]
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def test_no_answer_to_the_browser_held_a_secret(
+    window: Page, answers: list[tuple[str, bytes]], vendors: Emulator, run_id: str, export_id: str
+) -> None:
+    window.goto(f"{task_page(run_id, 'download_export')}/rendered_templates")
+    window.get_by_text(export_id).first.wait_for()
+
+    # The search sees what the pages show.
+    assert [url for url, body in answers if export_id.encode() in body]
+    for secret in (vendors.client_secret, vendors.productiv_client_secret, vendors.token_mark):
+        assert [url for url, body in answers if secret.encode() in body] == []
+
+
+def task_page(run_id: str, task_id: str) -> str:
+    return f"/dags/{DAG_ID}/runs/{quote(run_id)}/tasks/{task_id}"

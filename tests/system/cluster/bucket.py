@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What is in the bucket in the end, beside what should be there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+
+from airflow_provider_isvapp.transfer.label import LABEL_NAME, Label
+from tests.system.cluster.arrivals import Vendors
+
+ACCOUNTS, APPS = "isvapp/salesforce_accounts.ndjson", "productiv/apps.ndjson"
+
+
+class Bucket:
+    """The bucket, with the connection that the tasks use.
+
+    :param environment: of a worker.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        connection = json.loads(environment["AIRFLOW_CONN_AWS_DEFAULT"])
+        self._name = urlsplit(environment["ISVAPP_LAKE"]).hostname
+        self._client = boto3.client(
+            "s3",
+            aws_access_key_id=connection["login"],
+            aws_secret_access_key=connection["password"],
+            endpoint_url=connection["extra"]["endpoint_url"],
+            region_name=connection["extra"]["region_name"],
+        )
+
+    def sizes(self) -> dict[str, int]:
+        """Return all objects with their sizes."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._name)
+        return {item["Key"]: item["Size"] for page in pages for item in page.get("Contents", ())}
+
+    def unfinished_uploads(self) -> list[str]:
+        """Return the keys of multipart uploads that nobody has ended."""
+        listing = self._client.list_multipart_uploads(Bucket=self._name)
+        return [upload["Key"] for upload in listing.get("Uploads", ())]
+
+    def content(self, key: str) -> bytes:
+        """Read an object."""
+        return bytes(self._client.get_object(Bucket=self._name, Key=key)["Body"].read())
+
+    def export_id(self, key: str) -> str | None:
+        """Return which export an object says it holds."""
+        metadata = self._client.head_object(Bucket=self._name, Key=key)["Metadata"]
+        label = Label.from_text(metadata.get(LABEL_NAME.replace("_", "-"), ""))
+        return None if label is None else label.export_id
+
+
+def usage_key(order: Mapping[str, Any]) -> str:
+    """Return where the DAG writes the export of an order."""
+    (taxonomy,) = order["ids"]
+    months = order["months"]
+    folder = f"month={months[0]}" if len(months) == 1 else f"latest_{len(months)}_months"
+    return f"isvapp/feature_usage/{taxonomy}/{folder}/usage.ndjson"
+
+
+def compare(
+    bucket: Bucket,
+    vendors: Vendors,
+    exports: Mapping[str, Mapping[str, Any]],
+    *,
+    accounts: list[Any],
+    apps: list[Any],
+) -> list[str]:
+    """Compare every object to the last byte, and say what is wrong."""
+    problems = []
+    wanted = {usage_key(record["request"]) for record in exports.values()} | {ACCOUNTS, APPS}
+    there = set(bucket.sizes())
+    problems += [f"{key} is missing" for key in sorted(wanted - there)]
+    problems += [f"{key} should not be there" for key in sorted(there - wanted)]
+    problems += [f"an upload to {key} was left unfinished" for key in bucket.unfinished_uploads()]
+    for key in sorted(there & wanted - {ACCOUNTS, APPS}):
+        export_id = bucket.export_id(key)
+        if export_id not in exports:
+            problems.append(f"{key} does not say which export it holds")
+        elif usage_key(exports[export_id]["request"]) != key:
+            problems.append(f"{key} holds export {export_id}, which was ordered for another object")
+        elif bucket.content(key) != vendors.export_bytes(export_id):
+            problems.append(f"{key} is not what the vendor holds for export {export_id}")
+    for key, rows in ((ACCOUNTS, accounts), (APPS, apps)):
+        if key in there and [json.loads(line) for line in bucket.content(key).splitlines()] != rows:
+            problems.append(f"{key} is not what the vendor answers")
+    return problems

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What statsd_exporter makes of a line of statsd with docker/statsd-exporter/mappings.yml, and a stand-in for it.
+
+Only what that file uses: glob matches, labels from them, and histograms. Where the program itself is installed,
+test_metrics_chain.py holds this up against it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+from tests.support import ROOT
+
+MAPPINGS = ROOT / "docker/statsd-exporter/mappings.yml"
+Labels = tuple[tuple[str, str], ...]
+
+
+class Exposition:
+    """Takes lines of statsd and shows them as Prometheus scrapes them."""
+
+    def __init__(self) -> None:
+        self._mappings: list[dict[str, Any]] = yaml.safe_load(MAPPINGS.read_text())["mappings"]
+        self._values: defaultdict[tuple[str, Labels], float] = defaultdict(float)
+        self._types: dict[str, str] = {}
+
+    def take(self, lines: Iterable[str]) -> None:
+        """Count some lines, such as ``airflow.isvapp.exports.created:1|c``."""
+        for line in lines:
+            stat, value, kind = re.fullmatch(r"([\w.-]+):([\d.]+)\|(c|ms|g)", line).groups()
+            mapping, matched = self._mapping_of(stat)
+            name = mapping.get("name", re.sub(r"\W", "_", stat))
+            labels = tuple((key, matched[int(text.lstrip("$")) - 1]) for key, text in mapping.get("labels", {}).items())
+            if kind == "ms":
+                assert mapping["observer_type"] == "histogram", stat
+                self._observe(name, mapping["histogram_options"]["buckets"], float(value) / 1000)
+            elif kind == "g":
+                self._types[name] = "gauge"
+                self._values[name, labels] = float(value)
+            else:
+                self._types[name] = "counter"
+                self._values[name, labels] += float(value)
+
+    def _mapping_of(self, stat: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+        for mapping in self._mappings:
+            pattern = re.escape(mapping["match"]).replace(r"\*", r"([^.]*)")
+            if match := re.fullmatch(pattern, stat):
+                return mapping, match.groups()
+        return {}, ()
+
+    def _observe(self, name: str, buckets: list[float], seconds: float) -> None:
+        self._types[name] = "histogram"
+        for bound in [*buckets, float("inf")]:
+            text = "+Inf" if bound == float("inf") else f"{bound:g}"
+            self._values[f"{name}_bucket", (("le", text),)] += seconds <= bound
+        self._values[f"{name}_sum", ()] += seconds
+        self._values[f"{name}_count", ()] += 1
+
+    @property
+    def series(self) -> set[str]:
+        """The names that a query can use."""
+        return {name for name, _ in self._values}
+
+    @property
+    def labelled(self) -> set[tuple[str, frozenset[str]]]:
+        """The names with the names of their labels."""
+        return {(name, frozenset(key for key, _ in labels)) for name, labels in self._values}
+
+    def text(self) -> str:
+        """Return Prometheus' text format."""
+        types = "".join(f"# TYPE {name} {kind}\n" for name, kind in self._types.items())
+        values = (f"{name}{_braced(labels)} {value}\n" for (name, labels), value in self._values.items())
+        # All samples of a histogram must follow its type, so the types come first and the format is not checked for it.
+        return types + "".join(values)
+
+
+def _braced(labels: Labels) -> str:
+    return "{" + ",".join(f'{key}="{value}"' for key, value in labels) + "}"
+
+
+def every_line(*, number: int = 1) -> list[str]:
+    """Return what Airflow sends for each metric of this package, made by the package itself."""
+    from airflow_provider_isvapp import metrics, observer
+
+    sent: list[str] = []
+
+    class Recorder:
+        def incr(self, name: str, count: int = 1, tags: Any = None) -> None:
+            sent.append(f"airflow.{name}:{count}|c")
+
+        def timing(self, name: str, duration: Any) -> None:
+            sent.append(f"airflow.{name}:{duration.total_seconds() * 1000:.3f}|ms")
+
+        def gauge(self, name: str, value: float) -> None:
+            sent.append(f"airflow.{name}:{value}|g")
+
+    before, metrics.Stats = metrics.Stats, Recorder()
+    try:
+        for status in (200, 429, 503, None):
+            for endpoint in ("list_exports", "download", "productiv_apps"):
+                metrics.record(observer.RequestSent(endpoint=endpoint, status=status))
+        metrics.record(observer.TurnAwaited(seconds=0.7))
+        metrics.record(observer.ExportCreated())
+        metrics.record(observer.ExportReattached())
+        metrics.record(observer.ExportEnded(how="completed", waited=100.0 * number))
+        metrics.record(observer.ExportEnded(how="errored"))
+        metrics.record(observer.ExportEnded(how="expired"))
+        for then in ("resumed", "restarted", "retried"):
+            metrics.record(observer.DownloadInterrupted(then=then))
+        metrics.record(observer.DownloadFinished(rows=1000, bytes=500_000, compressed_bytes=50_000, seconds=12.5))
+    finally:
+        metrics.Stats = before
+    return sent

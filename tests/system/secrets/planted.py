@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Values that a DAG leaks on purpose, one for each place, to show that the search finds them there."""
+
+from __future__ import annotations
+
+from tests.system.secrets.spelling import AWKWARD
+
+# The place in words, and where the search has to find its value.
+PLACES = {
+    "serialized DAG": "database: serialized_dag.data",
+    "rendered field": "database: rendered_task_instance_fields.rendered_fields",
+    "XCom": "database: xcom.value",
+    "task state": "database: task_state_store.value",
+    "asset event": "database: asset_event.extra",
+    "trigger": "while deferred, database: trigger.kwargs",
+    "address in a log": "file: logs/dag_id=planted",
+    "header in a log": "file: logs/dag_id=planted",
+    "triggerer's log": "file: logs/dag_id=planted",
+    "standard output": "file: logs/dag_id=planted",
+}
+PLANTED = {place: f"planted-{number}{AWKWARD}" for number, place in enumerate(PLACES)}

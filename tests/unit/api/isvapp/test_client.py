@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from airflow_provider_isvapp.api.isvapp.client import IsvappClient
+from airflow_provider_isvapp.api.isvapp.export_request import ExportRequest
+from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
+from airflow_provider_isvapp.errors import (
+    BrokenTransfer,
+    ContractBroken,
+    ExportError,
+    ExportExpired,
+    ExportFailed,
+    ForeignAddress,
+    InvalidArgument,
+    OutcomeUnknown,
+    RequestRefused,
+    UnexpectedAnswer,
+)
+from tests.support.scripted_server import Answer, ScriptedServer, data, token
+from tests.unit.api.conftest import FakeTime, RecordingLimiter
+
+REQUEST = ExportRequest.checked(timeframe="2024-02", taxonomy_ids=["t1"])
+FILE = b"\x1f\x8b not really gzip, but bytes are bytes here"
+
+
+@pytest.fixture
+def client(server: ScriptedServer, limiter: RecordingLimiter, time: FakeTime) -> Iterator[IsvappClient]:
+    settings = IsvappSettings.from_connection(login="client", password="secret", host=server.url, extra={"attempts": 2})
+    with IsvappClient(settings, limiter=limiter, clock=time, sleep=time.sleep) as running:
+        yield running
+
+
+def completed(server: ScriptedServer, address: str = "/api/v1/exports/e1/download/t", **fields: object) -> Answer:
+    return data({"id": "e1", "status": "COMPLETED", "download_url": f"{server.url}{address}"} | fields)
+
+
+def test_each_endpoint_asks_for_its_own_smallest_scope(server, client):
+    server.script("/api/oauth2/token", token("a"), token("b"), token("c"))
+    server.script("/api/v1/account", data({"id": 7, "company_name": "Example GmbH", "plan": "gold"}))
+    server.script("/api/v1/exports", data([]))
+    server.script("/api/v1/salesforce_accounts", data([]))
+
+    account = client.get_account()
+    assert (account.id, account.company_name, dict(account.extra)) == ("7", "Example GmbH", {"plan": "gold"})
+    assert client.list_exports() == []
+    assert client.list_salesforce_accounts() == []
+
+    assert [seen.form["scope"] for seen in server.seen if seen.method == "POST"] == [
+        "identity",
+        "exports",
+        "salesforce_accounts",
+    ]
+
+
+def test_a_create_sends_the_request_and_returns_the_record(server, client):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/exports", data({"id": "e1", "status": "PENDING", "type": "TAXONOMY_ITEM"}))
+
+    assert client.create_export(REQUEST).id == "e1"
+
+    assert json.loads(server.seen[-1].body) == REQUEST.payload()
+
+
+def test_a_create_without_an_answer_is_not_sent_again(server, client):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/exports", Answer(misdeed="reset"), data({"id": "second", "status": "PENDING"}))
+
+    with pytest.raises(OutcomeUnknown, match="no clear answer to POST /api/v1/exports"):
+        client.create_export(REQUEST)
+    assert server.paths().count("/api/v1/exports") == 1
+
+
+def test_an_unknown_status_in_a_list_is_loud(server, client):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/exports", data([{"id": "e1", "status": "PENDING"}, {"id": "e2", "status": "LIMBO"}]))
+
+    with pytest.raises(ContractBroken, match="Export e2 has the status 'LIMBO'"):
+        client.list_exports()
+
+
+def test_another_export_than_asked_for_is_loud(server, client):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/exports/e1", data({"id": "e2", "status": "PENDING"}))
+
+    with pytest.raises(ContractBroken, match="asked for export e1 and answered with export e2"):
+        client.get_export("e1")
+
+
+@pytest.mark.parametrize("export_id", ["", "  ", None, 5])
+def test_an_empty_export_id_is_an_error_before_anything_is_sent(server, client, export_id):
+    with pytest.raises(InvalidArgument, match="export_id: must be the id of an export"):
+        client.get_export(export_id)
+    assert server.seen == []
+
+
+def test_an_export_id_cannot_lead_to_another_path(server, client):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/exports/..%2Faccount", Answer(404, b'{"error": "no such export", "success": false}'))
+
+    with pytest.raises(RequestRefused, match="no such export"):
+        client.get_export("../account")
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "message"),
+    [
+        (
+            Answer(body=b'{"error": "maintenance", "success": false}'),
+            RequestRefused,
+            "refused GET /api/v1/account: maintenance",
+        ),
+        (Answer(body=b'{"success": false}'), RequestRefused, "without a message"),
+        (Answer(body=b""), UnexpectedAnswer, "an empty body"),
+        (Answer(body=b"  \n"), UnexpectedAnswer, "an empty body"),
+        (
+            Answer(body=b"<html>hi</html>", headers={"Content-Type": "text/html"}),
+            UnexpectedAnswer,
+            "a web page (text/html, 15 bytes)",
+        ),
+        (Answer(body=b'{"data": '), UnexpectedAnswer, "something that is not a JSON object"),
+        (Answer(body=b"\xff\xfe"), UnexpectedAnswer, "something that is not a JSON object"),
+        (Answer(body=b"[1]"), ContractBroken, "something that is not a JSON object"),
+        (Answer(body=b'{"data": {"id": 1}}'), ContractBroken, "documented envelope"),
+        (Answer(body=b'{"success": true}'), ContractBroken, "documented envelope"),
+        (Answer(body=b'{"success": "true", "data": 1}'), ContractBroken, "documented envelope"),
+        (data({"company_name": "x"}), ContractBroken, "an account without an id"),
+        (data([]), ContractBroken, "an account without an id"),
+        (Answer(204), UnexpectedAnswer, "status 204 and an empty body"),
+    ],
+)
+def test_answers_that_are_not_as_documented(server, client, answer, kind, message):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/account", answer)
+
+    with pytest.raises(kind) as caught:
+        client.get_account()
+    assert message in str(caught.value)
+
+
+def test_accounts_take_both_parameters_and_keep_the_vendors_bytes(server, client):
+    rows = [
+        b'{"salesforce_id":"001", "score":1.50,"name":"Caf\\u00e9","name":"twice"}',
+        b'{\n  "big": 12345678901234567890,\r\n  "text": "a  b\\n"\n}',
+    ]
+    server.script("/api/oauth2/token", token())
+    server.script(
+        "/api/v1/salesforce_accounts", Answer(body=b'{"data": [' + b" ,\n".join(rows) + b'], "success": true}')
+    )
+
+    lines = client.salesforce_account_lines(include_health_scores=True, include_subscriber_orgs=True)
+
+    assert lines == [rows[0], b'{"big":12345678901234567890,"text":"a  b\\n"}']
+    assert server.seen[-1].query == {"includeHealthScores": "1", "includeSubscriberOrgs": "1"}
+
+
+def test_accounts_without_parameters_send_none(server, client):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/salesforce_accounts", data([{"salesforce_id": "001"}]))
+
+    assert client.list_salesforce_accounts() == [{"salesforce_id": "001"}]
+    assert server.seen[-1].query == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [({}, "'data' is not an array"), ([{}, 5], "element 1 of 'data' is not an object")]
+)
+def test_accounts_of_another_shape_are_loud(server, client, value, message):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/salesforce_accounts", data(value))
+
+    with pytest.raises(ContractBroken, match=message):
+        client.salesforce_account_lines()
+
+
+def test_a_download_asks_for_the_address_and_streams_the_bytes_on_the_wire(server, client):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/exports/e1", completed(server, download_size_compressed_bytes=len(FILE)))
+    answer_headers = {"ETag": '"v1"', "Accept-Ranges": "bytes", "Content-Encoding": "gzip"}
+    server.script("/api/v1/exports/e1/download/t", Answer(body=FILE, headers=answer_headers))
+
+    with client.open_download("e1") as body:
+        assert (body.start, body.content_length, body.validator, body.accepts_ranges) == (0, len(FILE), '"v1"', True)
+        assert body.export.download_size_compressed_bytes == len(FILE)
+        assert body.read(10) + body.read(1000) + body.read(1000) == FILE
+
+    assert "range" not in server.seen[-1].headers
+    assert server.seen[-1].headers["authorization"] == "Bearer token-1"
+
+
+def test_the_log_of_the_http_library_shows_no_download_token(server, client, caplog):
+    caplog.set_level("DEBUG")
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/exports/e1", completed(server, "/api/v1/exports/e1/download/sentinel"))
+    server.script("/api/v1/exports/e1/download/sentinel", Answer(body=FILE))
+
+    with client.open_download("e1") as body:
+        body.read(1000)
+
+    assert "GET /api/v1/exports/e1/download/*** " in caplog.text
+    assert "sentinel" not in caplog.text
+
+
+def test_a_download_goes_on_where_it_was_if_the_file_is_the_same(server, client):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/exports/e1", completed(server))
+    headers = {"Content-Range": f"bytes 5-{len(FILE) - 1}/{len(FILE)}", "ETag": '"v1"'}
+    server.script("/api/v1/exports/e1/download/t", Answer(206, FILE[5:], headers))
+
+    with client.open_download("e1", offset=5, validator='"v1"') as body:
+        assert body.start == 5
+        assert body.read(1000) == FILE[5:]
+    assert server.seen[-1].headers["range"] == "bytes=5-"
+    assert server.seen[-1].headers["if-range"] == '"v1"'
+
+
+def test_without_a_validator_a_download_starts_again(server, client):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/exports/e1", completed(server))
+    server.script("/api/v1/exports/e1/download/t", Answer(body=FILE))
+
+    with client.open_download("e1", offset=5) as body:
+        assert body.start == 0
+    assert "range" not in server.seen[-1].headers
+
+
+def test_another_part_than_asked_for_is_loud(server, client):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/exports/e1", completed(server))
+    server.script("/api/v1/exports/e1/download/t", Answer(206, FILE[4:], {"Content-Range": "bytes 4-9/10"}))
+
+    with pytest.raises(UnexpectedAnswer, match="status 206 and not with the file"):
+        client.open_download("e1", offset=5, validator='"v1"')
+
+
+def test_a_range_that_no_longer_exists_starts_again(server, client):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/exports/e1", completed(server))
+    server.script("/api/v1/exports/e1/download/t", Answer(416), Answer(body=FILE))
+
+    with client.open_download("e1", offset=500, validator='"v1"') as body:
+        assert body.start == 0
+        assert body.read(1000) == FILE
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+def test_an_address_that_died_is_renewed_from_the_record(server, client, status):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/exports/e1", completed(server, "/old"), completed(server, "/new"))
+    server.script("/old", Answer(status, b'{"error": "link expired"}'))
+    server.script("/new", Answer(body=FILE))
+
+    with client.open_download("e1") as body:
+        assert body.read(1000) == FILE
+
+
+def test_an_export_that_expired_meanwhile_has_its_own_error(server, client):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/exports/e1", completed(server, "/old"), completed(server, "/old", is_expired=True))
+    server.script("/old", Answer(410, b'{"error": "gone"}'))
+
+    with pytest.raises(ExportExpired, match="Export e1 expired"):
+        client.open_download("e1")
+
+
+def test_an_address_that_is_refused_twice_is_the_vendors_refusal(server, client):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/exports/e1", completed(server, "/sentinel-1"), completed(server, "/sentinel-2"))
+    server.script("*", *[Answer(404, b'{"error": "no such file"}')] * 2)
+
+    with pytest.raises(RequestRefused, match=r"refused the download of export e1 .*no such file") as caught:
+        client.open_download("e1")
+    assert "sentinel" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("record", "kind", "message"),
+    [
+        ({"status": "PENDING"}, ExportError, "Export e1 is still PENDING and has no file yet"),
+        ({"status": "ERRORED", "error_message": "too large"}, ExportFailed, "too large"),
+        ({"status": "COMPLETED", "is_expired": True}, ExportExpired, "expired"),
+        ({"status": "COMPLETED"}, ContractBroken, "has no download_url"),
+    ],
+)
+def test_what_cannot_be_downloaded_says_why(server, client, record, kind, message):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/exports/e1", data({"id": "e1"} | record))
+
+    with pytest.raises(kind, match=message):
+        client.open_download("e1")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://evil.test/api/v1/exports/e1/download/sentinel", "/relative/sentinel", "file:///etc/passwd?sentinel"],
+)
+def test_a_download_address_elsewhere_gets_no_token(server, client, address):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/exports/e1", data({"id": "e1", "status": "COMPLETED", "download_url": address}))
+
+    with pytest.raises(ForeignAddress, match="the download of export e1 would lead to") as caught:
+        client.open_download("e1")
+    assert "sentinel" not in str(caught.value)
+    assert server.paths() == ["/api/oauth2/token", "/api/v1/exports/e1"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(body=FILE[:20], headers={"Content-Length": str(len(FILE))}),
+        Answer(body=FILE[:20], headers={"Content-Length": "4000000"}),
+    ],
+)
+def test_a_body_that_ends_early_is_broken_and_not_short(server, client, answer):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/exports/e1", completed(server))
+    server.script("/api/v1/exports/e1/download/t", answer)
+
+    broken = pytest.raises(BrokenTransfer, match="download of export e1 broke off")
+    with client.open_download("e1") as body, broken as caught:
+        list(iter(lambda: body.read(8), b""))
+    assert caught.value.__context__ is None
+
+
+def test_a_weak_validator_is_none(server, client):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/exports/e1", completed(server))
+    server.script("/api/v1/exports/e1/download/t", Answer(body=FILE, headers={"ETag": 'W/"v1"'}))
+
+    with client.open_download("e1") as body:
+        assert body.validator is None

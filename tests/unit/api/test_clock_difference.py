@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from airflow_provider_isvapp.api.clock_difference import clock_warning, seconds_ahead
+from airflow_provider_isvapp.api.transport import Request, Transport, TransportSettings
+from tests.support.scripted_server import Answer, ScriptedServer
+from tests.unit.api.conftest import FakeTime, RecordingLimiter
+
+NOON = datetime(2026, 3, 6, 12, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("date", "ahead"),
+    [
+        ("Fri, 06 Mar 2026 12:00:00 GMT", 0),
+        ("Fri, 06 Mar 2026 11:55:00 GMT", 300),
+        ("Fri, 06 Mar 2026 12:01:30 -0000", -90),
+        ("yesterday", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_date_header_is_compared_with_our_clock(date: str | None, ahead: float | None) -> None:
+    assert seconds_ahead(date, now=NOON) == ahead
+
+
+@pytest.mark.parametrize(
+    ("ahead", "words"),
+    [(61, "61 s ahead of"), (-300, "300 s behind"), (3000, "50 min ahead of"), (-86400, "24.0 h behind")],
+)
+def test_a_difference_is_put_into_words(ahead: float, words: str) -> None:
+    assert f"This machine's clock is {words} ISVapp's." in clock_warning(ahead, vendor="ISVapp")
+
+
+@pytest.mark.parametrize("ahead", [None, 0, 60, -60])
+def test_what_an_answer_takes_is_no_difference(ahead: float | None) -> None:
+    assert clock_warning(ahead, vendor="ISVapp") == ""
+
+
+def test_each_answer_shows_the_difference(server: ScriptedServer, limiter: RecordingLimiter) -> None:
+    transport = Transport(
+        TransportSettings(vendor="ISVapp", base_url=server.url), limiter=limiter, clock=FakeTime(now=0)
+    )
+    request = Request(method="GET", url=f"{server.url}/thing", label="GET /thing", endpoint="thing")
+    server.script("/thing", Answer(body=b"{}"))
+    assert transport.clock_ahead is None
+
+    transport.fetch(request)
+    transport.close()
+
+    now = datetime.now(UTC).timestamp()
+    assert transport.clock_ahead == pytest.approx(-now, abs=30)

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+from __future__ import annotations
+
+import socket
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from airflow_provider_isvapp.api.oauth import ApiKey
+from airflow_provider_isvapp.api.transport import Request, Transport, TransportSettings
+from airflow_provider_isvapp.errors import (
+    AuthenticationRefused,
+    ForeignAddress,
+    InvalidConnection,
+    NotFound,
+    OutcomeUnknown,
+    PermissionRefused,
+    RequestRefused,
+    ServiceUnavailable,
+)
+from tests.support.scripted_server import Answer, ScriptedServer
+from tests.unit.api.conftest import FakeTime, RecordingLimiter
+
+KEY = "sentinel-api-key"
+
+
+@pytest.fixture
+def transport(server: ScriptedServer, limiter: RecordingLimiter, time: FakeTime) -> Iterator[Transport]:
+    settings = TransportSettings(vendor="ISVapp", base_url=server.url, read_timeout=1.0, attempts=3)
+    running = Transport(settings, limiter=limiter, clock=time, sleep=time.sleep)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def ask(server: ScriptedServer, transport: Transport) -> Callable[..., bytes]:
+    def send(path: str = "/thing", **fields: object) -> bytes:
+        settings: dict[str, object] = {"method": "GET", "label": f"GET {path}", "scope": "exports"} | fields
+        request = Request(endpoint="thing", url=f"{server.url}{path}", **settings)  # type: ignore[arg-type]
+        return transport.fetch(request, ApiKey(KEY)).content
+
+    return send
+
+
+def test_sends_the_token_and_reads_the_body(server, ask, limiter):
+    server.script("/thing", Answer(body=b"hello"))
+
+    assert ask() == b"hello"
+
+    assert server.seen[0].headers["authorization"] == f"Bearer {KEY}"
+    assert limiter.permits == 1
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_server_errors_are_retried(server, ask, time, limiter, status):
+    server.script("/thing", Answer(status), Answer(status), Answer(body=b"at last"))
+
+    assert ask() == b"at last"
+
+    assert len(time.pauses) == 2
+    assert 1 <= time.pauses[0] <= 2.5
+    assert limiter.permits == 3, "a retry passes the limiter like any request"
+
+
+def test_the_last_reason_is_told_when_the_tries_are_used_up(server, ask):
+    server.script("/thing", *[Answer(503, b'{"error": "maintenance until noon", "success": false}')] * 3)
+
+    with pytest.raises(
+        ServiceUnavailable, match=r"GET /thing at \S+ in 3 tries; the last one: status 503: maintenance until noon"
+    ):
+        ask()
+    assert len(server.seen) == 3
+
+
+@pytest.mark.parametrize("misdeed", ["reset", "hang"])
+def test_resets_and_timeouts_are_retried_when_the_request_is_safe_to_repeat(server, ask, misdeed):
+    server.script("/thing", Answer(misdeed=misdeed), Answer(body=b"fine"))
+
+    assert ask() == b"fine"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Answer(misdeed="reset"), "the connection broke"),
+        (Answer(misdeed="hang"), "no answer within 1 s"),
+        (Answer(502, b"<html>"), "status 502"),
+        (Answer(200, b"{", {"Content-Length": "100"}), "the connection broke"),
+    ],
+)
+def test_a_request_that_is_not_safe_to_repeat_is_sent_once(server, ask, answer, reason):
+    server.script("/thing", answer, Answer(body=b"a second export"))
+
+    with pytest.raises(OutcomeUnknown, match=reason):
+        ask(method="POST", idempotent=False)
+    assert len(server.seen) == 1
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(server, ask):
+    server.script("/thing", Answer(200, b"half", {"Content-Length": "8"}), Answer(body=b"wholebody"))
+
+    assert ask() == b"wholebody"
+
+
+def test_a_429_holds_everybody_back_and_is_repeated_even_for_a_create(server, ask, limiter, time):
+    server.script("/thing", Answer(429, headers={"Retry-After": "7"}), Answer(body=b"created"))
+
+    assert ask(method="POST", idempotent=False) == b"created"
+
+    assert limiter.pushed_back == [7.0]
+    assert time.pauses == [7.0]
+
+
+def test_a_429_without_retry_after_holds_everybody_back_for_the_window(server, ask, limiter, time):
+    server.script("/thing", Answer(429), Answer(body=b"ok"))
+
+    assert ask() == b"ok"
+
+    assert limiter.pushed_back == [1.0]
+    assert time.pauses[0] >= 1.0
+
+
+def test_retry_after_may_be_a_date(server, ask, time):
+    moment = datetime.fromtimestamp(time.now, UTC) + timedelta(seconds=11)
+    server.script(
+        "/thing", Answer(503, headers={"Retry-After": format_datetime(moment, usegmt=True)}), Answer(body=b"ok")
+    )
+
+    assert ask() == b"ok"
+
+    assert time.pauses == [11.0]
+
+
+def test_retry_after_is_capped(server, ask, time):
+    server.script("/thing", Answer(503, headers={"Retry-After": "86400"}), Answer(body=b"ok"))
+
+    assert ask() == b"ok"
+
+    assert time.pauses == [120.0]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "advice"),
+    [
+        (400, RequestRefused, "change the request"),
+        (401, AuthenticationRefused, "login and password"),
+        (403, PermissionRefused, "scope 'exports'"),
+        (404, NotFound, "Check the id"),
+        (422, RequestRefused, "change the request"),
+    ],
+)
+def test_a_refusal_is_final_and_repeats_the_vendor(server, ask, status, kind, advice):
+    server.script("/thing", Answer(status, b'{"error": "timeframe is not completed", "success": false}'))
+
+    with pytest.raises(kind) as caught:
+        ask()
+
+    assert "timeframe is not completed" in str(caught.value)
+    assert advice in str(caught.value)
+    assert caught.value.status == status
+    assert caught.value.permanent
+    assert len(server.seen) == 1
+
+
+def test_a_refusal_that_repeats_the_token_does_not_spread_it(server, ask):
+    server.script("/thing", Answer(400, f'{{"error": "bad key {KEY}"}}'.encode()))
+
+    with pytest.raises(RequestRefused, match=r"bad key \*\*\*"):
+        ask()
+
+
+def test_a_refusal_by_a_web_page_says_so(server, ask):
+    server.script("/thing", Answer(403, b"<html><title>Forbidden</title></html>"))
+
+    with pytest.raises(PermissionRefused, match="a web page instead of an API answer"):
+        ask()
+
+
+def test_a_redirect_is_not_followed(server, ask):
+    with ScriptedServer() as other:
+        other.script("*", Answer(body=b"caught a token"))
+        server.script("/thing", Answer(302, headers={"Location": f"{other.url}/elsewhere?secret=1"}))
+
+        with pytest.raises(ForeignAddress, match=r"redirect to 127\.0\.0\.1, which is not followed") as caught:
+            ask()
+
+        assert other.seen == []
+        assert "secret" not in str(caught.value)
+
+
+def test_a_token_is_not_sent_to_another_origin(transport, server):
+    with ScriptedServer() as other:
+        request = Request(
+            method="GET",
+            url=f"{other.url}/file/token-in-path",
+            label="the download of export e1",
+            endpoint="download",
+            scope="exports",
+        )
+
+        with pytest.raises(ForeignAddress, match="nothing was sent"):
+            transport.fetch(request, ApiKey(KEY))
+
+        assert other.seen == []
+        assert server.seen == []
+
+
+def test_netrc_does_not_replace_the_token(server, ask, tmp_path, monkeypatch):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    server.script("/thing", Answer(body=b"ok"))
+
+    ask()
+
+    assert server.seen[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_nothing_secret_is_chained_to_an_error(server, transport):
+    server.script("/exports/e1/download/sentinel-token", *[Answer(misdeed="reset")] * 3)
+    request = Request(
+        method="GET",
+        url=f"{server.url}/exports/e1/download/sentinel-token",
+        label="the download of export e1",
+        endpoint="download",
+        scope="exports",
+    )
+
+    with pytest.raises(ServiceUnavailable) as caught:
+        transport.stream(request, ApiKey(KEY))
+
+    assert "sentinel" not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None
+    assert "sentinel" not in repr(request)
+
+
+def test_an_unreachable_host_is_named_as_such_and_retried(limiter, time):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = TransportSettings(vendor="ISVapp", base_url=f"http://127.0.0.1:{port}", attempts=2)
+    transport = Transport(settings, limiter=limiter, clock=time, sleep=time.sleep)
+    request = Request(method="POST", url=f"{settings.base_url}/x", label="POST /x", endpoint="x", idempotent=False)
+
+    with pytest.raises(ServiceUnavailable, match=r"in 2 tries; the last one: no connection \(connection refused\)"):
+        transport.fetch(request)
+    assert len(time.pauses) == 1, "nothing was sent, so even a create is tried again"
+    transport.close()
+
+
+def test_tls_to_a_server_without_it_names_the_host_field(server, limiter, time):
+    base_url = server.url.replace("http://", "https://")
+    transport = Transport(
+        TransportSettings(vendor="ISVapp", base_url=base_url), limiter=limiter, clock=time, sleep=time.sleep
+    )
+
+    with pytest.raises(InvalidConnection, match=r"TLS with https://127\.0\.0\.1:\d+ failed"):
+        transport.fetch(Request(method="GET", url=f"{base_url}/x", label="GET /x", endpoint="x"))
+    assert time.pauses == []
+    transport.close()

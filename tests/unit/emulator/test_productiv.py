@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+
+from airflow_provider_isvapp.emulator import ManualClock
+from tests.unit.emulator.caller import Caller
+
+Start = Callable[..., Caller]
+SECRETS = {"client_id": "demo-productiv-client", "client_secret": "demo-productiv-secret"}
+
+
+@pytest.fixture
+def productiv(caller: Caller) -> Caller:
+    caller.bearer = caller.productiv_token(**SECRETS).json()["access_token"]
+    return caller
+
+
+def test_a_token_for_credentials_in_the_form_or_the_header(caller: Caller) -> None:
+    answer = caller.productiv_token(**SECRETS)
+    assert set(answer.json()) == {"access_token", "token_type", "expires_in"}
+    basic = requests.post(
+        caller.emulator.productiv_token_url,
+        auth=(SECRETS["client_id"], SECRETS["client_secret"]),
+        data={"grant_type": "client_credentials", "scope": "https://api.productiv.com/apps.read"},
+        timeout=10,
+    )
+    assert basic.status_code == 200
+
+
+def test_a_secret_in_the_header_is_form_encoded(start: Start) -> None:
+    caller = start(productiv_client_secret='a:b/c+d &"%41')
+    answer = requests.post(
+        caller.emulator.productiv_token_url,
+        auth=(caller.emulator.productiv_client_id, "a%3Ab%2Fc%2Bd+%26%22%2541"),
+        data={"grant_type": "client_credentials", "scope": "https://api.productiv.com/apps.read"},
+        timeout=10,
+    )
+    assert answer.status_code == 200
+    assert answer.json()["access_token"].startswith(caller.emulator.token_mark)
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "code"),
+    [
+        ({"client_secret": "wrong"}, 401, "invalid_client"),
+        ({"scope": "identity"}, 400, "invalid_scope"),
+        ({"scope": ""}, 400, "invalid_scope"),
+        ({"grant_type": ""}, 400, "unsupported_grant_type"),
+    ],
+)
+def test_bad_token_requests(caller: Caller, form: dict[str, str], status: int, code: str) -> None:
+    answer = caller.productiv_token(**SECRETS | form)
+    assert (answer.status_code, answer.json()["error"]) == (status, code)
+
+
+def test_without_a_token_there_is_no_answer(caller: Caller) -> None:
+    for path in ("/pull/v1/apps", "/pull/v1/apps/app-0001"):
+        assert caller.get(path).status_code == 401  # an ISVapp key is worth nothing here
+
+
+@pytest.mark.parametrize("version", ["v1", "v2", "v3"])
+def test_the_list_of_apps(productiv: Caller, version: str) -> None:
+    answer = productiv.get(f"/pull/{version}/apps").json()
+    assert list(answer) == ["AsOfDate", "Apps", "ResponseTimeMs"]
+    assert answer["AsOfDate"] == "2024-04-14"
+    assert len(answer["Apps"]) == 48
+    assert not any(row["IsInactive"] for row in answer["Apps"])
+
+
+def test_unknown_versions_do_not_exist(productiv: Caller) -> None:
+    assert productiv.get("/pull/v4/apps").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "count", "is_verbose"),
+    [
+        ("?includeInactive=true", 60, False),
+        ("?includeInactive=false", 48, False),
+        ("?verbose=true", 48, True),
+        ("?includeInactive=true&verbose=true", 60, True),
+    ],
+)
+def test_inactive_apps_and_details_on_request(productiv: Caller, query: str, count: int, is_verbose: bool) -> None:
+    apps = productiv.get(f"/pull/v1/apps{query}").json()["Apps"]
+    assert len(apps) == count
+    assert ("FiscalSpend" in apps[0]) is is_verbose
+
+
+def test_an_apps_details(productiv: Caller) -> None:
+    listed = productiv.get("/pull/v1/apps?verbose=true").json()["Apps"][1]
+    first = productiv.get("/pull/v1/apps/app-0001").json()
+    assert list(first) == ["App", "AsOfDate", "ResponseTimeMs"]
+    assert first["App"] == listed
+    for version in ("v2", "v3"):
+        later = productiv.get(f"/pull/{version}/apps/app-0001").json()
+        assert set(later) - set(first) == {"FiscalDate", "FiscalDateRange"}
+        assert later["App"] == listed
+
+
+def test_an_unknown_app(productiv: Caller) -> None:
+    answer = productiv.get("/pull/v1/apps/none-such")
+    assert answer.status_code == 404
+    assert "none-such" in answer.json()["message"]
+
+
+def test_apps_are_spelled_so_that_only_a_copy_gives_them_back(productiv: Caller) -> None:
+    text = productiv.get("/pull/v1/apps?verbose=true").text
+    for spelling in ("1e3", ".50", ".00", "12345678901234567890.10", "Übersetzer", "\\u00dc", "\\/"):
+        assert spelling in text
+
+
+def test_the_same_in_every_run_and_other_apps_for_another_seed(start: Start, clock: ManualClock) -> None:
+    def apps(**options: Any) -> Any:
+        caller = start(**options)
+        caller.bearer = caller.productiv_token(**SECRETS).json()["access_token"]
+        return caller.get("/pull/v1/apps").json()["Apps"]
+
+    assert apps() == apps()
+    assert apps(seed=2) != apps()
+    assert len(apps(apps=7)) == 6
+
+
+def test_there_is_no_rate_limit(start: Start) -> None:
+    caller = start(requests_per_second=1)
+    caller.bearer = caller.productiv_token(**SECRETS).json()["access_token"]
+    assert {caller.get("/pull/v1/apps").status_code for _ in range(5)} == {200}

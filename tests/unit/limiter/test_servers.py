@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Redis and PostgreSQL in particular: away, hanging, back again, and what their errors tell."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import psycopg
+import pytest
+import redis
+
+from airflow_provider_isvapp.errors import LimiterUnavailable
+from airflow_provider_isvapp.limiter import open_limiter
+from airflow_provider_isvapp.limiter.interfaces import Storage
+from airflow_provider_isvapp.limiter.open import _open_storage
+from airflow_provider_isvapp.limiter.schedule import Pace
+from airflow_provider_isvapp.limiter.shared import SharedLimiter
+from tests.support.services import ESCAPED_PASSWORD, PASSWORD, Server
+from tests.unit.limiter.harness import shared_state, wait_for_queue
+
+
+def written(text: str | None, now: float) -> tuple[str, str | None]:
+    return "written", text
+
+
+def unavailable(storage: Storage) -> str:
+    with pytest.raises(LimiterUnavailable) as raised:
+        storage.update(written, patience=0.2)
+    storage.rest()
+    assert raised.value.__context__ is None
+    message = str(raised.value)
+    assert PASSWORD not in message
+    assert ESCAPED_PASSWORD not in message
+    assert f"127.0.0.1:{storage_port(storage)}" in message
+    assert "rate_limit_storage" in message
+    return message
+
+
+def storage_port(storage: Storage) -> str:
+    return storage.name.partition("127.0.0.1:")[2].partition("/")[0]
+
+
+def test_time_is_the_servers(server: Server, key: str) -> None:
+    storage = _open_storage(server.url, key)
+    assert abs(storage.update(lambda text, now: ("x", now), patience=1) - time.time()) < 5
+    storage.rest()
+
+
+def test_updates_of_many_threads_are_all_kept(server: Server, key: str) -> None:
+    storage = _open_storage(server.url, key)
+
+    def count() -> None:
+        for _ in range(20):
+            storage.update(lambda text, now: (str(int(text or 0) + 1), None), patience=30)
+        storage.rest()
+
+    threads = [threading.Thread(target=count) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert storage.update(written, patience=1) == "100"
+    storage.rest()
+
+
+def test_a_stopped_server_is_an_error_within_the_bound(server: Server, key: str) -> None:
+    storage = _open_storage(server.url, key)
+    storage.update(written, patience=1)
+    server.stop()
+    start = time.monotonic()
+    assert "does not answer" in unavailable(storage)
+    assert time.monotonic() - start < 5
+
+
+def test_a_hanging_server_is_an_error_within_the_bound(
+    server: Server, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("redis", "postgresql"):
+        monkeypatch.setattr(f"airflow_provider_isvapp.limiter.{kind}._TIMEOUT", 1)
+    fresh, used = _open_storage(server.url, key), _open_storage(server.url, key)
+    used.update(written, patience=1)
+    server.pause()
+    for storage in (used, fresh):
+        start = time.monotonic()
+        unavailable(storage)
+        assert time.monotonic() - start < 8
+
+
+def test_no_permit_without_the_server(server: Server, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_isvapp.limiter.shared.PATIENCE_TO_SEND", 0.5)
+    server.stop()
+    limiter = open_limiter(server.url, key=key, requests_per_second=2)
+    with pytest.raises(LimiterUnavailable), limiter.permit():
+        pytest.fail("sent without a permit")
+
+
+def test_a_waiter_outlasts_a_restart(server: Server, key: str) -> None:
+    limiter = open_limiter(server.url, key=key, requests_per_second=2)
+    limiter.push_back(2)
+    sent = threading.Event()
+
+    def send() -> None:
+        with limiter.permit():
+            sent.set()
+
+    waiter = threading.Thread(target=send)
+    waiter.start()
+    wait_for_queue(server.url, 1, key=key)
+    server.stop()
+    server.start()
+    waiter.join(20)
+    assert sent.is_set()
+
+
+def test_a_wrong_password_is_told_without_any_password(server: Server, key: str) -> None:
+    message = unavailable(_open_storage(server.url.replace(ESCAPED_PASSWORD, "wr0ng-secret"), key))
+    assert "wr0ng-secret" not in message
+    assert "password" in message.lower()
+
+
+def test_a_name_without_password_in_every_repr(server: Server, key: str) -> None:
+    limiter = open_limiter(server.url, key=key, requests_per_second=2)
+    assert ESCAPED_PASSWORD not in repr(limiter)
+    assert f"127.0.0.1:{server.port}" in repr(limiter)
+
+
+class TestRedis:
+    def test_a_lost_state_is_not_taken_for_an_unused_one(self, redis_server: Server, key: str) -> None:
+        limiter = open_limiter(redis_server.url, key=key, requests_per_second=2)
+        with limiter.permit():
+            pass
+        with redis.Redis.from_url(redis_server.url) as client:
+            client.flushall()
+        start = time.monotonic()
+        with limiter.permit():
+            assert 0.99 <= time.monotonic() - start < 5
+
+    def test_a_key_goes_when_nobody_uses_it(self, redis_server: Server, key: str) -> None:
+        _open_storage(redis_server.url, key).update(written, patience=1)
+        with redis.Redis.from_url(redis_server.url) as client:
+            assert 3590 <= client.ttl(f"isvapp:rate-limit:{key}") <= 3600
+
+
+class TestPostgresql:
+    def sessions(self, server: Server, *, expected: int) -> int:
+        """Count them when there are as many as expected, or after a while: a server sees an end a moment later."""
+        deadline = time.monotonic() + 3
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            while True:
+                row = connection.execute(
+                    "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'airflow-provider-isvapp'"
+                ).fetchone()
+                assert row is not None
+                count: int = row[0]
+                if count == expected or time.monotonic() > deadline:
+                    return count
+                time.sleep(0.01)
+
+    def test_many_can_be_the_first(self, postgresql_server: Server, key: str) -> None:
+        with psycopg.connect(postgresql_server.url) as connection:
+            connection.execute("DROP TABLE IF EXISTS isvapp_rate_limit")
+        results: list[str | None] = []
+        barrier = threading.Barrier(8)
+
+        def first_use() -> None:
+            storage = _open_storage(postgresql_server.url, key)
+            barrier.wait()
+            results.append(storage.update(written, patience=5))
+            storage.rest()
+
+        threads = [threading.Thread(target=first_use) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(map(str, results)) == ["None"] + ["written"] * 7
+
+    def test_a_row_that_somebody_locked_is_an_error_within_the_bound(self, postgresql_server: Server, key: str) -> None:
+        storage = _open_storage(postgresql_server.url, key)
+        storage.update(written, patience=1)
+        with psycopg.connect(postgresql_server.url) as connection:
+            connection.execute("SELECT * FROM isvapp_rate_limit WHERE key = %s FOR UPDATE", [key])
+            start = time.monotonic()
+            assert "lock timeout" in unavailable(storage)
+            assert time.monotonic() - start < 8
+
+    def test_a_long_wait_occupies_no_connection(self, postgresql_server: Server, key: str) -> None:
+        sleeps = []
+
+        def sleep(seconds: float) -> None:
+            expected = 0 if seconds > 2 else 1
+            assert self.sessions(postgresql_server, expected=expected) == expected
+            sleeps.append(expected)
+
+        limiter = SharedLimiter(
+            _open_storage(postgresql_server.url, key),
+            pace=Pace.of(2),
+            wait_timeout=6,
+            clock=lambda: len(sleeps) * 2.5,
+            on_wait=lambda message: None,
+            sleep=sleep,
+        )
+        limiter.push_back(60)
+        with pytest.raises(Exception, match="No turn within"), limiter.permit():
+            pass
+        assert sleeps == [0, 0, 1]
+        assert self.sessions(postgresql_server, expected=0) == 0
+
+    def test_a_missing_right_is_told(self, postgresql_server: Server, key: str) -> None:
+        with psycopg.connect(postgresql_server.url) as connection:
+            connection.execute("DROP TABLE IF EXISTS isvapp_rate_limit")
+            connection.execute("DROP ROLE IF EXISTS reader")
+            connection.execute("CREATE ROLE reader LOGIN PASSWORD 'reader'")
+        url = f"postgresql://reader:reader@127.0.0.1:{postgresql_server.port}/postgres"
+        with pytest.raises(LimiterUnavailable, match="permission denied"):
+            _open_storage(url, key).update(written, patience=0)
+        assert shared_state(postgresql_server.url, key=key)["queue"] == []

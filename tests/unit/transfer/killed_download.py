@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Run as a process of its own: a download that kills itself at a given step.
+
+Arguments: address of the file, destination (a path, or the address of an S3 server and a key), step.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
+from airflow_provider_isvapp.transfer import local_file, s3_object
+from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from airflow_provider_isvapp.transfer.download import download_export
+from tests.support.file_server import Source
+
+
+def kill_around(owner: Any, name: str, *, after: bool, calls: int = 1) -> None:
+    original = getattr(owner, name)
+    seen: list[None] = []
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        seen.append(None)
+        if not after and len(seen) == calls:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*args, **kwargs)
+        if after and len(seen) == calls:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def main(url: str, where: str, step: str) -> None:
+    server, _, key = where.partition(" ")
+    if key:
+        import s3fs
+
+        s3_object.PART_BYTES = 5 * 1024 * 1024
+        fs = s3fs.S3FileSystem(key="x", secret="y", endpoint_url=server, client_kwargs={"region_name": "us-east-1"})
+        destination, kind = Destination(fs=fs, key=key, uri=f"s3://{key}"), s3_object.S3Object
+    else:
+        destination, kind = open_destination(where), local_file.LocalFile
+    if step == "staging":
+        kill_around(kind, "__init__", after=True)
+    elif step == "writing":
+        kill_around(kind, "write", after=True, calls=45)
+    elif step == "sealing":
+        kill_around(kind, "seal", after=False)
+    elif step == "sealed":
+        kill_around(kind, "seal", after=True)
+    elif step == "promoted":
+        kill_around(kind, "promote", after=True)
+    elif step == "renamed":
+        kill_around(local_file, "_flush_directory", after=False)
+    export = Export(id="e-1", status=ExportStatus.COMPLETED)
+    download_export(Source(url, export, 10.0), destination)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Memory does not grow with the export, nor with how well it compresses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+from tests.support.ceph_gateway import ACCESS_KEY
+from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+
+LIMIT_MIB = 64
+
+# In a process of its own: the peak of this one says nothing. It is read from the kernel's account of the program and
+# not by getrusage, where a new process begins with the peak of the one that started it.
+CODE = """
+import sys
+from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
+from airflow_provider_isvapp.transfer import already_there, download, local_file
+from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from airflow_provider_isvapp.transfer.gzip_members import GzipMembers
+from tests.support.file_server import Source
+
+GzipMembers()
+url, where, key, name = sys.argv[1:5]
+if key:
+    import s3fs
+    from airflow_provider_isvapp.transfer.s3_client import botocore_client
+    fs = s3fs.S3FileSystem(
+        key=key, secret="y", endpoint_url=where, client_kwargs={"region_name": "us-east-1"}
+    )
+    fs.call_s3("create_bucket", Bucket="memory")
+    botocore_client(fs)
+    destination = Destination(fs=fs, key=f"memory/{name}", uri=f"s3://memory/{name}")
+else:
+    destination = open_destination(f"{where}/{name}")
+def kib(field):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(field + ":"))
+
+before = kib("VmHWM")
+result = download.download_export(
+    Source(url, Export(id="e", status=ExportStatus.COMPLETED), 30.0),
+    destination,
+    partition_by="reference_date" if "{" in name else None,
+)
+print((kib("VmHWM") - before) / 1024, result.bytes)
+"""
+
+ROWS = ndjson(20_000)
+# One row a thousand times over compresses a hundred times better.
+DULL = ndjson(1) * 20_000
+
+
+def peak_mib(url: str, where: str, *, key: str = "", name: str = "export") -> float:
+    command = [sys.executable, "-c", CODE, url, where, key, name]
+    root = ROOT
+    output = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=100, check=True).stdout
+    mib, size = output.split()
+    assert int(size) > 100_000_000
+    return float(mib)
+
+
+@pytest.mark.parametrize("plain", [ROWS, DULL], ids=["rows", "dull rows"])
+def test_to_a_file(tmp_path: Path, plain: bytes) -> None:
+    body = gzip_bytes(plain) * (120_000_000 // len(plain))
+    with FileServer(Answer(body)) as server:
+        assert peak_mib(server.url, str(tmp_path)) < LIMIT_MIB / 2
+
+
+def test_to_s3(s3_server: str) -> None:
+    body = gzip_bytes(ROWS) * (120_000_000 // len(ROWS))
+    with FileServer(Answer(body)) as server:
+        assert peak_mib(server.url, s3_server, key=ACCESS_KEY) < LIMIT_MIB
+
+
+def test_of_months_to_s3(s3_server: str) -> None:
+    """One part is being filled for each month, beside those on their way."""
+    rows = ndjson(24_000, months=[f"2024-{month:02}" for month in range(1, 13)])
+    body = gzip_bytes(rows) * (300_000_000 // len(rows))
+    with FileServer(Answer(body)) as server:
+        assert peak_mib(server.url, s3_server, key=ACCESS_KEY, name="{reference_date}") < LIMIT_MIB + 12 * 8

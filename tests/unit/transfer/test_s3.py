@@ -1,0 +1,388 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Downloads to S3: the old object or the whole new one, and no upload left open."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, StorageFailed, TransferCancelled
+from airflow_provider_isvapp.transfer import s3_object
+from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from airflow_provider_isvapp.transfer.download import download_export
+from airflow_provider_isvapp.transfer.lines import write_lines
+from airflow_provider_isvapp.transfer.result import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.s3_client import botocore_client
+from tests.support.ceph_gateway import ACCESS_KEY, SECRET_KEY
+from tests.support.file_server import MONTHS, Answer, FileServer, Source, gzip_bytes, ndjson
+from tests.support.object_stores import FaultyFront
+
+# S3's own minimum, so that a few MB make several parts.
+PART = 5 * 1024 * 1024
+BIG = ndjson(22_000, months=MONTHS[:1])
+BIG_BODY = gzip_bytes(BIG)
+SMALL = ndjson(500, months=MONTHS[:1])
+OLD = b'{"old":true}\n'
+PATH = "lake/usage/export.ndjson"
+
+
+on_every_store = pytest.mark.parametrize("front", ["s3_server", "ceph_server"], indirect=True)
+
+
+@pytest.fixture
+def front(request: pytest.FixtureRequest) -> Iterator[FaultyFront]:
+    with FaultyFront(request.getfixturevalue(getattr(request, "param", "s3_server"))) as front:
+        yield front
+
+
+class Bucket:
+    def __init__(self, url: str) -> None:
+        import s3fs
+
+        self.fs = s3fs.S3FileSystem(
+            key=ACCESS_KEY,
+            secret=SECRET_KEY,
+            endpoint_url=url,
+            client_kwargs={"region_name": "us-east-1"},
+            config_kwargs={"retries": {"mode": "standard", "max_attempts": 2}},
+            skip_instance_cache=True,
+        )
+        self.name = "lake"
+
+    def destination(self, path: str = PATH) -> Destination:
+        return Destination(fs=self.fs, key=path, uri=f"s3://{path}")
+
+    def read(self, path: str = PATH) -> bytes:
+        self.fs.invalidate_cache()
+        content: bytes = self.fs.cat_file(path)
+        return content
+
+    def open_uploads(self) -> list[dict[str, Any]]:
+        uploads: list[dict[str, Any]] = self.fs.call_s3("list_multipart_uploads", Bucket=self.name).get("Uploads", [])
+        return uploads
+
+    def assert_holds(self, content: bytes) -> None:
+        assert self.read() == content
+        assert self.fs.find(self.name) == [PATH]
+        assert self.open_uploads() == []
+
+
+@pytest.fixture
+def bucket(front: FaultyFront, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    monkeypatch.setattr(s3_object, "PART_BYTES", PART)
+    bucket = Bucket(front.url)
+    with contextlib.suppress(FileExistsError):
+        bucket.fs.call_s3("create_bucket", Bucket="lake")
+    for path in bucket.fs.find("lake"):
+        bucket.fs.rm_file(path)
+    bucket.fs.pipe_file(PATH, OLD)
+    front.seen.clear()
+    yield bucket
+    front.fault = lambda method, path: None
+    for upload in bucket.open_uploads():
+        bucket.fs.call_s3("abort_multipart_upload", Bucket="lake", Key=upload["Key"], UploadId=upload["UploadId"])
+
+
+def download(source: Source, destination: Destination, **options: Any) -> DownloadResult:
+    options = {"sleep": lambda seconds: None, **options}
+    return download_export(source, destination, **options)
+
+
+@on_every_store
+@pytest.mark.parametrize("plain", [BIG, SMALL, b""], ids=["parts", "one request", "empty"])
+def test_exact_bytes(bucket: Bucket, front: FaultyFront, plain: bytes) -> None:
+    with FileServer(Answer(gzip_bytes(plain))) as server:
+        result = download(server.source(uncompressed=len(plain)), bucket.destination())
+    bucket.assert_holds(plain)
+    assert (result.path, result.bytes, result.rows) == (f"s3://{PATH}", len(plain), plain.count(b"\n"))
+    parts = [request for request in front.seen if "partNumber" in request]
+    assert len(parts) == (-(-len(plain) // PART) if len(plain) > PART else 0)
+
+
+def test_parts_are_sent_at_the_same_time(bucket: Bucket, front: FaultyFront) -> None:
+    together = threading.Barrier(2)
+
+    def wait_for_another(method: str, path: str) -> None:
+        if "partNumber=1&" in path + "&" or "partNumber=2&" in path + "&":
+            together.wait(timeout=10)
+
+    front.fault = wait_for_another
+    with FileServer(Answer(BIG_BODY)) as server:
+        download(server.source(), bucket.destination())
+    bucket.assert_holds(BIG)
+
+
+@pytest.mark.parametrize("wanted", ["when_supported", "when_required"])
+def test_each_part_carries_its_checksum_unless_the_connection_says_otherwise(bucket: Bucket, wanted: str) -> None:
+    bucket.fs.config_kwargs["request_checksum_calculation"] = wanted
+    sums: dict[int, bool] = {}
+
+    def look(request: Any, **_: Any) -> None:
+        number = re.search(r"partNumber=(\d+)", request.url)
+        if number:
+            crc32 = base64.b64encode(zlib.crc32(request.body).to_bytes(4, "big"))
+            sums[int(number[1])] = request.headers.get("x-amz-checksum-crc32") == crc32
+
+    botocore_client(bucket.fs).meta.events.register("before-send.s3.UploadPart", look)
+    with FileServer(Answer(BIG_BODY)) as server:
+        download(server.source(), bucket.destination())
+    bucket.assert_holds(BIG)
+    assert len(sums) > 1
+    assert set(sums.values()) == {wanted == "when_supported"}
+
+
+def test_later_parts_are_larger_and_fewer_are_on_their_way(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_object, "_LARGER_AFTER", {2: 2, 4: 3})
+    sizes: dict[int, int] = {}
+    on_their_way: dict[int, int] = {}
+    most = 0
+    changing = threading.Lock()
+
+    def begins(params: dict[str, Any], **_: Any) -> None:
+        nonlocal most
+        with changing:
+            number = params["PartNumber"]
+            sizes[number] = on_their_way[number] = len(params["Body"])
+            most = max(most, sum(on_their_way.values()))
+
+    def ends(parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+        with changing:
+            on_their_way.pop(context["number"])
+
+    def number(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+        context["number"] = params["PartNumber"]
+
+    events = botocore_client(bucket.fs).meta.events
+    events.register("before-parameter-build.s3.UploadPart", begins)
+    events.register("provide-client-params.s3.UploadPart", number)
+    events.register("after-call.s3.UploadPart", ends)
+    plain = BIG * 7
+    with FileServer(Answer(BIG_BODY * 7)) as server:
+        download(server.source(), bucket.destination())
+    bucket.assert_holds(plain)
+    count = len(sizes)
+    assert [sizes[part] // PART for part in range(1, count)] == ([1, 1, 2, 2] + [3] * count)[: count - 1]
+    assert count > 6
+    assert most <= s3_object._PARTS_ON_THEIR_WAY * PART
+    # All room is given back: the next object can be sent.
+    assert [s3_object._room.acquire(blocking=False) for _ in range(6)] == [True] * 5 + [False]
+    s3_object._room.release(5)
+
+
+@pytest.mark.parametrize("status", [500, 503])
+@pytest.mark.parametrize("operation", ["uploads", "partNumber=2", "uploadId="])
+def test_a_storage_that_stumbles_is_asked_again(
+    bucket: Bucket, front: FaultyFront, status: int, operation: str
+) -> None:
+    stumbled: list[str] = []
+
+    def once(method: str, path: str) -> int | None:
+        if operation in path and method in ("PUT", "POST") and not stumbled:
+            stumbled.append(path)
+            return status
+        return None
+
+    front.fault = once
+    with FileServer(Answer(BIG_BODY)) as server:
+        download(server.source(), bucket.destination())
+    assert stumbled
+    bucket.assert_holds(BIG)
+
+
+@pytest.mark.parametrize("status", [403, 503])
+@pytest.mark.parametrize("operation", ["POST ?uploads", "PUT partNumber=2", "POST uploadId="])
+def test_a_storage_that_refuses_keeps_the_old_object(
+    bucket: Bucket, front: FaultyFront, status: int, operation: str
+) -> None:
+    verb, needle = operation.split(" ")
+    front.fault = lambda method, path: status if method == verb and needle in path else None
+    with FileServer(Answer(BIG_BODY)) as server, pytest.raises(StorageFailed, match="published nothing"):
+        download(server.source(), bucket.destination())
+    front.fault = lambda method, path: None
+    bucket.assert_holds(OLD)
+
+
+def test_a_refused_small_object_keeps_the_old_one(bucket: Bucket, front: FaultyFront) -> None:
+    front.fault = lambda method, path: 403 if method == "PUT" else None
+    with FileServer(Answer(gzip_bytes(SMALL))) as server, pytest.raises(StorageFailed, match="published nothing"):
+        download(server.source(), bucket.destination())
+    bucket.assert_holds(OLD)
+
+
+@on_every_store
+@pytest.mark.parametrize("plain", [BIG, SMALL], ids=["parts", "one request"])
+def test_a_damaged_download_publishes_nothing(bucket: Bucket, plain: bytes) -> None:
+    body = gzip_bytes(plain)
+    damaged = body[:-8] + bytes([body[-8] ^ 1]) + body[-7:]
+    with FileServer(Answer(damaged)) as server, pytest.raises(DamagedDownload):
+        download(server.source(), bucket.destination(), attempts=2)
+    bucket.assert_holds(OLD)
+
+
+def test_a_damaged_download_is_fetched_again(bucket: Bucket) -> None:
+    body = gzip_bytes(BIG)
+    with FileServer(Answer(body[:-1], chunked=True), Answer(body)) as server:
+        assert download(server.source(), bucket.destination()).attempts == 2
+    bucket.assert_holds(BIG)
+
+
+@on_every_store
+def test_the_upload_of_a_killed_process_is_aborted_by_the_next(bucket: Bucket) -> None:
+    left = bucket.fs.call_s3("create_multipart_upload", Bucket="lake", Key="usage/export.ndjson")
+    bucket.fs.call_s3(
+        "upload_part", Bucket="lake", Key="usage/export.ndjson", UploadId=left["UploadId"], PartNumber=1, Body=b"x"
+    )
+    bucket.fs.call_s3("create_multipart_upload", Bucket="lake", Key="usage/export.ndjson.other")
+    assert len(bucket.open_uploads()) == 2
+    with FileServer(Answer(gzip_bytes(SMALL))) as server:
+        download(server.source(), bucket.destination())
+    assert bucket.read() == SMALL
+    assert [upload["Key"] for upload in bucket.open_uploads()] == ["usage/export.ndjson.other"]
+
+
+def test_cancelling_does_not_wait_for_a_slow_storage(bucket: Bucket, front: FaultyFront) -> None:
+    killed = threading.Event()
+
+    def be_slow(method: str, path: str) -> None:
+        if "partNumber=" in path:
+            killed.set()
+            time.sleep(2)
+
+    front.fault = be_slow
+    with FileServer(Answer(BIG_BODY)) as server, pytest.raises(TransferCancelled):
+        download(server.source(), bucket.destination(), cancelled=killed.is_set)
+    front.fault = lambda method, path: None
+    bucket.assert_holds(OLD)
+
+
+def test_writing_needs_no_right_to_list_uploads(bucket: Bucket, front: FaultyFront) -> None:
+    front.fault = lambda method, path: 403 if method == "GET" and "uploads" in path else None
+    with FileServer(Answer(BIG_BODY)) as server:
+        download(server.source(), bucket.destination())
+    front.fault = lambda method, path: None
+    bucket.assert_holds(BIG)
+
+
+@on_every_store
+@pytest.mark.parametrize("moment", ["PUT partNumber=2", "POST uploadId="])
+def test_of_two_tasks_the_one_that_began_first_gives_way(bucket: Bucket, front: FaultyFront, moment: str) -> None:
+    verb, needle = moment.split(" ")
+    other = ndjson(21_000)
+    second: list[DownloadResult] = []
+
+    def start_another(method: str, path: str) -> int | None:
+        if method != verb or needle not in path:
+            return None
+        upload_id = re.findall("uploadId=([^&]+)", path)[0]
+        # As S3 says it; moto answers 500 where an upload is gone.
+        front.fault = lambda method, path: 404 if upload_id in path and method != "DELETE" else None
+        with FileServer(Answer(gzip_bytes(other))) as server:
+            second.append(download(server.source(export_id="e-2"), bucket.destination()))
+        return 404
+
+    front.fault = start_another
+    with (
+        FileServer(Answer(BIG_BODY)) as server,
+        pytest.raises(StorageFailed, match="another task that writes the same object"),
+    ):
+        download(server.source(), bucket.destination())
+    assert second[0].rows == 21_000
+    bucket.assert_holds(other)
+
+
+@pytest.mark.parametrize("plain", [BIG, SMALL], ids=["parts", "one request"])
+def test_fail_is_decided_by_the_storage_in_the_last_step(bucket: Bucket, front: FaultyFront, plain: bytes) -> None:
+    bucket.fs.rm_file(PATH)
+
+    def appear(method: str, path: str) -> None:
+        if method in ("POST", "PUT") and ("uploadId=" in path or plain is SMALL):
+            front.fault = lambda method, path: None
+            bucket.fs.pipe_file(PATH, OLD)
+
+    front.fault = appear
+    with FileServer(Answer(gzip_bytes(plain))) as server, pytest.raises(DestinationExists, match="exists"):
+        download(server.source(), bucket.destination(), if_exists="fail")
+    bucket.assert_holds(OLD)
+
+
+@on_every_store
+@pytest.mark.parametrize("compression", [None, "gzip"])
+@pytest.mark.parametrize("plain", [BIG, SMALL], ids=["parts", "one request"])
+def test_a_rerun_downloads_nothing(bucket: Bucket, plain: bytes, compression: Any) -> None:
+    body = gzip_bytes(plain) if compression is None else gzip_bytes(plain, level=0)
+    options = {"export_id": "e-1", "compression": compression}
+    with FileServer(Answer(body)) as server:
+        first = download(server.source(), bucket.destination(), **options)
+        again = download(server.source(), bucket.destination(), **options)
+        asked = len(server.ranges_asked)
+        other = download(server.source(export_id="e-2"), bucket.destination(), **options | {"export_id": "e-2"})
+    assert asked == 1
+    assert again.outcome is Outcome.UNCHANGED
+    assert (again.rows, again.bytes, again.compressed_bytes, again.crc32, again.months) == (
+        first.rows,
+        first.bytes,
+        first.compressed_bytes,
+        first.crc32,
+        first.months,
+    )
+    assert other.outcome is Outcome.WRITTEN
+
+
+@on_every_store
+def test_an_object_that_was_replaced_is_not_taken_for_the_export(bucket: Bucket) -> None:
+    with FileServer(Answer(gzip_bytes(SMALL))) as server:
+        download(server.source(), bucket.destination(), export_id="e-1")
+        bucket.fs.pipe_file(PATH, OLD)
+        again = download(server.source(), bucket.destination(), export_id="e-1")
+    assert again.outcome is Outcome.WRITTEN
+    bucket.assert_holds(SMALL)
+
+
+def test_additional_arguments_of_the_connection_are_used(bucket: Bucket) -> None:
+    bucket.fs.s3_additional_kwargs = {"ServerSideEncryption": "AES256"}
+    for plain in (BIG, SMALL):
+        with FileServer(Answer(gzip_bytes(plain))) as server:
+            download(server.source(), bucket.destination())
+        head = bucket.fs.call_s3("head_object", Bucket="lake", Key="usage/export.ndjson")
+        assert head["ServerSideEncryption"] == "AES256"
+
+
+def test_credentials_of_a_session_are_used(bucket: Bucket, front: FaultyFront) -> None:
+    """As Airflow's Amazon provider hands them over: in an aiobotocore session."""
+    import s3fs
+    from aiobotocore.session import AioSession
+
+    session = AioSession()
+    session.set_credentials("key-of-the-session", "secret")
+    fs = s3fs.S3FileSystem(session=session, endpoint_url=front.url, skip_instance_cache=True)
+    write_lines([b'{"a":1}'], Destination(fs=fs, key=PATH, uri=f"s3://{PATH}"))
+    bucket.assert_holds(b'{"a":1}\n')
+
+
+def test_lists_are_written_the_same_way(bucket: Bucket) -> None:
+    lines = [b'{"Id":"%d"}' % number for number in range(300_000)]
+    result = write_lines(iter(lines), bucket.destination())
+    bucket.assert_holds(b"".join(line + b"\n" for line in lines))
+    assert (result.rows, result.bytes) == (300_000, sum(map(len, lines)) + 300_000)
+
+
+def test_open_destination_takes_a_storage_path(bucket: Bucket) -> None:
+    class StoragePath:
+        fs = bucket.fs
+        path = PATH
+
+        def __str__(self) -> str:
+            return f"s3://conn@{PATH}"
+
+    destination = open_destination(StoragePath())
+    assert (destination.key, destination.uri) == (PATH, f"s3://conn@{PATH}")
+    assert destination.place().exists()
