@@ -11,13 +11,14 @@ from __future__ import annotations
 import random
 import time
 from typing import Protocol
-from urllib.parse import SplitResult, parse_qsl, unquote
+from urllib.parse import SplitResult, parse_qsl, quote, quote_plus, unquote
 
 from airflow_provider_isvapp.errors import LimiterUnavailable
 from airflow_provider_isvapp.limiter.interfaces import Change, T
 
 _PAUSE_AFTER_CONFLICT = 0.005
 _PAUSE_AFTER_FAILURE = 0.25
+_LONGEST_WORDS = 500
 
 
 class Cell(Protocol):
@@ -62,12 +63,37 @@ def storage_name(url: SplitResult) -> str:
 
 def unavailable(url: SplitResult, error: Exception) -> LimiterUnavailable:
     """Say what a driver's exception says, without keeping the exception: its frames and objects know the password."""
-    detail = " ".join(str(error).split()) or type(error).__name__
-    options = dict(parse_qsl(url.query))
-    for secret in (url.password, unquote(url.password or ""), options.get("password"), options.get("sslpassword")):
-        if secret:
-            detail = detail.replace(secret, "***")
     return LimiterUnavailable(
-        f"The rate limiter's storage {storage_name(url)} does not answer: {detail}. Requests are not sent without it:"
-        " check that it runs and the connection's extra rate_limit_storage."
+        f"The rate limiter's storage {storage_name(url)} does not answer: {_words(url, error)}. Requests are not sent"
+        " without it: check that it runs and the connection's extra rate_limit_storage."
     )
+
+
+def refused(url: SplitResult, error: Exception, *, where: str) -> LimiterUnavailable:
+    """Say why a server that answers refuses a statement; see `unavailable`.
+
+    :param where: the place on the server that it was about, which something else may occupy.
+    """
+    return LimiterUnavailable(
+        f"The rate limiter's storage {storage_name(url)} refuses what the limiter needs: {_words(url, error)}. Requests"
+        f" are not sent without it: check the user's rights and remove what stands in the place of {where}, or set the"
+        " connection's extra rate_limit_storage to another place."
+    )
+
+
+def _words(url: SplitResult, error: Exception) -> str:
+    text = str(error)
+    for spelling in sorted(_spellings(url), key=len, reverse=True):
+        text = text.replace(spelling, "***")
+    text = " ".join(text.split()) or type(error).__name__
+    return text if len(text) <= _LONGEST_WORDS else f"{text[:_LONGEST_WORDS]}…"
+
+
+def _spellings(url: SplitResult) -> set[str]:
+    """List the ways to write the secrets of a URL: as it is, decoded, and encoded anew by a driver."""
+    # A plus sign in the options is a space to redis and itself to libpq.
+    options = [*parse_qsl(url.query), *parse_qsl(url.query.replace("+", "%2B"))]
+    secrets = {url.password or "", *(value for name, value in options if "pass" in name.lower())}
+    plain = secrets | {unquote(secret) for secret in secrets}
+    encoded = {encode(secret, safe=safe) for secret in plain for encode in (quote, quote_plus) for safe in ("", "/")}
+    return {spelling for secret in plain | encoded for spelling in (secret, repr(secret)[1:-1]) if spelling}

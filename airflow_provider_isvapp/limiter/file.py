@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from airflow_provider_isvapp.errors import LimiterUnavailable
-from airflow_provider_isvapp.limiter.interfaces import Change, T
+from airflow_provider_isvapp.limiter.interfaces import LONGEST_TEXT, Change, T
 
 # An update takes well under a millisecond, so this finds the lock free at one of the next attempts.
 _ATTEMPT_EVERY = 0.002
@@ -32,8 +32,12 @@ class FileStorage:
 
     Times are CLOCK_MONOTONIC, which all processes of a host share and nobody can set.
 
+    Whoever may write in the directory can put something else in the file's place. Only what the limiter makes itself is
+    written to: a regular file with no second name, of this user or of the directory's owner; of anybody in a directory
+    that its group, and nobody else, may write in.
+
     :param directory: None for the per-user default. Another directory is made if it is missing; if its group may write
-        in it, the group may use the limiter's files, too.
+        in it, and nobody else, the group may use the limiter's files, too.
     :param key: names the file.
     """
 
@@ -84,16 +88,39 @@ class FileStorage:
         while True:
             directory = self._checked_directory()
             try:
-                return os.open(self._path, flags), False
+                file, is_new = os.open(self._path, flags), False
             except FileNotFoundError:
-                pass
+                try:
+                    file, is_new = os.open(self._path, flags | os.O_CREAT | os.O_EXCL, 0o600), True
+                except FileExistsError:
+                    continue
             try:
-                file = os.open(self._path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-            except FileExistsError:
-                continue
-            if for_group := directory.st_mode & 0o060:
-                os.fchmod(file, 0o600 | for_group)
-            return file, True
+                if is_new and (for_group := _rights_of_group(directory)):
+                    os.fchmod(file, 0o600 | for_group)
+                self._check(os.fstat(file), directory)
+            except BaseException:
+                os.close(file)
+                raise
+            return file, is_new
+
+    def _check(self, file: os.stat_result, directory: os.stat_result) -> None:
+        """Refuse what another user put there to have it written to: by us, with our rights."""
+        trusted = {os.getuid(), directory.st_uid}
+        if not stat.S_ISREG(file.st_mode):
+            problem = "is no regular file"
+        elif file.st_nlink > 1:
+            problem = f"has {file.st_nlink} names (hard links), so writing to it could damage another file"
+        elif file.st_uid not in trusted and not _rights_of_group(directory) & stat.S_IWGRP:
+            problem = (
+                f"belongs to another user (id {file.st_uid}), in a directory that is not one for a group: users share"
+                " a limiter in a directory that their group may write in, and nobody else"
+            )
+        else:
+            return
+        raise LimiterUnavailable(
+            f"The rate limiter's {self.name} {problem}. Nothing was written to it. Find out who put it there and remove"
+            " it (the limiter makes a new one), or set the connection's extra rate_limit_storage to another place."
+        )
 
     def _checked_directory(self) -> os.stat_result:
         if not self._private:
@@ -102,11 +129,15 @@ class FileStorage:
         self._directory.mkdir(mode=0o700, exist_ok=True)
         info = self._directory.lstat()
         # Anybody may create names in the system's directory for temporary files, also this one, to trap its user.
-        if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o022:
-            raise LimiterUnavailable(
-                f"The rate limiter's directory {self._directory} does not belong to this user alone. {_NEXT_STEP}"
-            )
-        return info
+        if not stat.S_ISDIR(info.st_mode):
+            problem = "is no directory"
+        elif info.st_uid != os.getuid():
+            problem = f"belongs to another user (id {info.st_uid}) and not to this one (id {os.getuid()})"
+        elif info.st_mode & 0o022:
+            problem = f"can be written in by others (mode {stat.S_IMODE(info.st_mode):o}, 700 is safe)"
+        else:
+            return info
+        raise LimiterUnavailable(f"The rate limiter's directory {self._directory} {problem}. {_NEXT_STEP}")
 
     def _lock(self, file: int, deadline: float) -> None:
         while True:
@@ -128,8 +159,13 @@ def _read(file: int, is_new: bool) -> str | None:
     size = os.fstat(file).st_size
     if is_new and not size:
         return None
-    # The rest of a longer line that was there before does not count.
-    return os.pread(file, size, 0).decode("utf-8", "replace").partition("\n")[0]
+    # The rest of a longer line that was there before does not count, and nobody knows how large it is.
+    return os.pread(file, min(size, LONGEST_TEXT + 1), 0).partition(b"\n")[0].decode("utf-8", "replace")
+
+
+def _rights_of_group(directory: os.stat_result) -> int:
+    """Tell what the group may do with files in a directory: nothing in one where everybody may write."""
+    return 0 if directory.st_mode & stat.S_IWOTH else directory.st_mode & (stat.S_IRGRP | stat.S_IWGRP)
 
 
 def _write(file: int, text: str) -> None:

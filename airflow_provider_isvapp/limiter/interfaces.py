@@ -10,6 +10,9 @@ from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
+LONGEST_TEXT = 512 * 1024
+"""How many characters of a stored text count. A limiter's longest state is shorter; what is longer was not its own."""
+
 # Gets the stored text (None: certainly never written) and the storage's clock in seconds; gives the new text and a
 # result. It may be called several times for one update, so it must not do anything but compute.
 Change = Callable[[str | None, float], tuple[str, T]]
@@ -41,7 +44,11 @@ class Limiter(Protocol):
 
 
 class Storage(Protocol):
-    """Keeps one text for everybody who shares a limiter, with a clock of its own."""
+    """Keeps one text for everybody who shares a limiter, with a clock of its own.
+
+    Of a text that somebody else put there, however long, it reads not much more than `LONGEST_TEXT`, and the next
+    update replaces it.
+    """
 
     @property
     def name(self) -> str:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from airflow_provider_isvapp.errors import InvalidConnection
 from airflow_provider_isvapp.limiter.interfaces import Limiter, Storage
 from airflow_provider_isvapp.limiter.schedule import Pace
 from airflow_provider_isvapp.limiter.shared import SharedLimiter
-from airflow_provider_isvapp.limiter.state_text import SLOWEST_PACE
+from airflow_provider_isvapp.limiter.state_text import FASTEST_PACE, SLOWEST_PACE
 from airflow_provider_isvapp.observer import Observer, unobserved
 
 logger = logging.getLogger(__name__)
@@ -37,7 +36,8 @@ def open_limiter(
     :param storage: ``""`` or ``file://`` (a file of this user on this host), ``file:///directory``, ``memory://`` (this
         process only), ``redis://…``, ``rediss://…`` or ``postgresql://…``.
     :param key: what the limit applies to, such as a hash of origin and credential. It is visible in the storage.
-    :param requests_per_second: the vendor's limit.
+    :param requests_per_second: the vendor's limit, from 0.01 to 1000. A fraction above one does not count: no second
+        holds more than two requests for 2.5.
     :param wait_timeout: seconds after which the wait for one request ends with LimiterTimeout.
     :param on_wait: gets one sentence with the place in the queue and the expected start, once for each wait of more
         than about three seconds.
@@ -47,10 +47,10 @@ def open_limiter(
     """
     if not _KEY.fullmatch(key):
         raise ValueError(f"A limiter's key has letters, digits, '.', '_' and '-' only, at most 128: {key!r}")
-    if not (math.isfinite(requests_per_second) and requests_per_second >= SLOWEST_PACE):
+    if not SLOWEST_PACE <= requests_per_second <= FASTEST_PACE:  # false for nan, too
         raise InvalidConnection(
-            f"The connection's extra requests_per_second must be a number of at least {SLOWEST_PACE:g},"
-            f" not {requests_per_second!r}."
+            f"The connection's extra requests_per_second must be a number from {SLOWEST_PACE:g} to {FASTEST_PACE:g},"
+            f" not {requests_per_second:g}."
         )
     return SharedLimiter(
         _open_storage(storage.strip(), key),

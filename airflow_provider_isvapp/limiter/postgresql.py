@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 from urllib.parse import SplitResult
 
 import psycopg
@@ -17,15 +17,19 @@ from psycopg import errors
 
 from airflow_provider_isvapp.errors import LimiterUnavailable
 from airflow_provider_isvapp.limiter import compare_and_set
-from airflow_provider_isvapp.limiter.interfaces import Change, T
+from airflow_provider_isvapp.limiter.interfaces import LONGEST_TEXT, Change, T
 
 _TIMEOUT = 3
+_MOST_READ = LONGEST_TEXT + 1
 # Of two sessions that create it at once, one can fail in the system catalogue all the same: its next attempt finds it.
 _CREATE: LiteralString = """
 CREATE TABLE IF NOT EXISTS isvapp_rate_limit (key text PRIMARY KEY, state text NOT NULL) WITH (fillfactor = 50)
 """
+# A state that somebody emptied or made too long is no state, but the row is there: it is replaced like any other.
 _READ: LiteralString = """
-SELECT (SELECT state FROM isvapp_rate_limit WHERE key = %s), extract(epoch FROM clock_timestamp())::float8
+SELECT
+    (SELECT coalesce(left(state, %s), '') FROM isvapp_rate_limit WHERE key = %s),
+    extract(epoch FROM clock_timestamp())::float8
 """
 # The settings travel with the write in one message and end with it. Nobody waits for the disk: a server that crashes
 # can forget the last half second, which is worth two requests.
@@ -35,7 +39,7 @@ INSERT INTO isvapp_rate_limit (state, key) VALUES (%s, %s) ON CONFLICT DO NOTHIN
 """
 _UPDATE: LiteralString = """
 SET LOCAL lock_timeout = '2s'; SET LOCAL synchronous_commit = off;
-UPDATE isvapp_rate_limit SET state = %s WHERE key = %s AND state = %s
+UPDATE isvapp_rate_limit SET state = %s WHERE key = %s AND coalesce(left(state, %s), '') = %s
 """
 
 
@@ -67,16 +71,16 @@ class PostgresqlStorage:
 
     def read(self) -> tuple[str | None, float]:
         """See `Cell`."""
-        row = self._execute(_READ, self._key).fetchone()
-        return row[0], row[1]
+        text, now = self._execute(_READ, _MOST_READ, self._key).row
+        return text, now
 
     def replace(self, old: str | None, new: str) -> bool:
         """See `Cell`."""
-        write = (_INSERT, new, self._key) if old is None else (_UPDATE, new, self._key, old)
-        written = self._execute(*write)
-        return bool(written.rowcount == 1)
+        if old is None:
+            return self._execute(_INSERT, new, self._key).written == 1
+        return self._execute(_UPDATE, new, self._key, _MOST_READ, old).written == 1
 
-    def _execute(self, statement: LiteralString, *parameters: str) -> Any:
+    def _execute(self, statement: LiteralString, *parameters: str | int) -> _Result:
         failure: LimiterUnavailable
         try:
             connection = self._open_connection() or self._connect()
@@ -86,7 +90,10 @@ class PostgresqlStorage:
                 except errors.UndefinedTable:
                     _last_result(connection, _CREATE)
                     return _last_result(connection, statement, *parameters)
-        except (psycopg.Error, OSError) as error:
+        except (psycopg.ProgrammingError, psycopg.DataError) as error:
+            failure = compare_and_set.refused(self._url, error, where="table isvapp_rate_limit")
+        # ValueError: a text that is not UTF-8, which a database without an encoding can hold.
+        except (psycopg.Error, OSError, ValueError) as error:
             failure = compare_and_set.unavailable(self._url, error)
         self.rest()
         raise failure
@@ -103,6 +110,8 @@ class PostgresqlStorage:
             autocommit=True,
             connect_timeout=_TIMEOUT,
             application_name="airflow-provider-isvapp",
+            # Without it, a database without an encoding gives bytes.
+            client_encoding="utf8",
             cursor_factory=psycopg.ClientCursor,
         )
         self._of_thread.connection = (os.getpid(), connection)
@@ -117,11 +126,16 @@ def _readable(url: SplitResult) -> bool:
     return True
 
 
-def _last_result(connection: psycopg.Connection[Any], statement: LiteralString, *parameters: str) -> Any:
+class _Result(NamedTuple):
+    written: int
+    row: tuple[Any, ...]
+
+
+def _last_result(connection: psycopg.Connection[Any], statement: LiteralString, *parameters: str | int) -> _Result:
     cursor = connection.execute(statement, parameters)
     while cursor.nextset():
         pass
-    return cursor
+    return _Result(cursor.rowcount, (cursor.fetchone() or ()) if cursor.description else ())
 
 
 @contextmanager

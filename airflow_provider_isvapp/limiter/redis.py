@@ -5,26 +5,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import SplitResult
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from airflow_provider_isvapp.errors import LimiterUnavailable
 from airflow_provider_isvapp.limiter import compare_and_set
-from airflow_provider_isvapp.limiter.interfaces import Change, T
+from airflow_provider_isvapp.limiter.interfaces import LONGEST_TEXT, Change, T
 
 _TIMEOUT = 2.0
 # Far beyond everything that a state can ask anybody to wait for.
 _KEPT_AFTER_USE = 3600
 
-_READ = "return {redis.call('GET', KEYS[1]), redis.call('TIME')}"
-_REPLACE = """
-if (redis.call('GET', KEYS[1]) or '') == ARGV[1] then
+# The beginning of a text that is too long says enough: that it is not a state, and whether it is still there.
+_READ = f"return {{redis.call('GETRANGE', KEYS[1], 0, {LONGEST_TEXT}), redis.call('TIME')}}"
+_REPLACE = f"""
+if redis.call('GETRANGE', KEYS[1], 0, {LONGEST_TEXT}) == ARGV[1] then
     redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
     return 1
 end
@@ -46,6 +47,8 @@ class RedisStorage:
         self._client = Redis.from_url(
             url.geturl(),
             decode_responses=True,
+            # What is not UTF-8 is not ours, but is compared as it is when it is replaced.
+            encoding_errors="surrogateescape",
             socket_timeout=_TIMEOUT,
             socket_connect_timeout=_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
@@ -63,20 +66,27 @@ class RedisStorage:
 
     def read(self) -> tuple[str, float]:
         """See `Cell`."""
-        text, (seconds, microseconds) = cast("tuple[str | None, Sequence[str]]", self._eval(_READ))
-        return text or "", int(seconds) + int(microseconds) / 1e6
+        return self._eval(_text_and_time, _READ)
 
     def replace(self, old: str | None, new: str) -> bool:
         """See `Cell`."""
-        return self._eval(_REPLACE, old or "", new, str(_KEPT_AFTER_USE)) == 1
+        return self._eval(lambda replaced: bool(replaced == 1), _REPLACE, old or "", new, str(_KEPT_AFTER_USE))
 
-    def _eval(self, script: str, *arguments: str) -> object:
+    def _eval(self, understand: Callable[[Any], T], script: str, *arguments: str) -> T:
         failure: LimiterUnavailable
         try:
-            return self._client.eval(script, 1, self._key, *arguments)
-        except (RedisError, OSError) as error:
+            return understand(self._client.eval(script, 1, self._key, *arguments))
+        except ResponseError as error:
+            failure = compare_and_set.refused(self._url, error, where=f"key {self._key}")
+        # ValueError and TypeError: what listens there does not speak like Redis, or its name is none.
+        except (RedisError, OSError, ValueError, TypeError) as error:
             failure = compare_and_set.unavailable(self._url, error)
         raise failure
+
+
+def _text_and_time(response: Any) -> tuple[str, float]:
+    text, (seconds, microseconds) = response
+    return str(text), int(seconds) + int(microseconds) / 1e6
 
 
 def _usable(client: Redis) -> bool:

@@ -2,10 +2,14 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """Who may send when: the one place that decides, as pure functions over a small state.
 
-A limit of ``r`` requests a second becomes ``n = floor(r)`` permits (at least one). A permit is busy from its grant
-until ``hold = n / r`` seconds after the *answer* to its request. The request reached the vendor before the answer left
-it, so two arrivals on one permit are at least ``hold`` apart and no window of that length sees more than ``n``
-arrivals, however unevenly the network delays requests. Spacing the grants instead cannot promise that.
+A limit of ``r`` requests per second becomes ``n = floor(r)`` permits (at least one). A permit is busy from its grant
+until ``hold`` seconds after the *response* to its request. The request reached the vendor before the response left it,
+so two arrivals on one permit are at least ``hold`` apart and no window of that length sees more than ``n`` arrivals,
+however unevenly the network delays requests. Spacing the grants instead cannot promise that.
+
+``hold`` is one second, so that no second sees more than the limit; below one request per second it is ``1 / r``. A
+fraction above one is given up: 2.5 requests per second leave room for two in each second, and a third one in every
+other second would be the third within 1,000 ms of the two before it.
 
 If no answer is reported, because it is slow or its caller was killed, the permit frees itself ``hold`` plus
 `TOLERATED_DELAY` after the grant: the request is taken to have arrived within that delay.
@@ -27,6 +31,8 @@ GRACE = 0.25
 # How often a waiting caller looks: at least this often near the front, more rarely the further its turn is away.
 LOOK_OFTEN, LOOK_SHARE, LOOK_SELDOM = 1.0, 8.0, 10.0
 MAX_PUSH_BACK = 300.0
+# Keeps the state below what storages read. Whoever waits behind them is not written down and comes back for a place.
+MOST_WAITING = 5000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +54,9 @@ class Pace:
     @classmethod
     def of(cls, requests_per_second: float) -> Pace:
         """Put a limit in requests per second into these terms."""
-        permits = max(1, math.floor(requests_per_second))
-        return cls(permits=permits, hold=permits / requests_per_second)
+        if requests_per_second < 1:
+            return cls(permits=1, hold=1 / requests_per_second)
+        return cls(permits=math.floor(requests_per_second), hold=1.0)
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,7 @@ def ask(schedule: Schedule, pace: Pace, now: float, ticket: str, arrived: float 
         blocked=max(0.0, schedule.blocked_until - now),
         arrived=arrived,
     )
-    return replace(schedule, queue=queue), turn
+    return replace(schedule, queue=queue[:MOST_WAITING]), turn
 
 
 def answered(schedule: Schedule, pace: Pace, now: float, ticket: str) -> Schedule:

@@ -8,6 +8,7 @@ import fcntl
 import os
 import tempfile
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from airflow_provider_isvapp.errors import LimiterUnavailable
 from airflow_provider_isvapp.limiter import open_limiter
 from airflow_provider_isvapp.limiter.file import FileStorage, default_directory
+from airflow_provider_isvapp.limiter.interfaces import LONGEST_TEXT
 
 
 def written(text: str | None, now: float) -> tuple[str, str | None]:
@@ -123,6 +125,79 @@ def test_an_unusable_place_is_an_error_that_names_it(tmp_path: Path, hindrance: 
     assert not (tmp_path / "elsewhere").exists()
 
 
+class TestWhatOthersPutThere:
+    """Who may write in the directory can make us write to a file of somebody else, if we let them."""
+
+    @pytest.fixture
+    def directory(self, tmp_path: Path) -> Path:
+        directory = tmp_path / "limiter"
+        directory.mkdir()
+        directory.chmod(0o770)
+        return directory
+
+    def refused(self, directory: Path) -> str:
+        with pytest.raises(LimiterUnavailable, match="rate_limit_storage") as raised:
+            FileStorage(directory, "key").update(never, patience=0.1)
+        assert raised.value.__context__ is None
+        assert str(directory / "key.json") in str(raised.value)
+        return str(raised.value)
+
+    def test_a_hard_link_is_refused_and_its_file_stays_as_it_is(self, directory: Path, tmp_path: Path) -> None:
+        precious = tmp_path / "precious"
+        precious.write_text("precious")
+        os.link(precious, directory / "key.json")
+        assert "2 names (hard links)" in self.refused(directory)
+        assert precious.read_text() == "precious"
+
+    def test_a_pipe_is_refused(self, directory: Path) -> None:
+        os.mkfifo(directory / "key.json")
+        assert "no regular file" in self.refused(directory)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's file")
+    @pytest.mark.parametrize("mode", [0o700, 0o755, 0o777, 0o1777])
+    def test_another_users_file_is_refused(self, directory: Path, mode: int) -> None:
+        directory.chmod(mode)
+        (directory / "key.json").touch()
+        os.chown(directory / "key.json", 12345, 12345)
+        assert "another user (id 12345)" in self.refused(directory)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's file")
+    @pytest.mark.parametrize("mode", [0o770, 0o2775])
+    def test_another_users_file_is_shared_in_a_directory_for_a_group(self, directory: Path, mode: int) -> None:
+        directory.chmod(mode)
+        (directory / "key.json").write_text("theirs")
+        os.chown(directory / "key.json", 12345, 12345)
+        assert FileStorage(directory, "key").update(written, patience=1) == "theirs"
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's file")
+    def test_a_file_of_the_directorys_owner_is_shared(self, directory: Path) -> None:
+        directory.chmod(0o755)
+        (directory / "key.json").write_text("theirs")
+        for path in (directory, directory / "key.json"):
+            os.chown(path, 12345, 12345)
+        assert FileStorage(directory, "key").update(written, patience=1) == "theirs"
+
+    def test_where_everybody_may_write_the_file_is_for_this_user_alone(self, directory: Path) -> None:
+        directory.chmod(0o1777)
+        FileStorage(directory, "key").update(written, patience=1)
+        assert (directory / "key.json").stat().st_mode & 0o777 == 0o600
+
+    def test_a_file_of_three_gib_is_read_to_the_bound_only(self, directory: Path) -> None:
+        path = directory / "key.json"
+        path.touch()
+        os.truncate(path, 3 << 30)
+        tracemalloc.start()
+        try:
+            text = FileStorage(directory, "key").update(written, patience=1)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert text is not None
+        assert len(text) == LONGEST_TEXT + 1
+        assert peak < 10 * LONGEST_TEXT
+        assert FileStorage(directory, "key").update(written, patience=1) == "written"
+
+
 class TestDefaultDirectory:
     @pytest.fixture(autouse=True)
     def temporary_directory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,18 +211,18 @@ class TestDefaultDirectory:
     def test_one_that_others_can_write_in_is_refused(self) -> None:
         default_directory().mkdir()
         default_directory().chmod(0o777)
-        with pytest.raises(LimiterUnavailable, match="does not belong to this user alone"):
+        with pytest.raises(LimiterUnavailable, match=r"written in by others \(mode 777.*rate_limit_storage"):
             FileStorage(None, "key").update(never, patience=0.1)
 
     def test_a_link_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "trap").mkdir(mode=0o700)
         default_directory().symlink_to(tmp_path / "trap")
-        with pytest.raises(LimiterUnavailable, match="does not belong to this user alone"):
+        with pytest.raises(LimiterUnavailable, match=r"is no directory.*rate_limit_storage"):
             FileStorage(None, "key").update(never, patience=0.1)
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's directory")
     def test_another_users_is_refused(self) -> None:
         default_directory().mkdir(mode=0o700)
         os.chown(default_directory(), 12345, 12345)
-        with pytest.raises(LimiterUnavailable, match="does not belong to this user alone"):
+        with pytest.raises(LimiterUnavailable, match=r"another user \(id 12345\).*rate_limit_storage"):
             FileStorage(None, "key").update(never, patience=0.1)

@@ -78,7 +78,7 @@ def test_a_missing_driver_names_the_extra_to_install(scheme: str, driver: str, m
         opened(f"{scheme}://host/0")
 
 
-@pytest.mark.parametrize("rate", [0, -1, 0.001, float("nan"), float("inf")])
+@pytest.mark.parametrize("rate", [0, -1, 0.001, 1001, 1e300, float("nan"), float("inf")])
 def test_a_rate_that_is_none_names_its_field(rate: float) -> None:
     with pytest.raises(InvalidConnection, match="requests_per_second"):
         opened("memory://", requests_per_second=rate)

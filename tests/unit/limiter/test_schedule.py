@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -60,7 +61,7 @@ class Table:
 class TestPace:
     @pytest.mark.parametrize(
         ("rate", "permits", "hold"),
-        [(2, 2, 1.0), (1, 1, 1.0), (0.5, 1, 2.0), (2.5, 2, 0.8), (10, 10, 1.0)],
+        [(2, 2, 1.0), (1, 1, 1.0), (0.5, 1, 2.0), (1.5, 1, 1.0), (2.9, 2, 1.0), (10, 10, 1.0)],
     )
     def test_permits_and_hold_give_the_rate(self, rate: float, permits: int, hold: float) -> None:
         assert Pace.of(rate).permits == permits
@@ -177,6 +178,24 @@ class TestQueue:
         assert looks[2:14] == pytest.approx([LOOK_OFTEN] * 12)
         assert looks == sorted(looks)
         assert looks[199] == pytest.approx(10.0)
+
+    def test_the_queue_has_a_bound_and_who_is_behind_it_keeps_the_order(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(schedule, "MOST_WAITING", 2)
+        table = Table()
+        table.take_both_permits()
+        turns = {}
+        for ticket in "abcd":
+            turns[ticket] = table.ask(ticket)
+            table.now += 0.01
+        assert [ticket.id for ticket in table.state.queue] == ["a", "b"]
+        assert turns["d"].position == 2
+        table.now = 1001.0
+        assert table.ask("a").granted
+        assert table.ask("b").granted
+        table.now = 1001.04
+        assert table.ask("d", turns["d"].arrived).position == 0
+        assert table.ask("c", turns["c"].arrived).position == 0
+        assert [ticket.id for ticket in table.state.queue] == ["c", "d"]
 
     def test_a_killed_waiter_costs_at_most_one_turn_once(self) -> None:
         table = Table()
@@ -342,20 +361,21 @@ class Run:
             self._later(arrival + caller.answer, lambda: self.table.answered(ticket))
 
 
-RATES = st.sampled_from([0.5, 1, 2, 2.5, 5])
+RATES = st.one_of(st.sampled_from([0.5, 1, 2, 2.5, 2.9, 5]), st.floats(0.25, 12))
 
 
 class TestAnyInterleaving:
     @settings(max_examples=300, deadline=None)
     @given(everybody=callers(latest=8.0), rate=RATES, push_backs=st.lists(st.tuples(st.floats(0, 10), st.floats(0, 5))))
-    def test_never_more_arrivals_than_permits_in_a_window(
+    def test_no_second_sees_more_arrivals_than_the_limit(
         self, everybody: list[Caller], rate: float, push_backs: list[tuple[float, float]]
     ) -> None:
-        pace = Pace.of(rate)
-        run = Run(everybody, pace, push_backs)
+        run = Run(everybody, Pace.of(rate), push_backs)
         arrivals = sorted(run.arrivals)
-        for first, beyond in zip(arrivals, arrivals[pace.permits :], strict=False):
-            assert beyond - first >= pace.hold - 1e-9
+        # Below one per second: one in as many seconds as make one whole request.
+        allowed, window = (math.floor(rate), 1.0) if rate >= 1 else (1, 1 / rate)
+        for first, beyond in zip(arrivals, arrivals[allowed:], strict=False):
+            assert beyond - first >= window - 1e-9
         for at, length in push_backs:
             assert not [granted for granted, _ in run.granted if at < granted < at + length]
 
@@ -386,3 +406,8 @@ class TestAnyInterleaving:
         everybody = [Caller(0.0, 0.0, 0.0, 0.0, "lives") for _ in range(number)]
         run = Run(everybody, Pace.of(rate), [])
         assert max(run.arrivals) <= (number - 1) // rate + 1e-6
+
+    @pytest.mark.parametrize(("rate", "seconds"), [(2.5, 9), (2.9, 9), (1.5, 19), (0.5, 38)])
+    def test_a_fraction_above_one_is_given_up(self, rate: float, seconds: float) -> None:
+        run = Run([Caller(0.0, 0.0, 0.0, 0.0, "lives")] * 20, Pace.of(rate), [])
+        assert max(run.arrivals) == pytest.approx(seconds)

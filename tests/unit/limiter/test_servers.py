@@ -4,19 +4,24 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from urllib.parse import quote, quote_plus, urlsplit
 
 import psycopg
 import pytest
 import redis
 
 from airflow_provider_isvapp.errors import LimiterUnavailable
-from airflow_provider_isvapp.limiter import open_limiter
-from airflow_provider_isvapp.limiter.interfaces import Storage
+from airflow_provider_isvapp.limiter import compare_and_set, open_limiter
+from airflow_provider_isvapp.limiter.interfaces import LONGEST_TEXT, Storage
 from airflow_provider_isvapp.limiter.open import _open_storage
-from airflow_provider_isvapp.limiter.schedule import Pace
+from airflow_provider_isvapp.limiter.schedule import Pace, fully_busy
 from airflow_provider_isvapp.limiter.shared import SharedLimiter
+from airflow_provider_isvapp.limiter.state_text import decode
 from tests.support.services import ESCAPED_PASSWORD, PASSWORD, Server
 from tests.unit.limiter.harness import shared_state, wait_for_queue
 
@@ -126,7 +131,91 @@ def test_a_name_without_password_in_every_repr(server: Server, key: str) -> None
     assert f"127.0.0.1:{server.port}" in repr(limiter)
 
 
+@pytest.mark.parametrize("text", ["not json", "[" * 2_000_000, ""], ids=["broken", "far too long", "empty"])
+def test_a_state_of_somebody_else_counts_as_lost_and_is_replaced(server: Server, key: str, text: str) -> None:
+    storage = _open_storage(server.url, key)
+    storage.update(lambda _, now: (text, None), patience=1)
+    read = storage.update(written, patience=1)
+    assert read == text[: LONGEST_TEXT + 1]
+    assert decode(read, Pace.of(2), 5.0) == fully_busy(Pace.of(2), 5.0)
+    assert storage.update(written, patience=1) == "written"
+    storage.rest()
+
+
+@pytest.mark.parametrize("password", ["p@ss w:rd/ü", "two  spaces+plus", "'quoted\\'", "short", "%41%zz"])
+@pytest.mark.parametrize("spelling", [str, quote, quote_plus, repr, lambda text: quote(text, safe="")])
+@pytest.mark.parametrize(
+    "place", ["redis://user:{}@host/0", "postgresql://host/db?user=u&password={}&sslpassword=yyyyyy"]
+)
+def test_no_spelling_of_a_password_gets_into_a_message(
+    password: str, spelling: Callable[[str], str], place: str
+) -> None:
+    url = urlsplit(place.format(quote(password, safe="")))
+    error = ConnectionError(f"no connection with {spelling(password)} or so {'x' * 1000}")
+    for message in (
+        str(compare_and_set.unavailable(url, error)),
+        str(compare_and_set.refused(url, error, where="key x")),
+    ):
+        assert spelling(password).strip("'") not in message
+        assert "no connection with" in message
+        assert len(message) < 1000
+
+
+@pytest.mark.parametrize(
+    "response", [b"+OK\r\n", b"*2\r\n$1\r\nx\r\n:7\r\n", b"HTTP/1.1 400 No\r\n\r\n", b"$x\r\n", b"R", b""]
+)
+@pytest.mark.parametrize("scheme", ["redis", "postgresql"])
+def test_what_does_not_speak_the_protocol_is_unavailable(scheme: str, response: bytes, key: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.recv(1000)
+                        connection.sendall(response)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        unavailable(_open_storage(f"{scheme}://:s3cret@127.0.0.1:{listener.getsockname()[1]}/0", key))
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"])
+@pytest.mark.parametrize("scheme", ["redis", "postgresql"])
+def test_a_host_that_cannot_be_a_name_is_unavailable(scheme: str, host: str, key: str) -> None:
+    with pytest.raises(LimiterUnavailable, match="rate_limit_storage"):
+        _open_storage(f"{scheme}://:s3cret@{host}:1/0", key).update(written, patience=0)
+
+
 class TestRedis:
+    @pytest.mark.parametrize("kind", ["list", "hash", "set"])
+    def test_a_key_of_another_type_is_refused_by_name(self, redis_server: Server, key: str, kind: str) -> None:
+        client = redis.Redis.from_url(redis_server.url)
+        name = f"isvapp:rate-limit:{key}"
+        match kind:
+            case "list":
+                client.rpush(name, "a")
+            case "hash":
+                client.hset(name, "a", "b")
+            case "set":
+                client.sadd(name, "a")
+        message = unavailable(_open_storage(redis_server.url, key))
+        assert "WRONGTYPE" in message
+        assert f"remove what stands in the place of key {name}" in message
+        client.delete(name)
+        client.close()
+
+    @pytest.mark.parametrize("state", [b"\xff\xfe\x00", b"\xc3" * 600_000])
+    def test_a_state_that_is_not_utf_8_is_replaced(self, redis_server: Server, key: str, state: bytes) -> None:
+        with redis.Redis.from_url(redis_server.url) as client:
+            client.set(f"isvapp:rate-limit:{key}", state)
+        storage = _open_storage(redis_server.url, key)
+        assert storage.update(written, patience=1) is not None
+        assert storage.update(written, patience=1) == "written"
+
     def test_a_lost_state_is_not_taken_for_an_unused_one(self, redis_server: Server, key: str) -> None:
         limiter = open_limiter(redis_server.url, key=key, requests_per_second=2)
         with limiter.permit():
@@ -207,6 +296,51 @@ class TestPostgresql:
             pass
         assert sleeps == [0, 0, 1]
         assert self.sessions(postgresql_server, expected=0) == 0
+
+    @pytest.mark.parametrize(
+        "column", ["state text", "state bytea", "state json", "state int", "other text"], ids=lambda name: name
+    )
+    def test_a_table_of_somebody_else_is_refused_by_name_or_used(
+        self, postgresql_server: Server, key: str, column: str
+    ) -> None:
+        with psycopg.connect(postgresql_server.url) as connection:
+            connection.execute("DROP TABLE IF EXISTS isvapp_rate_limit")
+            connection.execute(f"CREATE TABLE isvapp_rate_limit (key text PRIMARY KEY, {column})")
+            connection.execute("INSERT INTO isvapp_rate_limit (key) VALUES (%s)", [key])
+        storage = _open_storage(postgresql_server.url, key)
+        try:
+            if column == "state text":  # and NULL in it
+                assert storage.update(written, patience=1) == ""
+                assert storage.update(written, patience=1) == "written"
+            else:
+                assert "table isvapp_rate_limit" in unavailable(storage)
+        finally:
+            storage.rest()
+            with psycopg.connect(postgresql_server.url) as connection:
+                connection.execute("DROP TABLE isvapp_rate_limit")
+
+    def test_two_rows_of_one_key_are_refused(self, postgresql_server: Server, key: str) -> None:
+        with psycopg.connect(postgresql_server.url) as connection:
+            connection.execute("DROP TABLE IF EXISTS isvapp_rate_limit")
+            connection.execute("CREATE TABLE isvapp_rate_limit (key text, state text)")
+            connection.execute("INSERT INTO isvapp_rate_limit VALUES (%s, 'a'), (%s, 'b')", [key, key])
+        try:
+            assert "more than one row" in unavailable(_open_storage(postgresql_server.url, key))
+        finally:
+            with psycopg.connect(postgresql_server.url) as connection:
+                connection.execute("DROP TABLE isvapp_rate_limit")
+
+    def test_a_database_without_an_encoding(self, postgresql_server: Server, key: str) -> None:
+        with psycopg.connect(postgresql_server.url, autocommit=True) as connection:
+            connection.execute("DROP DATABASE IF EXISTS bytes")
+            connection.execute("CREATE DATABASE bytes ENCODING 'SQL_ASCII' TEMPLATE template0")
+        url = postgresql_server.url.replace("/postgres", "/bytes")
+        storage = _open_storage(url, key)
+        assert storage.update(written, patience=1) is None
+        assert storage.update(written, patience=1) == "written"
+        with psycopg.connect(url, client_encoding="SQL_ASCII") as connection:
+            connection.execute("UPDATE isvapp_rate_limit SET state = chr(255)")
+        unavailable(storage)
 
     def test_a_missing_right_is_told(self, postgresql_server: Server, key: str) -> None:
         with psycopg.connect(postgresql_server.url) as connection:
