@@ -21,12 +21,10 @@ from weakref import WeakKeyDictionary
 from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.errors import ContractBroken, ProviderError
 from airflow_provider_isvapp.triggers.daemon_thread import in_daemon_thread
-from airflow_provider_isvapp.triggers.export_wait import ExportWait, ListWait
+from airflow_provider_isvapp.triggers.export_wait import ExportWait, FailedPolls, ListWait, as_provider_error
 
 log = logging.getLogger(__name__)
 
-# For how many seconds polls may fail before all waiting tasks are told. Shorter troubles are nobody's failure.
-LASTING_FAILURE = 900.0
 # Exports that are missing from the list cost a request each. The list is asked again after so many of them.
 SINGLES_A_ROUND = 10
 # How many waits are answered before the event loop may turn to something else.
@@ -38,7 +36,7 @@ DEADLINE_GRACE = 60.0
 class ExportReader(Protocol):
     """What a poller needs of :class:`~airflow_provider_isvapp.api.isvapp.client.IsvappClient`."""
 
-    def list_exports(self) -> list[Export]:
+    def list_exports(self, *, on_unreadable: Callable[[ContractBroken], object] | None = None) -> list[Export]:
         """List the most recent exports."""
 
     def get_export(self, export_id: str) -> Export:
@@ -56,7 +54,8 @@ class ExportPoller:
     """Polls for all waiters of one connection in one event loop, for as long as there are any.
 
     :param name: the connection's id, for logs.
-    :param connect: makes the client, once; raises :class:`~airflow_provider_isvapp.errors.ProviderError`.
+    :param connect: makes the client, with the credentials that are stored now: once, and again after each refusal;
+        raises :class:`~airflow_provider_isvapp.errors.ProviderError`.
     """
 
     def __init__(self, name: str, connect: Connect) -> None:
@@ -68,7 +67,7 @@ class ExportPoller:
         self._wake = asyncio.Event()
         self._wakes_at = 0.0
         self._reader: ExportReader | None = None
-        self._failing_since: float | None = None
+        self._failed = FailedPolls(of_one_export=False)
         self._over = False
 
     @property
@@ -159,19 +158,14 @@ class ExportPoller:
                     rounds += 1
                 self._waiters -= {waiter for waiter in self._waiters if waiter.answer.done()}
                 self._listeners -= {listener for listener in self._listeners if listener.over}
-        except Exception as bug:
+        except Exception as defect:
             # Whatever it is, nobody may wait for ever.
             log.exception("Polling for exports of connection %s broke", self._name)
-            self._fail_all(
-                ProviderError(
-                    f"Waiting for exports broke inside the provider ({type(bug).__name__}); see the triggerer's log."
-                )
-            )
+            self._fail_all(defect)
         finally:
             self._over = True
         log.info("Polling for exports of connection %s ends after %d rounds", self._name, rounds)
-        if self._reader is not None:
-            await self._call(self._reader.close)
+        await self._disconnect()
 
     async def _pause(self) -> None:
         """Sleep until the first waiter is due, or one comes that is due sooner, or the last one has left."""
@@ -185,80 +179,91 @@ class ExportPoller:
         try:
             if self._reader is None:
                 self._reader = await self._connect()
-            listed = await self._listed(self._reader)
-        except ProviderError as error:
-            await self._failed(error)
-            return
-        if self._failing_since is not None:
-            log.info("Polling for exports of connection %s works again", self._name)
-            self._failing_since = None
+            await self._look(self._reader)
+        except Exception as error:  # noqa: BLE001 (a defect must not fail all waits before another round was tried)
+            await self._poll_failed(error)
+        else:
+            if self._failed:
+                log.info("Polling for exports of connection %s works again", self._name)
+                self._failed.clear()
+
+    async def _look(self, reader: ExportReader) -> None:
+        """Ask once for all, and hand out what came."""
+        listed = await self._listed(reader)
+        exports = list(listed.values())
         for listener in self._listeners:
-            if listed is None:
-                listener.reschedule()
-            else:
-                listener.take(list(listed.values()))
+            listener.take(exports)
         now = time.monotonic()
         missing: dict[str, float] = {}
         for number, waiter in enumerate(list(self._waiters), 1):
             if number % WAITERS_AT_A_TIME == 0:
                 # Hundreds of tasks that go on in the same moment would hold up all other triggers.
                 await asyncio.sleep(0)
-            if listed is not None and waiter.export_id in listed:
+            if waiter.export_id in listed:
                 waiter.see(listed[waiter.export_id])
             elif waiter.due <= now:
                 missing[waiter.export_id] = min(waiter.due, missing.get(waiter.export_id, waiter.due))
         for export_id in sorted(missing, key=missing.__getitem__)[:SINGLES_A_ROUND]:
-            await self._single(self._reader, export_id)
+            await self._single(reader, export_id)
 
-    async def _listed(self, reader: ExportReader) -> dict[str, Export] | None:
-        try:
-            return await self._call(lambda: {export.id: export for export in reader.list_exports()})
-        except ContractBroken as error:
-            # One odd record in the list must not fail the waits for others: each export is asked for singly.
-            log.warning("The list of exports of connection %s cannot be used: %s", self._name, error)
-            return None
+    async def _listed(self, reader: ExportReader) -> dict[str, Export]:
+        def skip(problem: ContractBroken) -> None:
+            # It must not fail the waits for others; whoever waits for this one asks for it singly.
+            log.warning("The list of exports of connection %s has a record to skip: %s", self._name, problem)
+
+        return await self._call(lambda: {export.id: export for export in reader.list_exports(on_unreadable=skip)})
 
     async def _single(self, reader: ExportReader, export_id: str) -> None:
         """Ask for one export that is not in the list, for everybody who waits for it."""
-        result: Export | ProviderError
+        result: Export | Exception
         try:
             result = await self._call(lambda: reader.get_export(export_id))
-        except ProviderError as error:
-            log.warning("The poll for export %s failed: %s", export_id, error)
+        except Exception as error:  # a defect that one record brings out is no failure of other waits
+            log.warning("The poll for export %s failed: %s", export_id, error, exc_info=_if_defect(error))
             result = error
         for waiter in [waiter for waiter in self._waiters if waiter.export_id == export_id]:
             if isinstance(result, Export):
                 waiter.see(result)
-            elif result.permanent:
-                waiter.end(result)
             else:
-                waiter.trouble(result)
+                waiter.failed(result)
 
-    async def _failed(self, error: ProviderError) -> None:
-        """Survive a failed poll, unless it would fail again for sure or polls have failed for long."""
-        now = time.monotonic()
-        first = self._failing_since is None
-        if self._failing_since is None:
-            self._failing_since = now
-        log.warning("A poll for exports of connection %s failed: %s", self._name, error)
-        if error.permanent or now - self._failing_since >= LASTING_FAILURE:
+    async def _poll_failed(self, error: Exception) -> None:
+        """Survive a failed poll, or tell all that it is no use."""
+        first = not self._failed
+        log.warning("A poll for exports of connection %s failed: %s", self._name, error, exc_info=_if_defect(error))
+        if not isinstance(error, ProviderError) or error.permanent:
+            # Asking again the same way cannot help: the next poll begins with what is stored then.
+            await self._disconnect()
+        if self._failed.add(error):
             self._fail_all(error)
             return
+        problem = as_provider_error(error)
         for listener in self._listeners:
             listener.reschedule()
         for waiter in list(self._waiters):
-            waiter.trouble(error)
+            waiter.trouble(problem)
             if first:
-                waiter.tell(f"A poll failed, and will be repeated: {error}")
+                waiter.tell(f"A poll failed, and will be repeated: {problem}")
                 # A thousand log lines at once would hold up the other triggers.
                 await asyncio.sleep(0)
 
-    def _fail_all(self, error: ProviderError) -> None:
+    def _fail_all(self, error: Exception) -> None:
+        problem = as_provider_error(error)
         for someone in self._wanted:
-            someone.end(error)
+            someone.end(problem)
+
+    async def _disconnect(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await self._call(reader.close)
 
     async def _call(self, call: Callable[[], Result]) -> Result:
         return await in_daemon_thread(call, name=f"isvapp-export-poller-{self._name}")
+
+
+def _if_defect(error: Exception) -> Exception | None:
+    """Return what is to be logged with its traceback."""
+    return None if isinstance(error, ProviderError) else error
 
 
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, ExportPoller]] = WeakKeyDictionary()

@@ -13,12 +13,24 @@ from datetime import UTC, datetime
 
 from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.api.isvapp.export_state import require_ready
-from airflow_provider_isvapp.errors import ExportError, ExportTimeout, ProviderError
+from airflow_provider_isvapp.errors import (
+    AuthenticationRefused,
+    ExportError,
+    ExportTimeout,
+    InvalidConnection,
+    PermissionRefused,
+    ProviderError,
+)
 
 # Seconds between the first looks at an export; then a quarter of the time waited so far, up to the poll interval. So a
 # short export is seen soon, and no export is seen later than by a quarter of its own duration.
 FIRST_INTERVAL = 2.0
 INTERVAL_GROWTH = 0.25
+
+# For how many seconds polls may fail before those who wait are told. Shorter troubles are nobody's failure.
+LASTING_FAILURE = 900.0
+# The same while the connection is refused. Each poll reads it anew: it may be about to get its new credentials.
+LASTING_REFUSAL = 120.0
 
 
 def interval_after(waited: float, *, poll_interval: float) -> float:
@@ -28,6 +40,57 @@ def interval_after(waited: float, *, poll_interval: float) -> float:
     :param poll_interval: the longest interval.
     """
     return min(max(waited * INTERVAL_GROWTH, FIRST_INTERVAL), poll_interval)
+
+
+class FailedPolls:
+    """Polls that failed in a row: the one decision on when they end a wait.
+
+    One failed poll never does: it may be the one bad response of a gateway, or a defect that the next round does not
+    meet.
+
+    :param of_one_export: whether the polls are for a single export, so that a refusal is about that export.
+    """
+
+    def __init__(self, *, of_one_export: bool) -> None:
+        self._of_one_export = of_one_export
+        self._since: float | None = None
+
+    def __bool__(self) -> bool:
+        """Say whether the latest poll failed."""
+        return self._since is not None
+
+    def clear(self) -> None:
+        """Take note of a poll that worked."""
+        self._since = None
+
+    def add(self, error: Exception) -> bool:
+        """Take note of a poll that failed, and say whether waiting on makes no sense.
+
+        :param error: why it failed; a defect of this package, if it is no ``ProviderError``.
+        """
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+            return False
+        return now - self._since >= self._patience(error)
+
+    def _patience(self, error: Exception) -> float:
+        match error:
+            case InvalidConnection() | AuthenticationRefused() | PermissionRefused():
+                return LASTING_REFUSAL
+            case ProviderError():
+                return 0.0 if self._of_one_export and error.permanent else LASTING_FAILURE
+        return 0.0
+
+
+def as_provider_error(error: Exception) -> ProviderError:
+    """Return the error that a waiting task gets; a retry may help against a defect of this package."""
+    if isinstance(error, ProviderError):
+        return error
+    return ProviderError(
+        f"Waiting for exports broke inside the provider ({type(error).__name__}); the triggerer's log has the details. "
+        "Retry the task; if it fails again, report this with that log."
+    )
 
 
 @dataclass(eq=False, kw_only=True)
@@ -45,6 +108,7 @@ class ExportWait:
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
     last_seen: str = "not seen yet"
     due: float = field(init=False)
+    _failed: FailedPolls = field(init=False, default_factory=lambda: FailedPolls(of_one_export=True))
 
     def __post_init__(self) -> None:
         self.reschedule(self.since)
@@ -63,11 +127,19 @@ class ExportWait:
         except ExportError as error:
             self.end(error)
             return
+        self._failed.clear()
         if ready:
             self.end(export)
             return
         self.last_seen = f"last seen {export.status} at {moment:%H:%M:%S} UTC"
         self.go_on()
+
+    def failed(self, error: Exception) -> None:
+        """Take note of a look at this export alone that failed: the wait ends or goes on."""
+        if self._failed.add(error):
+            self.end(as_provider_error(error))
+        else:
+            self.trouble(as_provider_error(error))
 
     def trouble(self, error: ProviderError) -> None:
         """Take note of a poll that failed, which says nothing about the export."""

@@ -136,14 +136,25 @@ class IsvappClient:
             raise ContractBroken(f"ISVapp was asked for export {export_id} and answered with export {export.id}.")
         return export
 
-    def list_exports(self) -> list[Export]:
-        """List the 1000 most recent exports, in the vendor's order."""
+    def list_exports(self, *, on_unreadable: Callable[[ContractBroken], object] | None = None) -> list[Export]:
+        """List the 1000 most recent exports, in the vendor's order.
+
+        :param on_unreadable: told of each record that is no export, which is left out then. Without it, the first one
+            is an error.
+        """
         path = "/api/v1/exports"
         data = self._data("GET", path, "list_exports", scope=SCOPE_EXPORTS)
+        exports = []
         # Record by record: a thousand dicts at once, every few seconds, would bring about full runs of the garbage
         # collector, each of which stops a triggerer for longer than all the rest of a poll.
-        lines = lines_of(data, vendor=self._vendor, label=f"GET {path}", name="data")
-        return [Export.from_record(msgspec.json.decode(line)) for line in lines]
+        for line in lines_of(data, vendor=self._vendor, label=f"GET {path}", name="data"):
+            try:
+                exports.append(Export.from_record(msgspec.json.decode(line)))
+            except ContractBroken as problem:
+                if on_unreadable is None:
+                    raise
+                on_unreadable(problem)
+        return exports
 
     def list_salesforce_accounts(
         self, *, include_health_scores: bool = False, include_subscriber_orgs: bool = False

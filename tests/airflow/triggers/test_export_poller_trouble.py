@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable
 
 import pytest
 
@@ -14,10 +13,17 @@ from airflow_provider_isvapp import errors
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
-from airflow_provider_isvapp.triggers import export_poller
+from airflow_provider_isvapp.triggers import export_wait
 from airflow_provider_isvapp.triggers.export_poller import ExportPoller, shared_poller
 from tests.airflow.triggers.polling import connect, create_exports, one_wait, rounds, run, wait_for
 from tests.support.airflow_connections import SetConnection, isvapp_fields
+
+
+class BreakingClient(IsvappClient):
+    """Has a defect."""
+
+    def list_exports(self, **_: object) -> list[Export]:
+        raise ZeroDivisionError
 
 
 class TestTrouble:
@@ -46,7 +52,7 @@ class TestTrouble:
         self, isvapp: Emulator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         export_ids = create_exports(3)
-        monkeypatch.setattr(export_poller, "LASTING_FAILURE", 0.15)
+        monkeypatch.setattr(export_wait, "LASTING_FAILURE", 0.15)
         isvapp.inject(Fault(endpoint="list_exports", kind="status", status=503))
         isvapp.inject(Fault(endpoint="list_exports", kind="status", status=504, times=None))
 
@@ -63,7 +69,7 @@ class TestTrouble:
     def test_two_short_outages_are_no_long_one(
         self, isvapp: Emulator, pending: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(export_poller, "LASTING_FAILURE", 0.2)
+        monkeypatch.setattr(export_wait, "LASTING_FAILURE", 0.2)
         outage = Fault(endpoint="list_exports", kind="status", status=503)
 
         async def scenario() -> Export:
@@ -79,9 +85,11 @@ class TestTrouble:
         assert run(scenario()).id == pending
 
     @pytest.mark.parametrize(("status", "kind"), [(401, errors.AuthenticationRefused), (403, errors.PermissionRefused)])
-    def test_a_refusal_reaches_all_at_once(
-        self, isvapp: Emulator, status: int, kind: type[errors.ProviderError]
+    def test_a_refusal_of_the_credentials_that_lasts_reaches_all_sooner(
+        self, isvapp: Emulator, status: int, kind: type[errors.ProviderError], monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        assert export_wait.LASTING_REFUSAL < export_wait.LASTING_FAILURE
+        monkeypatch.setattr(export_wait, "LASTING_REFUSAL", 0.15)
         export_ids = create_exports(3)
         isvapp.inject(Fault(endpoint="list_exports", kind="status", status=status, message="refused", times=None))
 
@@ -113,11 +121,17 @@ class TestTrouble:
 
         assert run(one_wait(pending)).id == pending
 
-    def test_a_connection_that_does_not_exist_fails_at_once(self) -> None:
+    def test_a_connection_that_does_not_exist_is_looked_up_again_before_it_fails(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(export_wait, "LASTING_REFUSAL", 0.15)
         with pytest.raises(errors.InvalidConnection, match="There is no Airflow connection 'isvapp_default'"):
             run(one_wait("export-1"))
 
-    def test_a_wrong_connection_fails_at_once(self, emulator: Emulator, set_connection: SetConnection) -> None:
+    def test_a_wrong_connection_fails(
+        self, emulator: Emulator, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(export_wait, "LASTING_REFUSAL", 0.15)
         set_connection("isvapp_default", **isvapp_fields(emulator) | {"password": ""})
         with pytest.raises(errors.InvalidConnection, match="password: empty"):
             run(one_wait("export-1"))
@@ -138,51 +152,86 @@ class TestTrouble:
 
         assert run(scenario()).id == pending
 
-    def test_a_defect_of_the_poller_reaches_the_tasks(self, isvapp: Emulator, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_defect_reaches_the_tasks_as_a_retryable_error_after_another_round(
+        self, isvapp: Emulator, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        rounds: list[None] = []
+
         async def connecting() -> IsvappClient:
+            rounds.append(None)
             raise ZeroDivisionError
 
         async def scenario() -> None:
             await wait_for(ExportPoller("isvapp_default", connecting), "export-1")
 
-        with pytest.raises(errors.ProviderError, match=r"broke inside the provider \(ZeroDivisionError\)"):
+        with pytest.raises(errors.ProviderError, match=r"broke inside the provider \(ZeroDivisionError\)") as caught:
             run(scenario())
-        assert "ZeroDivisionError" in caplog.text
+        assert not caught.value.permanent
+        assert len(rounds) == 2
+        assert "Traceback" in caplog.text
 
-    def test_nobody_joins_a_poller_that_broke(
-        self, isvapp: Emulator, pending: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_defect_that_passes_fails_nobody(self, isvapp: Emulator, clock: ManualClock) -> None:
+        export_ids = create_exports(20)
         clock.advance(61)
+        breaks = iter([True, False])
 
-        class BrokenClient(IsvappClient):
-            def list_exports(self) -> list[Export]:
+        async def connecting() -> IsvappClient:
+            client = await connect()
+            client.__class__ = BreakingClient if next(breaks) else IsvappClient
+            return client
+
+        async def scenario() -> list[Export]:
+            poller = ExportPoller("isvapp_default", connecting)
+            return await asyncio.gather(*(wait_for(poller, export_id) for export_id in export_ids))
+
+        assert len(run(scenario())) == 20
+
+    def test_a_defect_that_one_export_brings_out_fails_its_own_wait_only(
+        self, isvapp: Emulator, clock: ManualClock
+    ) -> None:
+        odd, good = create_exports(2)
+
+        class Client(IsvappClient):
+            def get_export(self, export_id: str) -> Export:
                 raise ZeroDivisionError
 
         async def connecting() -> IsvappClient:
             client = await connect()
-            client.__class__ = BrokenClient
+            client.__class__ = Client
             return client
 
-        later: list[Awaitable[Export]] = []
+        # Only what is not listed is asked for singly.
+        isvapp.inject(Fault(endpoint="list_exports", kind="edit", export_id=odd, replace={"status": "?"}, times=None))
 
-        def another_comes(*_: object) -> None:
-            """Start a wait after the poller broke and before the first waiter has heard of it."""
+        async def scenario() -> None:
+            poller = ExportPoller("isvapp_default", connecting)
+            waiting = asyncio.ensure_future(wait_for(poller, good))
+            with pytest.raises(errors.ProviderError, match=r"ZeroDivisionError.* Retry the task") as caught:
+                await wait_for(poller, odd)
+            assert not caught.value.permanent
+            await rounds(isvapp, 2)
+            clock.advance(61)
+            assert (await waiting).id == good
 
-            def start() -> None:
-                later.append(asyncio.ensure_future(wait_for(shared_poller("isvapp_default", connect), pending)))
+        run(scenario())
 
-            asyncio.get_running_loop().call_soon(start)
+    def test_nobody_joins_a_poller_that_gave_up(self, isvapp: Emulator, pending: str, clock: ManualClock) -> None:
+        clock.advance(61)
 
-        monkeypatch.setattr(export_poller.log, "exception", another_comes)
+        async def connecting() -> IsvappClient:
+            raise ZeroDivisionError
 
         async def scenario() -> None:
             with pytest.raises(errors.ProviderError, match="ZeroDivisionError"):
                 await wait_for(shared_poller("isvapp_default", connecting), pending)
-            assert (await later[0]).id == pending
+            assert (await wait_for(shared_poller("isvapp_default", connect), pending)).id == pending
 
         run(scenario())
 
-    def test_an_error_shared_by_many_waiters_does_not_grow(self, isvapp: Emulator) -> None:
+    def test_an_error_shared_by_many_waiters_does_not_grow(
+        self, isvapp: Emulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(export_wait, "LASTING_REFUSAL", 0.15)
         export_ids = create_exports(50)
         isvapp.inject(Fault(endpoint="list_exports", kind="status", status=403, message="refused", times=None))
 

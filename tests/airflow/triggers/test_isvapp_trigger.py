@@ -14,6 +14,7 @@ import pytest
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.errors import ExportTimeout, NotFound
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
+from airflow_provider_isvapp.triggers import export_wait
 from airflow_provider_isvapp.triggers import isvapp as isvapp_triggers
 from airflow_provider_isvapp.triggers.export_event import read_event
 from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
@@ -143,8 +144,13 @@ def test_a_cancelled_trigger_leaves_the_export_alone(isvapp: Emulator, pending: 
 
 @pytest.mark.usefixtures("at_once")
 def test_holds_and_tells_no_secret(
-    emulator: Emulator, clock: ManualClock, set_connection: SetConnection, logs: Callable[[], str]
+    emulator: Emulator,
+    clock: ManualClock,
+    set_connection: SetConnection,
+    logs: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(export_wait, "LASTING_REFUSAL", 0.0)
     set_connection("isvapp_default", **isvapp_fields(emulator))
     with IsvappHook() as hook:
         export_id = hook.create_export(timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["taxonomy"]).id
