@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,8 +11,10 @@ from datetime import datetime
 from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.api.isvapp.export_state import decide
 
-# Nobody promises that the vendor's message quotes no signed address.
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+# As many as the vendor documents for its list.
+MOST_ROWS = 1000
+# Of an id or of a message. An error of ours quotes less of the vendor's than that, and says what to do.
+_LONGEST_TEXT = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class ExportRow:
     :param age_seconds: since it was created.
     :param duration_seconds: from creation to completion or error; None while it waits.
     :param expires_in_seconds: until its file is gone; negative if it is.
-    :param error_message: the vendor's, without addresses.
+    :param error_message: the vendor's, fit to be shown: see :func:`shown`; the words with URLs are left out.
     """
 
     id: str
@@ -42,20 +43,31 @@ class ExportRow:
 
 
 def rows_of(exports: Iterable[Export], *, now: datetime) -> list[ExportRow]:
-    """Make the rows, the newest export first and those of unknown age last.
+    """Make the rows of the 1000 newest exports, the newest first and those of unknown age last.
 
     :param now: when the exports were read, aware.
     """
     newest_first = sorted(
         exports, key=lambda export: export.created_at.timestamp() if export.created_at else float("-inf"), reverse=True
     )
-    return [_row(export, now) for export in newest_first]
+    return [_row(export, now) for export in newest_first[:MOST_ROWS]]
+
+
+def shown(text: str) -> str:
+    """Make a text fit for the page: bounded, and without characters that control, reorder or cannot be encoded."""
+    bounded = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+    return "".join(letter if letter.isprintable() else " " for letter in bounded)
+
+
+def _without_urls(message: str) -> str:
+    # Nobody promises that the vendor's message quotes no signed URL.
+    return " ".join("(URL)" if "://" in word else word for word in message.split())
 
 
 def _row(export: Export, now: datetime) -> ExportRow:
     finished_at = export.completed_at or export.errored_at
     return ExportRow(
-        id=export.id,
+        id=shown(export.id),
         state=str(decide(export, now=now)),
         created_at=_iso(export.created_at),
         finished_at=_iso(finished_at),
@@ -65,7 +77,7 @@ def _row(export: Export, now: datetime) -> ExportRow:
         expires_in_seconds=_seconds(now, export.expires_at),
         compressed_bytes=export.download_size_compressed_bytes,
         plain_bytes=export.download_size_uncompressed_bytes,
-        error_message=_ADDRESS.sub("(address)", export.error_message) if export.error_message else None,
+        error_message=_without_urls(shown(export.error_message)) if export.error_message else None,
     )
 
 

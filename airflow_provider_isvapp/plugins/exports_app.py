@@ -20,13 +20,13 @@ from airflow.api_fastapi.auth.managers.models.resource_details import Connection
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_connection
 from airflow.models.connection import Connection
 from fastapi import Depends, FastAPI, HTTPException, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, JSONResponse
 
 from airflow_provider_isvapp.api.isvapp.export import Export
-from airflow_provider_isvapp.plugins.export_rows import rows_of
+from airflow_provider_isvapp.plugins.export_rows import rows_of, shown
 from airflow_provider_isvapp.plugins.export_tasks import ExportTask, tasks_of
 from airflow_provider_isvapp.plugins.page_connections import ConnectionReader, ids_in_environment, stored_ids
-from airflow_provider_isvapp.plugins.recent_exports import RecentExports
+from airflow_provider_isvapp.plugins.recent_exports import Reading, RecentExports
 
 _PAGE = Path(__file__).parent / "page"
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
@@ -64,26 +64,32 @@ def build_app() -> FastAPI:
         return {"connections": [conn_id for conn_id in known if _may_read(user, conn_id)]}
 
     @app.get("/connections/{connection_id}/exports")
-    async def exports(connection_id: str, user: GetUserDep, response: Response) -> dict[str, Any]:
+    async def exports(connection_id: str, user: GetUserDep) -> Response:
         """Show the exports of a connection; what hinders that is in ``error``.
 
         The status is 200 all the same: proxies put pages of their own in place of a 502, and the message would be lost.
-        Asynchronous, as it only waits: a thread reads, one for all viewers of a connection. Their tasks are looked up
-        for each viewer, as not everybody may see every DAG.
+        Asynchronous, as it only waits: a thread reads, one for all viewers of a connection, and for each viewer another
+        one does the rest, down to the bytes of the response. What the vendor sends must not cost the event loop time:
+        all of Airflow's UI would stand still.
         """
-        response.headers["Cache-Control"] = "no-store"
         reading = await recent.of(connection_id)
-        tasks = await asyncio.to_thread(_tasks, connection_id, reading.exports, user)
-        return {
-            "read_at": reading.read_at.isoformat(),
-            "error": reading.error,
-            "exports": [
-                asdict(row) | {"task": asdict(tasks[row.id]) if row.id in tasks else None}
-                for row in rows_of(reading.exports, now=reading.read_at)
-            ],
-        }
+        return await asyncio.to_thread(_response, connection_id, reading, user)
 
     return app
+
+
+def _response(conn_id: str, reading: Reading, user: BaseUser) -> JSONResponse:
+    """Make the response for one viewer, as not everybody may see every DAG."""
+    tasks = _tasks(conn_id, reading.exports, user)
+    content = {
+        "read_at": reading.read_at.isoformat(),
+        "error": reading.error and shown(reading.error),
+        "exports": [
+            asdict(row) | {"task": asdict(tasks[row.id]) if row.id in tasks else None}
+            for row in rows_of(reading.exports, now=reading.read_at)
+        ],
+    }
+    return JSONResponse(content, headers={"Cache-Control": "no-store"})
 
 
 def _may_read(user: BaseUser, conn_id: str) -> bool:

@@ -2,9 +2,12 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import pytest
 
 from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.plugins.export_rows import ExportRow, rows_of
@@ -89,7 +92,43 @@ def test_clocks_that_differ_make_no_negative_times() -> None:
 def test_no_address_gets_into_a_row() -> None:
     failed = row(status="ERRORED", error_message="See https://files.example.com/log?signature=sentinel-token for more.")
 
-    assert failed.error_message == "See (address) for more."
+    assert failed.error_message == "See (URL) for more."
     for shown in (row(), failed):
         assert "://" not in repr(shown)
         assert "sentinel" not in repr(shown)
+
+
+@pytest.mark.parametrize("piece", ["a", "a.", "://", "http://", "a ", "a+-", "\u202e", "\x00"])
+def test_a_message_is_bounded_and_its_length_costs_nothing(piece: str) -> None:
+    """Measured in calls, as it runs in a server: a cost that grows with the square of 400,000 takes minutes."""
+
+    def cost(length: int) -> float:
+        record = COMPLETED | {"status": "ERRORED", "error_message": (piece * length)[:length], "id": piece * length}
+        export = Export.from_record(record)
+        start = time.process_time()
+        (failed,) = rows_of([export], now=NOW)
+        assert len(failed.error_message or "") <= 2001
+        assert len(failed.id) <= 2001
+        return time.process_time() - start
+
+    short = min(cost(10_000) for _ in range(3))
+    assert cost(400_000) < 10 * short + 0.01
+
+
+@pytest.mark.parametrize("letter", ["\x00", "\x1b", "\x85", "\u202e", "\u2066", "\ufeff", "\ud800", "\u2028"])
+def test_what_controls_reorders_or_cannot_be_encoded_is_not_shown(letter: str) -> None:
+    failed = row(status="ERRORED", error_message=f"No{letter}entry.", id=f"dd8{letter}eea7b")
+
+    assert failed.error_message == "No entry."
+    assert failed.id == "dd8 eea7b"
+
+
+def test_no_more_rows_than_the_vendor_documents() -> None:
+    first = datetime(2026, 1, 1, tzinfo=UTC)
+    records = [
+        COMPLETED | {"id": str(n), "created_at": (first + timedelta(seconds=n)).isoformat()} for n in range(1002)
+    ]
+
+    rows = rows_of([Export.from_record(record) for record in records], now=NOW)
+
+    assert [rows[0].id, rows[-1].id, len(rows)] == ["1001", "2", 1000]
