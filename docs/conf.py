@@ -30,7 +30,7 @@ version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "README"
-include_patterns = ["README.md", "CHANGELOG.md", "docs/**"]
+include_patterns = ["*.md", "docs/**"]
 # Folders named here are not even walked through.
 exclude_patterns = [".*", "airflow_provider_isvapp", "benchmarks", "build", "dags", "docker", "scripts", "tests"]
 
