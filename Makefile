@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-core test-airflow-3.3 test-airflow-2.11 test-airflow-between test-browser test-secrets test-crash test-packaging test-compose test-kubernetes docs cluster-test lint format \
-	bench-limiter bench-waiting bench-download bench-import capacity capacity-calibrate environments lock clean
+	bench-limiter bench-waiting bench-download bench-import environments lock clean
 
 # The first interpreter of a supported version; `make PYTHON=/path/to/python3.12 ...` chooses another one.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -84,14 +84,6 @@ bench-waiting: $(BOOTSTRAP)/.ready  ## Measure a thousand deferred waits in one 
 bench-import: $(BOOTSTRAP)/.ready  ## Measure what importing the DAG-facing modules costs
 	$(SYNC) airflow-3.3
 	@.venvs/airflow-3.3/bin/python benchmarks/imports.py $(ARGS)
-
-capacity: $(BOOTSTRAP)/.ready  ## Simulate how long a sync takes, and what binds it (ARGS="--exports 100,1000 --window 2h")
-	$(SYNC) bench
-	@.venvs/bench/bin/python benchmarks/capacity.py $(ARGS)
-
-capacity-calibrate: $(BOOTSTRAP)/.ready  ## Measure what a step costs here, for the simulation (ARGS="--exports 20": and compare)
-	$(SYNC) cluster
-	@.venvs/cluster/bin/python benchmarks/capacity_calibrate.py $(ARGS)
 
 environments: $(BOOTSTRAP)/.ready  ## Make all virtual environments
 	$(SYNC) core airflow-3.3 airflow-2.11 demo cluster bench

@@ -69,7 +69,7 @@ PARTS = {
                 ),
             ),
         ),
-        Part(name="core", environment="core", tests=("unit", "capacity")),
+        Part(name="core", environment="core", tests=("unit",)),
         Part(name="airflow-3.3", environment="airflow-3.3", tests=("airflow",)),
         Part(name="airflow-2.11", environment="airflow-2.11", tests=("airflow",)),
         Part(name="airflow-3.0", environment="airflow-3.0", tests=BETWEEN_TESTS),

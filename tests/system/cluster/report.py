@@ -52,18 +52,8 @@ class Report:
     processes: dict[str, dict[str, float]]
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as it is written to a file, with the options that ``make capacity`` needs to predict it."""
-        cores = len(os.sched_getaffinity(0))
-        plan = {
-            "workers": self.workers,
-            "slots": self.slots,
-            # All processes share the processors of this machine.
-            "cores": cores / self.workers,
-            "export_seconds": [self.export_seconds, self.export_seconds],
-            "requests_per_second": self.requests_per_second,
-            "latency": self.answer_seconds,
-        }
-        return asdict(self) | {"cores": cores, "plan": plan}
+        """Return it as it is written to a file, with the number of processors that all processes share."""
+        return asdict(self) | {"cores": len(os.sched_getaffinity(0))}
 
     def lines(self) -> list[str]:
         """Return it as tables."""
