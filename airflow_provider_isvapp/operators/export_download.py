@@ -58,15 +58,17 @@ class DownloadsExport(WritesObjects):
 
     def _checked_destination(self, expected_months: Collection[str] | int | None) -> Destination:
         """Check the arguments of the download, which come before anything is asked of the vendor."""
+        from airflow_provider_isvapp.transfer.download import check_places  # codecs are not needed to parse a DAG
         from airflow_provider_isvapp.transfer.shape import IfExists, Shape
 
         destination = destination_of(self.path)
-        Shape(
+        shape = Shape(
             output_format=self.output_format,
             compression=self.compression,
             partition_by=self.partition_by,
             validate=self.validate,
-        ).check(destination.uri)
+        )
+        shape.check(destination.uri)
         if self.if_exists not in get_args(IfExists):
             raise InvalidArgument(f"if_exists must be one of {', '.join(get_args(IfExists))}, not {self.if_exists!r}.")
         if self.require_months and not expected_months:
@@ -74,6 +76,7 @@ class DownloadsExport(WritesObjects):
                 "require_months needs expected_months, since an export's record does not show which months it was "
                 "asked for."
             )
+        check_places(destination, shape, expected_months=expected_months, manifest=self.manifest)
         return destination
 
     def on_kill(self) -> None:

@@ -149,6 +149,7 @@ class IsvappFetchSalesforceAccountsOperator(WritesObjects):
         from airflow_provider_isvapp.transfer.lines import write_lines  # not needed to parse a DAG
 
         destination = destination_of(self.path)
+        destination.place().check()
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
             self.log.info(
                 "Fetching Salesforce accounts %s health scores and %s subscriber organizations",

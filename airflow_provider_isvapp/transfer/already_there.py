@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from dataclasses import replace
+from typing import TypeGuard
+
+import msgspec
 
 from airflow_provider_isvapp.errors import DamagedDownload
 from airflow_provider_isvapp.transfer.destination import Destination
@@ -49,11 +51,15 @@ def find_export(
 def _label(destination: Destination, export_id: str, shape: Shape) -> Label | None:
     place = destination.place()
     label = place.label()
-    if label is None or label.export_id != export_id or label.shape != str(shape):
+    if not _is_of(label, export_id, shape):
         return None
     if not label.is_full and shape.output_format == "parquet":
-        return footer_label(place)
-    return label
+        label = footer_label(place)
+    return label if _is_of(label, export_id, shape) else None
+
+
+def _is_of(label: Label | None, export_id: str, shape: Shape) -> TypeGuard[Label]:
+    return label is not None and (label.export_id, label.shape) == (export_id, str(shape))
 
 
 def _counted(destination: Destination, label: Label, shape: Shape) -> Label | None:
@@ -82,4 +88,4 @@ def _counted_months(
             return None
         months[month] = counted.rows or 0
     # Size and checksum of the undivided export are not to be had from its months.
-    return replace(label, rows=sum(months.values()), months=months)
+    return msgspec.structs.replace(label, rows=sum(months.values()), months=months)

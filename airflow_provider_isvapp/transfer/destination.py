@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
-from urllib.parse import urlsplit
 
 from airflow_provider_isvapp.errors import InvalidArgument
 from airflow_provider_isvapp.transfer.storage import Place, Staged
@@ -88,7 +88,9 @@ class Destination:
     @contextmanager
     def staged(self) -> Iterator[Staged]:
         """Stage an object, publish it at the end of the block, and drop it if the block raises."""
-        staged = self.place().stage(exclusive=False, label=None)
+        place = self.place()
+        place.check()
+        staged = place.stage(exclusive=False, label=None)
         try:
             yield staged
             staged.seal()
@@ -106,13 +108,11 @@ def open_destination(path: StoragePath | str) -> Destination:
     if isinstance(path, StoragePath):
         fs, key, uri = path.fs, path.path, str(path)
     else:
-        scheme = urlsplit(path).scheme if "://" in path else "file"
+        scheme = path.partition("://")[0] if "://" in path else "file"
         if scheme in _LOCAL:
             key = path.partition("://")[2] if "://" in path else path
             return Destination(fs=None, key=_named(key, path), uri=path)
-        from fsspec.core import url_to_fs
-
-        fs, key = url_to_fs(path)
+        fs, key = _file_system(path)
         uri = path
     protocols = _protocols(fs)
     if protocols & _LOCAL:
@@ -129,7 +129,27 @@ def _protocols(fs: Any) -> set[str]:
     return {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
 
 
+def _file_system(uri: str) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs
+
+    try:
+        fs, key = url_to_fs(uri)
+    except (ImportError, ValueError) as error:
+        reason = str(error)
+    else:
+        return fs, key
+    raise InvalidArgument(f"path {uri!r}: there is no file system for it ({reason}). Use file, s3, gs or abfs.")
+
+
 def _named(key: str, uri: str) -> str:
     if not key or key.endswith("/"):
         raise InvalidArgument(f"path {uri!r} names a folder; add the name of the object to write.")
+    try:
+        os.fsencode(key)
+    except UnicodeEncodeError:
+        writable = False
+    else:
+        writable = "\0" not in key
+    if not writable:
+        raise InvalidArgument(f"path {uri!r} has a character that no storage takes in a name. Choose another path.")
     return key

@@ -15,12 +15,12 @@ from airflow_provider_isvapp.transfer.already_there import find_export
 from airflow_provider_isvapp.transfer.attempts import Attempts
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.label import Label
-from airflow_provider_isvapp.transfer.manifest import find_manifests, write_manifests
+from airflow_provider_isvapp.transfer.manifest import SUFFIX, find_manifests, staged_manifests
 from airflow_provider_isvapp.transfer.months import month_problem
 from airflow_provider_isvapp.transfer.one_pass import OnePass
 from airflow_provider_isvapp.transfer.output import OneObjectAMonth, Output, SingleObject
 from airflow_provider_isvapp.transfer.result import DownloadResult, Outcome
-from airflow_provider_isvapp.transfer.shape import IfExists, OutputFormat, Shape, Validate
+from airflow_provider_isvapp.transfer.shape import PLACEHOLDER, IfExists, OutputFormat, Shape, Validate
 from airflow_provider_isvapp.transfer.source import ExportSource
 from airflow_provider_isvapp.transfer.wire import StartAgain, Wire
 
@@ -86,15 +86,16 @@ def download_export(
         raise InvalidArgument(f"if_exists must be 'overwrite', 'skip' or 'fail', not {if_exists!r}.")
     if require_months and not expected_months:
         raise InvalidArgument("require_months needs expected_months: the months that the export was asked for.")
+    check_places(destination, shape, expected_months=expected_months, manifest=manifest)
     started = clock()
     if export_id is not None:
         found = find_export(destination, export_id, shape, expected_months=expected_months)
         if found is not None and month_problem(found.months or {}, expected_months, required=require_months) is None:
-            manifests = find_manifests(destination, found, shape) if manifest else ()
-            if manifests is not None:
+            there = find_manifests(destination, found, shape) if manifest else ()
+            if there is not None:
                 log.info("%s already holds export %s: nothing to download", destination.uri, export_id)
                 return _result(
-                    destination, found, manifests=manifests, outcome=Outcome.UNCHANGED, seconds=clock() - started
+                    destination, found, manifests=there, outcome=Outcome.UNCHANGED, seconds=clock() - started
                 )
     if partition_by is None and if_exists != "overwrite" and destination.place().exists():
         if if_exists == "fail":
@@ -106,6 +107,7 @@ def download_export(
         kind = SingleObject if partition_by is None else OneObjectAMonth
         return kind(destination, shape, if_exists=if_exists, label=label, sha256=manifest)
 
+    manifests: tuple[str, ...] = ()
     budget = Attempts(attempts, log=log, sleep=sleep)
     while True:
         wire = Wire(source, budget, observe=observe)
@@ -119,7 +121,13 @@ def download_export(
                         f"Export {label.export_id} is not what was asked for: {problem}. Nothing was published. "
                         "The vendor recalculates months at times: request a new export later."
                     )
-                objects = run.publish()
+                if not manifest:
+                    run.publish()
+                else:
+                    with staged_manifests(
+                        destination, run.objects, export=wire.export, label=label, shape=shape, request=request
+                    ) as manifests:
+                        run.publish()
         except StartAgain:
             log.warning("The rest of export %s cannot be had: reading it from its beginning again.", wire.export.id)
             observe(DownloadInterrupted(then="restarted"))
@@ -132,20 +140,15 @@ def download_export(
             )
             observe(DownloadInterrupted(then="retried"))
             continue
-        written: tuple[str, ...] = ()
-        if manifest:
-            written = write_manifests(
-                destination, objects, export=wire.export, label=label, shape=shape, request=request
-            )
         result = _result(
             destination,
             label,
-            objects=tuple(objects),
-            manifests=written,
+            objects=tuple(run.objects),
+            manifests=manifests,
             attempts=budget.used,
             seconds=clock() - started,
             # All its months were there, and were to stay.
-            outcome=Outcome.SKIPPED if label.rows and not objects else Outcome.WRITTEN,
+            outcome=Outcome.SKIPPED if label.rows and not run.objects else Outcome.WRITTEN,
         )
         observe(
             DownloadFinished(
@@ -156,6 +159,25 @@ def download_export(
             )
         )
         return result
+
+
+def check_places(
+    destination: Destination, shape: Shape, *, expected_months: Collection[str] | int | None, manifest: bool
+) -> None:
+    """See that the objects of a download can be written, as far as that can be known before anything is requested.
+
+    :param expected_months: as for :func:`download_export`. Where the months are not known, the name of any is tried.
+    :raises InvalidArgument: if a name or a thing of another kind is in the way.
+    :raises StorageFailed: if the storage refuses.
+    """
+    places = [destination]
+    if shape.partition_by is not None:
+        months = ("0000-00",) if expected_months is None or isinstance(expected_months, int) else expected_months
+        places = [destination.filled(PLACEHOLDER, month) for month in months]
+    for place in places:
+        place.place().check()
+        if manifest:
+            place.beside(SUFFIX).place().check()
 
 
 class _WrongMonths(DamagedDownload):

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from airflow_provider_isvapp.errors import DestinationExists, InvalidArgument
 from airflow_provider_isvapp.transfer.label import LABEL_NAME, Label
+from airflow_provider_isvapp.transfer.storage import check_key
 from airflow_provider_isvapp.transfer.storage_errors import storage_errors
 
 # fsspec's default of 50 MiB for S3 costs about four times that in memory; storages want at least 5 MiB.
@@ -28,27 +30,34 @@ class FsspecPlace:
         self._key = key
         self._uri = uri
 
+    def check(self) -> None:
+        """See that the storage takes such a key; whether it grants the right to write it, only writing shows."""
+        check_key(self._fs.split_path(self._key)[1], self._uri)
+
     def exists(self) -> bool:
         """Ask the storage."""
-        with storage_errors(self._uri):
+        with storage_errors(self._uri, reading=True):
             self._fs.invalidate_cache()
             return bool(self._fs.exists(self._key))
 
     def label(self) -> Label | None:
         """Read the label from the object's metadata."""
-        with storage_errors(self._uri):
+        with storage_errors(self._uri, reading=True):
             self._fs.invalidate_cache()
             try:
-                metadata = self._fs.info(self._key).get("metadata") or {}
+                metadata = self._fs.info(self._key).get("metadata")
             except FileNotFoundError:
                 return None
-            return Label.from_text(metadata.get(LABEL_NAME, ""))
+        return Label.from_text(metadata.get(LABEL_NAME)) if isinstance(metadata, Mapping) else None
 
-    def open(self) -> IO[bytes]:
+    @contextlib.contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
         """Open the object for reading."""
-        with storage_errors(self._uri):
-            reader: IO[bytes] = self._fs.open(self._key, "rb", block_size=BLOCK_BYTES)
-            return reader
+        with (
+            storage_errors(self._uri, reading=True),
+            self._fs.open(self._key, "rb", block_size=BLOCK_BYTES) as reader,
+        ):
+            yield reader
 
     def stage(self, *, exclusive: bool, label: Label | None) -> FsspecObject:
         """Begin an object with the label as metadata."""

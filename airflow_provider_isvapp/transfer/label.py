@@ -5,14 +5,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import msgspec
 
 # The name of the metadata entry of an object, and the last part of the extended attribute of a file.
 LABEL_NAME = "isvapp_export"
+# What no storage would take: S3 has room for 2 KB, an extended attribute for 64 KiB.
+_LONGEST = 64 * 1024
+
+_Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Label:
+class Label(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Travels with an object, so that it goes when the object is replaced.
 
     Only verified objects are published, so one that has a label holds the whole export. Most storages take it with the
@@ -29,11 +34,11 @@ class Label:
 
     export_id: str
     shape: str
-    compressed_bytes: int | None = None
-    rows: int | None = None
-    bytes: int | None = None
+    compressed_bytes: _Count | None = None
+    rows: _Count | None = None
+    bytes: _Count | None = None
     crc32: str | None = None
-    months: dict[str, int] | None = None
+    months: dict[str, _Count] | None = None
 
     @property
     def is_full(self) -> bool:
@@ -42,12 +47,14 @@ class Label:
 
     def to_text(self) -> str:
         """Return the label as one line of ASCII."""
-        return json.dumps({name: value for name, value in asdict(self).items() if value is not None})
+        return json.dumps({name: value for name, value in msgspec.structs.asdict(self).items() if value is not None})
 
     @classmethod
-    def from_text(cls, text: str) -> Label | None:
-        """Read a label; None for anything else, such as one of a later version."""
+    def from_text(cls, text: object) -> Label | None:
+        """Read a label; None for anything else: one of a later version, or whatever others have stored in its place."""
+        if not isinstance(text, str | bytes) or len(text) > _LONGEST:
+            return None
         try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError):
+            return msgspec.json.decode(text, type=cls)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
             return None

@@ -5,15 +5,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from airflow_provider_isvapp.errors import DestinationExists
+from airflow_provider_isvapp.errors import DestinationExists, InvalidArgument, StorageFailed
 from airflow_provider_isvapp.transfer.label import LABEL_NAME, Label
 from airflow_provider_isvapp.transfer.storage_errors import storage_errors
 
@@ -36,9 +38,39 @@ class LocalPlace:
     def __init__(self, path: str) -> None:
         self._path = Path(os.path.realpath(path))
 
+    def check(self) -> None:
+        """See that a file can be written here: its name fits, nothing is in the way, and the folder may be changed.
+
+        :raises InvalidArgument: if the path can never name a file here.
+        :raises StorageFailed: if this process may not write here.
+        """
+        folder = self._path.parent
+        while not os.path.lexists(folder):
+            folder = folder.parent
+        if not folder.is_dir():
+            raise InvalidArgument(f"path {str(self._path)!r}: {folder} is not a folder. Choose another path.")
+        with storage_errors(str(self._path)):
+            longest = os.pathconf(folder, "PC_NAME_MAX")
+        for name in self._path.relative_to(folder).parts:
+            if len(os.fsencode(name)) > longest:
+                raise InvalidArgument(
+                    f"path {str(self._path)!r}: the name {name!r} has {len(os.fsencode(name))} bytes, and the file "
+                    f"system takes {longest}. Choose a shorter one."
+                )
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise StorageFailed(
+                f"Writing {self._path} is not possible: this process (user {os.geteuid()}) may not create files "
+                f"in {folder}. Nothing was requested or written. Grant it that right, or choose another path."
+            )
+        with storage_errors(str(self._path)):
+            problem = _in_the_way(self._path)
+        if problem:
+            raise InvalidArgument(f"path {str(self._path)!r}: {problem}. Remove it, or choose another path.")
+
     def exists(self) -> bool:
         """Look for the file."""
-        return self._path.exists()
+        with storage_errors(str(self._path), reading=True):
+            return self._path.exists()
 
     def label(self) -> Label | None:
         """Read the label, and believe it only if the file was not touched since."""
@@ -48,9 +80,14 @@ class LocalPlace:
                 return Label.from_text(text)
         return None
 
-    def open(self) -> IO[bytes]:
-        """Open the file for reading."""
-        return self._path.open("rb")
+    @contextlib.contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """Open the file for reading, and anything else not at all."""
+        with (
+            storage_errors(str(self._path), reading=True),
+            os.fdopen(_open_regular(self._path, os.O_RDONLY), "rb") as file,
+        ):
+            yield file
 
     def stage(self, *, exclusive: bool, label: Label | None) -> LocalFile:
         """Begin a file; its label is set in the end."""
@@ -67,6 +104,9 @@ class LocalFile:
       drops when the process dies: that tells leftovers from the files of a task that writes at the same time.
     - in or after :meth:`promote`: the old file or the whole new one, also after a power cut: the bytes are on the disk
       before the name changes, and the directory is flushed after it.
+
+    A file that is replaced hands on its permissions, and its owner and group as far as this process may set them; where
+    the group cannot be kept, its members get no more than everybody else. Set-id and sticky bits are dropped.
 
     :param target: where the file shall be. Missing directories are made, as an object store would.
     :param exclusive: never replace an existing file.
@@ -133,17 +173,23 @@ class LocalFile:
             try:
                 if self._exclusive:
                     os.link(self._temporary, self._target)
-                    self._temporary.unlink()
                 else:
+                    if problem := _in_the_way(self._target):
+                        raise OSError(problem)
                     self._temporary.replace(self._target)
             except FileExistsError:
                 taken = True
             else:
                 taken = False
                 self._over = True
+        if not taken:
+            # It is published: nothing from here on may say otherwise.
+            with contextlib.suppress(OSError):
+                self._temporary.unlink()
+            with contextlib.suppress(OSError):
                 os.close(self._fd)
-                _flush_directory(self._target.parent)
-        if taken:
+            _flush_directory(self._target.parent)
+        else:
             raise DestinationExists(f"{self._target} exists, and the task may not overwrite it.")
 
     def discard(self) -> None:
@@ -171,22 +217,64 @@ def _last_touched(status: os.stat_result) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
+def _in_the_way(target: Path) -> str | None:
+    """Say what is at a name if it is something that must not be replaced by a file."""
+    try:
+        mode = os.lstat(target).st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISREG(mode):
+        return None
+    if stat.S_ISLNK(mode):
+        # Links are resolved by now; one that is left leads back to itself.
+        return "a symbolic link that leads back to itself is there"
+    kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
+    return f"a {kinds.get(stat.S_IFMT(mode), 'device')} is there, not a file"
+
+
+def _open_regular(path: Path, access: int) -> int:
+    """Open a file and nothing else, without waiting: opening a named pipe would wait for its other end."""
+    fd = os.open(path, access | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, "It is not a regular file", str(path))
+
+
 def _create_locked(target: Path) -> tuple[Path, int]:
     """Create the temporary file and lock it; begin again if a cleaner took it between the two steps."""
     while True:
         temporary = target.parent / f"{_prefix(target)}{secrets.token_hex(4)}{_SUFFIX}"
         fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        if os.fstat(fd).st_nlink:
-            if target.exists():
-                os.fchmod(fd, target.stat().st_mode)
-            return temporary, fd
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink:
+                with contextlib.suppress(FileNotFoundError):
+                    _hand_on_permissions(os.lstat(target), fd)
+                return temporary, fd
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            os.close(fd)
+            raise
         os.close(fd)
 
 
+def _hand_on_permissions(old: os.stat_result, fd: int) -> None:
+    if not stat.S_ISREG(old.st_mode):
+        return
+    mode = old.st_mode & 0o777
+    with contextlib.suppress(OSError):
+        os.fchown(fd, -1, old.st_gid)
+    if os.fstat(fd).st_gid != old.st_gid:
+        mode = mode & ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
+    os.fchmod(fd, mode)
+    with contextlib.suppress(OSError):
+        os.fchown(fd, old.st_uid, -1)
+
+
 def _prefix(target: Path) -> str:
-    # A name may have 255 bytes; a long one is cut to leave room for what is added.
-    return f".{os.fsdecode(os.fsencode(target.name)[:200])}."
+    # A name may have 255 bytes, or 143 on an encrypted folder; a long one is cut to leave room for what is added.
+    return f".{os.fsencode(target.name)[:100].decode(errors='ignore')}."
 
 
 def _leftovers(target: Path) -> Iterator[Path]:
@@ -196,22 +284,27 @@ def _leftovers(target: Path) -> Iterator[Path]:
 
 
 def _remove_leftovers(target: Path) -> None:
-    for leftover in _leftovers(target):
-        with contextlib.suppress(FileNotFoundError, PermissionError):
-            fd = os.open(leftover, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    leftover.unlink()
-            finally:
-                os.close(fd)
+    # Whatever goes wrong here is no reason not to write: a folder that may not be listed, a file of another user.
+    with contextlib.suppress(OSError):
+        for leftover in _leftovers(target):
+            with contextlib.suppress(OSError):
+                _remove_unlocked(leftover)
+
+
+def _remove_unlocked(leftover: Path) -> None:
+    fd = _open_regular(leftover, os.O_WRONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        leftover.unlink()
+    finally:
+        os.close(fd)
 
 
 def _flush_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        # The file is in its place already; some network file systems do not flush directories.
-        with contextlib.suppress(OSError):
+    # The file is in its place already. Some network file systems do not flush directories, and some may not be read.
+    with contextlib.suppress(OSError):
+        fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+        try:
             os.fsync(fd)
-    finally:
-        os.close(fd)
+        finally:
+            os.close(fd)

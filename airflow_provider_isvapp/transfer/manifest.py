@@ -5,21 +5,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from airflow_provider_isvapp.api.isvapp.export import Export
+from airflow_provider_isvapp.errors import StorageFailed
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.label import Label
 from airflow_provider_isvapp.transfer.result import WrittenObject
 from airflow_provider_isvapp.transfer.shape import PLACEHOLDER, Shape
+from airflow_provider_isvapp.transfer.storage import Staged
 
 SUFFIX = ".manifest.json"
+# Of a manifest that is read; one of a year with every month and a long request has some thousand bytes.
+_LONGEST = 1024 * 1024
 
 
-def write_manifests(
+class _ExportOfManifest(msgspec.Struct):
+    export_id: str
+
+
+class _Manifest(msgspec.Struct):
+    """What is read of a manifest that is there."""
+
+    export: _ExportOfManifest
+
+
+@contextmanager
+def staged_manifests(
     destination: Destination,
     objects: Sequence[WrittenObject],
     *,
@@ -27,32 +45,54 @@ def write_manifests(
     label: Label,
     shape: Shape,
     request: Mapping[str, Any] | None,
-) -> tuple[str, ...]:
-    """Write one manifest for each object, after all objects are published.
+) -> Iterator[tuple[str, ...]]:
+    """Hand one manifest for each object to the storage, and publish them at the end of the block.
 
-    So a manifest that names an export is proof that its object was published whole. An object that is replaced by
+    The block publishes the objects. So a manifest that names an export is proof that its object was published whole,
+    and a storage that takes no manifest refuses it before anything is published. An object that is replaced by
     something else keeps the manifest of the one before: compare the checksum when in doubt.
 
     :param request: what the export was asked for with, as the caller knows it.
     :return: their addresses.
+    :raises StorageFailed: saying that the objects are published, if only their manifests are not.
     """
-    written = []
-    for item in objects:
-        content = {
-            "version": 1,
-            "object": asdict(item),
-            "format": asdict(shape),
-            "export": asdict(label)
-            | {"created_at": _iso(export.created_at), "completed_at": _iso(export.completed_at)},
-            "request": None if request is None else dict(request),
-            "written_at": _iso(datetime.now(UTC)),
-        }
-        place = destination if item.reference_date is None else destination.filled(PLACEHOLDER, item.reference_date)
-        manifest = place.beside(SUFFIX)
-        with manifest.staged() as staged:
-            staged.write(json.dumps(content, indent=2).encode() + b"\n")
-        written.append(manifest.uri)
-    return tuple(written)
+    staged: list[Staged] = []
+    try:
+        manifests = []
+        for item in objects:
+            content = {
+                "version": 1,
+                "object": asdict(item),
+                "format": asdict(shape),
+                "export": msgspec.structs.asdict(label)
+                | {"created_at": _iso(export.created_at), "completed_at": _iso(export.completed_at)},
+                "request": None if request is None else dict(request),
+                "written_at": _iso(datetime.now(UTC)),
+            }
+            place = destination if item.reference_date is None else destination.filled(PLACEHOLDER, item.reference_date)
+            manifest = place.beside(SUFFIX)
+            staged.append(manifest.place().stage(exclusive=False, label=None))
+            staged[-1].write(json.dumps(content, indent=2).encode() + b"\n")
+            staged[-1].seal()
+            manifests.append(manifest.uri)
+        yield tuple(manifests)
+        _publish(staged, manifests)
+    finally:
+        for unpublished in staged:
+            unpublished.discard()
+
+
+def _publish(staged: Sequence[Staged], manifests: Sequence[str]) -> None:
+    for item, uri in zip(staged, manifests, strict=True):
+        try:
+            item.promote()
+        except StorageFailed as error:
+            failure = StorageFailed(
+                f"The export is published, but its manifest {uri} is not: {error} The next run writes it."
+            )
+        else:
+            continue
+        raise failure
 
 
 def find_manifests(destination: Destination, label: Label, shape: Shape) -> tuple[str, ...] | None:
@@ -71,11 +111,13 @@ def _is_of(manifest: Destination, export_id: str) -> bool:
     place = manifest.place()
     if not place.exists():
         return False
+    with place.open() as stored:
+        text = stored.read(_LONGEST + 1)
+    if len(text) > _LONGEST:
+        return False
     try:
-        with place.open() as stored:
-            content = json.load(stored)
-        return bool(content["export"]["export_id"] == export_id)
-    except (ValueError, KeyError, TypeError):
+        return msgspec.json.decode(text, type=_Manifest).export.export_id == export_id
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return False
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
+
+import msgspec
 
 from airflow_provider_isvapp.errors import DamagedDownload, TransferCancelled
 from airflow_provider_isvapp.transfer.background import Background
@@ -35,6 +36,7 @@ class OnePass:
     :param shape: how far to check its rows, and whether they are wanted by month.
     :param begin: begins the output, with what is known before the first byte.
     :param cancelled: asked several times a second.
+    :ivar objects: what there will be when it is published, known as soon as it is verified.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class OnePass:
         self._wire_bytes = 0
         self._plain_bytes = 0
         self._output: Output | None = None
+        self.objects: list[WrittenObject] = []
 
     @contextmanager
     def verified(self) -> Iterator[Label]:
@@ -80,7 +83,7 @@ class OnePass:
         try:
             self._move(self._output)
             self._check_size()
-            label = replace(
+            label = msgspec.structs.replace(
                 self._label,
                 compressed_bytes=self._wire_bytes,
                 rows=self._inspector.rows,
@@ -88,16 +91,16 @@ class OnePass:
                 crc32=str(self._crc32),
                 months=self._inspector.months,
             )
-            self._output.seal(label)
+            self.objects = self._output.seal(label)
             self._look_up()
             yield label
         finally:
             self._output.discard()
 
-    def publish(self) -> list[WrittenObject]:
+    def publish(self) -> None:
         """Publish what was verified."""
         assert self._output is not None  # noqa: S101 - only called inside verified()
-        return self._output.promote()
+        self._output.promote()
 
     def _move(self, output: Output) -> None:
         _keep_freed_memory()

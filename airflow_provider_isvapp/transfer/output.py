@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists
+from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, StorageFailed
 from airflow_provider_isvapp.transfer.checksum import Crc32
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.encoders import Encoder, Plain, encoder_for
@@ -46,11 +46,11 @@ class Output(Protocol):
         """Store a piece."""
         ...
 
-    def seal(self, label: Label) -> None:
-        """Hand everything to the storage; only small steps remain."""
+    def seal(self, label: Label) -> list[WrittenObject]:
+        """Hand everything to the storage, so that only small steps remain, and say what there will be."""
         ...
 
-    def promote(self) -> list[WrittenObject]:
+    def promote(self) -> None:
         """Publish."""
         ...
 
@@ -80,7 +80,6 @@ class StoredObject:
         self._staged = destination.place().stage(exclusive=exclusive, label=label)
         self._size = 0
         self._crc32 = Crc32()
-        self._known_crc32: str | None = None
         self._sha256 = hashlib.sha256() if sha256 else None
 
     def store(self, data: bytes | memoryview) -> None:
@@ -94,23 +93,22 @@ class StoredObject:
             self._sha256.update(data)
         self._staged.write(data)
 
-    def seal(self, label: Label) -> None:
+    def seal(self, label: Label, *, month: str | None = None) -> WrittenObject:
         """Hand all bytes to the storage."""
-        if self._stores_plain:
-            self._known_crc32 = label.crc32
         self._staged.seal(label)
-
-    def promote(self, month: str | None = None) -> WrittenObject:
-        """Publish the object."""
-        self._staged.promote()
+        known_crc32 = label.crc32 if self._stores_plain else None
         return WrittenObject(
             path=self._destination.uri,
             rows=self.rows,
             bytes=self._size,
-            crc32=self._known_crc32 or str(self._crc32),
+            crc32=known_crc32 or str(self._crc32),
             sha256=None if self._sha256 is None else self._sha256.hexdigest(),
             reference_date=month,
         )
+
+    def promote(self) -> None:
+        """Publish the object."""
+        self._staged.promote()
 
     def discard(self) -> None:
         """Remove the object, unless it is published."""
@@ -143,16 +141,16 @@ class SingleObject:
         else:
             self._object.store(self._encoder.encode(piece.plain))
 
-    def seal(self, label: Label) -> None:
+    def seal(self, label: Label) -> list[WrittenObject]:
         """Hand everything to the storage."""
         if not self._as_received or self._empty:
             self._object.store(self._encoder.finish(label))
         self._object.rows = label.rows or 0
-        self._object.seal(label)
+        return [self._object.seal(label)]
 
-    def promote(self) -> list[WrittenObject]:
+    def promote(self) -> None:
         """Publish the object."""
-        return [self._object.promote()]
+        self._object.promote()
 
     def discard(self) -> None:
         """Remove the object, unless it is published."""
@@ -192,15 +190,34 @@ class OneObjectAMonth:
                 month.stored.store(month.encoder.encode(run.lines))
                 month.stored.rows += run.rows
 
-    def seal(self, label: Label) -> None:
-        """Hand everything to the storage."""
-        for month in self._months.values():
+    def seal(self, label: Label) -> list[WrittenObject]:
+        """Hand everything to the storage, month by month in their order."""
+        objects = []
+        for name, month in sorted(self._months.items()):
             month.stored.store(month.encoder.finish(label))
-            month.stored.seal(label)
+            objects.append(month.stored.seal(label, month=name))
+        return objects
 
-    def promote(self) -> list[WrittenObject]:
-        """Publish the months in their order."""
-        return [self._months[month].stored.promote(month) for month in sorted(self._months)]
+    def promote(self) -> None:
+        """Publish the months in their order.
+
+        :raises StorageFailed: saying which are published, if one is not.
+        """
+        published: list[str] = []
+        for name, month in sorted(self._months.items()):
+            try:
+                month.stored.promote()
+            except StorageFailed as error:
+                if not published:
+                    raise
+                failure = StorageFailed(
+                    f"The months {', '.join(published)} of export {self._label.export_id} are published, and the "
+                    f"others are not: {error} The next run writes them."
+                )
+            else:
+                published.append(name)
+                continue
+            raise failure
 
     def discard(self) -> None:
         """Remove all objects that are not published."""

@@ -10,6 +10,7 @@ import secrets
 import threading
 from base64 import b64encode
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import IO, Any
 
@@ -17,6 +18,7 @@ from airflow_provider_isvapp.errors import DestinationExists, StorageFailed
 from airflow_provider_isvapp.transfer.checksum import Crc32
 from airflow_provider_isvapp.transfer.label import LABEL_NAME, Label
 from airflow_provider_isvapp.transfer.s3_client import botocore_client
+from airflow_provider_isvapp.transfer.storage import check_key
 from airflow_provider_isvapp.transfer.storage_errors import storage_errors
 
 # S3 takes no less than 5 MiB; a fifth less time goes by with 8.
@@ -55,6 +57,10 @@ class S3Place:
         self._uri = uri
         self._bucket, self._key, _ = fs.split_path(path)
 
+    def check(self) -> None:
+        """See that S3 takes such a key; whether it grants the right to write it, only writing shows."""
+        check_key(self._key, self._uri)
+
     def exists(self) -> bool:
         """Ask for the object's head."""
         return self._head() is not None
@@ -64,18 +70,21 @@ class S3Place:
         head = self._head() or {}
         return Label.from_text(head.get("Metadata", {}).get(_LABEL, ""))
 
-    def open(self) -> IO[bytes]:
+    @contextlib.contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
         """Open the object for reading."""
-        with storage_errors(self._uri):
-            reader: IO[bytes] = self._fs.open(self._path, "rb", block_size=PART_BYTES)
-            return reader
+        with (
+            storage_errors(self._uri, reading=True),
+            self._fs.open(self._path, "rb", block_size=PART_BYTES) as reader,
+        ):
+            yield reader
 
     def stage(self, *, exclusive: bool, label: Label | None) -> S3Object:
         """Begin an object."""
         return S3Object(self._fs, self._bucket, self._key, self._uri, exclusive=exclusive, label=label)
 
     def _head(self) -> dict[str, Any] | None:
-        with storage_errors(self._uri):
+        with storage_errors(self._uri, reading=True):
             try:
                 head: dict[str, Any] = self._fs.call_s3("head_object", Bucket=self._bucket, Key=self._key)
             except FileNotFoundError:

@@ -7,7 +7,22 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import IO, Protocol
 
+from airflow_provider_isvapp.errors import InvalidArgument
 from airflow_provider_isvapp.transfer.label import Label
+
+# S3 and Google Cloud Storage count bytes, Azure characters.
+_LONGEST_KEY = 1024
+
+
+def check_key(key: str, uri: str) -> None:
+    """See that a key names an object in a bucket or container.
+
+    :raises InvalidArgument: if no storage takes it.
+    """
+    if not key:
+        raise InvalidArgument(f"path {uri!r} names a bucket; add the name of the object to write.")
+    if len(key) > _LONGEST_KEY:
+        raise InvalidArgument(f"path {uri!r}: the key has {len(key)} characters, and {_LONGEST_KEY} are the most.")
 
 
 class Staged(Protocol):
@@ -42,6 +57,14 @@ class Staged(Protocol):
 
 class Place(Protocol):
     """The place of one object, taken or not."""
+
+    def check(self) -> None:
+        """See, as far as that can be known without writing, that an object can be written here.
+
+        :raises InvalidArgument: if the path can never name one.
+        :raises StorageFailed: if the storage refuses.
+        """
+        ...
 
     def exists(self) -> bool:
         """Ask the storage, not a cached listing."""

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Whatever lies at the target's name or at a temporary one: an error that names it, or a write that goes past it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_isvapp.errors import InvalidArgument, StorageFailed
+from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.download import download_export
+from airflow_provider_isvapp.transfer.lines import write_lines
+from airflow_provider_isvapp.transfer.local_file import LocalFile, LocalPlace
+from airflow_provider_isvapp.transfer.result import DownloadResult
+from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
+
+PLAIN = ndjson(300, months=("2024-02", "2024-03"))
+BODY = gzip_bytes(PLAIN)
+
+# A name that is waited for by whoever opens it would stop the tests for good.
+pytestmark = pytest.mark.timeout(30)
+
+
+def download(path: Path | str, **options: Any) -> DownloadResult:
+    options = {"sleep": lambda seconds: None, "attempts": 1, **options}
+    with FileServer(Answer(BODY)) as server:
+        return download_export(server.source(), open_destination(str(path)), **options)
+
+
+def refused(path: Path | str, **options: Any) -> str:
+    """Return what is said about a path for which nothing may be asked of the vendor."""
+    with pytest.raises((InvalidArgument, StorageFailed)) as caught:
+        download_export(lambda **_: pytest.fail("asked"), open_destination(str(path)), attempts=1, **options)
+    return str(caught.value)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def named_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def link_to_itself(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def loop_of_two(path: Path) -> None:
+    path.symlink_to("other")
+    path.with_name("other").symlink_to(path.name)
+
+
+def listening_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+OTHER_KINDS = [named_pipe, Path.mkdir, link_to_itself, loop_of_two, listening_socket]
+
+
+@pytest.mark.parametrize("make", OTHER_KINDS)
+@pytest.mark.parametrize("which", ["object", "manifest", "month", "manifest of a month"])
+def test_what_is_no_file_is_refused_before_anything_is_asked(tmp_path: Path, make: Any, which: str) -> None:
+    options: dict[str, Any] = {"manifest": "manifest" in which}
+    path, in_the_way = tmp_path / "x", "x"
+    if "month" in which:
+        options |= {"partition_by": "reference_date", "expected_months": ["2024-02", "2024-03"]}
+        path, in_the_way = tmp_path / "{reference_date}", "2024-03"
+    in_the_way += ".manifest.json" if "manifest" in which else ""
+    make(tmp_path / in_the_way)
+    before = names(tmp_path)
+    message = refused(path, **options)
+    assert in_the_way in message
+    assert "Remove it, or choose another path" in message
+    assert names(tmp_path) == before
+
+
+def test_a_device_is_not_replaced() -> None:
+    assert "a device is there, not a file" in refused("/dev/null")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_a_list_is_not_written_over_what_is_no_file(tmp_path: Path) -> None:
+    named_pipe(tmp_path / "x")
+    with pytest.raises(InvalidArgument, match="a named pipe is there"):
+        write_lines([b"{}"], open_destination(str(tmp_path / "x")))
+
+
+@pytest.mark.parametrize("make", [named_pipe, Path.mkdir])
+def test_what_comes_while_the_download_runs_is_not_replaced(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    target = tmp_path / "x"
+    file = LocalFile(target)
+    file.write(b"new\n")
+    file.seal()
+    make(target)
+    with pytest.raises(StorageFailed, match="published nothing"):
+        file.promote()
+    file.discard()
+    assert names(tmp_path) == ["x"]
+    assert not target.is_file()
+
+
+@pytest.mark.parametrize("make", [*OTHER_KINDS, lambda path: os.link(path.with_name("precious"), path)])
+def test_what_lies_at_a_temporary_name_hinders_no_write(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    (tmp_path / "precious").write_bytes(b"precious\n")
+    make(tmp_path / ".x.0123abcd.isvapp-part")
+    download(tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == PLAIN
+    assert (tmp_path / "precious").read_bytes() == b"precious\n"
+
+
+def longest(folder: Path) -> int:
+    return os.pathconf(folder, "PC_NAME_MAX")
+
+
+@pytest.mark.parametrize("letter", ["n", "ä"])
+def test_the_longest_name_is_written_and_leaves_nothing(tmp_path: Path, letter: str) -> None:
+    name = letter * (longest(tmp_path) // len(letter.encode()))
+    download(tmp_path / name)
+    assert names(tmp_path) == [name]
+
+
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [
+        ("n" * 256, {}),
+        ("ä" * 128, {}),
+        ("new/folder/" + "n" * 256, {}),
+        ("n" * 256 + "/x", {}),
+        ("n" * 250, {"manifest": True}),
+        ("{reference_date}" + "n" * 249, {"partition_by": "reference_date"}),
+        ("{reference_date}/{reference_date}" + "n" * 240, {"partition_by": "reference_date", "manifest": True}),
+    ],
+)
+def test_a_name_that_is_too_long_is_refused_before_anything_is_asked(
+    tmp_path: Path, path: str, options: dict[str, Any]
+) -> None:
+    message = refused(tmp_path / path, **options)
+    assert "bytes, and the file system takes 255. Choose a shorter one." in message
+    assert names(tmp_path) == []
+
+
+def test_a_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    assert "File name too long" in refused(tmp_path / "/".join(["n" * 200] * 25))
+    assert names(tmp_path) == []
+
+
+def test_a_temporary_file_is_removed_if_it_cannot_be_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(fd: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.raises(StorageFailed, match="No locks available"):
+        LocalFile(tmp_path / "x")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("path", ["/tmp/a\0b", "/tmp/\udc80\ud800", "s3://bucket/a\0b", "gopher://x/y"])
+def test_a_path_that_no_storage_understands_is_an_argument_that_is_wrong(path: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"^path "):
+        open_destination(path)
+
+
+def test_a_file_as_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assert "file is not a folder" in refused(tmp_path / "file" / "x")
+    assert "file is not a folder" in refused(tmp_path / "file" / "further" / "x")
+
+
+def as_nobody(code: str, folder: Path) -> str:
+    """Run code as a user without rights; returns what it prints."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    drop = "import os, sys; os.setgid(65534); os.setuid(65534);"
+    sources = Path(__file__).parents[3]
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(sources)!r}); {_IMPORTS}; {drop} {code}"]
+    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+_IMPORTS = "from pathlib import Path; from airflow_provider_isvapp.transfer.local_file import LocalFile, LocalPlace"
+
+
+@pytest.fixture
+def open_folder(tmp_path: Path) -> Path:
+    """A folder whose parents everybody may pass."""
+    for folder in [tmp_path, *tmp_path.parents][:3]:
+        folder.chmod(0o755)
+    return tmp_path
+
+
+@pytest.mark.parametrize("mode", [0o555, 0o700])
+def test_a_folder_without_the_right_to_write_is_named(open_folder: Path, mode: int) -> None:
+    folder = open_folder / "closed"
+    folder.mkdir(mode=mode)
+    said = as_nobody(
+        "\ntry: LocalPlace(sys.argv[1] + '/new/x').check()\nexcept Exception as error: print(repr(error))", folder
+    )
+    assert said.startswith("StorageFailed")
+    assert f"may not create files in {folder}. Nothing was requested or written." in said
+
+
+def test_a_folder_that_may_be_written_but_not_listed_is_written(open_folder: Path) -> None:
+    folder = open_folder / "drop"
+    folder.mkdir()
+    folder.chmod(0o733)
+    as_nobody(
+        "place = LocalPlace(sys.argv[1] + '/x'); place.check(); file = place.stage(exclusive=False, label=None);"
+        "file.write(b'new'); file.seal(); file.promote()",
+        folder,
+    )
+    assert (folder / "x").read_bytes() == b"new"
+
+
+def rewritten(target: Path) -> os.stat_result:
+    file = LocalFile(target)
+    file.write(b"new\n")
+    file.seal()
+    file.promote()
+    assert target.read_bytes() == b"new\n"
+    return target.stat()
+
+
+def test_a_file_keeps_mode_and_owner_and_loses_special_bits(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    target = tmp_path / "x"
+    target.write_bytes(b"old\n")
+    os.chown(target, 65534, 12345)
+    target.chmod(0o7640)
+    status = rewritten(target)
+    assert stat.S_IMODE(status.st_mode) == 0o640
+    assert (status.st_uid, status.st_gid) == (65534, 12345)
+
+
+def test_a_group_that_cannot_be_kept_hands_no_right_on(open_folder: Path) -> None:
+    folder = open_folder / "shared"
+    folder.mkdir()
+    folder.chmod(0o777)
+    target = folder / "x"
+    target.write_bytes(b"old\n")
+    target.chmod(0o664)
+    as_nobody(
+        "file = LocalFile(Path(sys.argv[1])); file.write(b'new'); file.seal(); file.promote()",
+        target,
+    )
+    status = target.stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (65534, 65534, 0o644)
+
+
+def test_a_link_is_followed_also_to_a_file_that_is_not_there_yet(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("folder/real")
+    download(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "folder" / "real").read_bytes() == PLAIN
+    assert names(tmp_path / "folder") == ["real"]
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_an_error_after_publication_does_not_say_that_nothing_was_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exclusive: bool
+) -> None:
+    file = LocalFile(tmp_path / "x", exclusive=exclusive)
+    file.write(b"new\n")
+    file.seal()
+    real_close = os.close
+
+    def close(fd: int) -> None:
+        real_close(fd)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "close", close)
+    file.promote()
+    monkeypatch.undo()
+    assert names(tmp_path) == ["x"]
+
+
+def no_room_for_manifests(folder: Path) -> Callable[[], bool]:
+    """Return something to call while a download runs; it takes the manifest's name."""
+
+    def cancelled() -> bool:
+        (folder / "x.manifest.json").mkdir(exist_ok=True)
+        return False
+
+    return cancelled
+
+
+def test_a_manifest_that_fails_after_publication_says_what_is_published(tmp_path: Path) -> None:
+    with pytest.raises(StorageFailed) as caught:
+        download(tmp_path / "x", manifest=True, cancelled=no_room_for_manifests(tmp_path))
+    assert "The export is published, but its manifest" in str(caught.value)
+    assert (tmp_path / "x").read_bytes() == PLAIN
+    assert names(tmp_path) == ["x", "x.manifest.json"]
+
+
+def test_a_manifest_that_cannot_be_staged_keeps_the_object_from_being_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x").write_bytes(b"old\n")
+    stage = LocalPlace.stage
+
+    def full(place: LocalPlace, **options: Any) -> LocalFile:
+        if ".manifest.json" in str(vars(place)):
+            raise StorageFailed("No space left on device")
+        return stage(place, **options)
+
+    monkeypatch.setattr(LocalPlace, "stage", full)
+    with pytest.raises(StorageFailed, match="No space left"):
+        download(tmp_path / "x", manifest=True)
+    assert (tmp_path / "x").read_bytes() == b"old\n"
+    assert names(tmp_path) == ["x"]
+
+
+def test_a_month_that_fails_after_another_says_which_are_published(tmp_path: Path) -> None:
+    def cancelled() -> bool:
+        (tmp_path / "2024-03").mkdir(exist_ok=True)
+        return False
+
+    with pytest.raises(StorageFailed, match="The months 2024-02 of export e-1 are published, and the others are not"):
+        download(tmp_path / "{reference_date}", partition_by="reference_date", cancelled=cancelled)
+    assert names(tmp_path) == ["2024-02", "2024-03"]
