@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -96,7 +97,15 @@ def _newest_links(*, since: datetime, dag_ids: Collection[str]) -> list[tuple[Ex
                     map_index=row.map_index,
                     created=row.operator in _CREATING,
                 ),
-                XComModel.deserialize_value(row),
+                _plain(row.value),
             )
             for row in session.execute(newest)
         ]
+
+
+def _plain(value: object) -> object:
+    """Read a stored value as JSON and no further: a link is a string, and an XCom of a DAG can name any class."""
+    try:
+        return json.loads(value)  # type: ignore[arg-type]
+    except (ValueError, TypeError, RecursionError):
+        return value

@@ -99,6 +99,10 @@ def test_the_same_id_at_another_connection_is_another_export() -> None:
         "//[/plugin/isvapp-exports",
         {"connection": "isvapp_default", "export": "e1"},
         7,
+        # What Airflow's own decoder would import a class for, or refuse with an error.
+        '{"__classname__": "elsewhere.Class", "__version__": 1, "__data__": {}}',
+        {"__classname__": "elsewhere.Class", "__version__": 1, "__data__": {}},
+        "[" * 100_000,
     ],
 )
 def test_what_is_no_link_to_an_export_is_passed_over(value: Any) -> None:
