@@ -1,103 +1,149 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-# Needs Python 3.11-3.13, git and make. Everything else is installed below .venvs/ from requirements/*.txt.
+# Needs Python 3.11 or newer, git and make. Everything else is installed below .venvs/, at the versions of uv.lock.
+# Each target takes more arguments: make test-unit ARGS="-k limiter -x"
 
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-core test-airflow-3.3 test-airflow-2.11 test-airflow-between test-browser test-secrets test-crash test-packaging test-compose test-kubernetes docs cluster-test lint format \
-	bench-limiter bench-waiting bench-download bench-import environments lock clean
+.PHONY: help demo test test-all test-unit test-airflow-3.3 test-airflow-2.11 test-airflow-3.0 test-airflow-3.1 test-airflow-3.2 \
+	test-packaging test-compose test-kubernetes test-crash-3.3 test-crash-2.11 test-browser test-secrets test-cluster cluster-test \
+	docs lint format bench-limiter bench-waiting bench-download bench-import environments lock clean
+# What is installed decides what is imported, not the caller's shell.
+unexport PYTHONPATH VIRTUAL_ENV
 
-# The first interpreter of a supported version; `make PYTHON=/path/to/python3.12 ...` chooses another one.
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
-	"$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
-	&& command -v "$$python" && break; done)
-BOOTSTRAP := .venvs/bootstrap
-RUN := $(BOOTSTRAP)/bin/python -X pycache_prefix=.venvs/pycache
-SYNC := @$(RUN) scripts/environments.py sync
-SUITE := @$(RUN) scripts/test_suite.py
+UV_VERSION := 0.13.9
+UV := .venvs/bootstrap/bin/uv
+BOOTSTRAP := .venvs/bootstrap/uv-$(UV_VERSION)
+ARGS ?=
+
+# What `make test` runs, and what `make test-all` adds: real Airflows that are killed, clicked through or searched.
+LANES := lint docs test-unit test-airflow-3.3 test-airflow-2.11 test-airflow-3.0 test-airflow-3.1 test-airflow-3.2 \
+	test-packaging test-compose test-kubernetes
+SLOW_LANES := test-crash-3.3 test-crash-2.11 test-browser test-secrets test-cluster
+
+# What Airflow's version matters most for.
+BETWEEN_TESTS := $(addprefix tests/airflow/,hooks operators sensors links triggers plugins provider dags)
+
+# What each environment has, and for which Python it asks first: a machine with several tests with several.
+WITH_airflow-3.3 := $(addprefix --extra ,emulator fast parquet postgresql redis s3) $(addprefix --group ,airflow-3.3 test \
+	test-browser test-kubernetes test-lineage test-metrics test-services test-storage docs lint package)
+WITH_airflow-3.2 := $(addprefix --extra ,emulator fast s3) $(addprefix --group ,airflow-3.2 test test-s3)
+WITH_airflow-3.1 := $(addprefix --extra ,emulator fast s3) $(addprefix --group ,airflow-3.1 test test-s3)
+WITH_airflow-3.0 := $(addprefix --extra ,emulator fast s3) $(addprefix --group ,airflow-3.0 test test-s3)
+WITH_airflow-2.11 := $(addprefix --extra ,emulator fast s3) $(addprefix --group ,airflow-2.11 test test-lineage test-metrics test-s3)
+WITH_demo := $(addprefix --extra ,emulator fast) --group airflow-3.3
+WITH_cluster := $(addprefix --extra ,emulator fast postgresql redis s3) $(addprefix --group ,airflow-3.3 cluster test test-services test-s3)
+WITH_bench := $(addprefix --extra ,emulator fast parquet postgresql redis) $(addprefix --group ,airflow-3.3 bench test-services test-s3)
+
+PYTHONS_airflow-3.2 := 3.12 3.13 3.11
+PYTHONS_airflow-3.1 := 3.12 3.11 3.13
+PYTHONS_airflow-3.0 := 3.11 3.12
+PYTHONS_airflow-2.11 := 3.12 3.11
+# As in docker/Dockerfile.
+PYTHONS_cluster := 3.12 3.13 3.11
+PYTHONS = $(or $(PYTHONS_$*),3.13 3.12 3.11 3.14)
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9. -]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: $(BOOTSTRAP)/.ready  ## Run the monthly sync in a real Airflow against the emulator (ONCE=1: end by itself)
-	$(SYNC) demo
-	@.venvs/demo/bin/python scripts/demo $(if $(ONCE),--once)
+demo: .venvs/demo/.ready  ## Run the monthly sync in a real Airflow against the emulator (ONCE=1: end by itself)
+	@.venvs/demo/bin/python scripts/demo $(if $(ONCE),--once) $(ARGS)
 
-test: $(BOOTSTRAP)/.ready  ## Run everything: lint, core, Airflow 2.11 and 3.0-3.3, crashes, browser, secrets, packaging, compose
-	$(SUITE)
+test:  ## Run the lanes below but the slow ones, each in its environment, and summarise (LANES="lint test-unit" chooses)
+	@scripts/run_lanes.sh $(LANES)
 
-test-core: $(BOOTSTRAP)/.ready  ## Test api/, limiter/, transfer/ and the emulator without Airflow
-	$(SUITE) core
+test-all:  ## Run all lanes, as CI does
+	@scripts/run_lanes.sh $(LANES) $(SLOW_LANES)
 
-test-airflow-3.3: $(BOOTSTRAP)/.ready  ## Test the Airflow parts and the example DAGs on Airflow 3.3
-	$(SUITE) airflow-3.3
+test-unit: .venvs/airflow-3.3/.ready  ## Test the layers below Airflow: API clients, limiter, transfer, emulator
+	.venvs/airflow-3.3/bin/python -m pytest -q tests/unit $(ARGS)
 
-test-airflow-2.11: $(BOOTSTRAP)/.ready  ## Test the Airflow parts and the example DAGs on Airflow 2.11
-	$(SUITE) airflow-2.11
+test-airflow-3.3: .venvs/airflow-3.3/.ready  ## Test the Airflow parts and the example DAGs on Airflow 3.3
+	.venvs/airflow-3.3/bin/python -m pytest -q tests/airflow $(ARGS)
 
-test-airflow-between: $(BOOTSTRAP)/.ready  ## Test operators, sensor, triggers, hooks and DAGs on Airflow 3.0, 3.1 and 3.2
-	$(SUITE) airflow-3.0 airflow-3.1 airflow-3.2
+test-airflow-2.11: .venvs/airflow-2.11/.ready  ## The same on Airflow 2.11
+	.venvs/airflow-2.11/bin/python -m pytest -q tests/airflow $(ARGS)
 
-test-browser: $(BOOTSTRAP)/.ready  ## Use Airflow 3.3's UI with Chromium: connections, a run, the exports page
-	$(SUITE) browser
+test-airflow-3.0 test-airflow-3.1 test-airflow-3.2: test-airflow-3.%: .venvs/airflow-3.%/.ready  ## The operators, sensor, triggers, hooks and DAGs only
+	.venvs/airflow-3.$*/bin/python -m pytest -q $(BETWEEN_TESTS) $(ARGS)
 
-test-secrets: $(BOOTSTRAP)/.ready  ## Search all that a run of a real Airflow 3.3 leaves behind for secrets
-	$(SUITE) secrets
+test-packaging: .venvs/airflow-3.3/.ready  ## Build the wheel and check what is in it
+	.venvs/airflow-3.3/bin/python -m pytest -q tests/system/packaging $(ARGS)
 
-test-crash: $(BOOTSTRAP)/.ready  ## Kill processes of real Airflows of both lines while an export is under way
-	$(SUITE) crash-3.3 crash-2.11
+test-compose: .venvs/airflow-3.3/.ready  ## Validate docker-compose.yaml without an engine
+	.venvs/airflow-3.3/bin/python -m pytest -q tests/system/compose $(ARGS)
 
-test-packaging: $(BOOTSTRAP)/.ready  ## Build the wheel and check what is in it
-	$(SUITE) packaging
+test-kubernetes: .venvs/airflow-3.3/.ready  ## Check the Helm chart's values and the manifests without a cluster
+	.venvs/airflow-3.3/bin/python -m pytest -q tests/system/kubernetes $(ARGS)
 
-test-compose: $(BOOTSTRAP)/.ready  ## Validate docker-compose.yaml without an engine
-	$(SUITE) compose
+test-crash-3.3: .venvs/airflow-3.3/.ready  ## Slow: kill processes of a real Airflow 3.3 while an export is under way
+	.venvs/airflow-3.3/bin/python -m pytest -q tests/system/crash $(ARGS)
 
-test-kubernetes: $(BOOTSTRAP)/.ready  ## Check the Helm chart's values and the manifests without a cluster
-	$(SUITE) kubernetes
+test-crash-2.11: .venvs/airflow-2.11/.ready  ## Slow: the same on Airflow 2.11
+	.venvs/airflow-2.11/bin/python -m pytest -q tests/system/crash $(ARGS)
 
-lint: $(BOOTSTRAP)/.ready  ## Run ruff and mypy
-	$(SUITE) lint
+test-browser: .venvs/airflow-3.3/.ready  ## Slow: use Airflow 3.3's UI with Chromium: connections, a run, the exports page
+	.venvs/airflow-3.3/bin/python -m pytest -q tests/system/browser $(ARGS)
 
-docs: $(BOOTSTRAP)/.ready  ## Build the pages and the reference as HTML, where every warning is an error
-	$(SUITE) docs
+test-secrets: .venvs/airflow-3.3/.ready  ## Slow: search all that a run of a real Airflow 3.3 leaves behind for secrets
+	.venvs/airflow-3.3/bin/python -m pytest -q tests/system/secrets $(ARGS)
 
-format: $(BOOTSTRAP)/.ready  ## Let ruff format the code and fix what it can
-	$(SYNC) airflow-3.3
-	@.venvs/airflow-3.3/bin/ruff check --fix-only --quiet . && .venvs/airflow-3.3/bin/ruff format .
+test-cluster: .venvs/cluster/.ready  ## Slow: test the processes of docker-compose.yaml, a few exports only
+	.venvs/cluster/bin/python -m pytest -q tests/system/cluster $(ARGS)
 
-cluster-test: $(BOOTSTRAP)/.ready  ## Run docker-compose.yaml as processes: 100 exports to S3, kills included (ARGS="--exports 20 --no-kills")
-	$(SYNC) cluster
+cluster-test: .venvs/cluster/.ready  ## Run docker-compose.yaml as processes: 100 exports to S3, kills included (ARGS="--exports 20 --no-kills")
 	@.venvs/cluster/bin/python -m tests.system.cluster $(ARGS)
 
-bench-limiter: $(BOOTSTRAP)/.ready  ## Compare the shared limiter with others, eight processes each
-	$(SYNC) bench
+docs: .venvs/airflow-3.3/.ready  ## Build the pages and the reference as HTML, where every warning is an error
+	@# Everything anew each time: a page that is not read again does not repeat its warnings.
+	.venvs/airflow-3.3/bin/sphinx-build -E -W --keep-going -q -c docs -d build/doctrees . build/docs $(ARGS)
+
+lint: .venvs/airflow-3.3/.ready  ## Check the code with ruff and mypy, and that uv.lock fits pyproject.toml
+	$(UV) lock --check --quiet
+	.venvs/airflow-3.3/bin/ruff check .
+	.venvs/airflow-3.3/bin/ruff format --check .
+	.venvs/airflow-3.3/bin/mypy $(ARGS)
+
+format: .venvs/airflow-3.3/.ready  ## Let ruff format the code and fix what it can
+	@.venvs/airflow-3.3/bin/ruff check --fix-only --quiet . $(ARGS) && .venvs/airflow-3.3/bin/ruff format .
+
+bench-limiter: .venvs/bench/.ready  ## Compare the shared limiter with others, eight processes each
 	@.venvs/bench/bin/python benchmarks/limiter.py $(ARGS)
 
-bench-download: $(BOOTSTRAP)/.ready  ## Compare the download with curl, requests and others
-	$(SYNC) bench
+bench-download: .venvs/bench/.ready  ## Compare the download with curl, requests and others
 	@.venvs/bench/bin/python benchmarks/download.py $(ARGS)
 
-bench-waiting: $(BOOTSTRAP)/.ready  ## Measure a thousand deferred waits in one triggerer
-	$(SYNC) airflow-3.3
+bench-waiting: .venvs/airflow-3.3/.ready  ## Measure a thousand deferred waits in one triggerer
 	@.venvs/airflow-3.3/bin/python benchmarks/waiting.py $(ARGS)
 
-bench-import: $(BOOTSTRAP)/.ready  ## Measure what importing the DAG-facing modules costs
-	$(SYNC) airflow-3.3
+bench-import: .venvs/airflow-3.3/.ready  ## Measure what importing the DAG-facing modules costs
 	@.venvs/airflow-3.3/bin/python benchmarks/imports.py $(ARGS)
 
-environments: $(BOOTSTRAP)/.ready  ## Make all virtual environments
-	$(SYNC) core airflow-3.3 airflow-2.11 demo cluster bench
+environments: $(addprefix .venvs/,$(addsuffix /.ready,airflow-3.3 airflow-3.2 airflow-3.1 airflow-3.0 airflow-2.11 demo cluster bench))  ## Make all environments
 
-lock: $(BOOTSTRAP)/.ready  ## Rewrite requirements/*.txt from pyproject.toml (UPGRADE=1: take the newest versions)
-	@$(RUN) scripts/environments.py lock $(if $(UPGRADE),--upgrade)
+lock: $(BOOTSTRAP)  ## Rewrite uv.lock after a change of pyproject.toml (ARGS=--upgrade: take the newest versions)
+	$(UV) lock $(ARGS)
 
 clean:  ## Remove environments, caches and the demo's files
 	rm -rf .venvs .demo .pictures .cluster dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
-$(BOOTSTRAP)/.ready: requirements/bootstrap.txt
-	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found. Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
-	@echo "[bootstrap] $(BOOTSTRAP) with $$($(PYTHON) --version)"
-	@$(PYTHON) -m venv --clear $(BOOTSTRAP)
-	@$(BOOTSTRAP)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --requirement $<
+# An interpreter of this machine, else the first version, which uv then downloads.
+.venvs/%/.ready: uv.lock pyproject.toml Makefile airflow_provider_isvapp/__init__.py $(BOOTSTRAP)
+	@python=$$(for version in $(PYTHONS); do \
+		$(UV) python find --system --no-python-downloads $$version 2>/dev/null && break; \
+	done || echo $(firstword $(PYTHONS))); \
+	echo "[environments] .venvs/$* with $$python"; \
+	UV_PROJECT_ENVIRONMENT=.venvs/$* $(UV) sync --quiet --frozen --no-default-groups --compile-bytecode --python "$$python" $(WITH_$*)
+	@touch $@
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$python" && break; done)
+
+$(BOOTSTRAP):
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found. Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@echo "[environments] .venvs/bootstrap with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear .venvs/bootstrap
+	@.venvs/bootstrap/bin/python -m pip install --quiet --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@touch $@

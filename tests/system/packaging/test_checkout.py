@@ -1,55 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The checkout's own machinery: lock files that fit pyproject.toml, and a suite that leaves no folder out."""
+"""The checkout's own machinery: a lock that every machine can use, and a suite that leaves no test out."""
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
-from types import ModuleType
-
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+import os
+import subprocess
+import tomllib
 
 from tests.support import ROOT
 
 
-def pins(lock: Path) -> dict[str, set[str]]:
-    """Return the pinned versions by package: more than one where they depend on the interpreter."""
-    found: dict[str, set[str]] = {}
-    for line in lock.read_text().splitlines():
-        if line and not line.startswith((" ", "#")):
-            requirement = Requirement(line)
-            (version,) = [specifier.version for specifier in requirement.specifier]
-            found.setdefault(canonicalize_name(requirement.name), set()).add(version)
-    return found
+def test_the_lock_names_no_other_index_and_no_path() -> None:
+    packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    sources = {next(iter(package["source"].items())) for package in packages}
+    files = [file for package in packages for file in [*package.get("wheels", []), package.get("sdist")] if file]
+
+    assert sources == {("registry", "https://pypi.org/simple"), ("editable", ".")}
+    assert all(file["url"].startswith("https://files.pythonhosted.org/") for file in files)
 
 
-def test_every_lock_file_fits_what_its_environment_asks_for(scripts: ModuleType) -> None:
-    environments = importlib.import_module("environments")
-    for environment in environments.ENVIRONMENTS.values():
-        locked = pins(environment.lock)
-        for text in environments._requirements(environment):
-            requirement = Requirement(text)
-            versions = locked.get(canonicalize_name(requirement.name), set())
-            assert versions, f"{environment.name}: {text} is not in its lock file; run 'make lock'"
-            for version in versions:
-                assert requirement.specifier.contains(version), f"{environment.name}: {text}, locked {version}"
+def test_every_test_belongs_to_a_lane_of_make_test_all() -> None:
+    (run_lanes,) = dry_run("test-all")
+    paths = {word for line in dry_run(*run_lanes[1:]) if "pytest" in line for word in line if word.startswith("tests/")}
+
+    tests = {path.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py")}
+    assert not {str(test) for test in tests if paths.isdisjoint(map(str, [test, *test.parents]))}
 
 
-def test_lock_files_name_no_index_and_no_path() -> None:
-    locks = list((ROOT / "requirements").glob("*.txt"))
-    assert len(locks) >= 5
-    for lock in locks:
-        requirements = [line for line in lock.read_text().splitlines() if not line.lstrip().startswith("#")]
-        assert all("==" in line and "/" not in line for line in requirements), lock.name
-
-
-def test_the_environment_without_airflow_has_none(scripts: ModuleType) -> None:
-    assert not [name for name in pins(ROOT / "requirements/core.txt") if "airflow" in name]
-
-
-def test_every_test_folder_belongs_to_a_part(scripts: ModuleType) -> None:
-    folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
-    tested = {Path(folder) for part in scripts.PARTS.values() for folder in part.tests}
-    assert not {folder for folder in folders if tested.isdisjoint((folder, *folder.parents))}
+def dry_run(*targets: str) -> list[list[str]]:
+    """Return the words of each command that make would run, apart from what makes environments."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "ARGS"}
+    command = ["make", "--dry-run", "--no-print-directory", *targets]
+    printed = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True).stdout
+    return [line.split() for line in printed.splitlines() if line.startswith((".venvs/", "scripts/"))]

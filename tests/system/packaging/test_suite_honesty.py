@@ -4,60 +4,52 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+import os
+import subprocess
 
-import pytest
-
-
-def test_a_part_without_a_test_has_failed(scripts: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
-    part = scripts.Part(name="empty", environment="airflow-3.3", tests=("system/packaging",))
-
-    outcome = scripts.run(part, ["-k", "matches_nothing_at_all"])
-
-    assert outcome.reason == "no test was run"
-    assert scripts.summarise([outcome]) == 1
-    assert "FAILED empty" in capfd.readouterr().out
+from tests.support import ROOT
 
 
-def test_a_part_whose_environment_cannot_be_made_has_failed(
-    scripts: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(environment: object) -> None:
-        raise scripts.subprocess.CalledProcessError(1, ["uv"])
-
-    monkeypatch.setattr(scripts, "ensure", broken)
-
-    outcome = scripts.run(scripts.PARTS["core"], [])
-
-    assert outcome.reason == "its environment could not be made"
-    assert scripts.summarise([outcome]) == 1
-
-
-def test_a_failing_command_fails_its_part_and_the_others_still_run(
-    scripts: ModuleType, capfd: pytest.CaptureFixture[str]
-) -> None:
-    commands = (("python", "-c", "raise SystemExit(3)"), ("python", "-c", "print('still run')"))
-    part = scripts.Part(name="commands", environment="airflow-3.3", commands=commands)
-
-    outcome = scripts.run(part, [])
-
-    assert outcome.reason == "python -c"
-    assert "still run" in capfd.readouterr().out
-
-
-def test_a_command_that_hangs_is_ended(scripts: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scripts, "COMMAND_SECONDS", 0.5)
-    part = scripts.Part(
-        name="hanging", environment="airflow-3.3", commands=(("python", "-c", "import time; time.sleep(60)"),)
+def run_lanes(*lanes: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run lanes of the Makefile as ``make test`` does, but not as a part of the make that runs this test."""
+    outer = {"CI", "ARGS", "MAKE", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"}
+    return subprocess.run(
+        [ROOT / "scripts/run_lanes.sh", *lanes],
+        env={name: value for name, value in os.environ.items() if name not in outer} | variables,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
-    assert scripts.run(part, []).reason == "python -c"
+
+def summary(ended: subprocess.CompletedProcess[str]) -> list[str]:
+    return ended.stdout.partition("summary")[2].splitlines()[1:]
 
 
-def test_counts_come_from_the_report(scripts: ModuleType) -> None:
-    outcome = scripts.run(
-        scripts.Part(name="counted", environment="airflow-3.3", tests=("system/packaging",)),
-        ["-k", "name_no_index or names_nothing"],
-    )
+def test_a_lane_without_a_test_has_failed() -> None:
+    ended = run_lanes("test-packaging", ARGS="-k matches_nothing_at_all")
 
-    assert (outcome.passed, outcome.failed, outcome.skipped, outcome.reason) == (1, 0, 0, "")
+    assert ended.returncode == 1
+    assert summary(ended)[0].startswith("FAILED test-packaging")
+    assert summary(ended)[-1] == "0 passed, 0 failed, 0 skipped"
+
+
+def test_after_a_lane_that_fails_the_others_still_run() -> None:
+    ended = run_lanes("no-such-lane", "test-packaging", ARGS="-k has_this_version")
+
+    assert ended.returncode == 1
+    assert [line.split()[:2] for line in summary(ended)[:2]] == [["FAILED", "no-such-lane"], ["ok", "test-packaging"]]
+    assert summary(ended)[-1] == "1 passed, 0 failed, 0 skipped"
+
+
+def test_in_ci_a_lane_that_hangs_is_ended() -> None:
+    ended = run_lanes("test-packaging", CI="true", LANE_SECONDS="0.2", ARGS="-k has_this_version")
+
+    assert ended.returncode == 1
+    assert summary(ended)[0].startswith("FAILED test-packaging")
+
+
+def test_lanes_that_pass_pass() -> None:
+    ended = run_lanes("test-packaging", ARGS="-k has_this_version")
+
+    assert (ended.returncode, summary(ended)[-1]) == (0, "1 passed, 0 failed, 0 skipped")
