@@ -4,15 +4,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from airflow_provider_isvapp.airflow_compat import shows_guarded_pages
 from airflow_provider_isvapp.emulator import Emulator
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
+from airflow_provider_isvapp.plugins.export_rows import rows_of
+from tests.support.airflow_connections import SetConnection
 from tests.support.left_links import forget_links, leave_link
+from tests.support.scripted_server import ScriptedServer, data
 
 pytestmark = [
     pytest.mark.skipif(not shows_guarded_pages(), reason="Airflow before 3.1.1 shows no guarded pages"),
@@ -21,6 +28,20 @@ pytestmark = [
 ]
 
 Ask = Callable[[str], dict[str, Any]]
+
+API_KEY = "sentinel/key+1 with=all"
+DOWNLOAD_TOKEN = "sentinel-download-token"
+SECRETS = (
+    *(API_KEY, quote(API_KEY), quote(API_KEY, safe=""), base64.b64encode(API_KEY.encode()).decode()),
+    *(json.dumps(API_KEY)[1:-1].replace("/", "\\/"), DOWNLOAD_TOKEN),
+)
+COMPLETED = {
+    "id": "dd8eea7b",
+    "status": "COMPLETED",
+    "download_url": f"https://api.isvapp.com/api/v1/exports/dd8eea7b/download/{DOWNLOAD_TOKEN}",
+    "created_at": "2026-03-06T08:38:31Z",
+    "signed_copy": f"https://files.example.com/?signature={DOWNLOAD_TOKEN}",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -50,9 +71,11 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
 
     def ask(username: str) -> dict[str, Any]:
         app.dependency_overrides[security.get_user] = lambda: SimpleAuthManagerUser(username=username, role="op")
-        with TestClient(app) as client:
+        with TestClient(app, raise_server_exceptions=False) as client:
             answer = client.get("/connections/isvapp_default/exports")
-        assert answer.status_code == 200
+        assert answer.status_code == 200, answer.text
+        for secret in SECRETS:
+            assert secret not in answer.text
         assert answer.headers["Cache-Control"] == "no-store"
         return dict(answer.json())
 
@@ -78,6 +101,39 @@ def test_each_user_is_told_of_tasks_in_the_dags_that_the_user_may_read(isvapp: E
         "report": {"dag_id": "report", "run_id": "manual__1", "task_id": "wait", "map_index": -1, "created": False},
         "nobody": None,
     }
+
+
+@pytest.fixture
+def vendor(set_connection: SetConnection) -> Iterator[ScriptedServer]:
+    """A server in the vendor's place, with an API key for it in ``isvapp_default``."""
+    with ScriptedServer() as server:
+        extra = {"requests_per_second": 1000, "rate_limit_storage": "memory://", "attempts": 1, "read_timeout": 2}
+        set_connection("isvapp_default", conn_type="isvapp", host=server.url, password=API_KEY, extra=extra)
+        yield server
+
+
+def test_what_the_vendor_sends_is_not_worked_on_by_the_event_loop(
+    vendor: ScriptedServer, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow_provider_isvapp.plugins import exports_app
+
+    threads = []
+
+    class Noting(exports_app.JSONResponse):  # type: ignore[misc, name-defined, unused-ignore]
+        def render(self, content: Any) -> bytes:
+            threads.append(asyncio._get_running_loop())
+            return bytes(super().render(content))
+
+    def noting(exports: Any, *, now: Any) -> Any:
+        threads.append(asyncio._get_running_loop())
+        return rows_of(exports, now=now)
+
+    monkeypatch.setattr(exports_app, "rows_of", noting)
+    monkeypatch.setattr(exports_app, "JSONResponse", Noting)
+    vendor.script("*", data([COMPLETED]))
+
+    assert [export["id"] for export in ask("nobody")["exports"]] == ["dd8eea7b"]
+    assert threads == [None, None]
 
 
 def test_where_there_are_no_exports_nobody_is_asked_for_dags(
