@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from airflow import __version__ as airflow_version
 from airflow.configuration import conf
 from cryptography.fernet import Fernet
 from moto.server import ThreadedMotoServer
+from packaging.requirements import Requirement
 
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.api.productiv.settings import ProductivSettings
@@ -183,6 +185,30 @@ def test_airflow_knows_every_option(airflow_environment: dict[str, str]) -> None
 def test_the_image_has_the_airflow_that_is_tested() -> None:
     (base,) = re.findall(r"^FROM (\S+)$", (ROOT / "docker/Dockerfile").read_text(), re.MULTILINE)
     assert base.startswith(f"apache/airflow:{airflow_version}-python")
+
+
+def test_the_image_installs_the_versions_of_the_lock_file(tmp_path: Path) -> None:
+    dockerfile = (ROOT / "docker/Dockerfile").read_text().replace("\\\n", " ")
+    export = shlex.split(re.search(r"uv (export .*?) &&", dockerfile)[1])
+    (installed,) = re.findall(r'"\.\[([\w,]+)\]"', dockerfile)
+    file = tmp_path / "constraints.txt"
+    uv = ROOT / ".venvs/bootstrap/bin/uv"
+    exported = [str(file) if word == "constraints.txt" else word for word in export]
+
+    ended = subprocess.run([uv, *exported], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 0, ended.stderr
+    pinned = {
+        requirement.name: str(requirement.specifier)
+        for requirement in map(Requirement, re.findall(r"^[a-z].*", file.read_text(), re.MULTILINE))
+        if requirement.marker is None or requirement.marker.evaluate({"python_full_version": "3.12.0"})
+    }
+    assert pinned["apache-airflow"] == f"=={airflow_version}"
+    assert "--constraint constraints.txt" in dockerfile
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    wanted = {Requirement(text).name for extra in installed.split(",") for text in extras[extra]}
+    assert wanted
+    assert wanted <= set(pinned)
 
 
 def test_the_image_gets_all_it_copies() -> None:

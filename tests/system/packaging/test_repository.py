@@ -57,6 +57,12 @@ def test_files_follow_their_schemas(schema: str) -> None:
     assert ended.returncode == 0, ended.stdout
 
 
+@pytest.mark.parametrize("target", sorted(called_targets()))
+def test_every_make_target_that_is_called_exists(target: str) -> None:
+    ended = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_the_workflows_run_the_lanes() -> None:
     assert {"lint", "docs", "test-unit", "test-airflow-3.3", "test-airflow-2.11", "test-packaging"} <= called_targets()
 
@@ -89,6 +95,11 @@ def test_only_a_tag_publishes_what_was_built_and_attested() -> None:
     assert writers == {"attest", "publish"}
     # Who may sign and publish runs no code of the checkout.
     assert not any("checkout" in str(step) for name in writers for step in release["jobs"][name]["steps"])
+
+
+def test_the_workflow_publishes_with_the_uv_of_the_makefile() -> None:
+    (version,) = re.findall(r"^UV_VERSION := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert f"uv=={version} uv publish" in (GITHUB / "workflows/release.yml").read_text()
 
 
 def test_owned_paths_exist() -> None:
