@@ -9,6 +9,7 @@ provider; what did not move comes from Airflow itself.
 from __future__ import annotations
 
 import inspect
+from datetime import datetime
 from typing import Any
 
 from airflow.providers.common.compat.connection import get_async_connection
@@ -54,6 +55,7 @@ __all__ = [
     "alias_extra",
     "conf",
     "execute_base_sensor",
+    "first_reschedule_of",
     "get_async_connection",
     "has_file_system",
     "mask_secret",
@@ -91,6 +93,20 @@ def execute_base_sensor(sensor: BaseSensorOperator, context: Context) -> Any:
     for that: it would log a warning in every run.
     """
     return inspect.unwrap(BaseSensorOperator.execute)(sensor, context)
+
+
+def first_reschedule_of(sensor: BaseSensorOperator, context: Context) -> datetime | None:
+    """Return when the first of a rescheduling sensor's looks began; None if this is the first one."""
+    ti: Any = context["ti"]
+    if hasattr(ti, "get_first_reschedule_date"):
+        found: datetime | None = ti.get_first_reschedule_date(context)
+        return found
+    # Airflow 2.11, as its own sensors do it.
+    from airflow.sensors import base  # type: ignore[attr-defined]
+
+    first_try = (ti.max_tries or 0) - (sensor.retries or 0) + 1
+    ids = {name: getattr(ti, name) for name in ("dag_id", "task_id", "run_id", "map_index")}
+    return base._orig_start_date(**ids, try_number=first_try)  # type: ignore[no-any-return]
 
 
 def has_file_system(scheme: str) -> bool:

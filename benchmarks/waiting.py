@@ -228,6 +228,7 @@ async def shared_poll(export_id: str, plan: Plan) -> AsyncIterator[None]:
         isvapp_conn_id="isvapp_default",
         deadline=time.time() + 3600,
         poll_interval=plan.poll_interval,
+        known_since=time.time(),
     )
     async for _ in trigger.run():
         yield

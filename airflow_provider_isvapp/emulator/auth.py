@@ -45,10 +45,8 @@ class TokenIssuer:
         self._clock = clock
         self._token_mark = token_mark
         self._tokens: dict[str, Token] = {}
-        self._clients: dict[Vendor, tuple[str, str]] = {
-            "isvapp": (config.client_id, config.client_secret),
-            "productiv": (config.productiv_client_id, config.productiv_client_secret),
-        }
+        self._clients: dict[Vendor, tuple[str, str]] = {}
+        self.rotate(config)
 
     def issue(self, vendor: Vendor, client: str, secret: str, scope: str) -> tuple[str, Token]:
         """Exchange client credentials for a token.
@@ -119,6 +117,15 @@ class TokenIssuer:
         value = _bearer(authorization)
         if value is not None:
             self._tokens.pop(value, None)
+
+    def rotate(self, config: EmulatorConfig) -> None:
+        """Take the credentials of a configuration; those from before and all tokens are worthless from now on."""
+        self._config = config
+        self._clients = {
+            "isvapp": (config.client_id, config.client_secret),
+            "productiv": (config.productiv_client_id, config.productiv_client_secret),
+        }
+        self.clear()
 
     def clear(self) -> None:
         """Make all tokens worthless."""

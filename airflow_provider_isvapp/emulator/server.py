@@ -8,6 +8,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -153,6 +154,11 @@ class Emulator:
     def inject(self, fault: Fault) -> None:
         """Let something go wrong from the next request on."""
         self._state.faults.inject(fault)
+
+    def rotate_credentials(self, *, client_secret: str, api_key: str) -> None:
+        """Accept these for ISVapp from now on, and neither the ones from before nor any token."""
+        self.config = replace(self.config, client_secret=client_secret, api_key=api_key)
+        self._state.tokens.rotate(self.config)
 
     def clear_faults(self) -> None:
         """Let nothing go wrong any more."""

@@ -4,14 +4,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from airflow_provider_isvapp.api.isvapp.export import Export
-from airflow_provider_isvapp.api.isvapp.export_state import require_ready
-from airflow_provider_isvapp.errors import ProviderError
+from airflow_provider_isvapp.api.isvapp.export_state import may_appear, require_ready
+from airflow_provider_isvapp.errors import NotFound, ProviderError
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.task_log import Log
+
+SECONDS_BETWEEN_LOOKS = 2.0
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +34,10 @@ class Look:
     waiting: str | None = None
 
 
-def look_at_export(hook: IsvappHook, export_id: str, *, log: Log) -> Look:
+def look_at_export(hook: IsvappHook, export_id: str, *, known_since: datetime, log: Log) -> Look:
     """Ask for an export. A look that fails for a passing reason is not a failed export.
 
+    :param known_since: when the task first had the export's id, aware.
     :raises ProviderError: if waiting on makes no sense: the export errored or expired, or asking again cannot help.
     """
     try:
@@ -39,8 +46,24 @@ def look_at_export(hook: IsvappHook, export_id: str, *, log: Log) -> Look:
         if require_ready(export, now=now):
             return Look(ready=export, seen="ready")
     except ProviderError as error:
-        if error.permanent:
+        new = isinstance(error, NotFound) and may_appear(known_since=known_since, now=datetime.now(UTC))
+        if error.permanent and not new:
             raise
         log.warning("This look at export %s failed: %s", export_id, error)
         return Look(ready=None, seen=f"the last look failed: {error}")
     return Look(ready=None, seen=f"last seen {export.status} at {now:%H:%M:%S} UTC", waiting=str(export.status))
+
+
+def when_known(call: Callable[[], Result], *, known_since: datetime, log: Log) -> Result:
+    """Make a call about an export, and make it again while the vendor may not know the export yet.
+
+    :param known_since: when the task first had the export's id, aware.
+    """
+    while True:
+        try:
+            return call()
+        except NotFound as error:
+            if not may_appear(known_since=known_since, now=datetime.now(UTC)):
+                raise
+            log.warning("Asking again in %.0f s, since the export may be new: %s", SECONDS_BETWEEN_LOOKS, error)
+        time.sleep(SECONDS_BETWEEN_LOOKS)

@@ -26,7 +26,7 @@ from airflow_provider_isvapp.operators.month import requested_months
 from airflow_provider_isvapp.operators.remembered_export import ExportMemory
 from airflow_provider_isvapp.task_log import WaitLog, log_deferral, log_ready
 from airflow_provider_isvapp.triggers.export_event import read_event, seen_at
-from airflow_provider_isvapp.triggers.export_wait import interval_after
+from airflow_provider_isvapp.triggers.export_wait import checked_seconds, interval_after, seconds_of
 from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
 
 # Airflow ends a deferral by itself this many seconds after the deadline, if no triggerer could.
@@ -87,8 +87,8 @@ class IsvappExportOperator(CreatesExport, DownloadsExport):
         **kwargs: Any,
     ) -> None:
         super().__init__(path=path, **kwargs)
-        self.poll_interval = poll_interval
-        self.timeout = timeout
+        self.poll_interval = seconds_of(poll_interval)
+        self.timeout = seconds_of(timeout)
 
     @airflow_errors()
     def resume(self, context: Context, event: Any = None) -> dict[str, Any]:
@@ -98,13 +98,19 @@ class IsvappExportOperator(CreatesExport, DownloadsExport):
         """
         request = self._checked_request()
         memory = ExportMemory(context)
-        export_id = _export_id_of(event)
+        remembered = memory.recall()
+        export_id = _export_id_of(event) if remembered is None else remembered.export_id
         with _replaceable(memory, export_id), IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
             self._read_export = export_id
             details = read_event(event, export_id=export_id)
             log_ready(self.log, details)
             self._count_ready(details, memory, seen_at(event))
             return self._fetch(context, hook, export_id, request)
+
+    def _checked_request(self) -> ExportRequest:
+        checked_seconds("poll_interval", self.poll_interval)
+        checked_seconds("timeout", self.timeout)
+        return super()._checked_request()
 
     def _start(self, context: Context) -> dict[str, Any]:
         request = self._checked_request()
@@ -135,11 +141,12 @@ class IsvappExportOperator(CreatesExport, DownloadsExport):
     def _count_ready(self, details: dict[str, Any], memory: ExportMemory, moment: datetime) -> None:
         """Count the export, unless an earlier try has done so."""
         if memory.is_first_sight():
-            count_ready(details, seen_at=moment, poll_interval=_seconds(self.poll_interval))
+            count_ready(details, seen_at=moment, poll_interval=self.poll_interval)
 
     def _wait(self, export: Export, hook: IsvappHook) -> Export:
         """Return the export when it is ready, or defer."""
-        timeout, poll_interval = _seconds(self.timeout), _seconds(self.poll_interval)
+        timeout, poll_interval = self.timeout, self.poll_interval
+        known_since = datetime.now(UTC)
         if self.deferrable:
             deadline = time.time() + timeout
             log_deferral(self.log, deadline=deadline, poll_interval=poll_interval)
@@ -149,6 +156,7 @@ class IsvappExportOperator(CreatesExport, DownloadsExport):
                     isvapp_conn_id=self.isvapp_conn_id,
                     deadline=deadline,
                     poll_interval=poll_interval,
+                    known_since=known_since.timestamp(),
                 ),
                 method_name="resume",
                 timeout=timedelta(seconds=timeout + _TRIGGERER_GRACE),
@@ -158,7 +166,7 @@ class IsvappExportOperator(CreatesExport, DownloadsExport):
         while True:
             waited = time.monotonic() - started
             time.sleep(min(interval_after(waited, poll_interval=poll_interval), max(timeout - waited, 0.0)))
-            look = look_at_export(hook, export.id, log=self.log)
+            look = look_at_export(hook, export.id, known_since=known_since, log=self.log)
             if look.ready is not None:
                 log_ready(self.log, look.ready.details())
                 return look.ready
@@ -191,8 +199,7 @@ def _export_id_of(event: Any) -> str:
 
     It is not among the deferral's arguments, because ``dag.test()`` of Airflow 3.3 loses those.
     """
-    return str(event.get("export_id")) if isinstance(event, dict) else "unknown"
-
-
-def _seconds(value: timedelta | float) -> float:
-    return value.total_seconds() if isinstance(value, timedelta) else float(value)
+    match event:
+        case {"export_id": str(export_id)}:
+            return export_id
+    return "unknown"

@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from airflow_provider_isvapp.airflow_compat import BaseOperator, BaseOperatorLink, Context, conf
@@ -15,6 +16,7 @@ from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.api.isvapp.export_request import Aggregation, ExportRequest, ExportType
 from airflow_provider_isvapp.errors import InvalidArgument, NotFound, RequestRefused
+from airflow_provider_isvapp.hooks.export_look import when_known
 from airflow_provider_isvapp.hooks.export_outcome import count_if_lost
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, link_to_export
@@ -121,7 +123,11 @@ class CreatesExport(BaseOperator):
         if reason is None:
             export: Export | None
             try:
-                export = client.get_export(remembered.export_id)
+                export = when_known(
+                    partial(client.get_export, remembered.export_id),
+                    known_since=datetime.fromtimestamp(remembered.known_since, UTC),
+                    log=self.log,
+                )
             except NotFound:
                 export = None
             reason = reason_to_replace(export, now=datetime.now(UTC))

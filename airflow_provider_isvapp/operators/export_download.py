@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow_provider_isvapp.airflow_compat import BaseOperatorLink, Context
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.errors import InvalidArgument
+from airflow_provider_isvapp.hooks.export_look import when_known
 from airflow_provider_isvapp.lineage.documented_fields import Fields, usage_fields
 from airflow_provider_isvapp.lineage.source import Source
 from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS
@@ -20,6 +21,7 @@ from airflow_provider_isvapp.operators.published_export import as_xcom, log_writ
 from airflow_provider_isvapp.operators.writes_objects import WritesObjects
 
 if TYPE_CHECKING:
+    from airflow_provider_isvapp.api.isvapp.download import DownloadBody
     from airflow_provider_isvapp.transfer.destination import Destination
     from airflow_provider_isvapp.transfer.shape import IfExists, OutputFormat, Validate
 
@@ -97,10 +99,15 @@ class DownloadsExport(WritesObjects):
         from airflow_provider_isvapp.transfer.download import download_export  # codecs are not needed to parse a DAG
         from airflow_provider_isvapp.transfer.shape import PLACEHOLDER
 
+        known_since = datetime.now(UTC)
+
+        def open_body(**where: Any) -> DownloadBody:
+            return when_known(lambda: client.open_download(export_id, **where), known_since=known_since, log=self.log)
+
         self._read_export = export_id
         self.log.info("Downloading export %s to %s", export_id, destination.uri)
         result = download_export(
-            partial(client.open_download, export_id),
+            open_body,
             destination,
             export_id=export_id,
             if_exists=self.if_exists,

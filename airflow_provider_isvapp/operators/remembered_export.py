@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -36,11 +37,13 @@ class RememberedExport:
 
     :param fingerprint: of the request that it was created with.
     :param max_tries: Airflow's bookkeeping at that time.
+    :param known_since: when it was created, in seconds since the epoch.
     """
 
     export_id: str
     fingerprint: str
     max_tries: int
+    known_since: float
 
 
 def reason_to_start_afresh(remembered: RememberedExport, *, fingerprint: str, max_tries: int) -> str | None:
@@ -87,14 +90,23 @@ class ExportMemory:
     def recall(self) -> RememberedExport | None:
         """Return what was kept, if anything that this version understands."""
         match None if self._store is None else self._store.get(STORE_KEY):
-            case {"export_id": str(export_id), "fingerprint": str(fingerprint), "max_tries": int(max_tries)}:
-                return RememberedExport(export_id=export_id, fingerprint=fingerprint, max_tries=max_tries)
+            case {
+                "export_id": str(export_id),
+                "fingerprint": str(fingerprint),
+                "max_tries": int(max_tries),
+                "known_since": float(known_since),
+            }:
+                return RememberedExport(
+                    export_id=export_id, fingerprint=fingerprint, max_tries=max_tries, known_since=known_since
+                )
         return None
 
     def keep(self, export_id: str, *, fingerprint: str) -> None:
         """Keep an export for the next try."""
         if self._store is not None:
-            kept = RememberedExport(export_id=export_id, fingerprint=fingerprint, max_tries=self._max_tries)
+            kept = RememberedExport(
+                export_id=export_id, fingerprint=fingerprint, max_tries=self._max_tries, known_since=time.time()
+            )
             self._store.set(STORE_KEY, asdict(kept))
 
     def is_first_sight(self) -> bool:

@@ -18,6 +18,7 @@ from airflow_provider_isvapp.airflow_compat import (
     PokeReturnValue,
     conf,
     execute_base_sensor,
+    first_reschedule_of,
 )
 from airflow_provider_isvapp.airflow_errors import airflow_errors
 from airflow_provider_isvapp.api.isvapp.export import Export
@@ -27,6 +28,7 @@ from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, link_to_export
 from airflow_provider_isvapp.task_log import WaitLog, log_deferral, log_ready
 from airflow_provider_isvapp.triggers.export_event import read_event, seen_at
+from airflow_provider_isvapp.triggers.export_wait import checked_seconds, seconds_of
 from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
 
 # Airflow ends a deferral by itself this many seconds after the deadline: only if no triggerer could do it, with a
@@ -40,7 +42,8 @@ class IsvappExportSensor(BaseSensorOperator):
     Exports take 30 seconds to 10 minutes. In all modes the task ends well with the export's details as XCom (the
     record's fields, times as ISO 8601 strings, no download address), fails without a retry with ISVapp's message if
     the export errored, or with an error of its own if the file expired or the timeout is over. A look that fails for
-    a passing reason is not a failed export: the sensor waits on.
+    a passing reason is not a failed export: the sensor waits on. So it does for half a minute if ISVapp does not know
+    the export, which may have been created a moment ago.
 
     Deferrable sensors look once before they defer, and then share one poll for all exports of a connection. Use this
     mode where a triggerer runs.
@@ -66,11 +69,15 @@ class IsvappExportSensor(BaseSensorOperator):
         timeout: timedelta | float = 3600.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(poke_interval=poke_interval, timeout=timeout, **kwargs)
+        super().__init__(**kwargs)
+        # Past Airflow's own check, which meets NaN and infinity with errors that do not name the argument.
+        self.poke_interval = seconds_of(poke_interval)
+        self.timeout = seconds_of(timeout)
         self.export_id = export_id
         self.isvapp_conn_id = isvapp_conn_id
         self.deferrable = deferrable
         self._last_seen = "not seen yet"
+        self._known_since = datetime.now(UTC)
 
     @cached_property
     def hook(self) -> IsvappHook:
@@ -83,7 +90,11 @@ class IsvappExportSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Look at the export until it is ready, or once and then defer."""
+        with airflow_errors():
+            self._check_times()
         link_to_export(context, conn_id=self.isvapp_conn_id, export_id=self.export_id)
+        rescheduled = first_reschedule_of(self, context) if self.reschedule else None
+        self._known_since = rescheduled or datetime.now(UTC)
         try:
             return execute_base_sensor(self, context)
         except AirflowSensorTimeout as timeout:
@@ -115,15 +126,20 @@ class IsvappExportSensor(BaseSensorOperator):
         :param event: see :mod:`airflow_provider_isvapp.triggers.export_event`; anything else fails the task.
         """
         with airflow_errors(), failures_counted():
+            self._check_times()
             details = read_event(event, export_id=self.export_id)
         count_ready(details, seen_at=seen_at(event), poll_interval=self.poke_interval)
         log_ready(self.log, details)
         return details
 
+    def _check_times(self) -> None:
+        checked_seconds("poke_interval", self.poke_interval)
+        checked_seconds("timeout", self.timeout)
+
     def _look(self) -> Export | None:
         """Ask for the export; None if it is worth waiting, an Airflow exception if it is not."""
         with airflow_errors(), failures_counted():
-            look = look_at_export(self.hook, self.export_id, log=self.log)
+            look = look_at_export(self.hook, self.export_id, known_since=self._known_since, log=self.log)
         self._last_seen = look.seen
         if look.waiting is not None:
             self._wait_log.saw(look.waiting)
@@ -138,6 +154,7 @@ class IsvappExportSensor(BaseSensorOperator):
                 isvapp_conn_id=self.isvapp_conn_id,
                 deadline=deadline,
                 poll_interval=self.poke_interval,
+                known_since=self._known_since.timestamp(),
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout + _TRIGGERER_GRACE),

@@ -20,6 +20,7 @@ from airflow_provider_isvapp.errors import ProviderError
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.triggers.export_event import ready_event
 from airflow_provider_isvapp.triggers.export_poller import shared_poller
+from airflow_provider_isvapp.triggers.export_wait import checked_seconds
 
 STORE_KEY = "isvapp_announced_exports"
 # Seconds until a watch goes on that has met an error which will not pass by itself: an operator may mend it.
@@ -69,7 +70,11 @@ class IsvappExportCompletedTrigger(BaseEventTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Watch until the triggerer ends; a poll that fails does not end it."""
+        """Watch until the triggerer ends; a poll that fails does not end it.
+
+        :raises InvalidArgument: if the poll interval is none.
+        """
+        checked_seconds("poll_interval", self.poll_interval)
         announced = await self._recall()
         async for exports in self._lists():
             before = announced

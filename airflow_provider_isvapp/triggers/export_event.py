@@ -2,18 +2,23 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """What a trigger tells the task about an export: written here, and read here.
 
-An event is JSON in Airflow's database. It holds the export's record without its download address, or the name and the
-message of one of our errors.
+An event is JSON of a bounded size in Airflow's database. It holds the export's record without its download URL, or the
+name and the message of one of our errors. What is read may be anything: another version may have written it.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_isvapp import errors
-from airflow_provider_isvapp.api.isvapp.export import Export
-from airflow_provider_isvapp.errors import ExportError, ProviderError, RequestRefused
+from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
+from airflow_provider_isvapp.errors import ContractBroken, ExportError, ProviderError, RequestRefused
+
+# Messages quote a vendor's words, which are cut long before this.
+_LONGEST_MESSAGE = 4000
+_LONGEST_DESCRIPTION = 200
 
 
 def ready_event(export: Export) -> dict[str, Any]:
@@ -26,7 +31,7 @@ def failure_event(export_id: str, error: ProviderError) -> dict[str, Any]:
     return {
         "export_id": export_id,
         "error": type(error).__name__,
-        "message": str(error),
+        "message": _cut(str(error), _LONGEST_MESSAGE),
         "status": getattr(error, "status", None),
     }
 
@@ -39,10 +44,13 @@ def read_event(event: Any, *, export_id: str) -> dict[str, Any]:
         that says so: a task must not succeed because of a message that it does not understand.
     """
     match event:
-        case {"export_id": str(about), "export": {**details}} if about == export_id:
-            return {str(name): value for name, value in details.items()}
+        case {"export_id": str(about), "export": {**record}} if about == export_id:
+            with suppress(ContractBroken):
+                export = Export.from_record(record)
+                if export.id == export_id and export.status is ExportStatus.COMPLETED:
+                    return export.details()
         case {"export_id": str(about), "error": str(name), "message": str(message)} if about == export_id:
-            raise _rebuilt(name, message, export_id=export_id, status=event.get("status"))
+            raise _rebuilt(name, _cut(message, _LONGEST_MESSAGE), export_id=export_id, status=event.get("status"))
     raise ProviderError(
         f"The trigger that waited for export {export_id} resumed the task with an event that this version does not "
         f"understand ({_kind(event)}). Clear the task to look at the export again; if this lasts, check that workers "
@@ -53,8 +61,11 @@ def read_event(event: Any, *, export_id: str) -> dict[str, Any]:
 def seen_at(event: Any) -> datetime:
     """Take the moment out of an event in which the export was seen to be ready; now, if it does not tell."""
     match event:
-        case {"seen_at": str(moment)}:
-            return datetime.fromisoformat(moment)
+        case {"seen_at": str(text)}:
+            with suppress(ValueError):
+                moment = datetime.fromisoformat(text)
+                if moment.tzinfo is not None:
+                    return moment
     return datetime.now(UTC)
 
 
@@ -72,5 +83,9 @@ def _rebuilt(name: str, message: str, *, export_id: str, status: object) -> Prov
 def _kind(event: Any) -> str:
     """Describe an event by its shape: its content might be anything."""
     if isinstance(event, dict):
-        return f"fields {', '.join(sorted(map(str, event))) or 'none'}"
+        return _cut(f"fields {', '.join(sorted(map(str, event))) or 'none'}", _LONGEST_DESCRIPTION)
     return "no content" if event is None else type(event).__name__
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[:length] + "…"

@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -80,7 +81,13 @@ class ExportPoller:
         return [*self._waiters, *self._listeners]
 
     async def wait(
-        self, export_id: str, *, deadline: float, poll_interval: float, on_trouble: Callable[[str], None]
+        self,
+        export_id: str,
+        *,
+        deadline: float,
+        poll_interval: float,
+        known_since: float,
+        on_trouble: Callable[[str], None],
     ) -> Export:
         """Wait until an export is ready.
 
@@ -88,6 +95,7 @@ class ExportPoller:
 
         :param deadline: seconds since the epoch. The export is looked at at least once, even if that is past.
         :param poll_interval: the longest time in seconds between two looks.
+        :param known_since: seconds since the epoch, when the task first had the export's id.
         :param on_trouble: told, in the caller's context, when polls begin to fail.
         :raises ExportFailed: the vendor reports that it errored.
         :raises ExportExpired: its file is gone.
@@ -98,6 +106,7 @@ class ExportPoller:
             export_id=export_id,
             poll_interval=poll_interval,
             deadline=time.monotonic() + deadline - time.time(),
+            known_since=datetime.fromtimestamp(known_since, UTC),
             on_trouble=on_trouble,
             answer=asyncio.get_running_loop().create_future(),
         )

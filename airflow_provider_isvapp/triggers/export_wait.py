@@ -9,15 +9,17 @@ import contextvars
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from airflow_provider_isvapp.api.isvapp.export import Export
-from airflow_provider_isvapp.api.isvapp.export_state import require_ready
+from airflow_provider_isvapp.api.isvapp.export_state import may_appear, require_ready
 from airflow_provider_isvapp.errors import (
     AuthenticationRefused,
     ExportError,
     ExportTimeout,
+    InvalidArgument,
     InvalidConnection,
+    NotFound,
     PermissionRefused,
     ProviderError,
 )
@@ -31,6 +33,42 @@ INTERVAL_GROWTH = 0.25
 LASTING_FAILURE = 900.0
 # The same while the connection is refused. Each poll reads it anew: it may be about to get its new credentials.
 LASTING_REFUSAL = 120.0
+
+# No wait and no pause is longer: what Airflow adds to it must stay a date.
+LONGEST_WAIT = 366 * 24 * 3600.0
+_YEAR_10000 = 253_402_300_800.0
+
+
+def seconds_of(value: timedelta | float) -> float:
+    """Return a duration in seconds, unchecked."""
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def checked_seconds(name: str, value: object) -> float:
+    """Check how long to wait, in all or between two looks.
+
+    :param name: the argument's, for the message.
+    :param value: a timedelta or a number of seconds.
+    :raises InvalidArgument: if it is no such thing, or not a while.
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_WAIT:
+        raise InvalidArgument(
+            f"{name}: must be a timedelta or a number of seconds, more than 0 and at most {LONGEST_WAIT:.0f}, "
+            f"not {value!r:.100}."
+        )
+    return float(seconds)
+
+
+def checked_moment(name: str, value: object) -> float:
+    """Check a moment in seconds since the epoch; it may be past.
+
+    :param name: the argument's, for the message.
+    :raises InvalidArgument: if it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _YEAR_10000:
+        raise InvalidArgument(f"{name}: must be a number of seconds since the epoch, not {value!r:.100}.")
+    return float(value)
 
 
 def interval_after(waited: float, *, poll_interval: float) -> float:
@@ -95,11 +133,15 @@ def as_provider_error(error: Exception) -> ProviderError:
 
 @dataclass(eq=False, kw_only=True)
 class ExportWait:
-    """One trigger's wait. Times are those of the monotonic clock."""
+    """One trigger's wait. Times are those of the monotonic clock.
+
+    :param known_since: when the task first had the export's id, aware.
+    """
 
     export_id: str
     poll_interval: float
     deadline: float
+    known_since: datetime
     on_trouble: Callable[[str], None]
     # An error is a result here: an exception of a future whose waiter has left would be reported as never retrieved.
     answer: asyncio.Future[Export | ProviderError]
@@ -136,7 +178,9 @@ class ExportWait:
 
     def failed(self, error: Exception) -> None:
         """Take note of a look at this export alone that failed: the wait ends or goes on."""
-        if self._failed.add(error):
+        if isinstance(error, NotFound) and may_appear(known_since=self.known_since, now=datetime.now(UTC)):
+            self.trouble(error)
+        elif self._failed.add(error):
             self.end(as_provider_error(error))
         else:
             self.trouble(as_provider_error(error))

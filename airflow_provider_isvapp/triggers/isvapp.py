@@ -15,6 +15,7 @@ from airflow_provider_isvapp.errors import ProviderError
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.triggers.export_event import failure_event, ready_event
 from airflow_provider_isvapp.triggers.export_poller import shared_poller
+from airflow_provider_isvapp.triggers.export_wait import as_provider_error, checked_moment, checked_seconds
 
 # An event soon after the deferral can find the task not yet stored as deferred, and the scheduler then fails it (seen
 # on Airflow 3.3.2 after 2 s, 3 of 200, and after 3 s on a busy machine; apache/airflow 66374, 67287).
@@ -31,14 +32,19 @@ class IsvappExportTrigger(BaseTrigger):
     :param isvapp_conn_id: an Airflow connection of type ``isvapp``.
     :param deadline: seconds since the epoch; absolute, so that a restarted triggerer does not begin anew.
     :param poll_interval: the longest time in seconds between two looks at the export.
+    :param known_since: seconds since the epoch, when the task first had the export's id: ISVapp may not know an export
+        that it has only just created.
     """
 
-    def __init__(self, *, export_id: str, isvapp_conn_id: str, deadline: float, poll_interval: float) -> None:
+    def __init__(
+        self, *, export_id: str, isvapp_conn_id: str, deadline: float, poll_interval: float, known_since: float
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.export_id = export_id
         self.isvapp_conn_id = isvapp_conn_id
         self.deadline = deadline
         self.poll_interval = poll_interval
+        self.known_since = known_since
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what is stored of the trigger: JSON values, and no secret."""
@@ -49,6 +55,7 @@ class IsvappExportTrigger(BaseTrigger):
                 "isvapp_conn_id": self.isvapp_conn_id,
                 "deadline": self.deadline,
                 "poll_interval": self.poll_interval,
+                "known_since": self.known_since,
             },
         )
 
@@ -58,13 +65,16 @@ class IsvappExportTrigger(BaseTrigger):
         try:
             export = await shared_poller(self.isvapp_conn_id, self._connect).wait(
                 self.export_id,
-                deadline=self.deadline,
-                poll_interval=self.poll_interval,
+                deadline=checked_moment("deadline", self.deadline),
+                poll_interval=checked_seconds("poll_interval", self.poll_interval),
+                known_since=checked_moment("known_since", self.known_since),
                 on_trouble=self.log.warning,
             )
             event = ready_event(export)
-        except ProviderError as error:
-            event = failure_event(self.export_id, error)
+        except Exception as error:
+            if not isinstance(error, ProviderError):
+                self.log.exception("Waiting for export %s broke", self.export_id)
+            event = failure_event(self.export_id, as_provider_error(error))
         await asyncio.sleep(max(started + EARLIEST_EVENT - time.monotonic(), 0.0))
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 

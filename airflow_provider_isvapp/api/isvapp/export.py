@@ -22,6 +22,10 @@ class ExportStatus(StrEnum):
     ERRORED = "ERRORED"
 
 
+# What a task's XCom takes of one text of a record, and of fields that the documentation does not name.
+_LONGEST_TEXT = 2000
+_LONGEST_EXTRA_TEXT = 200
+_MOST_EXTRAS = 20
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -81,17 +85,32 @@ class Export:
         )
 
     def details(self) -> dict[str, Any]:
-        """Return the record for XCom and logs: JSON values, and never the address of a file.
+        """Return the record for XCom and logs: JSON values of a bounded size, and never the URL of a file.
 
-        An undocumented field that holds an address is left out as well, since it might be a signed one.
+        An undocumented field that holds a URL is left out as well, since it might be a signed one; so is one that is
+        large or nested.
         """
-        shown = {name: getattr(self, name) for name in _DOCUMENTED if name != "download_url"}
-        known = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in shown.items()}
-        known["status"] = str(self.status)
-        return known | {name: value for name, value in self.extra.items() if "://" not in str(value)}
+        known = {name: _shown(getattr(self, name)) for name in _DOCUMENTED if name != "download_url"}
+        return known | {
+            name: value for name, value in list(self.extra.items())[:_MOST_EXTRAS] if _is_shown(name, value)
+        }
 
 
 _DOCUMENTED = tuple(item.name for item in fields(Export) if item.name != "extra")
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, str) and len(value) > _LONGEST_TEXT:
+        return value[:_LONGEST_TEXT] + "…"
+    return str(value) if isinstance(value, ExportStatus) else value
+
+
+def _is_shown(name: str, value: Any) -> bool:
+    if not isinstance(value, str | int | float | bool | None):
+        return False
+    return max(len(name), len(str(value))) <= _LONGEST_EXTRA_TEXT and "://" not in str(value)
 
 
 def _undocumented(record: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -110,7 +129,7 @@ class _Fields:
         value = self._record.get("status")
         if value is None:
             raise ContractBroken(f"Export {self._export_id} came without a status.")
-        if value not in set(ExportStatus):
+        if not isinstance(value, str) or value not in set(ExportStatus):
             raise ContractBroken(
                 f"Export {self._export_id} has the status {value!r}, which is not documented (known are "
                 f"{', '.join(ExportStatus)}). The vendor's API has changed: look for a newer version of this provider."

@@ -7,11 +7,14 @@ Poking, rescheduling and deferred sensors, retries and downloads all ask here.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
 from airflow_provider_isvapp.errors import ExportExpired, ExportFailed
+
+# For how long after its creation an export may be unknown to one of the vendor's servers.
+NOT_FOUND_GRACE = timedelta(seconds=30)
 
 
 class ExportState(StrEnum):
@@ -38,6 +41,15 @@ def decide(export: Export, *, now: datetime) -> ExportState:
     if expired:
         return ExportState.EXPIRED
     return ExportState.READY if export.status is ExportStatus.COMPLETED else ExportState.WAITING
+
+
+def may_appear(*, known_since: datetime, now: datetime) -> bool:
+    """Say whether an export that the vendor does not know (404) is worth waiting for, because it is that new.
+
+    :param known_since: when the caller first had the export's id, by the clock of ``now``.
+    :param now: the present time, aware.
+    """
+    return now - known_since < NOT_FOUND_GRACE
 
 
 def require_ready(export: Export, *, now: datetime) -> bool:

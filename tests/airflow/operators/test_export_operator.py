@@ -16,7 +16,9 @@ import pytest
 
 from airflow_provider_isvapp import errors
 from airflow_provider_isvapp.airflow_compat import AirflowException, AirflowFailException, AirflowSensorTimeout, Asset
+from airflow_provider_isvapp.api.isvapp import export_state
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
+from airflow_provider_isvapp.hooks import export_look
 from airflow_provider_isvapp.operators import export as export_module
 from airflow_provider_isvapp.operators import export_creation
 from airflow_provider_isvapp.operators.isvapp import (
@@ -26,9 +28,11 @@ from airflow_provider_isvapp.operators.isvapp import (
 )
 from airflow_provider_isvapp.operators.month import MONTH_OF_RUN
 from airflow_provider_isvapp.triggers import export_wait, isvapp, moment
+from tests.support.airflow_connections import SetConnection, isvapp_fields
 from tests.support.task_context import TaskDeferred, TaskStateStore, run_to_its_end, task_context
 
 OLD_CONTENT = b'{"what was": "here before"}\n'
+NO_DURATIONS = [0, -1, float("nan"), float("inf"), "30", None, True]
 BOTH_MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "poking"])
 
 
@@ -37,6 +41,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (isvapp, moment):
         monkeypatch.setattr(module, "EARLIEST_EVENT", 0.0)
     monkeypatch.setattr(export_wait, "FIRST_INTERVAL", 0.02)
+    monkeypatch.setattr(export_look, "SECONDS_BETWEEN_LOOKS", 0.02)
+    monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(0))
     monkeypatch.setattr("airflow_provider_isvapp.transfer.attempts._FIRST_WAIT", 0.0)
 
 
@@ -90,6 +96,62 @@ class TestOneTask:
         # The answer to the creation is the look before the wait; a download reads the record for its address.
         assert counts["create_export"] == counts["download"] == 1
         assert counts.get("list_exports", 0) + counts["show_export"] == 2
+
+    def test_an_export_that_the_vendor_does_not_know_yet_is_waited_for(
+        self,
+        isvapp: Emulator,
+        tmp_path: Path,
+        deferrable: bool,
+        finishing: Callable[[Any], None],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(seconds=60))
+        unknown = Fault(endpoint="show_export", kind="status", status=404, message="not found", times=2)
+        isvapp.inject(unknown)
+        isvapp.inject(Fault(endpoint="list_exports", kind="edit", replace={"data": []}, times=2))
+
+        written = run_to_its_end(
+            lambda: export_to(tmp_path / "usage", deferrable=deferrable), task_context(), deferred=finishing
+        )
+
+        assert written["outcome"] == "written"
+
+    def test_a_key_that_is_rotated_while_it_waits_is_read_again(
+        self,
+        emulator: Emulator,
+        set_connection: SetConnection,
+        tmp_path: Path,
+        deferrable: bool,
+        clock: ManualClock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        key = isvapp_fields(emulator) | {"login": None}
+        set_connection("isvapp_default", **key | {"password": emulator.api_key})
+
+        def rotate(*_: Any) -> None:
+            emulator.rotate_credentials(client_secret="new-secret", api_key="new-key")
+            set_connection("isvapp_default", **key | {"password": "new-key"})
+            clock.advance(61)
+
+        monkeypatch.setattr(export_module, "time", SimpleNamespace(**vars(time) | {"sleep": rotate}))
+
+        written = run_to_its_end(
+            lambda: export_to(tmp_path / "usage", deferrable=deferrable), task_context(), deferred=rotate
+        )
+
+        assert written["outcome"] == "written"
+
+    @pytest.mark.parametrize("name", ["poll_interval", "timeout"])
+    @pytest.mark.parametrize("value", NO_DURATIONS)
+    def test_what_is_no_duration_is_named_before_anything_is_sent(
+        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, name: str, value: Any
+    ) -> None:
+        operator = export_to(tmp_path / "usage", deferrable=deferrable, **{name: value})
+
+        with pytest.raises(AirflowFailException, match=f"{name}: must be a timedelta or a number") as caught:
+            operator.execute(task_context())
+        assert isinstance(caught.value.__cause__, errors.InvalidArgument)
+        assert isvapp.requests == []
 
     def test_the_outlets_event_says_what_was_written(
         self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finishing: Callable[[Any], None]
@@ -276,6 +338,16 @@ class TestRetry:
 
         assert create().execute(task_context(store)) != first
 
+    def test_an_export_that_the_vendor_does_not_know_yet_is_not_replaced(
+        self, isvapp: Emulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(seconds=60))
+        store = TaskStateStore()
+        first = create().execute(task_context(store))
+        isvapp.inject(Fault(endpoint="show_export", kind="status", status=404, message="not found", times=2))
+
+        assert create().execute(task_context(store)) == first
+
     def test_when_the_vendor_cannot_say_nothing_is_created(self, isvapp: Emulator) -> None:
         store = TaskStateStore()
         first = create().execute(task_context(store))
@@ -304,7 +376,13 @@ class TestRetry:
         export_id = create().execute(task_context(store))
 
         (kept,) = map(json.loads, store.values.values())
-        assert kept == {"export_id": export_id, "fingerprint": kept["fingerprint"], "max_tries": 3}
+        assert kept == {
+            "export_id": export_id,
+            "fingerprint": kept["fingerprint"],
+            "max_tries": 3,
+            "known_since": kept["known_since"],
+        }
+        assert isinstance(kept["known_since"], float)
 
 
 def last_month() -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
 from airflow_provider_isvapp.api.isvapp.export_request import ExportRequest
+from airflow_provider_isvapp.operators import remembered_export
 from airflow_provider_isvapp.operators.remembered_export import (
     STORE_KEY,
     ExportMemory,
@@ -20,7 +21,7 @@ from airflow_provider_isvapp.operators.remembered_export import (
 from tests.support.task_context import TaskStateStore, task_context
 
 NOW = datetime(2024, 3, 6, 6, tzinfo=UTC)
-KEPT = RememberedExport(export_id="export-1", fingerprint="f", max_tries=3)
+KEPT = RememberedExport(export_id="export-1", fingerprint="f", max_tries=3, known_since=1000.0)
 
 
 def request_of(**changes: Any) -> ExportRequest:
@@ -76,6 +77,10 @@ class TestReplace:
 
 
 class TestMemory:
+    @pytest.fixture(autouse=True)
+    def created_at_that_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(remembered_export.time, "time", lambda: KEPT.known_since)
+
     def test_keeps_an_export_for_the_next_try(self) -> None:
         store = TaskStateStore()
         ExportMemory(task_context(store, max_tries=3)).keep("export-1", fingerprint="f")

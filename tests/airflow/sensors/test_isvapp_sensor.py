@@ -18,10 +18,12 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, TaskDeferr
 
 from airflow_provider_isvapp import errors
 from airflow_provider_isvapp.airflow_compat import AirflowException, AirflowFailException, AirflowSensorTimeout
+from airflow_provider_isvapp.api.isvapp import export_state
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
+from airflow_provider_isvapp.triggers import export_wait
 from airflow_provider_isvapp.triggers import isvapp as isvapp_triggers
 from airflow_provider_isvapp.triggers.export_event import failure_event
 from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
@@ -55,6 +57,8 @@ def task_instance(monkeypatch: pytest.MonkeyPatch) -> TaskInstance:
         # Airflow 2.11 asks its database instead.
         monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: ti.first_look)
     monkeypatch.setattr(isvapp_triggers, "EARLIEST_EVENT", 0.0)
+    monkeypatch.setattr(export_wait, "FIRST_INTERVAL", 0.02)
+    monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(0))
     return ti
 
 
@@ -174,6 +178,68 @@ class TestAllModesAlike:
         with pytest.raises(AirflowFailException, match="no-such-export"):
             run_to_its_end(sensor_for("no-such-export", mode), task_instance)
         assert isvapp.request_counts()["show_export"] == 1
+
+    def test_an_export_that_the_vendor_does_not_know_yet_is_waited_for(
+        self,
+        isvapp: Emulator,
+        ready: str,
+        mode: str,
+        task_instance: TaskInstance,
+        monkeypatch: pytest.MonkeyPatch,
+        logs: Callable[[], str],
+    ) -> None:
+        monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(seconds=60))
+        isvapp.inject(Fault(endpoint="show_export", kind="status", status=404, message="not found", times=3))
+        isvapp.inject(Fault(endpoint="list_exports", kind="edit", replace={"data": []}, times=2))
+
+        assert run_to_its_end(sensor_for(ready, mode), task_instance)["id"] == ready
+        assert f"This look at export {ready} failed: ISVapp refused GET" in logs()
+
+    def test_the_grace_for_a_new_export_has_an_end_over_all_looks(
+        self, isvapp: Emulator, mode: str, task_instance: TaskInstance, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(seconds=0.3))
+
+        with pytest.raises(AirflowFailException, match="no-such-export") as caught:
+            run_to_its_end(sensor_for("no-such-export", mode), task_instance)
+        assert isinstance(caught.value.__cause__, errors.NotFound)
+
+    def test_a_key_that_is_rotated_meanwhile_is_read_again(
+        self, emulator: Emulator, set_connection: SetConnection, mode: str, task_instance: TaskInstance
+    ) -> None:
+        key = isvapp_fields(emulator) | {"login": None}
+        set_connection("isvapp_default", **key | {"password": emulator.api_key})
+        with IsvappHook() as hook:
+            export_id = hook.create_export(timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["taxonomy"]).id
+        emulator.inject(Fault(endpoint="show_export", kind="edit", replace={"status": "PENDING"}, times=1))
+        sensor = sensor_for(export_id, mode)
+        look = sensor.poke
+        rotated: list[None] = []
+
+        def look_and_rotate(context: Any) -> Any:
+            try:
+                return look(context)
+            finally:
+                if not rotated:
+                    rotated.append(None)
+                    emulator.rotate_credentials(client_secret="new-secret", api_key="new-key")
+                    set_connection("isvapp_default", **key | {"password": "new-key"})
+                    emulator._state.clock.advance(61)  # type: ignore[attr-defined]
+
+        sensor.poke = look_and_rotate  # type: ignore[method-assign]
+
+        assert run_to_its_end(sensor, task_instance)["id"] == export_id
+        assert rotated
+
+    @pytest.mark.parametrize("name", ["poke_interval", "timeout"])
+    @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), timedelta(0), "30", None, True])
+    def test_what_is_no_duration_is_named_before_anything_is_sent(
+        self, isvapp: Emulator, mode: str, name: str, value: Any, task_instance: TaskInstance
+    ) -> None:
+        with pytest.raises(AirflowFailException, match=f"{name}: must be a timedelta or a number") as caught:
+            run_to_its_end(sensor_for("export-1", mode, **{name: value}), task_instance)
+        assert isinstance(caught.value.__cause__, errors.InvalidArgument)
+        assert isvapp.requests == []
 
     def test_a_look_that_fails_is_not_a_failed_export(
         self, isvapp: Emulator, ready: str, mode: str, task_instance: TaskInstance, logs: Callable[[], str]
@@ -317,7 +383,9 @@ class TestDeferring:
         assert deferred.value.timeout is not None
         assert deferred.value.timeout > timedelta(seconds=600)
 
-    @pytest.mark.parametrize("event", [None, {}, {"status": "success"}, {"export_id": "another", "export": {}}])
+    @pytest.mark.parametrize(
+        "event", [None, {}, {"status": "success"}, {"export_id": "another", "export": {}}, "5 MB" * 1_250_000]
+    )
     def test_an_event_that_is_not_understood_fails_the_task(self, event: Any) -> None:
         sensor = sensor_for("export-1", "deferrable")
 

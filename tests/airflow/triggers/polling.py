@@ -40,9 +40,16 @@ def wait_for(
     *,
     seconds: float = 600.0,
     poll_interval: float = POLL_INTERVAL,
+    known_since: float = 0.0,
     on_trouble: Callable[[str], None] = print,
 ) -> Awaitable[Export]:
-    return poller.wait(export_id, deadline=time.time() + seconds, poll_interval=poll_interval, on_trouble=on_trouble)
+    return poller.wait(
+        export_id,
+        deadline=time.time() + seconds,
+        poll_interval=poll_interval,
+        known_since=known_since,
+        on_trouble=on_trouble,
+    )
 
 
 async def until(condition: Callable[[], bool]) -> None:

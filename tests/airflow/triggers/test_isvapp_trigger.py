@@ -35,7 +35,11 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def trigger_for(export_id: str, *, seconds: float = 600.0) -> IsvappExportTrigger:
     return IsvappExportTrigger(
-        export_id=export_id, isvapp_conn_id="isvapp_default", deadline=time.time() + seconds, poll_interval=0.05
+        export_id=export_id,
+        isvapp_conn_id="isvapp_default",
+        deadline=time.time() + seconds,
+        poll_interval=0.05,
+        known_since=0.0,
     )
 
 
