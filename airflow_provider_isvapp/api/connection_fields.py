@@ -110,11 +110,11 @@ class Extra:
         value = self._values.get(name, default)
         try:
             number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-        except ValueError:
+        except (ValueError, OverflowError):
             number = math.nan
-        if not above < number <= most:  # false for nan, too
+        if not above < number <= most or math.isinf(number):  # the comparison is false for nan
             limit = f"above {above:g}" if most == math.inf else f"above {above:g} and at most {most:g}"
-            raise InvalidConnection(f"extra {name}: must be a number {limit}, not {value!r}.")
+            raise InvalidConnection(f"extra {name}: must be a number {limit}, not {repr(value)[:50]}.")
         return number
 
     def whole(self, name: str, default: int, *, most: int) -> int:

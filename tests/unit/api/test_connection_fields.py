@@ -90,6 +90,11 @@ def test_host_may_be_a_name_or_a_full_address(host, port, schema, address):
         ({"extra": {"requests_per_second": [2]}}, "extra requests_per_second: must be a number"),
         ({"extra": {"connect_timeout": -1}}, "extra connect_timeout: must be a number above 0, not -1"),
         ({"extra": {"read_timeout": "nan"}}, "extra read_timeout: must be a number above 0"),
+        ({"extra": {"read_timeout": "inf"}}, "extra read_timeout: must be a number above 0, not 'inf'"),
+        ({"extra": {"requests_per_second": 10**400}}, "extra requests_per_second: must be a number above 0"),
+        ({"extra": {"requests_per_second": "1e999"}}, "extra requests_per_second: must be a number above 0"),
+        ({"extra": {"requests_per_second": -1}}, "extra requests_per_second: must be a number above 0"),
+        ({"extra": {"requests_per_second": float("nan")}}, "extra requests_per_second: must be a number above 0"),
         ({"extra": {"attempts": 2.5}}, "extra attempts: must be a whole number, not 2.5"),
         ({"extra": {"attempts": 0}}, "extra attempts: must be a number above 0 and at most 100, not 0"),
         (
