@@ -101,18 +101,28 @@ class IsvappExportCompletedTrigger(BaseEventTrigger):
         store: Any = getattr(self, "asset_state_store", None)
         if store is None:
             return None
-        try:
-            kept = await store.aget(STORE_KEY)
-        except ValueError:
-            self.log.warning("Several assets have this same watch: what it has announced is not kept over a restart")
-            return None
+        while True:
+            try:
+                kept = await store.aget(STORE_KEY)
+                break
+            except ValueError:
+                self.log.warning("Several assets share this watch: what it has announced is not kept over a restart")
+                return None
+            except Exception:
+                # Without it, a watch would take what completed meanwhile for old.
+                self.log.exception("What was announced cannot be read, trying again in %.0f s", AFTER_AN_ERROR)
+                await asyncio.sleep(AFTER_AN_ERROR)
         return frozenset(map(str, kept)) if isinstance(kept, list) else None
 
     async def _keep(self, announced: frozenset[str]) -> None:
         store: Any = getattr(self, "asset_state_store", None)
-        if store is not None:
+        if store is None:
+            return
+        try:
             with suppress(ValueError):
                 await store.aset(STORE_KEY, sorted(announced))
+        except Exception:
+            self.log.exception("What was announced cannot be kept; a restart may announce it again")
 
     async def _connect(self) -> IsvappClient:
         return await IsvappHook(isvapp_conn_id=self.isvapp_conn_id).aget_client()

@@ -20,7 +20,7 @@ from typing import Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from airflow_provider_isvapp.api.isvapp.export import Export
-from airflow_provider_isvapp.errors import ContractBroken, ProviderError
+from airflow_provider_isvapp.errors import ApiError, ProviderError
 from airflow_provider_isvapp.triggers.daemon_thread import in_daemon_thread
 from airflow_provider_isvapp.triggers.export_wait import ExportWait, FailedPolls, ListWait, as_provider_error
 
@@ -37,7 +37,7 @@ DEADLINE_GRACE = 60.0
 class ExportReader(Protocol):
     """What a poller needs of :class:`~airflow_provider_isvapp.api.isvapp.client.IsvappClient`."""
 
-    def list_exports(self, *, on_unreadable: Callable[[ContractBroken], object] | None = None) -> list[Export]:
+    def list_exports(self, *, on_unreadable: Callable[[ApiError], object] | None = None) -> list[Export]:
         """List the most recent exports."""
 
     def get_export(self, export_id: str) -> Export:
@@ -216,7 +216,7 @@ class ExportPoller:
             await self._single(reader, export_id)
 
     async def _listed(self, reader: ExportReader) -> dict[str, Export]:
-        def skip(problem: ContractBroken) -> None:
+        def skip(problem: ApiError) -> None:
             # It must not fail the waits for others; whoever waits for this one asks for it singly.
             log.warning("The list of exports of connection %s has a record to skip: %s", self._name, problem)
 

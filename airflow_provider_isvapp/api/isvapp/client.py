@@ -23,7 +23,14 @@ from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.api.oauth import ApiKey, ClientCredentials, Credentials, SecretStyle
 from airflow_provider_isvapp.api.refusal import vendor_message
 from airflow_provider_isvapp.api.transport import Authorizer, Request, Transport
-from airflow_provider_isvapp.errors import ContractBroken, ExportError, InvalidArgument, RequestRefused
+from airflow_provider_isvapp.errors import (
+    ApiError,
+    ContractBroken,
+    ExportError,
+    InvalidArgument,
+    RequestRefused,
+    UnexpectedAnswer,
+)
 from airflow_provider_isvapp.observer import ExportCreated, Observer, unobserved
 
 if TYPE_CHECKING:
@@ -136,7 +143,7 @@ class IsvappClient:
             raise ContractBroken(f"ISVapp was asked for export {export_id} and answered with export {export.id}.")
         return export
 
-    def list_exports(self, *, on_unreadable: Callable[[ContractBroken], object] | None = None) -> list[Export]:
+    def list_exports(self, *, on_unreadable: Callable[[ApiError], object] | None = None) -> list[Export]:
         """List the 1000 most recent exports, in the vendor's order.
 
         :param on_unreadable: told of each record that is no export, which is left out then. Without it, the first one
@@ -149,8 +156,8 @@ class IsvappClient:
         # collector, each of which stops a triggerer for longer than all the rest of a poll.
         for line in lines_of(data, vendor=self._vendor, label=f"GET {path}", name="data"):
             try:
-                exports.append(Export.from_record(msgspec.json.decode(line)))
-            except ContractBroken as problem:
+                exports.append(Export.from_record(_decoded(line)))
+            except (ContractBroken, UnexpectedAnswer) as problem:
                 if on_unreadable is None:
                     raise
                 on_unreadable(problem)
@@ -263,6 +270,14 @@ class IsvappClient:
                 "Check the connection's host; if it is right, the vendor's API has changed."
             )
         return envelope["data"]
+
+
+def _decoded(line: bytes) -> Any:
+    try:
+        return msgspec.json.decode(line)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        kind = type(error).__name__
+    raise UnexpectedAnswer(f"ISVapp listed an export whose record cannot be read ({kind}). Try again later.")
 
 
 def _path_segment(export_id: str) -> str:

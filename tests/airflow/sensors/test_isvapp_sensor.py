@@ -205,7 +205,12 @@ class TestAllModesAlike:
         assert isinstance(caught.value.__cause__, errors.NotFound)
 
     def test_a_key_that_is_rotated_meanwhile_is_read_again(
-        self, emulator: Emulator, set_connection: SetConnection, mode: str, task_instance: TaskInstance
+        self,
+        emulator: Emulator,
+        clock: ManualClock,
+        set_connection: SetConnection,
+        mode: str,
+        task_instance: TaskInstance,
     ) -> None:
         key = isvapp_fields(emulator) | {"login": None}
         set_connection("isvapp_default", **key | {"password": emulator.api_key})
@@ -224,7 +229,7 @@ class TestAllModesAlike:
                     rotated.append(None)
                     emulator.rotate_credentials(client_secret="new-secret", api_key="new-key")
                     set_connection("isvapp_default", **key | {"password": "new-key"})
-                    emulator._state.clock.advance(61)  # type: ignore[attr-defined]
+                    clock.advance(61)
 
         sensor.poke = look_and_rotate  # type: ignore[method-assign]
 

@@ -16,6 +16,7 @@ if airflow_version.startswith("2."):
 
 from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
+from airflow_provider_isvapp.errors import InvalidArgument
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.triggers import export_completed
 from airflow_provider_isvapp.triggers.export_completed import STORE_KEY, IsvappExportCompletedTrigger, to_announce
@@ -142,6 +143,48 @@ def test_failed_polls_do_not_end_the_watch(
         seen = watch(isvapp, None, lambda: clock.advance(61), events=1)
 
     assert [event["export_id"] for event in seen] == [export_id]
+
+
+def test_a_store_that_fails_for_a_while_does_not_end_the_watch_or_lose_exports(
+    isvapp: Emulator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_completed, "AFTER_AN_ERROR", 0.05)
+
+    class FailingStore(AssetStore):
+        failures = 2
+
+        async def aget(self, key: str) -> Any:
+            self.fail()
+            return await super().aget(key)
+
+        async def aset(self, key: str, value: Any) -> None:
+            self.failures += 1
+            self.fail()
+
+        def fail(self) -> None:
+            if self.failures:
+                self.failures -= 1
+                raise OSError("the API server is busy")
+
+    store = FailingStore()
+    store.values[STORE_KEY] = "[]"
+    with IsvappHook() as hook:
+        first = create(hook)
+        clock.advance(61)
+        made: list[str] = []
+
+        seen = watch(isvapp, store, lambda: made.append(create(hook)), lambda: clock.advance(61), events=2)
+
+    assert [event["export_id"] for event in seen] == [first, *made]
+
+
+@pytest.mark.parametrize("poll_interval", [0, -1, float("nan"), float("inf"), "60", None])
+def test_a_poll_interval_that_is_none_is_named(isvapp: Emulator, poll_interval: Any) -> None:
+    trigger = IsvappExportCompletedTrigger(poll_interval=poll_interval)
+
+    with pytest.raises(InvalidArgument, match="poll_interval: must be a timedelta or a number of seconds"):
+        asyncio.run(anext(aiter(trigger.run())))
+    assert isvapp.requests == []
 
 
 def test_watches_of_a_connection_share_one_poll(isvapp: Emulator, clock: ManualClock) -> None:

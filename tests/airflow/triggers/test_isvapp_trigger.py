@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
-from airflow_provider_isvapp.errors import ExportTimeout, NotFound
+from airflow_provider_isvapp.errors import ExportTimeout, InvalidArgument, NotFound, ProviderError
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.triggers import export_wait
 from airflow_provider_isvapp.triggers import isvapp as isvapp_triggers
@@ -86,6 +86,54 @@ def test_yields_an_error_instead_of_raising_it(isvapp: Emulator) -> None:
     with pytest.raises(NotFound, match="no-such-export") as caught:
         read_event(event, export_id="no-such-export")
     assert caught.value.status == 404
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in ("poll_interval", "deadline") for value in (-1, float("nan"), float("inf"), "30")),
+        ("poll_interval", 0),
+        ("known_since", float("nan")),
+        ("deadline", 10**400),
+    ],
+)
+def test_an_argument_that_is_no_time_is_named_before_anything_is_sent(isvapp: Emulator, name: str, value: Any) -> None:
+    trigger = trigger_for("export-1")
+    setattr(trigger, name, value)
+
+    with pytest.raises(InvalidArgument, match=f"{name}: must be a"):
+        read_event(run(trigger), export_id="export-1")
+    assert isvapp.requests == []
+
+
+@pytest.mark.usefixtures("at_once", "isvapp")
+def test_a_defect_becomes_an_event_with_a_retryable_error(
+    pending: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock.advance(61)
+
+    def broken(export: object) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr(isvapp_triggers, "ready_event", broken)
+
+    with pytest.raises(ProviderError, match=r"\(RecursionError\).* Retry the task") as caught:
+        read_event(run(trigger_for(pending)), export_id=pending)
+    assert not caught.value.permanent
+
+
+@pytest.mark.usefixtures("at_once")
+def test_an_export_that_the_vendor_does_not_know_yet_is_waited_for(
+    isvapp: Emulator, pending: str, clock: ManualClock
+) -> None:
+    clock.advance(61)
+    isvapp.inject(Fault(endpoint="list_exports", kind="edit", replace={"data": []}, times=3))
+    isvapp.inject(Fault(endpoint="show_export", kind="status", status=404, message="not found", times=3))
+    trigger = trigger_for(pending)
+    trigger.known_since = time.time()
+
+    assert read_event(run(restarted(trigger)), export_id=pending)["id"] == pending
 
 
 @pytest.mark.usefixtures("at_once")
