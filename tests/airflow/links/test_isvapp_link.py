@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_provider_isvapp.airflow_compat import AirflowException, shows_guarded_pages
+from airflow_provider_isvapp.api.isvapp import export_state
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.links.isvapp import export_address
 from airflow_provider_isvapp.operators.isvapp import (
@@ -105,6 +107,10 @@ class TestEarly:
 
         assert IsvappCreateExportOperator(task_id="create", **REQUEST).execute(context) == first
         assert self.link(context) == export_address("isvapp_default", first)
+
+    @pytest.fixture(autouse=True)
+    def no_grace_for_new_exports(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(0))
 
     @pytest.mark.parametrize("deferrable", [True, False])
     def test_before_the_sensor_looks(self, isvapp: Emulator, deferrable: bool) -> None:

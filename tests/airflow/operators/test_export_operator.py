@@ -141,6 +141,20 @@ class TestOneTask:
 
         assert written["outcome"] == "written"
 
+    @pytest.mark.parametrize("event", [None, "success", [], {"export_id": 7}, {"export_id": "another", "export": {}}])
+    def test_an_event_that_is_not_understood_downloads_nothing(
+        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, clock: ManualClock, event: Any
+    ) -> None:
+        store = TaskStateStore()
+        operator = export_to(tmp_path / "usage", deferrable=True)
+        with pytest.raises(TaskDeferred):
+            operator.execute(task_context(store))
+        clock.advance(61)
+
+        with pytest.raises(AirflowException, match="an event that this version does not understand"):
+            operator.resume(task_context(store if deferrable else None), event)
+        assert "download" not in isvapp.request_counts()
+
     @pytest.mark.parametrize("name", ["poll_interval", "timeout"])
     @pytest.mark.parametrize("value", NO_DURATIONS)
     def test_what_is_no_duration_is_named_before_anything_is_sent(

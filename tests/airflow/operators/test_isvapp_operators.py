@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 
 from airflow_provider_isvapp import errors
 from airflow_provider_isvapp.airflow_compat import AirflowException, AirflowFailException, Asset, ObjectStoragePath
+from airflow_provider_isvapp.api.isvapp import export_state
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
+from airflow_provider_isvapp.hooks import export_look
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.operators.isvapp import (
     IsvappCreateExportOperator,
@@ -181,6 +184,33 @@ class TestDownload:
         with pytest.raises(AirflowFailException, match="expired") as caught:
             operator.execute(task_context())
         assert isinstance(caught.value.__cause__, errors.ExportExpired)
+
+    def test_an_export_that_the_vendor_does_not_know_yet_is_asked_for_again(
+        self,
+        isvapp: Emulator,
+        ready: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        logs: Callable[[], str],
+    ) -> None:
+        monkeypatch.setattr(export_look, "SECONDS_BETWEEN_LOOKS", 0.02)
+        isvapp.inject(Fault(endpoint="show_export", kind="status", status=404, message="not found", times=3))
+        operator = IsvappDownloadExportOperator(task_id="download", export_id=ready, path=str(tmp_path / "usage"))
+
+        assert operator.execute(task_context())["outcome"] == "written"
+        assert logs().count("since the export may be new: ISVapp refused") == 3
+
+    def test_an_export_that_the_vendor_never_knows_fails_for_good(
+        self, isvapp: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(export_look, "SECONDS_BETWEEN_LOOKS", 0.02)
+        monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(seconds=0.1))
+        operator = IsvappDownloadExportOperator(task_id="download", export_id="nowhere", path=str(tmp_path / "usage"))
+
+        with pytest.raises(AirflowFailException, match="404") as caught:
+            operator.execute(task_context())
+        assert isinstance(caught.value.__cause__, errors.NotFound)
+        assert isvapp.request_counts()["show_export"] > 1
 
     def test_a_damaged_file_publishes_nothing_and_keeps_the_retries(
         self, isvapp: Emulator, ready: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

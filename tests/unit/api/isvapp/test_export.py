@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
-from airflow_provider_isvapp.api.isvapp.export_state import ExportState, decide, require_ready
+from airflow_provider_isvapp.api.isvapp.export_state import ExportState, decide, may_appear, require_ready
 from airflow_provider_isvapp.errors import ContractBroken, ExportExpired, ExportFailed
 
 COMPLETED: dict[str, Any] = {
@@ -103,6 +103,11 @@ def test_something_else_than_an_object_is_loud(record):
 )
 def test_one_decision(change, state):
     assert decide(Export.from_record(COMPLETED | change), now=NOW) is state
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(-5, True), (0, True), (29, True), (30, False), (3600, False)])
+def test_an_unknown_export_may_appear_for_half_a_minute(seconds, expected):
+    assert may_appear(known_since=NOW - timedelta(seconds=seconds), now=NOW) is expected
 
 
 def test_require_ready():
