@@ -4,7 +4,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
+
+# The longest export that the vendor offers has twelve. Each has an open file while an export is divided, and all of
+# them are in the label, for which S3 has room of 2 KB.
+MOST_MONTHS = 60
+
+_MONTH = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?")
+
+
+def is_month(value: str) -> bool:
+    """Whether a ``reference_date`` is a month, or a day."""
+    return _MONTH.fullmatch(value) is not None
+
+
+def too_many_months(found: Collection[str]) -> str | None:
+    """Return what is wrong with the months so far, if they are more than any export has."""
+    if len(found) <= MOST_MONTHS:
+        return None
+    return f"it has rows of more than {MOST_MONTHS} months, and an export has at most twelve"
 
 
 def month_problem(found: Mapping[str, int], expected: Collection[str] | int | None, *, required: bool) -> str | None:
@@ -18,7 +37,7 @@ def month_problem(found: Mapping[str, int], expected: Collection[str] | int | No
     if expected is None:
         return None
     if isinstance(expected, int):
-        return _count_problem(sorted(found), expected) if required else None
+        return _count_problem(sorted(found), expected, required=required)
     if foreign := sorted(set(found) - set(expected)):
         return f"it has rows of {', '.join(foreign)}, which was not asked for"
     if required and (missing := sorted(set(expected) - set(found))):
@@ -26,15 +45,17 @@ def month_problem(found: Mapping[str, int], expected: Collection[str] | int | No
     return None
 
 
-def _count_problem(found: list[str], wanted: int) -> str | None:
+def _count_problem(found: list[str], wanted: int, *, required: bool) -> str | None:
+    if strange := [month for month in found if not is_month(month)]:
+        return f"it has rows of {strange[0][:20]!r}, which is no month"
     if not found:
-        return f"it has no rows, and {wanted} months were asked for"
+        return f"it has no rows, and {wanted} months were asked for" if required else None
     span = _index(found[-1]) - _index(found[0]) + 1
-    gaps = [month for month in map(_month, range(_index(found[0]), _index(found[-1]))) if month not in found]
-    if gaps:
-        return f"it has no rows of {', '.join(gaps)}, between {found[0]} and {found[-1]}"
-    if span != wanted:
+    if span > wanted or (required and span < wanted):
         return f"it has rows of {span} months, {found[0]} to {found[-1]}, and {wanted} were asked for"
+    gaps = [month for month in map(_month, range(_index(found[0]), _index(found[-1]))) if month not in found]
+    if required and gaps:
+        return f"it has no rows of {', '.join(gaps)}, between {found[0]} and {found[-1]}"
     return None
 
 

@@ -15,6 +15,7 @@ from airflow_provider_isvapp.transfer.background import Background
 from airflow_provider_isvapp.transfer.checksum import Crc32
 from airflow_provider_isvapp.transfer.gzip_members import GzipMembers
 from airflow_provider_isvapp.transfer.label import Label
+from airflow_provider_isvapp.transfer.months import too_many_months
 from airflow_provider_isvapp.transfer.output import Output, Piece
 from airflow_provider_isvapp.transfer.prefetch import Prefetch
 from airflow_provider_isvapp.transfer.progress import Progress
@@ -52,9 +53,10 @@ class OnePass:
         self._wire = wire
         self._begin = begin
         self._cancelled = cancelled
+        self._clock = clock
         self._total = wire.announced if wire.announced is not None else wire.export.download_size_compressed_bytes
         self._label = Label(export_id=wire.export.id, shape=str(shape), compressed_bytes=self._total)
-        self._progress = Progress(total=self._total, log=log, clock=clock)
+        self._progress = Progress(total=self._total, log=log, started=clock())
         self._members = GzipMembers()
         self._inspector = RowInspector(
             TaxonomyItemRow if shape.validate == "full" else Row,
@@ -129,15 +131,26 @@ class OnePass:
     def _inspected(self, compressed: memoryview, plain: bytes) -> Piece:
         self._wire_bytes += len(compressed)
         self._plain_bytes += len(plain)
+        recorded = self._wire.export.download_size_uncompressed_bytes
+        if recorded is not None and self._plain_bytes > recorded:
+            raise DamagedDownload(
+                f"it decompresses to more than the {recorded} bytes that the export's record says: it was "
+                f"stopped after {self._plain_bytes}"
+            )
         self._crc32.update(plain)
-        return Piece(compressed, plain, self._inspector.feed(plain) if plain else [])
+        runs = self._inspector.feed(plain) if plain else []
+        if problem := too_many_months(self._inspector.months):
+            raise DamagedDownload(problem)
+        return Piece(compressed, plain, runs)
 
     def _look_up(self) -> None:
         if self._cancelled():
             raise TransferCancelled(
                 f"The download of export {self._wire.export.id} was stopped; nothing was published."
             )
-        self._progress.report(wire=self._wire_bytes, plain=self._plain_bytes, rows=self._inspector.rows)
+        now = self._clock()
+        self._wire.enforce_minimum_rate(now)
+        self._progress.report(now, wire=self._wire_bytes, plain=self._plain_bytes, rows=self._inspector.rows)
 
     def _check_size(self) -> None:
         recorded = self._wire.export.download_size_uncompressed_bytes

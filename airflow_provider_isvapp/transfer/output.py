@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,14 +14,12 @@ from airflow_provider_isvapp.transfer.checksum import Crc32
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.encoders import Encoder, Plain, encoder_for
 from airflow_provider_isvapp.transfer.label import Label
+from airflow_provider_isvapp.transfer.months import is_month
 from airflow_provider_isvapp.transfer.result import WrittenObject
 from airflow_provider_isvapp.transfer.rows import MonthRun
 from airflow_provider_isvapp.transfer.shape import PLACEHOLDER, IfExists, Shape
 
 _LOG = logging.getLogger(__name__)
-
-# What may become a part of a path: nothing from the vendor that could lead elsewhere.
-_MONTH = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?")
 
 
 @dataclass(frozen=True)
@@ -225,7 +222,8 @@ class OneObjectAMonth:
             month.stored.discard()
 
     def _begin(self, month: str) -> _MonthObject | None:
-        if not _MONTH.fullmatch(month):
+        # Nothing from the vendor that could lead elsewhere becomes a part of a path.
+        if not is_month(month):
             raise DamagedDownload(f"{month!r} is no reference_date that a path can be made of")
         destination = self._destination.filled(PLACEHOLDER, month)
         if self._if_exists != "overwrite" and destination.place().exists():

@@ -10,6 +10,7 @@ import msgspec
 
 from airflow_provider_isvapp.errors import DamagedDownload
 from airflow_provider_isvapp.transfer.label import LABEL_NAME, Label
+from airflow_provider_isvapp.transfer.rows import UNREADABLE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 2 * 1024 * 1024
 # Rows of a row group: about 64 MiB of ndjson, which readers skip or read as one.
 _ROW_GROUP_ROWS = 128 * 1024
+
+# pyarrow quotes the value that does not fit, which can be as long as a row.
+_LONGEST_REASON = 200
 
 _TEXTS_BEFORE = ("type", "aggregation")
 _MONTH = "reference_date"
@@ -74,6 +78,9 @@ class ParquetEncoder:
         self._size = 0
         self._tables: list[pa.Table] = []
         self._rows = 0
+        self._rows_before = 0
+        # pyarrow's own errors, some of which are no ValueError, and what the JSON codec makes of numbers and nesting.
+        self._unreadable = (pa.ArrowException, ValueError, OverflowError, *UNREADABLE)
 
     def encode(self, plain: bytes | memoryview) -> bytes:
         """Take bytes of ndjson; return the row groups that are ready."""
@@ -97,11 +104,33 @@ class ParquetEncoder:
     def _convert(self, block: bytes) -> None:
         if not block:
             return
-        table = self._typed(*self._parsed(block))
+        try:
+            table = self._table(block)
+        except self._unreadable:
+            table = None
+        if table is None:
+            raise self._first_bad_row(block)
+        self._rows_before += table.num_rows
         self._tables.append(table)
         self._rows += table.num_rows
         if self._rows >= _ROW_GROUP_ROWS:
             self._write_row_group()
+
+    def _table(self, block: bytes) -> pa.Table:
+        table = self._typed(*self._parsed(block))
+        # The JSON reader takes any bytes for text, and so would the file.
+        table.validate(full=True)
+        return table
+
+    def _first_bad_row(self, block: bytes) -> DamagedDownload:
+        """Say which row it is, without showing it: it holds customers' data."""
+        for number, row in enumerate(block.removesuffix(b"\n").split(b"\n"), start=self._rows_before + 1):
+            try:
+                self._table(row)
+            except self._unreadable as error:
+                reason = str(error)[:_LONGEST_REASON]
+                return DamagedDownload(f"row {number} does not fit the documented types of a Parquet file: {reason}")
+        return DamagedDownload(f"the rows after row {self._rows_before} do not fit together in a Parquet file")
 
     def _write_row_group(self) -> None:
         if self._tables:
@@ -127,19 +156,17 @@ class ParquetEncoder:
 
     def _typed(self, table: pa.Table, others: pa.Array) -> pa.Table:
         columns: list[Any] = []
-        try:
-            for name in _DOCUMENTED:
-                column = table.column(name)
+        for name in _DOCUMENTED:
+            column = table.column(name)
+            try:
                 if name in _COUNTERS:
                     column = column.cast(self._pa.int64())
                 elif name == _MONTH:
                     column = self._first_days(column)
-                columns.append(column)
-        except self._pa.ArrowInvalid as error:
-            reason = str(error)
-        else:
-            return self._pa.Table.from_arrays([*columns, others], schema=self._schema)
-        raise DamagedDownload(f"a row does not fit the documented types: {name}: {reason}")
+            except self._pa.ArrowInvalid as error:
+                raise ValueError(f"{name}: {error}") from None
+            columns.append(column)
+        return self._pa.Table.from_arrays([*columns, others], schema=self._schema)
 
     def _first_days(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
         import pyarrow.compute as pc

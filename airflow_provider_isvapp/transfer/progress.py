@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from logging import Logger
 
 _INTERVAL_SECONDS = 5.0
@@ -16,23 +14,23 @@ class Progress:
     """Logs a line every few seconds.
 
     :param total: size of the compressed file, if known.
+    :param started: when the transfer began, in seconds.
     """
 
-    def __init__(self, *, total: int | None, log: Logger, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, total: int | None, log: Logger, started: float) -> None:
         self._total = total
         self._log = log
-        self._clock = clock
-        self._started = clock()
-        self._next = self._started + _INTERVAL_SECONDS
+        self._started = started
+        self._next = started + _INTERVAL_SECONDS
 
-    def report(self, *, wire: int, plain: int, rows: int) -> None:
+    def report(self, now: float, *, wire: int, plain: int, rows: int) -> None:
         """Log where the transfer stands, if it is time.
 
+        :param now: seconds, by the clock of ``started``.
         :param wire: compressed bytes so far.
         :param plain: bytes of ndjson so far.
         :param rows: rows so far.
         """
-        now = self._clock()
         if now < self._next:
             return
         self._next = now + _INTERVAL_SECONDS

@@ -18,6 +18,9 @@ from airflow_provider_isvapp.transfer.like_rows import count_like_rows
 
 LONGEST_ROW = 16 * 1024 * 1024
 
+# What bytes that are no row bring about in the JSON decoder; a row of deep nesting exhausts the stack.
+UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
+
 
 class Row(msgspec.Struct, gc=False):
     """Any row: an object, of which only the month is read.
@@ -151,7 +154,7 @@ class RowInspector:
     def _parse(self, lines_of_json: memoryview, lines: int) -> None:
         try:
             rows = self._decoder.decode_lines(lines_of_json)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             rows = None
         if rows is None or len(rows) != lines:
             raise self._first_bad_line(bytes(lines_of_json))
@@ -174,7 +177,7 @@ class RowInspector:
         for number, line in enumerate(block.removesuffix(b"\n").split(b"\n"), start=self.rows + 1):
             try:
                 self._decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except UNREADABLE as error:
                 # The row itself is not shown: it holds customers' data.
                 return DamagedDownload(f"line {number} is not a row of an export: {error}")
         return DamagedDownload(f"after line {self.rows} there is not one JSON object a line")

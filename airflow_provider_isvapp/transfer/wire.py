@@ -12,6 +12,9 @@ from airflow_provider_isvapp.transfer.attempts import Attempts
 from airflow_provider_isvapp.transfer.source import ExportSource
 
 _READ_BYTES = 256 * 1024
+# Each block has so many seconds to come: 2 KiB per second, at which an export's hour of life is worth 8 MB. Longer than
+# the default read timeout, which ends a body that stands still.
+SECONDS_FOR_A_BLOCK = 120.0
 
 
 class StartAgain(Exception):
@@ -40,6 +43,10 @@ class Wire:
         self.announced = self._body.content_length
         self.received = 0
         self._abandoned = False
+        self._is_reading = False
+        self._block_at = -1
+        self._block_since = 0.0
+        self._too_slow_from: int | None = None
 
     def chunks(self) -> Generator[bytes]:
         """Yield the file's bytes; to be called once.
@@ -49,6 +56,7 @@ class Wire:
         :raises DamagedDownload: if the file has another size than was announced.
         """
         try:
+            self._check_announced()
             while True:
                 try:
                     yield from self._rest_of_body()
@@ -64,10 +72,46 @@ class Wire:
         finally:
             self._body.close()
 
+    def enforce_minimum_rate(self, now: float) -> None:
+        """Interrupt a body that trickles; to be called several times a second, from any one thread.
+
+        Only time that is spent waiting for the network counts: a slow storage makes no download too slow.
+
+        :param now: seconds that only grow.
+        """
+        if not self._is_reading or self.received != self._block_at:
+            self._block_at, self._block_since = self.received, now
+        elif now - self._block_since > SECONDS_FOR_A_BLOCK:
+            self._too_slow_from = self._block_at
+            self._body.interrupt()
+
     def _rest_of_body(self) -> Iterator[bytes]:
-        while data := self._body.read(_READ_BYTES):
+        while data := self._read():
             self.received += len(data)
+            if self._expected is not None and self.received > self._expected:
+                raise DamagedDownload(f"the file has more than the {self._expected} bytes that were announced")
             yield data
+
+    def _read(self) -> bytes:
+        self._is_reading = True
+        try:
+            data = self._body.read(_READ_BYTES)
+        except BrokenTransfer:
+            if self._too_slow_from is None:
+                raise
+            data = b""
+        finally:
+            self._is_reading = False
+        if self._too_slow_from is not None and not data:
+            # An interrupted body that states no length looks like one that ended.
+            came, self._too_slow_from = self.received - self._too_slow_from, None
+            rate = _READ_BYTES / 1024 / SECONDS_FOR_A_BLOCK
+            raise BrokenTransfer(
+                f"The download of export {self.export.id} was too slow: {came} bytes came within "
+                f"{SECONDS_FOR_A_BLOCK:.0f} s, and at least {rate:.0f} KiB per second must. "
+                f"{self.received} bytes had come in all."
+            )
+        return data
 
     def abandon(self) -> None:
         """Ask for nothing more: the bytes are no longer wanted. Safe to call from another thread."""
@@ -96,17 +140,23 @@ class Wire:
         same_length = None in (length, self.announced) or length == self.announced
         return body.start == self.received and body.validator in (None, self._validator) and same_length
 
+    @property
+    def _expected(self) -> int | None:
+        """How many bytes the whole file has, as far as anything says so."""
+        recorded = self.export.download_size_compressed_bytes
+        return recorded if self.announced is None else self.announced
+
+    def _check_announced(self) -> None:
+        """Compare what the response and the record say before the first byte is read."""
+        recorded = self.export.download_size_compressed_bytes
+        if None not in (self.announced, recorded) and self.announced != recorded:
+            raise DamagedDownload(f"the file has {self.announced} bytes, and the export's record says {recorded}")
+
     def _check_end(self) -> None:
         """A body that was cut before a proxy ends as properly as a whole one: compare with what was announced."""
-        recorded = self.export.download_size_compressed_bytes
-        announced = recorded if self.announced is None else self.announced
-        if announced is not None and self.received < announced:
+        if self._expected is not None and self.received < self._expected:
             raise BrokenTransfer(
-                f"The download of export {self.export.id} ended after {self.received} of {announced} bytes."
+                f"The download of export {self.export.id} ended after {self.received} of {self._expected} bytes."
             )
-        if announced is not None and self.received > announced:
-            raise DamagedDownload(f"the file has {self.received} bytes, and {announced} were announced")
-        if recorded is not None and self.received != recorded:
-            raise DamagedDownload(f"the file has {self.received} bytes, and the export's record says {recorded}")
-        if self.received == 0 and announced is None and self.export.download_size_uncompressed_bytes != 0:
+        if self.received == 0 and self._expected is None and self.export.download_size_uncompressed_bytes != 0:
             raise DamagedDownload("the answer was empty, and nothing says that the export is")

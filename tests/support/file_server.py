@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
 
 import requests
 
@@ -73,6 +74,7 @@ class Answer:
     :param chunked: state no length.
     :param encoded: say ``Content-Encoding: gzip``.
     :param obeys_if_range: send the whole file if the validator does not match.
+    :param trickle: send what follows after the byte at ``cut`` byte by byte, some a second, until the server is closed.
     :param stall: keep silent before the byte at ``cut`` until the server is closed.
     """
 
@@ -87,6 +89,7 @@ class Answer:
     ranges: bool = True
     obeys_if_range: bool = True
     stall: bool = False
+    trickle: bool = False
 
 
 class FileServer:
@@ -128,6 +131,16 @@ class FileServer:
         )
         return Source(self.url, export, read_timeout)
 
+    def _trickle(self, stream: BufferedIOBase, rest: bytes, *, chunked: bool) -> None:
+        for position in range(len(rest)):
+            byte = rest[position : position + 1]
+            try:
+                stream.write(b"1\r\n%b\r\n" % byte if chunked else byte)
+            except OSError:
+                return
+            if self._over.wait(0.02):
+                return
+
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         files = self
 
@@ -165,6 +178,8 @@ class FileServer:
                     self._send(sent, answer)
                 except ConnectionError:
                     return
+                if answer.trickle:
+                    files._trickle(self.wfile, body[len(sent) :], chunked=answer.chunked)
                 if answer.stall:
                     files._over.wait(30)
                 if answer.reset:
@@ -179,7 +194,8 @@ class FileServer:
                 for start in range(0, len(sent), 10_000):
                     chunk = sent[start : start + 10_000]
                     self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-                self.wfile.write(b"0\r\n\r\n")
+                if not answer.trickle:
+                    self.wfile.write(b"0\r\n\r\n")
 
             def finish(self) -> None:
                 with contextlib.suppress(OSError, ValueError):
@@ -196,12 +212,12 @@ class Source:
 
     def __init__(self, url: str, export: Export, read_timeout: float) -> None:
         self.export = export
-        self._url = url
+        self.url = url
         self._read_timeout = read_timeout
 
     def __call__(self, *, offset: int = 0, validator: str | None = None) -> DownloadBody:
         response = requests.get(
-            self._url,
+            self.url,
             headers=download_headers(offset=offset, validator=validator),
             stream=True,
             timeout=(5.0, self._read_timeout),
@@ -209,4 +225,4 @@ class Source:
         return opened(self.export, response, offset=offset)
 
     def with_id(self, export_id: str) -> Source:
-        return Source(self._url, replace(self.export, id=export_id), self._read_timeout)
+        return Source(self.url, replace(self.export, id=export_id), self._read_timeout)

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import re
 
 import requests
@@ -12,7 +14,9 @@ import urllib3.exceptions
 from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.errors import BrokenTransfer, UnexpectedAnswer
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
+# As many digits as a size can have; Python refuses to convert more than some thousand.
+_SIZE = r"[0-9]{1,18}"
+_CONTENT_RANGE = re.compile(rf"bytes ({_SIZE})-{_SIZE}/(?:{_SIZE}|\*)")
 
 
 def download_headers(*, offset: int, validator: str | None) -> dict[str, str]:
@@ -45,6 +49,7 @@ class DownloadBody:
         self.validator = _strong(response.headers.get("ETag"))
         self.accepts_ranges = response.headers.get("Accept-Ranges", "").strip().lower() == "bytes"
         self._response = response
+        self._broken: BrokenTransfer | None = None
 
     def __enter__(self) -> DownloadBody:
         return self
@@ -53,18 +58,38 @@ class DownloadBody:
         self.close()
 
     def read(self, size: int) -> bytes:
-        """Read up to ``size`` bytes; nothing at the end of the body.
+        """Read ``size`` bytes, or fewer at the end of the body or where it broke; nothing after the end.
+
+        The bytes are taken as they come. A plain read would lose those that came before a connection broke, and would
+        take a chunk of negative size for the whole rest of a body, in one piece.
 
         :raises BrokenTransfer: when the connection broke, stood still longer than the read timeout or ended early.
         """
-        try:
-            chunk: bytes = self._response.raw.read(size, decode_content=False)
-            return chunk
-        except urllib3.exceptions.ReadTimeoutError:
-            reason = "stood still for longer than the read timeout"
-        except (urllib3.exceptions.HTTPError, OSError):
-            reason = "broke off"
-        raise BrokenTransfer(f"The download of export {self.export.id} {reason}.")
+        parts: list[bytes] = []
+        wanted = size
+        while wanted > 0 and self._broken is None:
+            try:
+                part = self._response.raw.read1(wanted, decode_content=False)
+            except urllib3.exceptions.ReadTimeoutError:
+                self._broken = BrokenTransfer(
+                    f"The download of export {self.export.id} stood still for longer than the read timeout."
+                )
+            except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError):
+                self._broken = BrokenTransfer(f"The download of export {self.export.id} broke off.")
+            else:
+                if not part:
+                    break
+                parts.append(part)
+                wanted -= len(part)
+        if self._broken is not None and not parts:
+            raise self._broken
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def interrupt(self) -> None:
+        """Let a read that waits, in whatever thread, end as if the connection had been closed."""
+        # There is nothing to interrupt once the last byte has come.
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
+            self._response.raw.shutdown()
 
     def close(self) -> None:
         """Give up the connection; a body that was not read to its end is not reused."""
@@ -89,7 +114,7 @@ def opened(export: Export, response: requests.Response, *, offset: int) -> Downl
 
 
 def _whole_number(header: str | None) -> int | None:
-    return int(header) if header is not None and header.isascii() and header.isdigit() else None
+    return int(header) if header is not None and re.fullmatch(_SIZE, header) else None
 
 
 def _strong(etag: str | None) -> str | None:

@@ -192,6 +192,31 @@ class TestParquet:
             download(tmp_path / "x.parquet", row, output_format="parquet")
         assert names(tmp_path) == []
 
+    @pytest.mark.parametrize(
+        ("bad", "reason"),
+        [
+            (b'"taxonomy_label":"\xff"', "UTF8"),
+            (b'"colour":"\xff"', "utf-8"),
+            (b'"colour":1e999', "out of range"),
+            (b'"operations":1e999', "out of range"),
+            (b'"operations":' + b"9" * 5_000, "out of range"),
+            (b'"operations":"' + b"9" * 5_000 + b'"', "operations: Failed to parse"),
+            (b'"colour":' + b"[" * 100_000 + b"]" * 100_000, "recursion"),
+        ],
+        ids=lambda value: str(value)[:30],
+    )
+    def test_a_row_that_parquet_cannot_hold_is_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: bytes, reason: str
+    ) -> None:
+        monkeypatch.setattr(parquet, "_BLOCK_BYTES", 100_000)
+        lines = PLAIN.splitlines(keepends=True)
+        lines.insert(1_234, b"{" + bad + b"}\n")
+        with pytest.raises(DamagedDownload, match=r"row 1235 does not fit|line 1235 is not a row") as caught:
+            download(tmp_path / "x.parquet", b"".join(lines), output_format="parquet")
+        assert reason in str(caught.value)
+        assert len(str(caught.value)) < 600
+        assert names(tmp_path) == []
+
     def test_by_month_and_empty(self, tmp_path: Path) -> None:
         download(tmp_path / "{reference_date}.parquet", output_format="parquet", partition_by="reference_date")
         assert self.read(tmp_path / "2024-02.parquet").num_rows == 1_500
