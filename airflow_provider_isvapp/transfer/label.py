@@ -14,7 +14,7 @@ LABEL_NAME = "isvapp_export"
 # What no storage would take: S3 has room for 2 KB, an extended attribute for 64 KiB.
 _LONGEST = 64 * 1024
 
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 
 class Label(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
