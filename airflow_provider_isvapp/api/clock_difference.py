@@ -11,19 +11,25 @@ from datetime import UTC
 TOLERANCE = 60.0
 
 
+def http_date(value: str | None) -> float | None:
+    """Read an HTTP date (RFC 9110, 5.6.7) as seconds since the epoch; None for anything else, the absurd included."""
+    if value is None:
+        return None
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # "-0000" is UTC of an unknown zone
+        return aware.timestamp()
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+
+
 def seconds_ahead(date: str | None, *, now: float) -> float | None:
     """Return how far ``now`` is ahead of a ``Date`` header, or None where there is none that can be read.
 
     :param now: seconds since the epoch, of the moment in which the answer arrived.
     """
-    if date is None:
-        return None
-    try:
-        moment = email.utils.parsedate_to_datetime(date)
-    except ValueError:
-        return None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # "-0000" is UTC of an unknown zone
-    return now - aware.timestamp()
+    moment = http_date(date)
+    return None if moment is None else now - moment
 
 
 def clock_warning(ahead: float | None, *, vendor: str) -> str:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from airflow_provider_isvapp.api.origin import origin
 from airflow_provider_isvapp.errors import InvalidConnection
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -51,6 +52,8 @@ def _checked_address(given: str, *, field: str, port: int | None) -> str:
         raise InvalidConnection(f"{field}: the scheme must be http or https, not {parts.scheme!r}.")
     if not parts.hostname or any(letter.isspace() for letter in parts.netloc):
         raise InvalidConnection(f"{field}: {given!r} names no host; use https://host or https://host:port.")
+    if not origin(given):
+        raise InvalidConnection(f"{field}: not an address that can be read; use https://host or https://host:port.")
     if parts.query or parts.fragment:
         raise InvalidConnection(f"{field}: an address here takes no '?' or '#'.")
     if own_port and port and own_port != port:

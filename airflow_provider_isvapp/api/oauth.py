@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,12 +20,15 @@ from typing import Generic, Protocol, TypeVar
 from urllib.parse import quote_plus
 
 from airflow_provider_isvapp.api.origin import origin
+from airflow_provider_isvapp.api.redaction import Redactor
 from airflow_provider_isvapp.api.refusal import WEB_PAGE
 from airflow_provider_isvapp.api.transport import Authorizer, Request, Transport, TransportSettings
 from airflow_provider_isvapp.errors import AuthenticationRefused, PermissionRefused, RequestRefused, UnexpectedAnswer
 
 # A token is renewed this long before it expires, or after nine tenths of a short life.
 RENEW_BEFORE = 60.0
+# A life that makes no sense, or would cost a token with each request, is taken for one of RENEW_BEFORE.
+SHORTEST_LIFE = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +46,10 @@ class ConnectionSettings(Protocol):
     def credentials(self) -> tuple[str | None, str]:
         """The client id, if there is one, and the secret."""
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All that no text may show."""
+
 
 Settings = TypeVar("Settings", bound=ConnectionSettings)
 Result = TypeVar("Result")
@@ -56,6 +64,7 @@ class Credentials(Generic[Settings]):
     :param settings: the connection as it was read first.
     :param build: makes the authorizer for some settings.
     :param reload_settings: reads the connection again; None if refused credentials stay refused.
+    :param redactor: is told each secret.
     """
 
     def __init__(
@@ -64,11 +73,12 @@ class Credentials(Generic[Settings]):
         *,
         build: Callable[[Settings], Authorizer],
         reload_settings: Callable[[], Settings] | None,
+        redactor: Redactor,
     ) -> None:
-        self._settings = settings
         self._build = build
         self._reload_settings = reload_settings
-        self._authorizer = build(settings)
+        self._redactor = redactor
+        self._use(settings)
 
     def call(self, action: Callable[[Authorizer], Result]) -> Result:
         """Run an action; if the credentials are refused and new ones are stored, run it again with those.
@@ -95,9 +105,14 @@ class Credentials(Generic[Settings]):
             # The client still talks to the old host, which must not see credentials for another one.
             return False
         log.info("%s refused the credentials; using the connection's new ones", settings.transport.vendor)
+        self._use(settings)
+        return True
+
+    def _use(self, settings: Settings) -> None:
+        for secret in settings.secrets:
+            self._redactor.add(secret)
         self._settings = settings
         self._authorizer = self._build(settings)
-        return True
 
 
 class ApiKey:
@@ -205,7 +220,7 @@ class ClientCredentials:
 
     def _refusal(self, refused: RequestRefused, *, scope: str) -> RequestRefused:
         """Say what the token endpoint's no means: by RFC 6749, 5.2, a wrong client and a wrong scope share the 400."""
-        status, said = refused.status, refused.said.replace(self._client_secret, "***")
+        status, said = refused.status, refused.said
         code = said.partition(":")[0]
         vendor = self._transport.settings.vendor
         kind: type[RequestRefused] = AuthenticationRefused
@@ -232,11 +247,11 @@ class ClientCredentials:
         reason = "a web page" if web_page else "not JSON of the documented kind"
         try:
             answer = client.parse_request_body_response(body.decode())  # type: ignore[attr-defined]
-            value, lifetime = answer["access_token"], float(answer.get("expires_in") or RENEW_BEFORE)
+            value, lifetime = answer["access_token"], float(answer.get("expires_in") or 0)
         except OAuth2Error as problem:
             # Of a page, it only says that no token is in there.
-            value, reason = None, reason if web_page else problem.error or reason
-        except (ValueError, AttributeError, TypeError):
+            value, reason = None, reason if web_page else self._transport.redact(str(problem.error or reason))
+        except (ValueError, AttributeError, TypeError, ArithmeticError, RecursionError):
             value = None
         if isinstance(value, str) and value.isascii() and value.isprintable():
             granted = answer.get("scope")
@@ -247,6 +262,8 @@ class ClientCredentials:
                     status=200,
                 )
             self._on_new_token(value)
+            if not SHORTEST_LIFE <= lifetime < math.inf:  # nan, too
+                lifetime = RENEW_BEFORE
             return _Token(value, asked_at + max(lifetime - RENEW_BEFORE, lifetime * 0.9))
         raise UnexpectedAnswer(
             f"{vendor} answered the request for a token with something else ({reason}). "

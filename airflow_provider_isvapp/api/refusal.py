@@ -4,27 +4,21 @@
 
 from __future__ import annotations
 
-import json
+import msgspec
 
+from airflow_provider_isvapp.api.redaction import Redactor
 from airflow_provider_isvapp.errors import AuthenticationRefused, NotFound, PermissionRefused, RequestRefused
 
 WEB_PAGE = "a web page instead of an API answer"
 """What is said of a refusal that is HTML: a gateway's, a login page's, or another server's altogether."""
 
-_LONGEST_MESSAGE = 500
 
-
-def refusal(
-    *, vendor: str, label: str, status: int, body: bytes, scope: str | None, secret: str | None
-) -> RequestRefused:
+def refusal(*, vendor: str, label: str, status: int, said: str, scope: str | None) -> RequestRefused:
     """Build the error for a refused request.
 
+    :param said: the vendor's own words, see :func:`vendor_message`.
     :param scope: the scope that the endpoint needs, named in the advice for a 403.
-    :param secret: the token that was sent; taken out of the message should the vendor repeat it.
     """
-    said = vendor_message(body)
-    if secret:
-        said = said.replace(secret, "***")
     kind: type[RequestRefused] = RequestRefused
     advice = "It will be refused again as it is; change the request."
     match status:
@@ -44,25 +38,28 @@ def refusal(
     return kind(f"{text} {advice}", status=status, said=said)
 
 
-def vendor_message(body: bytes) -> str:
+def vendor_message(body: bytes, *, redact: Redactor) -> str:
     """Find the vendor's own words in an error's body: the JSON field of its error schema, else the start of a text.
 
     ISVapp documents ``{"error": message, "success": false}``; OAuth2 (RFC 6749, 5.2) has ``error_description``;
     Productiv documents no format, and gateways use ``message``. An HTML page says nothing that helps.
     """
-    text = body.decode("utf-8", "replace").strip()
     try:
-        answer = json.loads(text)
-    except ValueError:
-        answer = None
-    if isinstance(answer, dict):
-        found = [
-            answer[name]
-            for name in ("error", "error_description", "message", "Message")
-            if isinstance(answer.get(name), str)
-        ]
-        text = ": ".join(found[:2])
-    elif text.startswith("<"):
-        text = WEB_PAGE
-    text = " ".join(text.split()).rstrip(".")
-    return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"
+        answer = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        text = body.decode("utf-8", "replace").strip()
+        text = WEB_PAGE if text.startswith("<") else text
+    else:
+        found = [_string(answer[name]) for name in _MESSAGE_FIELDS if name in answer]
+        text = ": ".join([text for text in found if text is not None][:2])
+    return redact(text).rstrip(".")
+
+
+_MESSAGE_FIELDS = ("error", "error_description", "message", "Message")
+
+
+def _string(value: msgspec.Raw) -> str | None:
+    try:
+        return msgspec.json.decode(value, type=str)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None

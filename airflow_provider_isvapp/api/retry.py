@@ -4,15 +4,15 @@
 
 from __future__ import annotations
 
-import email.utils
 import http.client
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import requests
 import tenacity
 import urllib3.exceptions
+
+from airflow_provider_isvapp.api.clock_difference import http_date
 
 # A vendor or a proxy may ask for any pause; past this one the task had better fail and be seen.
 RETRY_AFTER_CAP = 120.0
@@ -45,9 +45,10 @@ class TransientFault(Exception):
         self.advice = advice
 
 
-def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
+def parse_retry_after(value: str | None, *, now: float) -> float | None:
     """Read a ``Retry-After`` header: seconds or an HTTP date (RFC 9110, 10.2.3).
 
+    :param now: the vendor's clock, in seconds since the epoch: a date is meant by it.
     :return: seconds to wait, between 0 and :data:`RETRY_AFTER_CAP`, or None where there is nothing usable.
     """
     if value is None:
@@ -56,17 +57,15 @@ def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
     if text.isascii() and text.isdigit():
         seconds = float(text)
     else:
-        try:
-            moment = email.utils.parsedate_to_datetime(text)
-        except ValueError:
+        moment = http_date(text)
+        if moment is None:
             return None
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # "-0000" is UTC of an unknown zone
-        seconds = (aware - now).total_seconds()
+        seconds = moment - now
     return min(max(seconds, 0.0), RETRY_AFTER_CAP)
 
 
-def transient_fault(error: requests.RequestException, *, connect_timeout: float, read_timeout: float) -> TransientFault:
-    """Put a transport error of requests into words that hold no address.
+def transient_fault(error: Exception, *, connect_timeout: float, read_timeout: float) -> TransientFault:
+    """Put an error of the connection into words that hold no URL.
 
     The texts of requests and urllib3 quote the path, and a download's path carries a token.
     """
@@ -108,15 +107,15 @@ def _os_reason(cause: BaseException) -> str:
 def retrying(*, attempts: int, what: str, sleep: Callable[[float], None]) -> tenacity.Retrying:
     """Build the bounded retry of one request.
 
-    A pause that the vendor asked for is kept as asked; otherwise the pauses grow exponentially with jitter, so that
-    many tasks that failed together do not come back together.
+    The pauses grow exponentially with jitter, so that many tasks that failed together do not come back together. A
+    longer one that the vendor asked for is kept as asked; a shorter one would use up all attempts at once.
     """
     backoff = tenacity.wait_exponential_jitter(initial=BACKOFF_FIRST, max=BACKOFF_CAP)
 
     def wait(state: tenacity.RetryCallState) -> float:
         fault = state.outcome.exception() if state.outcome else None
         if isinstance(fault, TransientFault) and fault.retry_after is not None:
-            return fault.retry_after
+            return max(fault.retry_after, backoff(state))
         return backoff(state)
 
     def tell(state: tenacity.RetryCallState) -> None:

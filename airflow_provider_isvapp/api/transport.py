@@ -3,28 +3,40 @@
 """The one path that every request to a vendor takes.
 
 Limiter, authentication, time limits, retries and the refusal of redirects are decided here and nowhere else; what an
-answer's body means is for the callers.
+answer's body means is for the callers. It is a boundary, too: whatever a response or the environment provokes in the
+libraries below leaves it as an error of :mod:`airflow_provider_isvapp.errors`, and no vendor's text leaves it with a
+secret in it.
 """
 
 from __future__ import annotations
 
+import http.client
+import io
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import requests
+import urllib3.exceptions
 
 from airflow_provider_isvapp import __version__
-from airflow_provider_isvapp.api.clock_difference import seconds_ahead
+from airflow_provider_isvapp.api.clock_difference import http_date, seconds_ahead
+from airflow_provider_isvapp.api.deadline import Deadline, DeadlineAdapter
 from airflow_provider_isvapp.api.origin import host_of, origin
+from airflow_provider_isvapp.api.redaction import Redactor, hide_in_log
 from airflow_provider_isvapp.api.refusal import refusal, vendor_message
 from airflow_provider_isvapp.api.retry import TransientFault, parse_retry_after, retrying, transient_fault
-from airflow_provider_isvapp.api.tls_failure import tls_failure
-from airflow_provider_isvapp.api.wire_log import hide_download_tokens
-from airflow_provider_isvapp.errors import ForeignAddress, InvalidConnection, OutcomeUnknown, ServiceUnavailable
+from airflow_provider_isvapp.api.tls_failure import environment_failure, tls_failure
+from airflow_provider_isvapp.errors import (
+    ForeignAddress,
+    InvalidConnection,
+    OutcomeUnknown,
+    ServiceUnavailable,
+    UnexpectedAnswer,
+)
 from airflow_provider_isvapp.observer import Observer, RequestSent, unobserved
 
 if TYPE_CHECKING:
@@ -32,6 +44,34 @@ if TYPE_CHECKING:
 
 # Without a Retry-After the vendor's own window (requests a second) has to pass before anybody may ask again.
 PAUSE_AFTER_429 = 1.0
+# A whole response may take so many times as long as the silence that is allowed within it.
+READ_TIMEOUTS_A_BODY = 5
+# Far above what the vendors send. Compressed, it can be a thousandth on the wire.
+LARGEST_BODY = 128 * 1024 * 1024
+LARGEST_ERROR_BODY = 64 * 1024
+# What is asked for, and all that is decoded: others, and several on top of each other, have no bound on their ratio.
+_ENCODINGS = ("", "identity", "gzip", "x-gzip", "deflate")
+_READ_BYTES = 64 * 1024
+
+# All that requests, urllib3 and http.client are known to raise for a response, a URL, a proxy or a certificate file.
+_LIBRARY_ERRORS = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+    ValueError,
+    ArithmeticError,
+)
+# Those of them that say that a request cannot be made, whoever would receive it. UnicodeError is about host names.
+_CANNOT_BE_SENT = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    urllib3.exceptions.LocationValueError,
+    http.client.InvalidURL,
+    UnicodeError,
+)
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +81,7 @@ class TransportSettings:
     :param vendor: the vendor's name, for messages.
     :param base_url: address without a trailing slash; the only origin that ever sees a token.
     :param connect_timeout: seconds until a connection stands.
-    :param read_timeout: seconds between two bytes of an answer.
+    :param read_timeout: seconds until the headers of a response are there, and between two bytes of its body.
     :param attempts: how often a request is tried at most.
     """
 
@@ -75,6 +115,15 @@ class Request:
     idempotent: bool = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """A response with its whole body, decoded and bounded."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes = field(repr=False)
+
+
 class Authorizer(Protocol):
     """Where bearer tokens come from."""
 
@@ -100,12 +149,19 @@ class _Headers(requests.auth.AuthBase):
         return request
 
 
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Find none: even unfollowed, requests would parse the location and read the redirect's body without bound."""
+        return None
+
+
 class Transport:
     """Sends requests to one vendor.
 
     Not for several threads at once. The limiter is held from just before a request is sent until its answer's headers
     are there, which is what makes the vendor's limit hold whatever the network does.
 
+    :param redactor: knows the connection's secrets; one that knows none if there is none.
     :param observe: told of each request that was sent.
     :param clock: seconds since the epoch; injected by tests, as is ``sleep``.
     :ivar clock_ahead: how many seconds ``clock`` is ahead of the vendor's, by the latest answer; None if not known.
@@ -116,6 +172,7 @@ class Transport:
         settings: TransportSettings,
         *,
         limiter: Limiter,
+        redactor: Redactor | None = None,
         observe: Observer = unobserved,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
@@ -126,34 +183,46 @@ class Transport:
         self._clock = clock
         self._sleep = sleep
         self.clock_ahead: float | None = None
-        hide_download_tokens()
-        self._session = requests.Session()
-        self._session.headers["User-Agent"] = f"airflow-provider-isvapp/{__version__}"
+        self.redact = redactor or Redactor()
+        hide_in_log(self.redact)
+        self._session = _Session()
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, DeadlineAdapter())
+        self._session.headers.update(
+            {"User-Agent": f"airflow-provider-isvapp/{__version__}", "Accept-Encoding": "gzip, deflate"}
+        )
 
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
 
-    def fetch(self, request: Request, authorizer: Authorizer | None = None) -> requests.Response:
+    def fetch(self, request: Request, authorizer: Authorizer | None = None) -> Response:
         """Send a request and read the whole answer.
 
         :return: an answer with status 2xx and its body in ``content``.
         :raises RequestRefused: for any 4xx, with the vendor's message.
         :raises ServiceUnavailable: when 429, 5xx, resets or timeouts outlasted the tries.
         :raises OutcomeUnknown: when a request that must not be repeated was sent and not answered.
+        :raises UnexpectedAnswer: when the body is larger than any answer of the vendor.
         :raises ForeignAddress: when the answer is a redirect or the address is not the vendor's.
         """
-        return self._with_retries(request, authorizer, stream=False)
+        return self._with_retries(request, lambda: self._read(request, *self._open(request, authorizer)))
 
     def stream(self, request: Request, authorizer: Authorizer | None = None) -> requests.Response:
         """Send a request and leave the body of its answer to be read from ``raw``; raises like :meth:`fetch`."""
-        return self._with_retries(request, authorizer, stream=True)
 
-    def _with_retries(self, request: Request, authorizer: Authorizer | None, *, stream: bool) -> requests.Response:
+        def opened() -> requests.Response:
+            response, deadline = self._open(request, authorizer)
+            deadline.extend(math.inf)  # how long a file takes is its reader's business
+            return response
+
+        return self._with_retries(request, opened)
+
+    def _with_retries(self, request: Request, attempt: Callable[[], Result]) -> Result:
         what = f"{self.settings.vendor} {request.label}"
         tries = retrying(attempts=self.settings.attempts, what=what, sleep=self._sleep)
         try:
-            return tries(self._try_once, request, authorizer, stream=stream)
+            return tries(attempt)
         except TransientFault as fault:
             last = fault
         raise ServiceUnavailable(
@@ -161,82 +230,106 @@ class Transport:
             f"{self.settings.attempts} tries; the last one: {last}. {last.advice}"
         )
 
-    def _try_once(self, request: Request, authorizer: Authorizer | None, *, stream: bool) -> requests.Response:
+    def _open(self, request: Request, authorizer: Authorizer | None) -> tuple[requests.Response, Deadline]:
+        """Send with a token, and once more with a new one; return a 2xx whose body is still to be read."""
         if authorizer is None or request.scope is None:
-            bearer = None
-            response = self._send(request, bearer)
+            response, deadline = self._send(request, None)
         else:
             bearer = authorizer.token(request.scope)
-            response = self._send(request, bearer)
+            self.redact.add_passing(bearer)
+            response, deadline = self._send(request, bearer)
             if response.status_code == 401 and authorizer.rejected(request.scope, bearer):
                 response.close()
                 bearer = authorizer.token(request.scope)
-                response = self._send(request, bearer)
-        self._judge(request, response, secret=bearer)
-        if not stream:
-            self._read(request, response)
-        return response
+                self.redact.add_passing(bearer)
+                response, deadline = self._send(request, bearer)
+        self._judge(request, response, deadline)
+        return response, deadline
 
-    def _send(self, request: Request, bearer: str | None) -> requests.Response:
+    def _send(self, request: Request, bearer: str | None) -> tuple[requests.Response, Deadline]:
         """Send once, under the limiter, and return when the headers of the answer are there."""
-        if bearer is not None and origin(request.url) != origin(self.settings.base_url):
-            raise ForeignAddress(
-                f"{request.label} would lead to {host_of(request.url)}, but the connection is for "
-                f"{host_of(self.settings.base_url)}; nothing was sent. If the vendor moved, change the "
-                "connection's host."
+        self._check_origin(request, request.url)
+        prepared, environment = self._guarded(request, lambda: self._prepare(request, bearer))
+        self._check_origin(request, prepared.url or "")
+        timeouts = (self.settings.connect_timeout, self.settings.read_timeout)
+        with self._limiter.permit():
+            deadline = Deadline(sum(timeouts))
+            status = None
+            try:
+                with deadline.applied():
+                    response = self._guarded(
+                        request,
+                        lambda: self._session.send(prepared, timeout=timeouts, allow_redirects=False, **environment),
+                    )
+                status = response.status_code
+            finally:
+                self._observe(RequestSent(endpoint=request.endpoint, status=status))
+        self.clock_ahead = seconds_ahead(response.headers.get("Date"), now=self._clock())
+        return response, deadline
+
+    def _prepare(self, request: Request, bearer: str | None) -> tuple[requests.PreparedRequest, Mapping[str, Any]]:
+        prepared = self._session.prepare_request(
+            requests.Request(
+                request.method,
+                request.url,
+                params=request.params,
+                json=request.json,
+                data=request.form,
+                headers=dict(request.headers),
+                auth=_Headers(bearer),
             )
+        )
+        return prepared, self._session.merge_environment_settings(prepared.url or "", {}, True, None, None)
+
+    def _check_origin(self, request: Request, url: str) -> None:
+        """Judge the URL that is really requested: credentials go to the connection's own origin and nowhere else."""
+        # A request without a scope authenticates itself, at a URL of the connection's own.
+        own = request.url if request.scope is None else self.settings.base_url
+        if not origin(own) or origin(url) != origin(own):
+            raise ForeignAddress(
+                f"{request.label} would lead to {self.redact(host_of(url))}, but the connection is for "
+                f"{host_of(own)}; nothing was sent. If the vendor moved, change the connection's host."
+            )
+
+    def _guarded(self, request: Request, action: Callable[[], Result]) -> Result:
+        """Run what the libraries do, and turn what they raise into an error of ours."""
         try:
-            with self._limiter.permit():
-                response = self._session.request(
-                    request.method,
-                    request.url,
-                    params=request.params,
-                    json=request.json,
-                    data=request.form,
-                    headers=dict(request.headers),
-                    auth=_Headers(bearer),
-                    timeout=(self.settings.connect_timeout, self.settings.read_timeout),
-                    allow_redirects=False,
-                    stream=True,
-                )
-        except requests.RequestException as error:
-            self._observe(RequestSent(endpoint=request.endpoint, status=None))
-            failure: Exception = self._failure(request, error)
-        else:
-            self.clock_ahead = seconds_ahead(response.headers.get("Date"), now=self._clock())
-            self._observe(RequestSent(endpoint=request.endpoint, status=response.status_code))
-            return response
-        # Raised out here, so that the library's own error, which quotes the address, is not chained to ours.
+            return action()
+        except _LIBRARY_ERRORS as error:
+            failure = self._failure(request, error)
+        # Raised out here, so that the library's own error, which quotes the URL, is not chained to ours.
         raise failure
 
-    def _read(self, request: Request, response: requests.Response) -> None:
-        try:
-            _ = response.content
-        except requests.RequestException as error:
-            failure: Exception = self._failure(request, error)
-        else:
-            return
-        finally:
-            response.close()
-        raise failure
-
-    def _failure(self, request: Request, error: requests.RequestException) -> Exception:
+    def _failure(self, request: Request, error: Exception) -> Exception:
         if isinstance(error, requests.exceptions.SSLError):
             return tls_failure(error, url=request.url)
-        if not isinstance(
-            error,
-            requests.ConnectionError
-            | requests.Timeout
-            | requests.exceptions.ChunkedEncodingError
-            | requests.exceptions.ContentDecodingError,
-        ):
-            return InvalidConnection(
+        # A missing file of certificates is an OSError without a number.
+        if isinstance(error, _CANNOT_BE_SENT) or type(error) is OSError:
+            return environment_failure(error) or InvalidConnection(
                 f"{request.label} cannot be sent ({type(error).__name__}). Check the connection's host."
             )
         fault = transient_fault(
             error, connect_timeout=self.settings.connect_timeout, read_timeout=self.settings.read_timeout
         )
         return self._unless_unsafe(request, fault)
+
+    def _read(self, request: Request, response: requests.Response, deadline: Deadline) -> Response:
+        """Read a whole body, within a time and a size."""
+        deadline.extend(self.settings.read_timeout * READ_TIMEOUTS_A_BODY)
+        with response:
+            content = self._guarded(request, lambda: self._bounded(request, response))
+        return Response(status=response.status_code, headers=response.headers, content=content)
+
+    def _bounded(self, request: Request, response: requests.Response) -> bytes:
+        body = io.BytesIO()
+        for chunk in _decoded(response):
+            if body.tell() + len(chunk) > LARGEST_BODY:
+                raise UnexpectedAnswer(
+                    f"{self.settings.vendor} answered {request.label} with more than {LARGEST_BODY >> 20} MiB, which "
+                    "was not read. Check the connection's host; if it is right, ask the vendor."
+                )
+            body.write(chunk)
+        return body.getvalue()
 
     def _unless_unsafe(self, request: Request, fault: TransientFault) -> Exception:
         """Retry a fault only where a second request cannot do something a second time."""
@@ -248,20 +341,24 @@ class Transport:
             "created unseen does no harm and expires."
         )
 
-    def _judge(self, request: Request, response: requests.Response, *, secret: str | None) -> None:
+    def _judge(self, request: Request, response: requests.Response, deadline: Deadline) -> None:
         """Let a 2xx pass; turn everything else into the error that it means."""
         status = response.status_code
         if 200 <= status < 300:
             return
-        body = b""
-        with suppress(requests.RequestException):
-            body = response.raw.read(64 * 1024, decode_content=True) or b""
-        response.close()
-        retry_after = parse_retry_after(
-            response.headers.get("Retry-After"), now=datetime.fromtimestamp(self._clock(), UTC)
-        )
+        deadline.extend(self.settings.read_timeout)
+        body = io.BytesIO()
+        with response, suppress(*_LIBRARY_ERRORS):  # the status alone says what happened
+            for chunk in _decoded(response):
+                body.write(chunk)
+                if body.tell() >= LARGEST_ERROR_BODY:
+                    break
+        said = vendor_message(body.getvalue(), redact=self.redact)
+        ours = self._clock()
+        theirs = http_date(response.headers.get("Date"))
+        retry_after = parse_retry_after(response.headers.get("Retry-After"), now=ours if theirs is None else theirs)
         if status == 429:
-            self._limiter.push_back(PAUSE_AFTER_429 if retry_after is None else retry_after)
+            self._limiter.push_back(max(PAUSE_AFTER_429, retry_after or 0.0))
             raise TransientFault(
                 "429, too many requests",
                 sent=False,
@@ -269,21 +366,21 @@ class Transport:
                 advice="Something that does not share this limit uses the account as well: another program, or a "
                 "machine with another rate_limit_storage.",
             )
-        if status >= 500:
-            said = vendor_message(body)
+        if not 300 <= status < 500:
             reason = f"status {status}: {said}" if said else f"status {status}"
             raise self._unless_unsafe(request, TransientFault(reason, sent=True, retry_after=retry_after))
-        if 300 <= status < 400:
+        if status < 400:
+            target = self.redact(host_of(response.headers.get("Location", "")))
             raise ForeignAddress(
-                f"{self.settings.vendor} answered {request.label} with a redirect to "
-                f"{host_of(response.headers.get('Location', ''))}, which is not followed: a token "
-                "goes to the connection's own host only. Check the connection's host."
+                f"{self.settings.vendor} answered {request.label} with a redirect to {target}, which is not followed: "
+                "a token goes to the connection's own host only. Check the connection's host."
             )
-        raise refusal(
-            vendor=self.settings.vendor,
-            label=request.label,
-            status=status,
-            body=body,
-            scope=request.scope,
-            secret=secret,
-        )
+        raise refusal(vendor=self.settings.vendor, label=request.label, status=status, said=said, scope=request.scope)
+
+
+def _decoded(response: requests.Response) -> Iterator[bytes]:
+    """Yield a body decoded, in pieces of a bounded size however well it is compressed."""
+    if response.headers.get("Content-Encoding", "").strip().lower() not in _ENCODINGS:
+        raise urllib3.exceptions.DecodeError("an encoding that was not asked for")
+    while chunk := response.raw.read(_READ_BYTES, decode_content=True):
+        yield chunk

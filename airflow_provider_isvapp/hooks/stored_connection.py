@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from airflow_provider_isvapp.airflow_compat import (
     AirflowNotFoundException,
@@ -16,6 +15,7 @@ from airflow_provider_isvapp.airflow_compat import (
     get_async_connection,
     mask_secret,
 )
+from airflow_provider_isvapp.api.redaction import password_in
 from airflow_provider_isvapp.errors import InvalidConnection, ProviderError
 
 # A thread that asks an event loop must not wait for one that has stopped.
@@ -83,7 +83,7 @@ def fields_of(connection: Connection) -> dict[str, Any]:
     :raises InvalidConnection: if the extra is not a JSON object.
     """
     extra = _without_prefix(_extra(connection.extra), connection.conn_type)
-    for secret in (connection.password, _password_of(extra.get("rate_limit_storage"))):
+    for secret in (connection.password, password_in(extra.get("rate_limit_storage"))):
         if secret:
             mask_secret(secret)
     return {
@@ -112,17 +112,6 @@ def _without_prefix(extra: dict[str, Any], conn_type: str | None) -> dict[str, A
     prefix = f"extra__{conn_type}__"
     prefixed = {name.removeprefix(prefix): value for name, value in extra.items() if name.startswith(prefix)}
     return prefixed | {name: value for name, value in extra.items() if not name.startswith(prefix)}
-
-
-def _password_of(address: object) -> str | None:
-    """Find the password in a storage's address, as it is compared with log lines: decoded."""
-    if not isinstance(address, str):
-        return None
-    try:
-        password = urlsplit(address).password
-    except ValueError:
-        return None
-    return unquote(password) if password else None
 
 
 def _not_looked_up(conn_id: str, error: Exception) -> ProviderError:

@@ -56,6 +56,7 @@ class ScriptedServer:
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
+        self.default = Answer(500, b'{"error": "nothing scripted"}')
         self._scripts: dict[str, deque[Answer]] = {}
         self._over = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -91,7 +92,7 @@ class ScriptedServer:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 script.seen.append(Seen(self.command, parts.path, dict(parse_qsl(parts.query)), headers, body))
                 queue = script._scripts.get(parts.path) or script._scripts.get("*")
-                answer = queue.popleft() if queue else Answer(500, b'{"error": "nothing scripted"}')
+                answer = queue.popleft() if queue else script.default
                 if answer.misdeed == "reset":
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     self.connection.close()
@@ -101,7 +102,9 @@ class ScriptedServer:
                     script._over.wait(30)
                     self.close_connection = True
                     return
-                self.send_response(answer.status)
+                self.send_response_only(answer.status)
+                if "Date" not in answer.headers:
+                    self.send_header("Date", self.date_time_string())
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
                 if "Content-Length" not in answer.headers:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from airflow_provider_isvapp.api.redaction import Redactor
 from airflow_provider_isvapp.errors import ContractBroken
 
 
@@ -25,13 +26,16 @@ class Account:
     extra: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
 
     @classmethod
-    def from_record(cls, record: object) -> Account:
-        """Read the endpoint's answer."""
+    def from_record(cls, record: object, *, redact: Redactor) -> Account:
+        """Read the endpoint's answer.
+
+        :param redact: removes secrets from the texts in it.
+        """
         if not isinstance(record, Mapping) or record.get("id") is None:
             raise ContractBroken("ISVapp answered with an account without an id.")
         name = record.get("company_name")
         return cls(
-            id=str(record["id"]),
-            company_name=None if name is None else str(name),
+            id=redact(str(record["id"])),
+            company_name=None if name is None else redact(str(name)),
             extra=MappingProxyType({key: value for key, value in record.items() if key not in ("id", "company_name")}),
         )

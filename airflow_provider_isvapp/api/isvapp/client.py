@@ -13,7 +13,7 @@ from urllib.parse import quote
 import msgspec
 import requests
 
-from airflow_provider_isvapp.api.answer import json_object, lines_of, plain
+from airflow_provider_isvapp.api.answer import Decoded, decode, json_object, lines_of, require_utf8
 from airflow_provider_isvapp.api.isvapp.account import Account
 from airflow_provider_isvapp.api.isvapp.download import DownloadBody, download_headers, opened
 from airflow_provider_isvapp.api.isvapp.export import Export
@@ -77,7 +77,9 @@ class IsvappClient:
         self._vendor = settings.transport.vendor
         self._transport = Transport(settings.transport, limiter=limiter, observe=observe, clock=clock, sleep=sleep)
         self._on_new_token = on_new_token
-        self._credentials = Credentials(settings, build=self._authorizer, reload_settings=reload_settings)
+        self._credentials = Credentials(
+            settings, build=self._authorizer, reload_settings=reload_settings, redactor=self._transport.redact
+        )
 
     def _authorizer(self, settings: IsvappSettings) -> Authorizer:
         if settings.client_id is None:
@@ -116,7 +118,11 @@ class IsvappClient:
 
     def get_account(self) -> Account:
         """Show the account that the credentials belong to; the vendor's own way to verify a connection."""
-        return Account.from_record(plain(self._data("GET", "/api/v1/account", "account", scope=SCOPE_IDENTITY)))
+        path = "/api/v1/account"
+        data = self._data("GET", path, "account", scope=SCOPE_IDENTITY)
+        return self._decoded(
+            data, f"GET {path}", lambda record: Account.from_record(record, redact=self._transport.redact)
+        )
 
     def create_export(self, request: ExportRequest) -> Export:
         """Request an export. Sent once: an unclear outcome is an error, never a second request.
@@ -131,14 +137,14 @@ class IsvappClient:
             json=request.payload(),
             idempotent=False,
         )
-        export = Export.from_record(plain(data))
+        export = self._export(data, "POST /api/v1/exports")
         self._observe(ExportCreated())
         return export
 
     def get_export(self, export_id: str) -> Export:
         """Show one export."""
         path = f"/api/v1/exports/{_path_segment(export_id)}"
-        export = Export.from_record(plain(self._data("GET", path, "show_export", scope=SCOPE_EXPORTS)))
+        export = self._export(self._data("GET", path, "show_export", scope=SCOPE_EXPORTS), f"GET {path}")
         if export.id != export_id:
             raise ContractBroken(f"ISVapp was asked for export {export_id} and answered with export {export.id}.")
         return export
@@ -156,7 +162,7 @@ class IsvappClient:
         # collector, each of which stops a triggerer for longer than all the rest of a poll.
         for line in lines_of(data, vendor=self._vendor, label=f"GET {path}", name="data"):
             try:
-                exports.append(Export.from_record(_decoded(line)))
+                exports.append(self._export(line, f"GET {path}"))
             except (ContractBroken, UnexpectedAnswer) as problem:
                 if on_unreadable is None:
                     raise
@@ -170,7 +176,7 @@ class IsvappClient:
         lines = self.salesforce_account_lines(
             include_health_scores=include_health_scores, include_subscriber_orgs=include_subscriber_orgs
         )
-        return [msgspec.json.decode(line) for line in lines]
+        return [self._decoded(line, "GET /api/v1/salesforce_accounts", dict) for line in lines]
 
     def salesforce_account_lines(
         self, *, include_health_scores: bool = False, include_subscriber_orgs: bool = False
@@ -184,7 +190,8 @@ class IsvappClient:
         params = {name: "1" for name, wanted in switches.items() if wanted}
         path = "/api/v1/salesforce_accounts"
         data = self._data("GET", path, "salesforce_accounts", scope=SCOPE_ACCOUNTS, params=params)
-        return lines_of(data, vendor=self._vendor, label=f"GET {path}", name="data")
+        context = {"vendor": self._vendor, "label": f"GET {path}", "name": "data"}
+        return require_utf8(lines_of(data, **context), **context)
 
     def open_download(self, export_id: str, *, offset: int = 0, validator: str | None = None) -> DownloadBody:
         """Open the stream of a completed export's file.
@@ -224,6 +231,7 @@ class IsvappClient:
         if export.download_url is None:
             raise ContractBroken(f"Export {export.id} is {export.status}, but its record has no download_url.")
         label = f"the download of export {export.id}"
+        self._transport.redact.add_url(export.download_url)
         request = Request(
             method="GET",
             url=export.download_url,
@@ -259,11 +267,11 @@ class IsvappClient:
             idempotent=idempotent,
         )
         response = self._credentials.call(lambda authorizer: self._transport.fetch(request, authorizer))
-        envelope = json_object(response, vendor=self._vendor, label=label)
-        success = plain(envelope["success"]) if "success" in envelope else None
+        envelope = json_object(response, vendor=self._vendor, label=label, redact=self._transport.redact)
+        success = self._decoded(envelope.get("success", msgspec.Raw(b"null")), label, lambda value: value)
         if success is False:
-            said = vendor_message(response.content) or "without a message"
-            raise RequestRefused(f"{self._vendor} refused {label}: {said}.", status=response.status_code)
+            said = vendor_message(response.content, redact=self._transport.redact) or "without a message"
+            raise RequestRefused(f"{self._vendor} refused {label}: {said}.", status=response.status)
         if success is not True or "data" not in envelope:
             raise ContractBroken(
                 f"{self._vendor} answered {label} with JSON, but not with its documented envelope (data, success). "
@@ -271,13 +279,11 @@ class IsvappClient:
             )
         return envelope["data"]
 
+    def _export(self, record: bytes | msgspec.Raw, label: str) -> Export:
+        return self._decoded(record, label, lambda record: Export.from_record(record, redact=self._transport.redact))
 
-def _decoded(line: bytes) -> Any:
-    try:
-        return msgspec.json.decode(line)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        kind = type(error).__name__
-    raise UnexpectedAnswer(f"ISVapp listed an export whose record cannot be read ({kind}). Try again later.")
+    def _decoded(self, value: bytes | msgspec.Raw, label: str, convert: Callable[[Any], Decoded]) -> Decoded:
+        return decode(value, convert, vendor=self._vendor, label=label)
 
 
 def _path_segment(export_id: str) -> str:

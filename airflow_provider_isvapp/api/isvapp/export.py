@@ -11,6 +11,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from airflow_provider_isvapp.api.redaction import Redactor
 from airflow_provider_isvapp.errors import ContractBroken
 
 
@@ -26,6 +27,8 @@ class ExportStatus(StrEnum):
 _LONGEST_TEXT = 2000
 _LONGEST_EXTRA_TEXT = 200
 _MOST_EXTRAS = 20
+_LONGEST_ID = 200
+_BOUND = Redactor()
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -56,9 +59,10 @@ class Export:
     extra: Mapping[str, Any] = field(default_factory=lambda: _NOTHING, repr=False)
 
     @classmethod
-    def from_record(cls, record: object) -> Export:
+    def from_record(cls, record: object, *, redact: Redactor = _BOUND) -> Export:
         """Read a record of the API.
 
+        :param redact: removes secrets from the texts in it, which are vendor's words.
         :raises ContractBroken: if it is no export: a field is missing or of another type, or the status is unknown.
         """
         if not isinstance(record, Mapping):
@@ -66,12 +70,14 @@ class Export:
         export_id = record.get("id")
         if not isinstance(export_id, str) or not export_id:
             raise ContractBroken("An export came without an id.")
-        read = _Fields(export_id, record)
+        if len(export_id) > _LONGEST_ID or redact(export_id) != export_id:
+            raise ContractBroken(f"An export came with an id that cannot be one: {redact(export_id)!r}.")
+        read = _Fields(export_id, record, redact)
         return cls(
             id=export_id,
             status=read.status(),
-            type=read.text("type"),
-            url=read.text("url"),
+            type=read.words("type"),
+            url=read.words("url"),
             download_url=read.text("download_url"),
             created_at=read.time("created_at"),
             completed_at=read.time("completed_at"),
@@ -80,8 +86,8 @@ class Export:
             is_expired=read.flag("is_expired"),
             download_size_compressed_bytes=read.size("download_size_compressed_bytes"),
             download_size_uncompressed_bytes=read.size("download_size_uncompressed_bytes"),
-            error_message=read.text("error_message"),
-            extra=_undocumented(record),
+            error_message=read.words("error_message"),
+            extra=_undocumented(record, redact),
         )
 
     def details(self) -> dict[str, Any]:
@@ -113,17 +119,20 @@ def _is_shown(name: str, value: Any) -> bool:
     return max(len(name), len(str(value))) <= _LONGEST_EXTRA_TEXT and "://" not in str(value)
 
 
-def _undocumented(record: Mapping[str, Any]) -> Mapping[str, Any]:
+def _undocumented(record: Mapping[str, Any], redact: Redactor) -> Mapping[str, Any]:
     found = {name: value for name, value in record.items() if name not in _DOCUMENTED}
-    return MappingProxyType(found) if found else _NOTHING
+    # What should be there is not known: a field with a secret is left out, the others are kept as they came.
+    kept = {name: value for name, value in found.items() if redact.mask(text := f"{name} {value}") == text}
+    return MappingProxyType(kept) if kept else _NOTHING
 
 
 class _Fields:
     """Typed access to one record; what is wrong is said with the export's id and the field's name."""
 
-    def __init__(self, export_id: str, record: Mapping[str, Any]) -> None:
+    def __init__(self, export_id: str, record: Mapping[str, Any], redact: Redactor) -> None:
         self._export_id = export_id
         self._record = record
+        self._redact = redact
 
     def status(self) -> ExportStatus:
         value = self._record.get("status")
@@ -131,8 +140,9 @@ class _Fields:
             raise ContractBroken(f"Export {self._export_id} came without a status.")
         if not isinstance(value, str) or value not in set(ExportStatus):
             raise ContractBroken(
-                f"Export {self._export_id} has the status {value!r}, which is not documented (known are "
-                f"{', '.join(ExportStatus)}). The vendor's API has changed: look for a newer version of this provider."
+                f"Export {self._export_id} has the status {self._redact(repr(value))}, which is not documented (known "
+                f"are {', '.join(ExportStatus)}). The vendor's API has changed: look for a newer version of this "
+                "provider."
             )
         return ExportStatus(value)
 
@@ -142,6 +152,10 @@ class _Fields:
             raise self._wrong(name, "a string")
         return value
 
+    def words(self, name: str) -> str | None:
+        value = self.text(name)
+        return None if value is None else self._redact(value)
+
     def flag(self, name: str) -> bool | None:
         value = self._record.get(name)
         if value is not None and not isinstance(value, bool):
@@ -150,7 +164,7 @@ class _Fields:
 
     def size(self, name: str) -> int | None:
         value = self._record.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63):
             raise self._wrong(name, "a number of bytes")
         return value
 
@@ -160,11 +174,13 @@ class _Fields:
             return None
         try:
             moment = datetime.fromisoformat(value)
-        except ValueError:
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            moment.astimezone(UTC)  # others will do so: 9999-12-31T23:59-01:00 has no such time
+        except (ValueError, OverflowError):
             moment = None
         if moment is None:
             raise self._wrong(name, "a time in ISO 8601")
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return moment
 
     def _wrong(self, name: str, wanted: str) -> ContractBroken:
         # The value is not shown: in a field like download_url it would be a secret.

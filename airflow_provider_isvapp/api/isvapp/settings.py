@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from airflow_provider_isvapp.api.connection_fields import Extra, base_address, secret
 from airflow_provider_isvapp.api.origin import origin
+from airflow_provider_isvapp.api.redaction import password_in
 from airflow_provider_isvapp.api.transport import TransportSettings
 from airflow_provider_isvapp.errors import InvalidConnection
 
@@ -90,6 +91,12 @@ class IsvappSettings:
     def credentials(self) -> tuple[str | None, str]:
         """What changes when the credentials are rotated."""
         return self.client_id, self.secret
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All that no text may show."""
+        password = password_in(self.rate_limit_storage)
+        return (self.secret, password) if password else (self.secret,)
 
     @property
     def limiter_key(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, overload
 
-import msgspec
+from airflow_provider_isvapp.api.answer import decode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class AppList(Sequence[dict[str, Any]]):
     @cached_property
     def apps(self) -> tuple[dict[str, Any], ...]:
         """The apps as Python values."""
-        return tuple(msgspec.json.decode(line) for line in self.lines)
+        return tuple(decode(line, vendor="Productiv", label="the list of apps") for line in self.lines)
 
     @overload
     def __getitem__(self, index: int) -> dict[str, Any]: ...

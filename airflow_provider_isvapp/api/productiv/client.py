@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from airflow_provider_isvapp.api.answer import json_object, lines_of, plain
+from airflow_provider_isvapp.api.answer import decode, json_object, lines_of, require_utf8
 from airflow_provider_isvapp.api.oauth import ClientCredentials, Credentials, SecretStyle
 from airflow_provider_isvapp.api.productiv.app_list import AppDetails, AppList
 from airflow_provider_isvapp.api.productiv.settings import ApiVersion, ProductivSettings
@@ -21,6 +21,8 @@ from airflow_provider_isvapp.observer import Observer, unobserved
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.limiter import Limiter
+
+_NULL = msgspec.Raw(b"null")
 
 
 class ProductivClient:
@@ -52,7 +54,9 @@ class ProductivClient:
         self._transport = Transport(settings.transport, limiter=limiter, observe=observe, clock=clock, sleep=sleep)
         self._on_new_token = on_new_token
         self._clock = clock
-        self._credentials = Credentials(settings, build=self._authorizer, reload_settings=reload_settings)
+        self._credentials = Credentials(
+            settings, build=self._authorizer, reload_settings=reload_settings, redactor=self._transport.redact
+        )
 
     def _authorizer(self, settings: ProductivSettings) -> ClientCredentials:
         return ClientCredentials(
@@ -102,7 +106,8 @@ class ProductivClient:
         path = f"/pull/{api_version or self._settings.api_version}/apps"
         params = {name: "true" for name, wanted in switches.items() if wanted}
         answer = self._get(path, "productiv_apps", params=params)
-        apps = lines_of(self._take(answer, "Apps", path), vendor=self._vendor, label=f"GET {path}", name="Apps")
+        context = {"vendor": self._vendor, "label": f"GET {path}", "name": "Apps"}
+        apps = require_utf8(lines_of(self._take(answer, "Apps", path), **context), **context)
         return AppList(lines=tuple(apps), **self._common(answer, path))
 
     def get_app(self, application_id: str, *, api_version: ApiVersion | None = None) -> AppDetails:
@@ -115,12 +120,12 @@ class ProductivClient:
             raise InvalidArgument(f"application_id: must be the ApplicationId of an app, not {application_id!r}.")
         path = f"/pull/{api_version or self._settings.api_version}/apps/{quote(application_id, safe='')}"
         answer = self._get(path, "productiv_app")
-        app = plain(self._take(answer, "App", path))
+        app = self._decoded(self._take(answer, "App", path), path)
         if not isinstance(app, dict):
             raise ContractBroken(f"{self._vendor} answered GET {path}, but 'App' is not an object.")
         fiscal = {
-            "fiscal_date": plain(answer.pop("FiscalDate", msgspec.Raw(b"null"))),
-            "fiscal_date_range": plain(answer.pop("FiscalDateRange", msgspec.Raw(b"null"))),
+            "fiscal_date": self._decoded(answer.pop("FiscalDate", _NULL), path),
+            "fiscal_date_range": self._decoded(answer.pop("FiscalDateRange", _NULL), path),
         }
         return AppDetails(app=app, **fiscal, **self._common(answer, path))
 
@@ -136,7 +141,7 @@ class ProductivClient:
             headers={"Accept": "application/json", "Content-Type": "application/json"},
         )
         response = self._credentials.call(lambda authorizer: self._transport.fetch(request, authorizer))
-        return json_object(response, vendor=self._vendor, label=label)
+        return json_object(response, vendor=self._vendor, label=label, redact=self._transport.redact)
 
     def _take(self, answer: dict[str, msgspec.Raw], name: str, path: str) -> msgspec.Raw:
         if name not in answer:
@@ -146,12 +151,15 @@ class ProductivClient:
         return answer.pop(name)
 
     def _common(self, answer: dict[str, msgspec.Raw], path: str) -> dict[str, Any]:
-        as_of_date = plain(self._take(answer, "AsOfDate", path))
+        as_of_date = self._decoded(self._take(answer, "AsOfDate", path), path)
         if not isinstance(as_of_date, str) or not as_of_date:
             raise ContractBroken(f"{self._vendor} answered GET {path}, but 'AsOfDate' is not a date.")
-        response_time = plain(answer.pop("ResponseTimeMs", msgspec.Raw(b"null")))
+        response_time = self._decoded(answer.pop("ResponseTimeMs", _NULL), path)
         return {
-            "as_of_date": as_of_date,
+            "as_of_date": self._transport.redact(as_of_date),
             "response_time_ms": response_time if isinstance(response_time, int | float) else None,
-            "extra": {name: plain(value) for name, value in answer.items()},
+            "extra": {name: self._decoded(value, path) for name, value in answer.items()},
         }
+
+    def _decoded(self, value: msgspec.Raw, path: str) -> Any:
+        return decode(value, vendor=self._vendor, label=f"GET {path}")

@@ -81,6 +81,11 @@ class ProductivSettings:
         return self.client_id, self.client_secret
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """All that no text may show."""
+        return (self.client_secret,)
+
+    @property
     def limiter_key(self) -> str:
         """Name the quota that this connection draws on, without showing it."""
         return hashlib.sha256(f"{origin(self.transport.base_url)}\nclient {self.client_id}".encode()).hexdigest()[:32]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.api.oauth import ApiKey, ClientCredentials, SecretStyle
+from airflow_provider_isvapp.api.redaction import Redactor
 from airflow_provider_isvapp.api.transport import Request, Transport, TransportSettings
 from airflow_provider_isvapp.errors import (
     AuthenticationRefused,
@@ -28,7 +29,7 @@ SECRET = "sentinel secret+/&"
 @pytest.fixture
 def transport(server: ScriptedServer, limiter: RecordingLimiter, time: FakeTime) -> Iterator[Transport]:
     settings = TransportSettings(vendor="ISVapp", base_url=server.url, attempts=2)
-    running = Transport(settings, limiter=limiter, clock=time, sleep=time.sleep)
+    running = Transport(settings, limiter=limiter, redactor=Redactor([SECRET]), clock=time, sleep=time.sleep)
     yield running
     running.close()
 

@@ -30,4 +30,4 @@ NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
     ],
 )
 def test_retry_after(header: str | None, seconds: float | None) -> None:
-    assert parse_retry_after(header, now=NOW) == seconds
+    assert parse_retry_after(header, now=NOW.timestamp()) == seconds

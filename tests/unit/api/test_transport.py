@@ -124,15 +124,38 @@ def test_a_429_without_retry_after_holds_everybody_back_for_the_window(server, a
     assert time.pauses[0] >= 1.0
 
 
-def test_retry_after_may_be_a_date(server, ask, time):
-    moment = datetime.fromtimestamp(time.now, UTC) + timedelta(seconds=11)
-    server.script(
-        "/thing", Answer(503, headers={"Retry-After": format_datetime(moment, usegmt=True)}), Answer(body=b"ok")
-    )
+def test_retry_after_may_be_a_date_which_is_meant_by_the_vendors_clock(server, ask, time):
+    theirs = datetime.fromtimestamp(time.now, UTC) + timedelta(hours=3)
+    headers = {
+        "Date": format_datetime(theirs, usegmt=True),
+        "Retry-After": format_datetime(theirs + timedelta(seconds=11), usegmt=True),
+    }
+    server.script("/thing", Answer(503, headers=headers), Answer(body=b"ok"))
 
     assert ask() == b"ok"
 
     assert time.pauses == [11.0]
+
+
+def test_a_date_without_one_to_compare_with_is_meant_by_our_clock(server, ask, time):
+    moment = datetime.fromtimestamp(time.now, UTC) + timedelta(seconds=11)
+    headers = {"Date": "-", "Retry-After": format_datetime(moment, usegmt=True)}
+    server.script("/thing", Answer(503, headers=headers), Answer(body=b"ok"))
+
+    assert ask() == b"ok"
+
+    assert time.pauses == [11.0]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_zero_does_not_use_up_all_attempts_at_once(server, ask, time, limiter, status):
+    server.script("/thing", *[Answer(status, headers={"Retry-After": "0"})] * 2, Answer(body=b"ok"))
+
+    assert ask() == b"ok"
+
+    assert time.pauses[0] >= 1.0
+    assert time.pauses[1] >= 2.0
+    assert limiter.pushed_back == ([1.0, 1.0] if status == 429 else [])
 
 
 def test_retry_after_is_capped(server, ask, time):

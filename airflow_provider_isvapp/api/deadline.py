@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""A bound on the whole time that a response may take.
+
+The timeouts of sockets, and so of requests and urllib3, begin anew with each byte: a server that sends one byte a
+second, or ``100 Continue`` again and again, holds a request for ever. Here each read of a response, from its first byte
+to its last, waits no longer than what is left until a deadline.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import math
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import requests.adapters
+import urllib3
+import urllib3.connection
+
+
+class Deadline:
+    """The moment by which a response has to be there.
+
+    :param seconds: from now.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.extend(seconds)
+
+    def extend(self, seconds: float) -> None:
+        """Move the deadline to so many seconds from now; ``math.inf`` lifts it."""
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def remaining(self) -> float:
+        """Return the seconds that are left, zero if there are none."""
+        return max(self._end - time.monotonic(), 0.0)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Hold for all responses that begin within the block, until they end."""
+        token = _applied.set(self)
+        try:
+            yield
+        finally:
+            _applied.reset(token)
+
+
+_applied: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
+
+
+class _Reader(io.RawIOBase):
+    """Reads a socket with the timeout that it has, but never past the deadline."""
+
+    def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
+        self._socket = connection
+        self._raw = connection.makefile("rb", buffering=0)
+        self._timeout = connection.gettimeout()
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        remaining = self._deadline.remaining()
+        if remaining <= 0:
+            raise TimeoutError("the deadline of the response is over")
+        self._socket.settimeout(min(math.inf if self._timeout is None else self._timeout, remaining))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        deadline = _applied.get()
+        if deadline is not None:
+            self.fp.close()
+            self.fp = io.BufferedReader(_Reader(sock, deadline))
+
+
+class _HTTPConnection(urllib3.connection.HTTPConnection):
+    response_class = _Response
+    debuglevel = 0  # http.client prints headers, tokens included, when this is switched on for all connections
+
+
+class _HTTPSConnection(urllib3.connection.HTTPSConnection):
+    response_class = _Response
+    debuglevel = 0
+
+
+class _HTTPConnectionPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSConnectionPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+class DeadlineAdapter(requests.adapters.HTTPAdapter):
+    """Sends requests so that :meth:`Deadline.applied` holds for their responses, also through a proxy."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pools."""
+        super().init_poolmanager(*args, **kwargs)
+        _use_deadlines(self.poolmanager)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the pools of a proxy."""
+        manager = super().proxy_manager_for(*args, **kwargs)
+        if type(manager) is urllib3.ProxyManager:  # one for SOCKS has connections of its own
+            _use_deadlines(manager)
+        return manager
+
+
+def _use_deadlines(manager: Any) -> None:
+    manager.pool_classes_by_scheme = {"http": _HTTPConnectionPool, "https": _HTTPSConnectionPool}

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The one place that knows a connection's secrets and removes them from every text of a vendor.
+
+A vendor, a gateway or an attacker in between can repeat what was sent in any spelling. All such text passes through a
+:class:`Redactor` before it reaches a message, a log or a record. The same secrets are kept out of urllib3's log.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import logging
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from urllib.parse import quote_plus, unquote, urlsplit
+from weakref import WeakSet
+
+MASK = "***"
+# Shorter ones are not searched for: removing them would tear up ordinary words, and show the secret by the gaps.
+SHORTEST_SECRET = 5
+LONGEST_TEXT = 500
+# What is searched at all. Redaction comes before the cut, so a secret across the cut is found, too.
+_LONGEST_SEARCHED = 64 * 1024
+# Tokens and download URLs change all the time; a triggerer runs for months.
+_KEPT = 16
+# Encoded twice in one way and once in another is as far as a search goes.
+_MOST_VARIANTS = 16
+
+# The endpoint of a download is /api/v1/exports/:id/download/:token; other signed URLs carry their token in the query.
+_DOWNLOAD_PATH = re.compile(r"(/exports/[^/\s]{1,200}/download/)[^\s\"'<>\\]+")
+_QUERY = re.compile(r"(\bhttps?:[\\/]{1,8}[^\s?\"'<>]{1,2000}\?)[^\s\"'<>]+", re.IGNORECASE)
+# Escapes, and characters that are not seen: between those of a secret, they would hide it from the search.
+_ESCAPES = re.compile(r"[%\\&+\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]")
+
+
+class Redactor:
+    """Removes secrets from vendors' texts, in every spelling: plain, URL-encoded, JSON- or HTML-escaped, base64.
+
+    :param secrets: known as long as the connection is; see :data:`SHORTEST_SECRET`.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._lasting: list[tuple[str, ...]] = []
+        self._passing: deque[tuple[str, ...]] = deque(maxlen=_KEPT)
+        for secret in secrets:
+            self.add(secret)
+
+    def add(self, secret: str) -> None:
+        """Know a secret for good, such as one that replaces another."""
+        if len(secret) >= SHORTEST_SECRET:
+            self._lasting.append(_literals(secret))
+
+    def add_passing(self, secret: str) -> None:
+        """Know a secret for a while: an access token, or what a download URL carries."""
+        if len(secret) >= SHORTEST_SECRET and all(secret != known for known, *_ in self._passing):
+            self._passing.append(_literals(secret))
+
+    def add_url(self, url: str) -> None:
+        """Know for a while what makes a download URL secret: its path, the end of that, and its query."""
+        path, _, query = url.partition("://")[2].partition("/")[2].partition("?")
+        last = path.rpartition("/")[2]
+        for secret in (query, path, last if len(last) >= 2 * SHORTEST_SECRET else ""):
+            self.add_passing(secret)
+
+    def mask(self, text: str) -> str:
+        """Replace each secret, and change nothing else."""
+        known = (*self._lasting, *self._passing)
+        found: list[tuple[int, int]] = []
+        for variant, offsets in _variants(text):
+            for literals in known:
+                spans = [span for literal in literals for span in _places(literal, variant)]
+                spans += _cut_off(literals[0], variant)
+                found += [(offsets[start], offsets[end]) for start, end in spans]
+        for start, end in reversed(_joined(found)):
+            text = text[:start] + MASK + text[end:]
+        return _QUERY.sub(rf"\1{MASK}", _DOWNLOAD_PATH.sub(rf"\1{MASK}", text))
+
+    def __call__(self, text: str) -> str:
+        """Make a vendor's text fit to be shown: without secrets, control or bidirectional characters, and bounded."""
+        text = self.mask(_cut(text, _LONGEST_SEARCHED))
+        if not text.isprintable():
+            text = "".join(letter if letter.isprintable() else " " for letter in text)
+        return _cut(" ".join(text.split()), LONGEST_TEXT)
+
+
+def password_in(url: object) -> str | None:
+    """Find the password in the URL of a storage, decoded."""
+    if not isinstance(url, str):
+        return None
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        return None
+    return unquote(password) if password else None
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[:length] + "…"
+
+
+def _literals(secret: str) -> tuple[str, ...]:
+    """Return what to search for: the secret first, then what cannot be decoded without knowing where it begins."""
+    encoded = {letters for text in {secret, quote_plus(secret)} for letters in _in_base64(text.encode())}
+    in_bytes = {secret.encode().decode("latin-1")}  # as percent-decoding leaves it
+    return (secret, *sorted((encoded | in_bytes) - {secret}))
+
+
+def _places(literal: str, text: str) -> Iterator[tuple[int, int]]:
+    start = text.find(literal)
+    while start >= 0:
+        yield start, start + len(literal)
+        start = text.find(literal, start + len(literal))
+
+
+def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join spans that overlap, in the order of the text."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _cut_off(secret: str, text: str) -> list[tuple[int, int]]:
+    """Find the beginning of a secret at the end of a text: a response can be cut off in the middle of one."""
+    if secret[:SHORTEST_SECRET] not in text[-len(secret) - 4 :]:
+        return []
+    whole = text.rstrip("…\"'. ")
+    for length in range(len(secret) - 1, SHORTEST_SECRET - 1, -1):
+        if whole.endswith(secret[:length]):
+            return [(len(whole) - length, len(whole))]
+    return []
+
+
+_PERCENT = re.compile(r"%([0-9a-fA-F]{2})")
+_PERCENT_OR_PLUS = re.compile(r"%([0-9a-fA-F]{2})|\+")
+_JSON = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]+")
+_HTML = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|\w{1,8});")
+
+
+def _variants(text: str) -> Iterator[tuple[str, Sequence[int]]]:
+    """Yield a text and what it means when it is decoded once or several times, with each letter's place in the text."""
+    waiting: deque[tuple[str, Sequence[int]]] = deque([(text, range(len(text) + 1))])
+    seen = {text}
+    while waiting:
+        variant, offsets = waiting.popleft()
+        yield variant, offsets
+        if not _ESCAPES.search(variant):
+            continue
+        for pattern, letter in _DECODERS:
+            decoded = _decoded(variant, offsets, pattern, letter)
+            if decoded[0] not in seen and len(seen) < _MOST_VARIANTS:
+                seen.add(decoded[0])
+                waiting.append(decoded)
+
+
+def _decoded(
+    text: str, offsets: Sequence[int], pattern: re.Pattern[str], letter: Callable[[re.Match[str]], str]
+) -> tuple[str, Sequence[int]]:
+    parts: list[str] = []
+    places: list[int] = []
+    end = 0
+    for match in pattern.finditer(text):
+        decoded = letter(match)
+        parts += (text[end : match.start()], decoded)
+        places += offsets[end : match.start()]
+        places += [offsets[match.start()]] * len(decoded)
+        end = match.end()
+    if not end:
+        return text, offsets
+    return "".join((*parts, text[end:])), [*places, *offsets[end:]]
+
+
+def _from_hex(match: re.Match[str]) -> str:
+    return chr(int(match[1], 16)) if match[1] else " "
+
+
+def _from_json(match: re.Match[str]) -> str:
+    return chr(int(match[1], 16)) if match[1] else str(match[2])
+
+
+_DECODERS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
+    (_PERCENT, _from_hex),
+    (_PERCENT_OR_PLUS, _from_hex),
+    (_JSON, _from_json),
+    (_HTML, lambda match: html.unescape(match[0])),
+    (_UNSEEN, lambda _: ""),
+)
+
+
+def _in_base64(text: bytes) -> set[str]:
+    """Return the letters that a text becomes inside base64, such as that of HTTP Basic, whatever is around it.
+
+    Base64 makes four letters of three bytes, so the number of bytes before the text matters modulo three. Letters that
+    also hold bits of other bytes are left out.
+    """
+    found = set()
+    for shift in range(3):
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            letters = encode(bytes(shift) + text).decode()[(0, 2, 3)[shift] : (shift + len(text)) * 8 // 6]
+            if len(letters) >= SHORTEST_SECRET:
+                found.add(letters)
+    return found
+
+
+class _HideSecrets(logging.Filter):
+    """Masks what urllib3 logs: it quotes paths, also as arguments of warnings, and headers in tracebacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.redactors: WeakSet[Redactor] = WeakSet()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = masked = record.getMessage()
+        for redactor in (*self.redactors, _NO_SECRETS):
+            masked = redactor.mask(masked)
+        if masked != message:
+            record.msg, record.args = masked, ()
+        if record.exc_info and self.redactors:
+            record.exc_info = record.exc_text = None
+        return True
+
+
+_NO_SECRETS = Redactor()
+_FILTER = _HideSecrets()
+
+
+def hide_in_log(redactor: Redactor) -> None:
+    """Keep a redactor's secrets out of urllib3's log for as long as the redactor lives."""
+    _FILTER.redactors.add(redactor)
+    for name in ("connection", "connectionpool", "poolmanager", "util.retry"):
+        logging.getLogger(f"urllib3.{name}").addFilter(_FILTER)

@@ -1,0 +1,486 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Whatever a response is, it ends in time, in bounded memory and in an error of ours."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import time
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_isvapp.api.isvapp.client import IsvappClient
+from airflow_provider_isvapp.api.isvapp.export_request import ExportRequest
+from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
+from airflow_provider_isvapp.api.productiv.client import ProductivClient
+from airflow_provider_isvapp.api.productiv.settings import ProductivSettings
+from airflow_provider_isvapp.api.transport import LARGEST_BODY
+from airflow_provider_isvapp.errors import (
+    AuthenticationRefused,
+    ContractBroken,
+    ForeignAddress,
+    InvalidConnection,
+    NotFound,
+    OutcomeUnknown,
+    PermissionRefused,
+    ProviderError,
+    RequestRefused,
+    ServiceUnavailable,
+    UnexpectedAnswer,
+)
+from tests.support.raw_server import RawServer
+from tests.support.scripted_server import Answer, data
+from tests.support.tls_server import TlsServer
+from tests.unit.api.conftest import FakeTime, RecordingLimiter
+
+KEY = "sentinel-api-key/&"
+READ_TIMEOUT = 0.3
+
+
+@pytest.fixture
+def raw() -> Iterator[RawServer]:
+    with RawServer() as server:
+        yield server
+
+
+@pytest.fixture
+def connect(limiter: RecordingLimiter, time: FakeTime) -> Callable[[str], IsvappClient]:
+    def build(url: str) -> IsvappClient:
+        extra = {"attempts": 2, "connect_timeout": 1, "read_timeout": READ_TIMEOUT}
+        connection = IsvappSettings.from_connection(login=None, password=KEY, host=url, extra=extra)
+        return IsvappClient(connection, limiter=limiter, clock=time, sleep=time.sleep)
+
+    return build
+
+
+def head(status: int, *lines: str) -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status} X", *lines, "", ""]).encode("latin-1")
+
+
+CUT_BODIES = {
+    "truncated": [b"Content-Length: 100\r\n\r\n", b'{"error": "may'],
+    "empty and promised": [b"Content-Length: 100\r\n\r\n"],
+    "a bad chunk": [b"Transfer-Encoding: chunked\r\n\r\n", b"ZZ\r\nabc"],
+    "a chunk that ends early": [b"Transfer-Encoding: chunked\r\n\r\n", b"ff\r\nabc"],
+    "not the gzip that it says": [b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\n", b"plain"],
+    "half a gzip": [b"Content-Encoding: gzip\r\n\r\n", gzip.compress(b'{"error": "x"}' * 99)[:20]],
+    "an unknown encoding": [b"Content-Encoding: gzip, gzip\r\nContent-Length: 5\r\n\r\n", b"plain"],
+    "not the deflate that it says": [b"Content-Encoding: deflate\r\nContent-Length: 5\r\n\r\n", b"plain"],
+    "invalid text": [b"Content-Length: 4\r\n\r\n", b"\xff\xfe\x00\x01"],
+}
+ERRORS: dict[int, type[ProviderError]] = {
+    500: ServiceUnavailable,
+    502: ServiceUnavailable,
+    503: ServiceUnavailable,
+    429: ServiceUnavailable,
+    401: AuthenticationRefused,
+    403: PermissionRefused,
+    404: NotFound,
+    400: RequestRefused,
+    302: ForeignAddress,
+    199 + 400: ServiceUnavailable,
+}
+
+
+@pytest.mark.parametrize("body", CUT_BODIES)
+@pytest.mark.parametrize("status", ERRORS)
+def test_an_error_whose_body_cannot_be_read_is_the_error_that_its_status_says(raw, connect, status, body):
+    first, *rest = CUT_BODIES[body]
+    raw.pieces = [f"HTTP/1.1 {status} X\r\nConnection: close\r\n".encode() + first, *rest]
+
+    with connect(raw.url) as client, pytest.raises(ERRORS[status]) as caught:
+        client.list_exports()
+
+    assert type(caught.value) is ERRORS[status]
+    assert caught.value.__context__ is None
+    assert raw.requests == (2 if status >= 500 or status == 429 else 1)
+
+
+@pytest.mark.parametrize("body", ["truncated", "empty and promised", "a chunk that ends early", "half a gzip"])
+@pytest.mark.parametrize("status", [401, 404, 429, 503])
+def test_an_error_whose_body_stalls_is_the_error_that_its_status_says(raw, connect, status, body):
+    first, *rest = CUT_BODIES[body]
+    raw.pieces, raw.stays = [f"HTTP/1.1 {status} X\r\n".encode() + first, *rest], True
+
+    with connect(raw.url) as client, within(8 * READ_TIMEOUT), pytest.raises(ERRORS[status]):
+        client.list_exports()
+
+
+@pytest.mark.parametrize("body", sorted(set(CUT_BODIES) - {"invalid text"}))
+def test_a_success_whose_body_cannot_be_read_is_asked_for_again(raw, connect, body):
+    first, *rest = CUT_BODIES[body]
+    raw.pieces = [b"HTTP/1.1 200 X\r\nConnection: close\r\n" + first, *rest]
+
+    with connect(raw.url) as client, pytest.raises((ServiceUnavailable, UnexpectedAnswer)) as caught:
+        client.list_exports()
+
+    assert caught.value.__context__ is None
+    # A body of which too much is announced is read as far as it goes.
+    assert raw.requests == (2 if isinstance(caught.value, ServiceUnavailable) else 1)
+
+
+@pytest.mark.parametrize("status", [200, 500, 503])
+@pytest.mark.parametrize("body", ["truncated", "a bad chunk", "not the gzip that it says"])
+def test_a_create_without_a_readable_answer_is_not_sent_again(raw, connect, status, body):
+    first, *rest = CUT_BODIES[body]
+    raw.pieces = [f"HTTP/1.1 {status} X\r\nConnection: close\r\n".encode() + first, *rest]
+
+    with connect(raw.url) as client, pytest.raises(OutcomeUnknown):
+        client.create_export(ExportRequest.checked(timeframe="2024-02", taxonomy_ids=["t1"]))
+    assert raw.requests == 1
+
+
+@contextmanager
+def ours_or_none() -> Iterator[None]:
+    """Allow an error of ours, which is short and has no other one chained to it."""
+    try:
+        yield
+        return
+    except ProviderError as error:
+        caught = error
+    assert len(str(caught)) < 2000
+    assert caught.__context__ is None
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < seconds
+
+
+class HeldPermits(RecordingLimiter):
+    """Knows how long permits were held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[float] = []
+
+    @contextmanager
+    def permit(self) -> Iterator[None]:  # type: ignore[override]
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.held.append(time.monotonic() - started)
+
+
+SLOW_HEADS: dict[str, Callable[[], Iterator[bytes]]] = {
+    "a status line byte by byte": lambda: itertools.chain([b"HTTP/1.1 200 "], itertools.repeat(b"x")),
+    "a header byte by byte": lambda: itertools.chain([b"HTTP/1.1 200 OK\r\nX-A: "], itertools.repeat(b"x")),
+    "headers line by line": lambda: itertools.chain([b"HTTP/1.1 200 OK\r\n"], itertools.repeat(b"X: y\r\n")),
+    "100 Continue": lambda: itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("head", SLOW_HEADS)
+def test_headers_that_never_end_are_given_up_and_free_the_permit(connect, head):
+    limiter = HeldPermits()
+    with RawServer(_Endless(SLOW_HEADS[head]), pause=READ_TIMEOUT / 6) as server:
+        extra = {"attempts": 1, "connect_timeout": READ_TIMEOUT, "read_timeout": READ_TIMEOUT}
+        connection = IsvappSettings.from_connection(login=None, password=KEY, host=server.url, extra=extra)
+        broken = pytest.raises(ServiceUnavailable, match=r"no answer within|the connection broke")
+        with IsvappClient(connection, limiter=limiter) as client, within(6 * READ_TIMEOUT), broken:
+            client.list_exports()
+
+    assert max(limiter.held) < 6 * READ_TIMEOUT
+
+
+@pytest.mark.parametrize("status", [200, 503, 404])
+@pytest.mark.parametrize("framing", ["Content-Length: 999999", "Transfer-Encoding: chunked"])
+def test_a_body_that_trickles_is_given_up(connect, status, framing):
+    start = f"HTTP/1.1 {status} X\r\n{framing}\r\n\r\n".encode()
+    piece = b"1\r\n \r\n" if "chunked" in framing else b" "
+    endless = _Endless(lambda: itertools.chain([start], itertools.repeat(piece)))
+    given_up = pytest.raises((ServiceUnavailable, NotFound))
+    server = RawServer(endless, pause=READ_TIMEOUT / 6)
+    with server, connect(server.url) as client, within(2 * 8 * READ_TIMEOUT), given_up:
+        client.list_exports()
+
+
+class _Endless:
+    """Makes the pieces anew for each connection."""
+
+    def __init__(self, make: Callable[[], Iterator[bytes]]) -> None:
+        self._make = make
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._make()
+
+
+@cache
+def bomb(size: int) -> bytes:
+    """Compress a JSON string of so many bytes without ever holding them."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    block = b"x" * (1 << 20)
+    packed = [packer.compress(b'{"error": "')] + [packer.compress(block) for _ in range(size >> 20)]
+    return b"".join([*packed, packer.compress(b'"}'), packer.flush()])
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "most"),
+    [(200, UnexpectedAnswer, 2.5 * LARGEST_BODY), (503, ServiceUnavailable, 8 << 20), (302, ForeignAddress, 8 << 20)],
+)
+def test_a_small_body_that_becomes_a_large_one_stops_early(raw, connect, status, error, most):
+    packed = bomb(1 << 30)
+    raw.pieces = [head(status, "Content-Encoding: gzip", f"Content-Length: {len(packed)}"), packed]
+
+    with connect(raw.url) as client:
+        tracemalloc.start()
+        try:
+            with pytest.raises(error):
+                client.list_exports()
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak < most
+
+
+JSON_VALUES = {
+    "a number out of range": b"1e999",
+    "a number of 5,000 digits": b"9" * 5000,
+    "a number with 5,000 decimals": b"0." + b"9" * 5000,
+    "deep nesting": b"[" * 200_000 + b"]" * 200_000,
+    "nesting that is not too deep": b"[" * 500 + b"]" * 500,
+    "invalid UTF-8": b'"\xff\xfe"',
+    "half a surrogate": b'"\\ud800"',
+    "a zero byte": b'"\\u0000"',
+    "NaN": b"NaN",
+    "an object": b'{"a": [1, {"b": null}]}',
+    "a list": b"[[], 1]",
+    "null": b"null",
+    "true": b"true",
+    "a negative number": b"-1",
+    "a year without a place in a calendar": b'"99999999999999999999-01-01T00:00:00Z"',
+    "a time without a UTC": b'"9999-12-31T23:59:59-23:59"',
+    "a long text": b'"' + b"x" * 1_000_000 + b'"',
+}
+FIELDS = (
+    *("id", "status", "type", "url", "download_url", "created_at", "completed_at", "expires_at", "errored_at"),
+    *("is_expired", "download_size_compressed_bytes", "download_size_uncompressed_bytes", "error_message", "other"),
+)
+
+
+@pytest.mark.parametrize("value", JSON_VALUES)
+@pytest.mark.parametrize("field", FIELDS)
+def test_no_value_in_a_record_brings_a_foreign_error(server, connect, field, value):
+    fields = {"id": b'"e1"', "status": b'"COMPLETED"', field: JSON_VALUES[value]}
+    record = b"{" + b", ".join(b'"%s": %s' % (name.encode(), text) for name, text in fields.items()) + b"}"
+    server.script("/api/v1/exports", Answer(body=b'{"success": true, "data": [' + record + b"]}"))
+    server.script("/api/v1/exports/e1", *[Answer(body=b'{"success": true, "data": ' + record + b"}")] * 2)
+
+    with connect(server.url) as client:
+        for call in (client.list_exports, lambda: client.get_export("e1"), lambda: client.open_download("e1").close()):
+            with ours_or_none():
+                call()
+
+
+@pytest.mark.parametrize("value", JSON_VALUES)
+@pytest.mark.parametrize("where", ["success", "data", "error", "the whole"])
+def test_no_value_in_an_envelope_brings_a_foreign_error(server, connect, where, value):
+    fields = {"success": b"true", "data": b"[]", "error": b'"x"'} | {where: JSON_VALUES[value]}
+    body = b"{" + b", ".join(b'"%s": %s' % (name.encode(), text) for name, text in fields.items()) + b"}"
+    if where == "the whole":
+        body = JSON_VALUES[value]
+    for path in ("/api/v1/exports", "/api/v1/account", "/api/v1/salesforce_accounts"):
+        server.script(path, Answer(body=body), Answer(400, body=body))
+
+    with connect(server.url) as client:
+        for call in (client.list_exports, client.get_account, client.list_salesforce_accounts) * 2:
+            with ours_or_none():
+                call()
+
+
+@pytest.mark.parametrize("value", JSON_VALUES)
+@pytest.mark.parametrize("field", ["expires_in", "access_token", "scope", "token_type", "error", "expires_at"])
+def test_no_value_in_a_token_response_brings_a_foreign_error(server, limiter, time, field, value):
+    fields = {"access_token": b'"t"', "expires_in": b"60", field: JSON_VALUES[value]}
+    body = b"{" + b", ".join(b'"%s": %s' % (name.encode(), text) for name, text in fields.items()) + b"}"
+    server.script("/api/oauth2/token", Answer(body=body))
+    server.script("/api/v1/exports", data([]))
+    connection = IsvappSettings.from_connection(login="client", password=KEY, host=server.url, extra={"attempts": 1})
+
+    with IsvappClient(connection, limiter=limiter, clock=time, sleep=time.sleep) as client, ours_or_none():
+        client.list_exports()
+
+
+@pytest.mark.parametrize("value", JSON_VALUES)
+@pytest.mark.parametrize("field", ["Apps", "App", "AsOfDate", "ResponseTimeMs", "FiscalDate", "other"])
+def test_no_value_of_productiv_brings_a_foreign_error(server, limiter, time, field, value):
+    fields = {"Apps": b"[{}]", "App": b"{}", "AsOfDate": b'"2026-03-05"', field: JSON_VALUES[value]}
+    body = b"{" + b", ".join(b'"%s": %s' % (name.encode(), text) for name, text in fields.items()) + b"}"
+    server.script("/token", Answer(body=b'{"access_token": "t", "expires_in": 60}'))
+    server.script(
+        "/pull/v1/apps", Answer(body=body), Answer(body=b'{"AsOfDate": "x", "Apps": [{"a": %s}]}' % JSON_VALUES[value])
+    )
+    server.script("/pull/v1/apps/a", Answer(body=body))
+    extra = {"attempts": 1, "token_url": f"{server.url}/token"}
+    connection = ProductivSettings.from_connection(login="client", password=KEY, host=server.url, extra=extra)
+
+    with ProductivClient(connection, limiter=limiter, clock=time, sleep=time.sleep) as client:
+        for call in (client.list_apps, lambda: client.list_apps().apps, lambda: client.get_app("a")):
+            with ours_or_none():
+                call()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Date: Fri, 06 Mar 99999999999999999999 12:00:00 GMT",
+        "Retry-After: Fri, 06 Mar 99999999999999999999 12:00:00 GMT",
+        f"Retry-After: {'9' * 5000}",
+        "Retry-After: Fri, 99 Zzz 2026 99:99:99 +9999999999",
+        "Location: http://[::1",
+        "Location: \xff\xfe",
+        "Location: http://a\\@b/",
+        "Set-Cookie: \x00=;expires=Fri, 99-Foo-99999999999999 00:00:00",
+        "Content-Length: -5",
+        "Content-Length: 5, 6",
+        "Content-Length: 5\r\nContent-Length: 6",
+        "Content-Type: \x1b[31m",
+        ": no name",
+        "no colon",
+    ],
+)
+@pytest.mark.parametrize("status", [200, 302, 404, 429, 503])
+def test_no_header_brings_a_foreign_error(raw, connect, status, header):
+    raw.pieces = [head(status, header), b"{}"]
+
+    with connect(raw.url) as client, pytest.raises(ProviderError) as caught:
+        client.list_exports()
+
+    assert caught.value.__context__ is None
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    status=st.sampled_from([200, 201, 204, 206, 302, 400, 401, 404, 429, 500, 503]),
+    headers=st.lists(
+        st.tuples(
+            st.sampled_from(
+                [
+                    "Date",
+                    "Retry-After",
+                    "Location",
+                    "Content-Type",
+                    "Content-Encoding",
+                    "Transfer-Encoding",
+                    "ETag",
+                    "Link",
+                ]
+            ),
+            st.one_of(
+                st.text(st.characters(max_codepoint=255, exclude_characters="\r\n")),
+                st.sampled_from(["gzip", "chunked", "1", "br"]),
+            ),
+        ),
+        max_size=3,
+    ),
+    body=st.one_of(st.binary(max_size=60), st.sampled_from([b'{"success": true, "data": []}', b"1f\r\n", b"\x1f\x8b"])),
+)
+def test_no_response_brings_a_foreign_error(raw, connect, status, headers, body):
+    raw.pieces = [head(status, *(f"{name}: {value}" for name, value in headers)), body]
+
+    with connect(raw.url) as client, ours_or_none():
+        client.list_exports()
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(answer=st.binary(max_size=80))
+def test_no_bytes_bring_a_foreign_error(raw, connect, answer):
+    raw.pieces = [answer]
+
+    with connect(raw.url) as client, pytest.raises(ProviderError):
+        client.list_exports()
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+@pytest.mark.parametrize("bundle", ["missing.pem", "garbage.pem"])
+def test_a_bundle_of_certificates_that_cannot_be_read_names_the_variable(
+    connect, monkeypatch, tmp_path, variable, bundle
+):
+    (tmp_path / "garbage.pem").write_text("not a certificate")
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, str(tmp_path / bundle))
+
+    named = pytest.raises(InvalidConnection, match=f"^{variable} names '.*{bundle}', from which no certificates")
+    with TlsServer(tmp_path, host="localhost") as server, connect(f"https://localhost:{server.port}") as client, named:
+        client.list_exports()
+
+
+@pytest.mark.parametrize("proxy", ["http://[", "socks5h://127.0.0.1:1", "foo://bar", "http://", "http://\x00"])
+def test_a_proxy_that_cannot_be_used_is_an_error_of_ours(connect, monkeypatch, proxy):
+    for variable in ("HTTPS_PROXY", "https_proxy"):
+        if "\x00" not in proxy:
+            monkeypatch.setenv(variable, proxy)
+    with connect("https://isvapp.test") as client, pytest.raises(ProviderError):
+        client.list_exports()
+
+
+@pytest.mark.parametrize("host", ["a" * 70 + ".test", "xn--a.test", "..", "\u2024.test", "[fe80::1%25x]", "1e3", "%00"])
+def test_a_host_that_cannot_be_one_is_an_error_of_ours(connect, host):
+    with pytest.raises(ProviderError), connect(f"http://{host}:1") as client:
+        client.list_exports()
+
+
+@pytest.mark.parametrize("field", ["an unlisted field", "status", "error_message", "type", "id", "url"])
+def test_the_key_is_in_nothing_that_is_made_of_a_record(server, connect, field):
+    for text in (KEY, "sentinel-api-key%2F%26", "x" * 490 + KEY):
+        record = {"id": "e1", "status": "COMPLETED", field: text}
+        server.script("/api/v1/exports", data([record]))
+        with connect(server.url) as client:
+            try:
+                shown = str(client.list_exports()[0].details())
+            except ContractBroken as error:
+                shown = str(error)
+        assert "sentinel" not in shown
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 500, 502, 503, 302])
+def test_the_key_is_in_no_message_and_no_log(server, connect, status, caplog):
+    caplog.set_level("DEBUG")
+    said = b'{"success": false, "error": "%s sentinel-api-key\\/\\u0026 sentinel-api-key%%2f%%26"}' % KEY.encode()
+    headers = {"Location": f"http://{KEY.partition('/')[0]}.test/{KEY}"}
+    server.script("*", *[Answer(status, said, headers)] * 2)
+
+    with connect(server.url) as client, pytest.raises(ProviderError) as caught:
+        client.list_exports()
+
+    assert "sentinel-api-key/" not in str(caught.value)
+    assert "sentinel" not in repr(getattr(caught.value, "said", ""))
+    assert "sentinel" not in caplog.text or status == 302
+    if status != 302:
+        assert "*** *** ***" in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [404, 410, 500, 503])
+def test_a_download_url_that_is_echoed_is_not_shown(server, connect, status, caplog):
+    caplog.set_level("DEBUG")
+    url = f"{server.url}/files/sentinel-path?sig=sentinel%2Fquery"
+    server.script("/api/v1/exports/e1", *[data({"id": "e1", "status": "COMPLETED", "download_url": url})] * 2)
+    for said in (f"no {url}", "no /files/sentinel-path", "no sentinel-path", "bad sig=sentinel%2Fquery"):
+        server.script("/files/sentinel-path", *[Answer(status, said.encode())] * 2)
+
+    with connect(server.url) as client, pytest.raises(ProviderError) as caught:
+        client.open_download("e1")
+
+    assert "sentinel-path" not in str(caught.value) + caplog.text
+    assert "sentinel%2Fquery" not in str(caught.value) + caplog.text
+
+
+def test_settings_do_not_show_secrets():
+    extra = {"rate_limit_storage": "redis://:sentinel@h/0"}
+    one = IsvappSettings.from_connection(login="c", password="sentinel-secret", extra=extra)
+    other = ProductivSettings.from_connection(login="c", password="sentinel-secret")
+
+    assert "sentinel" not in repr(one) + repr(other)
