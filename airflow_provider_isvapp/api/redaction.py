@@ -60,8 +60,11 @@ class Redactor:
     def add_url(self, url: str) -> None:
         """Know for a while what makes a download URL secret: its path, the end of that, and its query."""
         path, _, query = url.partition("://")[2].partition("/")[2].partition("?")
-        last = path.rpartition("/")[2]
-        for secret in (query, path, last if len(last) >= 2 * SHORTEST_SECRET else ""):
+        documented = _DOWNLOAD_PATH.search(f"/{path}")
+        token = path.rpartition("/")[2]
+        # Elsewhere the whole path may be the secret; its end alone, if short, may be a word.
+        secrets = (token,) if documented else (path, token if len(token) >= 2 * SHORTEST_SECRET else "")
+        for secret in (query, *secrets):
             self.add_passing(secret)
 
     def mask(self, text: str) -> str:

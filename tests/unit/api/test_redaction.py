@@ -132,6 +132,14 @@ def test_what_a_url_carries_is_removed_even_if_nobody_knows_it(text: str, shown:
     assert Redactor()(text) == shown
 
 
+def test_of_a_documented_download_url_only_the_token_is_removed() -> None:
+    redactor = Redactor()
+    redactor.add_url("https://api.test/api/v1/exports/e1/download/tok-en?x=secret")
+
+    assert redactor("no file at /api/v1/exports/e1/download/tok-en") == "no file at /api/v1/exports/e1/download/***"
+    assert redactor("bad token tok-en") == "bad token ***"
+
+
 def test_a_download_url_is_known_for_a_while() -> None:
     redactor = Redactor()
     redactor.add_url("https://api.test/files/abcdef0123456789?sig=tok%2Fen")
