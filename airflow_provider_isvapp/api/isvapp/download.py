@@ -15,8 +15,8 @@ from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.errors import BrokenTransfer, UnexpectedAnswer
 
 # As many digits as a size can have; Python refuses to convert more than some thousand.
-_SIZE = r"[0-9]{1,18}"
-_CONTENT_RANGE = re.compile(rf"bytes ({_SIZE})-{_SIZE}/(?:{_SIZE}|\*)")
+_SIZE = re.compile(r"[0-9]{1,18}")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)")
 
 
 def download_headers(*, offset: int, validator: str | None) -> dict[str, str]:
@@ -114,7 +114,7 @@ def opened(export: Export, response: requests.Response, *, offset: int) -> Downl
 
 
 def _whole_number(header: str | None) -> int | None:
-    return int(header) if header is not None and re.fullmatch(_SIZE, header) else None
+    return int(header) if header is not None and _SIZE.fullmatch(header) else None
 
 
 def _strong(etag: str | None) -> str | None:
