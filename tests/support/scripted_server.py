@@ -45,7 +45,7 @@ def data(value: Any, **envelope: Any) -> Answer:
     return Answer(body=json.dumps({"data": value, "success": True} | envelope).encode())
 
 
-def token(value: str = "token-1", scope: str | None = None, expires_in: int = 3600) -> Answer:
+def token(value: str = "token-1", scope: str | None = None, expires_in: float | None = 3600) -> Answer:
     """An answer of a token endpoint."""
     answer = {"access_token": value, "token_type": "Bearer", "expires_in": expires_in}
     return Answer(body=json.dumps(answer | ({"scope": scope} if scope else {})).encode())

@@ -111,6 +111,29 @@ def test_a_short_lived_token_is_not_renewed_at_once(server, credentials, time):
     assert tokens.token("exports") == "new"
 
 
+@pytest.mark.parametrize("expires_in", [-5, 0, 0.001, None])
+def test_a_life_that_makes_no_sense_does_not_cost_a_token_with_each_request(server, credentials, time, expires_in):
+    server.script("/token", token("old", expires_in=expires_in), token("new"))
+    tokens = credentials()
+
+    for _ in range(50):
+        assert tokens.token("exports") == "old"
+        time.now += 1
+    time.now += 5
+    assert tokens.token("exports") == "new"
+
+
+@pytest.mark.parametrize("expires_in", [b"1e999", b'""', b'"soon"', b"[]", b"9" * 5000, b"-1e999", b"NaN"])
+def test_a_life_that_is_no_number_is_believed_or_an_error_of_ours(server, credentials, time, expires_in):
+    server.script("/token", Answer(body=b'{"access_token": "sentinel-t", "expires_in": %s}' % expires_in))
+
+    try:
+        value = credentials().token("exports")
+    except UnexpectedAnswer as error:
+        value = str(error)
+    assert value == "sentinel-t" or "sentinel" not in value
+
+
 def test_a_401_brings_one_new_token(server, credentials, transport):
     server.script("/token", token("stale"), token("fresh"))
     server.script("/thing", Answer(401, b'{"error": "token expired"}'), Answer(body=b"ok"))

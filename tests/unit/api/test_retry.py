@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_provider_isvapp.api.retry import RETRY_AFTER_CAP, parse_retry_after
 
@@ -23,6 +25,9 @@ NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
         ("0", 0.0),
         (" 30 ", 30.0),
         ("99999999999999999999", RETRY_AFTER_CAP),
+        ("9" * 5000, RETRY_AFTER_CAP),
+        ("Sat, 21 Nov 99999999999999999999 12:00:45 GMT", None),
+        ("Sat, 21 Nov 2026 12:00:45 +99999999999999", None),
         ("Sat, 21 Nov 2026 12:00:45 GMT", 45.0),
         ("Sat, 21 Nov 2026 11:00:00 GMT", 0.0),
         ("Sun, 22 Nov 2026 12:00:00 GMT", RETRY_AFTER_CAP),
@@ -31,3 +36,10 @@ NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 )
 def test_retry_after(header: str | None, seconds: float | None) -> None:
     assert parse_retry_after(header, now=NOW.timestamp()) == seconds
+
+
+@given(st.one_of(st.text(), st.from_regex(r"(\w{3}, )?\d+[ -]\w{3}[ -]\d+ \d+:\d+(:\d+)?( [+-]?\w+)?", fullmatch=True)))
+def test_any_text_is_a_pause_within_bounds_or_none(text: str) -> None:
+    pause = parse_retry_after(text, now=NOW.timestamp())
+
+    assert pause is None or 0 <= pause <= RETRY_AFTER_CAP
