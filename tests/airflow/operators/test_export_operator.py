@@ -155,6 +155,21 @@ class TestOneTask:
             operator.resume(task_context(store if deferrable else None), event)
         assert "download" not in isvapp.request_counts()
 
+    def test_an_event_about_the_export_of_another_task_downloads_nothing(
+        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, clock: ManualClock
+    ) -> None:
+        other = create().execute(task_context())
+        store = TaskStateStore()
+        operator = export_to(tmp_path / "usage", deferrable=True)
+        with pytest.raises(TaskDeferred):
+            operator.execute(task_context(store))
+        clock.advance(61)
+        event = {"export_id": other, "export": {"id": other, "status": "COMPLETED"}}
+
+        with pytest.raises(AirflowException, match="an event that this version does not understand"):
+            operator.resume(task_context(store), event)
+        assert "download" not in isvapp.request_counts()
+
     @pytest.mark.parametrize("name", ["poll_interval", "timeout"])
     @pytest.mark.parametrize("value", NO_DURATIONS)
     def test_what_is_no_duration_is_named_before_anything_is_sent(

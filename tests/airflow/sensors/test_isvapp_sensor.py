@@ -345,6 +345,15 @@ class TestPoking:
             sensor_for(pending, mode, timeout=0.1).execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]
         assert closed == [None]
 
+    def test_rescheduling_counts_the_grace_for_a_new_export_from_the_first_look(
+        self, isvapp: Emulator, task_instance: TaskInstance, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(seconds=20))
+        task_instance.first_look = datetime.now(UTC) - timedelta(seconds=21)
+
+        with pytest.raises(AirflowFailException, match="no-such-export"):
+            sensor_for("no-such-export", "reschedule").execute({"ti": task_instance})  # type: ignore[typeddict-item]
+
     def test_rescheduling_counts_its_timeout_from_the_first_look(
         self, isvapp: Emulator, pending: str, task_instance: TaskInstance
     ) -> None:

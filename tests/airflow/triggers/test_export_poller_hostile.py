@@ -91,6 +91,12 @@ def test_one_response_to_the_list_fails_no_wait(server: ScriptedServer, hostile:
     assert set(server.paths()) == {LIST}
 
 
+def test_several_polls_without_the_documented_envelope_fail_no_wait_for_good(server: ScriptedServer) -> None:
+    server.script(LIST, *[HOSTILE["no envelope"], HOSTILE["array"], HOSTILE["404"]], *[records()] * 20)
+
+    assert [result for result in outcomes() if not isinstance(result, Export)] == []
+
+
 ODD_RECORDS = {
     "status": b'{"id": "odd", "status": "PAUSED"}',
     "status of another type": b'{"id": "odd", "status": ["COMPLETED"]}',
