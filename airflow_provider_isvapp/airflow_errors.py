@@ -19,8 +19,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from airflow_provider_isvapp.airflow_compat import AirflowException, AirflowFailException, AirflowSensorTimeout
 from airflow_provider_isvapp.errors import ExportTimeout, ProviderError
+from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, AirflowSensorTimeout
 
 
 def as_airflow_error(error: ProviderError) -> AirflowException:

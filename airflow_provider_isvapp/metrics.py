@@ -14,7 +14,6 @@ from datetime import timedelta
 from enum import StrEnum
 from functools import cache
 
-from airflow_provider_isvapp.airflow_compat import Stats, conf
 from airflow_provider_isvapp.observer import (
     DownloadFinished,
     DownloadInterrupted,
@@ -25,6 +24,7 @@ from airflow_provider_isvapp.observer import (
     RequestSent,
     TurnAwaited,
 )
+from airflow_provider_isvapp.version_compat import Stats, conf
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pendulum
-from airflow.providers.common.compat.sdk import DAG, Param, task, task_group
+
+try:
+    from airflow.sdk import DAG, Param, task, task_group
+except ImportError:  # Airflow 2.11
+    from airflow import DAG
+    from airflow.decorators import task, task_group
+    from airflow.models.param import Param
 
 from airflow_provider_isvapp.operators.isvapp import IsvappCreateExportOperator, IsvappDownloadExportOperator
 from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor

@@ -22,7 +22,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pendulum
-from airflow.providers.common.compat.sdk import DAG, Asset
+
+try:
+    from airflow.sdk import DAG, Asset
+except ImportError:  # Airflow 2.11
+    from airflow import DAG
+    from airflow.datasets import Dataset as Asset
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from airflow_provider_isvapp.operators.isvapp import (

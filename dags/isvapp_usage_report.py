@@ -13,7 +13,15 @@ import json
 from collections import Counter
 
 import pendulum
-from airflow.providers.common.compat.sdk import DAG, Asset, ObjectStoragePath, Param, task
+
+try:
+    from airflow.sdk import DAG, Asset, ObjectStoragePath, Param, task
+except ImportError:  # Airflow 2.11
+    from airflow import DAG
+    from airflow.datasets import Dataset as Asset
+    from airflow.decorators import task
+    from airflow.io.path import ObjectStoragePath
+    from airflow.models.param import Param
 
 with DAG(
     dag_id="isvapp_usage_report",

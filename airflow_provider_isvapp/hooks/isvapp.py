@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_isvapp.airflow_compat import BaseHook, mask_secret
 from airflow_provider_isvapp.airflow_errors import airflow_errors
 from airflow_provider_isvapp.api.isvapp.account import Account
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
@@ -22,6 +21,7 @@ from airflow_provider_isvapp.hooks.connection_form import ISVAPP_FORM
 from airflow_provider_isvapp.hooks.somebody_waits import SECONDS_IN_QUEUE, impatient
 from airflow_provider_isvapp.hooks.stored_connection import fields_of, look_up, look_up_async, look_up_in_loop
 from airflow_provider_isvapp.metrics import record
+from airflow_provider_isvapp.version_compat import BaseHook, mask_secret
 
 
 class IsvappHook(BaseHook):

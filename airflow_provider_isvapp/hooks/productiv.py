@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_isvapp.airflow_compat import BaseHook, mask_secret
 from airflow_provider_isvapp.airflow_errors import airflow_errors
 from airflow_provider_isvapp.api.productiv.app_list import AppDetails, AppList
 from airflow_provider_isvapp.api.productiv.client import ProductivClient
@@ -19,6 +18,7 @@ from airflow_provider_isvapp.hooks.connection_form import PRODUCTIV_FORM
 from airflow_provider_isvapp.hooks.somebody_waits import impatient
 from airflow_provider_isvapp.hooks.stored_connection import fields_of, look_up
 from airflow_provider_isvapp.metrics import record
+from airflow_provider_isvapp.version_compat import BaseHook, mask_secret
 
 # Productiv documents no limit, so there is none to share between processes: this one only paces a single task.
 _REQUESTS_PER_SECOND = 10.0

@@ -8,15 +8,15 @@ import asyncio
 import json
 from typing import Any
 
-from airflow_provider_isvapp.airflow_compat import (
+from airflow_provider_isvapp.api.redaction import password_in
+from airflow_provider_isvapp.errors import InvalidConnection, ProviderError
+from airflow_provider_isvapp.version_compat import (
     AirflowNotFoundException,
     BaseHook,
     Connection,
     get_async_connection,
     mask_secret,
 )
-from airflow_provider_isvapp.api.redaction import password_in
-from airflow_provider_isvapp.errors import InvalidConnection, ProviderError
 
 # A thread that asks an event loop must not wait for one that has stopped.
 _LONGEST_LOOK_UP = 60.0

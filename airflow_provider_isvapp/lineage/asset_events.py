@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from airflow_provider_isvapp.airflow_compat import Asset, AssetAlias, Context, alias_extra
 from airflow_provider_isvapp.lineage.published_object import PublishedObject
+from airflow_provider_isvapp.version_compat import Asset, AssetAlias, Context, alias_extra
 
 
 def announce(

@@ -11,15 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from airflow.providers.common.compat.openlineage.facet import (
-    ExternalQueryRunFacet,
-    InputDataset,
-    OutputDataset,
-    OutputStatisticsOutputDatasetFacet,
-    SchemaDatasetFacet,
-    SchemaDatasetFacetFields,
-)
 from airflow.providers.openlineage.extractors import OperatorLineage
+from openlineage.client.event_v2 import InputDataset, OutputDataset
+from openlineage.client.generated.external_query_run import ExternalQueryRunFacet
+from openlineage.client.generated.output_statistics_output_dataset import OutputStatisticsOutputDatasetFacet
+from openlineage.client.generated.schema_dataset import SchemaDatasetFacet, SchemaDatasetFacetFields
 
 from airflow_provider_isvapp.lineage.documented_fields import Fields
 from airflow_provider_isvapp.lineage.published_object import PublishedObject

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from airflow_provider_isvapp.airflow_compat import BaseOperatorLink, Context, conf, shows_guarded_pages
 from airflow_provider_isvapp.links.stored_link import StoredLink
+from airflow_provider_isvapp.version_compat import BaseOperatorLink, Context, conf, shows_guarded_pages
 
 # Where the plugin has its page "ISVapp exports".
 URL_PREFIX = "/isvapp-exports"

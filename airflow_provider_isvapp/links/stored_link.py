@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_isvapp.airflow_compat import BaseOperatorLink, Context, xcom_of
+from airflow_provider_isvapp.version_compat import BaseOperatorLink, Context, xcom_of
 
 
 class StoredLink(BaseOperatorLink):

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from airflow_provider_isvapp.airflow_compat import ObjectStoragePath, has_file_system
 from airflow_provider_isvapp.errors import InvalidArgument
+from airflow_provider_isvapp.version_compat import ObjectStoragePath, has_file_system
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.transfer.destination import Destination

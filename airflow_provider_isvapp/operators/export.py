@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow_provider_isvapp.airflow_compat import BaseOperatorLink, Context
 from airflow_provider_isvapp.airflow_errors import airflow_errors
 from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.api.isvapp.export_request import ExportRequest
@@ -28,6 +27,7 @@ from airflow_provider_isvapp.task_log import WaitLog, log_deferral, log_ready
 from airflow_provider_isvapp.triggers.export_event import read_event, seen_at
 from airflow_provider_isvapp.triggers.export_wait import checked_seconds, interval_after, seconds_of
 from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
+from airflow_provider_isvapp.version_compat import BaseOperatorLink, Context
 
 # Airflow ends a deferral by itself this many seconds after the deadline, if no triggerer could.
 _TRIGGERER_GRACE = 300.0

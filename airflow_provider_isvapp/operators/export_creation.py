@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from airflow_provider_isvapp.airflow_compat import BaseOperator, BaseOperatorLink, Context, conf
 from airflow_provider_isvapp.airflow_errors import airflow_errors
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.export import Export
@@ -31,6 +30,7 @@ from airflow_provider_isvapp.operators.remembered_export import (
 )
 from airflow_provider_isvapp.task_log import log_request
 from airflow_provider_isvapp.triggers.moment import MomentTrigger
+from airflow_provider_isvapp.version_compat import BaseOperator, BaseOperatorLink, Context, conf
 
 # Airflow ends a deferral by itself this many seconds after its moment, if no triggerer could.
 _TRIGGERER_GRACE = 3600.0

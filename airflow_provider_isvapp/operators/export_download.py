@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from airflow_provider_isvapp.airflow_compat import BaseOperatorLink, Context
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.errors import InvalidArgument
 from airflow_provider_isvapp.hooks.export_look import when_known
@@ -19,6 +18,7 @@ from airflow_provider_isvapp.metrics import record
 from airflow_provider_isvapp.operators.destination_path import PathArgument, destination_of
 from airflow_provider_isvapp.operators.published_export import as_xcom, log_written, published_objects
 from airflow_provider_isvapp.operators.writes_objects import WritesObjects
+from airflow_provider_isvapp.version_compat import BaseOperatorLink, Context
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.api.isvapp.download import DownloadBody

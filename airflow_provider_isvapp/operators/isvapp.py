@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from airflow_provider_isvapp.airflow_compat import Context
 from airflow_provider_isvapp.airflow_errors import airflow_errors
 from airflow_provider_isvapp.hooks.export_outcome import failures_counted
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
@@ -20,6 +19,7 @@ from airflow_provider_isvapp.operators.export_creation import CreatesExport
 from airflow_provider_isvapp.operators.export_download import DownloadsExport
 from airflow_provider_isvapp.operators.remembered_export import ExportMemory
 from airflow_provider_isvapp.operators.writes_objects import WritesObjects
+from airflow_provider_isvapp.version_compat import Context
 
 __all__ = [
     "IsvappCreateExportOperator",

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from airflow_provider_isvapp.airflow_compat import Context
 from airflow_provider_isvapp.airflow_errors import airflow_errors
 from airflow_provider_isvapp.api.productiv.settings import checked_api_version
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
@@ -15,6 +14,7 @@ from airflow_provider_isvapp.lineage.documented_fields import Fields, app_fields
 from airflow_provider_isvapp.lineage.source import Source
 from airflow_provider_isvapp.operators.destination_path import PathArgument, destination_of
 from airflow_provider_isvapp.operators.writes_objects import WritesObjects
+from airflow_provider_isvapp.version_compat import Context
 
 
 class ProductivFetchAppsOperator(WritesObjects):

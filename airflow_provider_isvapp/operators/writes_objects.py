@@ -7,13 +7,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_isvapp.airflow_compat import BaseOperator, BaseOperatorLink, Context
 from airflow_provider_isvapp.lineage.asset_events import announce
 from airflow_provider_isvapp.lineage.documented_fields import Fields
 from airflow_provider_isvapp.lineage.object_name import name_of
 from airflow_provider_isvapp.lineage.published_object import PublishedObject
 from airflow_provider_isvapp.lineage.source import Source
 from airflow_provider_isvapp.links.written_object import WrittenObjectLink, console_address
+from airflow_provider_isvapp.version_compat import BaseOperator, BaseOperatorLink, Context
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.transfer.destination import Destination

@@ -13,12 +13,15 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-# Not through airflow_compat: DAG files import that, and they have no use for plugins.
-from airflow.providers.common.compat.sdk import AirflowPlugin
+# Not through version_compat: DAG files import that, and they have no use for plugins.
+try:
+    from airflow.sdk.plugins_manager import AirflowPlugin
+except ImportError:
+    from airflow.plugins_manager import AirflowPlugin  # type: ignore[assignment]
 
-from airflow_provider_isvapp.airflow_compat import conf, shows_guarded_pages
 from airflow_provider_isvapp.links.isvapp import URL_PREFIX
 from airflow_provider_isvapp.plugins.lazy_app import LazyApp
+from airflow_provider_isvapp.version_compat import conf, shows_guarded_pages
 
 # The page's script registers itself under this name, which is also the menu's entry.
 PAGE_NAME = "ISVapp exports"

@@ -10,16 +10,6 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from airflow_provider_isvapp.airflow_compat import (
-    AirflowSensorTimeout,
-    BaseOperatorLink,
-    BaseSensorOperator,
-    Context,
-    PokeReturnValue,
-    conf,
-    execute_base_sensor,
-    first_reschedule_of,
-)
 from airflow_provider_isvapp.airflow_errors import airflow_errors
 from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.hooks.export_look import look_at_export
@@ -30,6 +20,16 @@ from airflow_provider_isvapp.task_log import WaitLog, log_deferral, log_ready
 from airflow_provider_isvapp.triggers.export_event import read_event, seen_at
 from airflow_provider_isvapp.triggers.export_wait import checked_seconds, seconds_of
 from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
+from airflow_provider_isvapp.version_compat import (
+    AirflowSensorTimeout,
+    BaseOperatorLink,
+    BaseSensorOperator,
+    Context,
+    PokeReturnValue,
+    conf,
+    execute_base_sensor,
+    first_reschedule_of,
+)
 
 # Airflow ends a deferral by itself this many seconds after the deadline: only if no triggerer could do it, with a
 # message that names the last state.

@@ -12,7 +12,6 @@ from typing import Any
 
 from airflow.triggers.base import BaseEventTrigger
 
-from airflow_provider_isvapp.airflow_compat import TriggerEvent
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.api.isvapp.export_state import ExportState, decide
@@ -21,6 +20,7 @@ from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.triggers.export_event import ready_event
 from airflow_provider_isvapp.triggers.export_poller import shared_poller
 from airflow_provider_isvapp.triggers.export_wait import checked_seconds
+from airflow_provider_isvapp.version_compat import TriggerEvent
 
 STORE_KEY = "isvapp_announced_exports"
 # Seconds until a watch goes on that has met an error which will not pass by itself: an operator may mend it.

@@ -9,13 +9,13 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from airflow_provider_isvapp.airflow_compat import BaseTrigger, TriggerEvent
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.errors import ProviderError
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.triggers.export_event import failure_event, ready_event
 from airflow_provider_isvapp.triggers.export_poller import shared_poller
 from airflow_provider_isvapp.triggers.export_wait import as_provider_error, checked_moment, checked_seconds
+from airflow_provider_isvapp.version_compat import BaseTrigger, TriggerEvent
 
 # An event soon after the deferral can find the task not yet stored as deferred, and the scheduler then fails it (seen
 # on Airflow 3.3.2 after 2 s, 3 of 200, and after 3 s on a busy machine; apache/airflow 66374, 67287).

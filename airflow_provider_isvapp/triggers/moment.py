@@ -9,8 +9,8 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from airflow_provider_isvapp.airflow_compat import BaseTrigger, TriggerEvent
 from airflow_provider_isvapp.triggers.isvapp import EARLIEST_EVENT
+from airflow_provider_isvapp.version_compat import BaseTrigger, TriggerEvent
 
 
 class MomentTrigger(BaseTrigger):

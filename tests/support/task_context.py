@@ -11,14 +11,26 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow import __version__ as airflow_version
-from airflow.providers.common.compat.sdk import TaskDeferred
 
 if airflow_version.startswith("2."):
+    from airflow.exceptions import AirflowSkipException, TaskDeferred
     from airflow.utils.context import OutletEventAccessors
+elif airflow_version.startswith(("3.0.", "3.1.")):
+    from airflow.exceptions import AirflowSkipException, TaskDeferred
+    from airflow.sdk.execution_time.context import OutletEventAccessors
 else:
+    from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
     from airflow.sdk.execution_time.context import OutletEventAccessors
 
-__all__ = ["TaskDeferred", "TaskInstance", "TaskStateStore", "alias_events", "run_to_its_end", "task_context"]
+__all__ = [
+    "AirflowSkipException",
+    "TaskDeferred",
+    "TaskInstance",
+    "TaskStateStore",
+    "alias_events",
+    "run_to_its_end",
+    "task_context",
+]
 
 
 class TaskInstance:

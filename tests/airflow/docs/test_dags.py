@@ -27,7 +27,12 @@ SNIPPETS = [block for block in blocks("python", "py") if block.page.name != "emu
 FRAGMENT_HEAD = """
 from datetime import timedelta
 import pendulum
-from airflow.providers.common.compat.sdk import DAG, Asset, task
+from airflow import DAG
+from airflow_provider_isvapp.version_compat import Asset
+try:
+    from airflow.sdk import task
+except ImportError:
+    from airflow.decorators import task
 from airflow.timetables.interval import CronDataIntervalTimetable
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.hooks.productiv import ProductivHook

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp import errors
-from airflow_provider_isvapp.airflow_compat import AirflowException, AirflowFailException
 from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
+from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException
 from tests.support.airflow_connections import SetConnection, isvapp_fields
 
 TAXONOMY = ["c9d7ddb0-0000-4000-8000-000000000001"]

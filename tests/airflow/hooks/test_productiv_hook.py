@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.airflow_compat import AirflowFailException
 from airflow_provider_isvapp.emulator import Emulator
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
+from airflow_provider_isvapp.version_compat import AirflowFailException
 from tests.support.airflow_connections import SetConnection
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.airflow_compat import Asset, AssetAlias
 from airflow_provider_isvapp.emulator import Emulator, ManualClock
 from airflow_provider_isvapp.operators.isvapp import IsvappExportOperator, IsvappFetchSalesforceAccountsOperator
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
+from airflow_provider_isvapp.version_compat import Asset, AssetAlias
 from tests.support.task_context import alias_events, run_to_its_end, task_context
 
 ALIAS = AssetAlias("usage")

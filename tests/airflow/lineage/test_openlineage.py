@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.airflow_compat import AirflowException, AssetAlias
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.operators.isvapp import (
@@ -17,6 +16,7 @@ from airflow_provider_isvapp.operators.isvapp import (
     IsvappFetchSalesforceAccountsOperator,
 )
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
+from airflow_provider_isvapp.version_compat import AirflowException, AssetAlias
 from tests.support.airflow_connections import SetConnection
 from tests.support.task_context import task_context
 

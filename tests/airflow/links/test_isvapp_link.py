@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.airflow_compat import AirflowException, shows_guarded_pages
 from airflow_provider_isvapp.api.isvapp import export_state
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.links.isvapp import export_address
@@ -22,6 +21,7 @@ from airflow_provider_isvapp.operators.isvapp import (
 )
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
 from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
+from airflow_provider_isvapp.version_compat import AirflowException, shows_guarded_pages
 from tests.support.task_context import TaskDeferred, TaskStateStore, task_context
 
 KEY = "_link_IsvappExportLink"

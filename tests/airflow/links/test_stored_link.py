@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from airflow.serialization import serialized_objects
 
-from airflow_provider_isvapp.airflow_compat import shows_guarded_pages
 from airflow_provider_isvapp.emulator import Emulator
 from airflow_provider_isvapp.links.isvapp import export_address
 from airflow_provider_isvapp.operators import writes_objects
+from airflow_provider_isvapp.version_compat import shows_guarded_pages
 from tests.airflow.dags.conftest import parse, run
 
 DAG_FILE = """
 import pendulum
-from airflow.providers.common.compat.sdk import DAG
+from airflow import DAG
 from airflow_provider_isvapp.operators.isvapp import IsvappCreateExportOperator, IsvappFetchSalesforceAccountsOperator
 
 with DAG("linked", schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UTC")):

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime
 
 from airflow import __version__ as airflow_version
-from airflow.providers.common.compat.sdk import timezone
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
         from airflow.models.dagbag import DagBag
     bag = DagBag()
     for dag_id in map(str.strip, sys.stdin):
-        when = {"execution_date" if airflow_version.startswith("2.") else "logical_date": timezone.utcnow()}
+        when = {"execution_date" if airflow_version.startswith("2.") else "logical_date": datetime.now(UTC)}
         print(bag.dags[dag_id].test(**when).state, file=answers)
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp import errors
-from airflow_provider_isvapp.airflow_compat import AirflowException, AirflowFailException, AirflowSensorTimeout, Asset
 from airflow_provider_isvapp.api.isvapp import export_state
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.hooks import export_look
@@ -28,6 +27,7 @@ from airflow_provider_isvapp.operators.isvapp import (
 )
 from airflow_provider_isvapp.operators.month import MONTH_OF_RUN
 from airflow_provider_isvapp.triggers import export_wait, isvapp, moment
+from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, AirflowSensorTimeout, Asset
 from tests.support.airflow_connections import SetConnection, isvapp_fields
 from tests.support.task_context import TaskDeferred, TaskStateStore, run_to_its_end, task_context
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp import errors
-from airflow_provider_isvapp.airflow_compat import AirflowException, AirflowFailException, Asset, ObjectStoragePath
 from airflow_provider_isvapp.api.isvapp import export_state
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.hooks import export_look
@@ -23,6 +22,7 @@ from airflow_provider_isvapp.operators.isvapp import (
     IsvappDownloadExportOperator,
     IsvappFetchSalesforceAccountsOperator,
 )
+from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, Asset, ObjectStoragePath
 from tests.support.airflow_connections import SetConnection, isvapp_fields
 from tests.support.task_context import task_context
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_isvapp.airflow_compat import AirflowFailException, Asset
 from airflow_provider_isvapp.emulator import Emulator
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
+from airflow_provider_isvapp.version_compat import AirflowFailException, Asset
 from tests.support.task_context import task_context
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.airflow_compat import shows_guarded_pages
 from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.links.isvapp import IsvappExportLink, export_address, export_of
 from airflow_provider_isvapp.plugins import export_tasks
 from airflow_provider_isvapp.plugins.export_tasks import ExportTask, tasks_of
+from airflow_provider_isvapp.version_compat import shows_guarded_pages
 from tests.support.left_links import KEY, forget_links, leave_link
 
 pytestmark = [

@@ -13,10 +13,10 @@ from urllib.parse import quote
 
 import pytest
 
-from airflow_provider_isvapp.airflow_compat import shows_guarded_pages
 from airflow_provider_isvapp.emulator import Emulator
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.plugins.export_rows import rows_of
+from airflow_provider_isvapp.version_compat import shows_guarded_pages
 from tests.support.airflow_connections import SetConnection
 from tests.support.left_links import forget_links, leave_link
 from tests.support.scripted_server import ScriptedServer, data

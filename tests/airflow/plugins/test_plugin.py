@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 from airflow import plugins_manager
 
-from airflow_provider_isvapp.airflow_compat import shows_guarded_pages
 from airflow_provider_isvapp.plugins import isvapp
 from airflow_provider_isvapp.plugins.isvapp import IsvappPlugin
 from airflow_provider_isvapp.plugins.lazy_app import LazyApp
+from airflow_provider_isvapp.version_compat import shows_guarded_pages
 
 needs_pages = pytest.mark.skipif(not shows_guarded_pages(), reason="Airflow before 3.1.1 shows no guarded pages")
 
 # What another process pays on top of what it has anyway.
 IMPORT = """
 import sys
-from airflow_provider_isvapp import airflow_compat
-from airflow.providers.common.compat.sdk import AirflowPlugin
+from airflow_provider_isvapp import version_compat
+from airflow import plugins_manager
 before = set(sys.modules)
 import airflow_provider_isvapp.plugins.isvapp
 print(" ".join(sorted(set(sys.modules) - before)))

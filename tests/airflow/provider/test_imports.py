@@ -42,7 +42,7 @@ def loaded_by(*modules: str, after: str) -> set[str]:
 
 
 def test_a_dag_file_loads_nothing_that_only_a_running_task_needs() -> None:
-    loaded = loaded_by(*MODULES, after="airflow_provider_isvapp.airflow_compat")
+    loaded = loaded_by(*MODULES, after="airflow_provider_isvapp.version_compat")
 
     assert set(MODULES) <= loaded
     assert not loaded & NOT_FOR_PARSING

@@ -14,10 +14,8 @@ from typing import Any
 import pytest
 from airflow import __version__ as airflow_version
 from airflow.exceptions import AirflowRescheduleException
-from airflow.providers.common.compat.sdk import AirflowSkipException, TaskDeferred
 
 from airflow_provider_isvapp import errors
-from airflow_provider_isvapp.airflow_compat import AirflowException, AirflowFailException, AirflowSensorTimeout
 from airflow_provider_isvapp.api.isvapp import export_state
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
@@ -27,7 +25,9 @@ from airflow_provider_isvapp.triggers import export_wait
 from airflow_provider_isvapp.triggers import isvapp as isvapp_triggers
 from airflow_provider_isvapp.triggers.export_event import failure_event
 from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
+from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, AirflowSensorTimeout
 from tests.support.airflow_connections import SetConnection, isvapp_fields
+from tests.support.task_context import AirflowSkipException, TaskDeferred
 
 MODES = ["poke", "reschedule", "deferrable"]
 

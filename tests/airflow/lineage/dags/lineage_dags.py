@@ -7,13 +7,14 @@ from __future__ import annotations
 import os
 
 import pendulum
-from airflow.providers.common.compat.sdk import DAG, Asset, AssetAlias
+from airflow import DAG
 
 from airflow_provider_isvapp.operators.isvapp import (
     IsvappExportOperator,
     IsvappFetchSalesforceAccountsOperator,
 )
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
+from airflow_provider_isvapp.version_compat import Asset, AssetAlias
 
 LAKE = f"file://{os.environ['LINEAGE_LAKE']}"
 DEFAULTS = {"schedule": None, "start_date": pendulum.datetime(2024, 1, 1, tz="UTC"), "catchup": False}

@@ -8,7 +8,7 @@ import os
 from datetime import timedelta
 
 import pendulum
-from airflow.providers.common.compat.sdk import DAG
+from airflow import DAG
 
 from airflow_provider_isvapp.operators.isvapp import (
     IsvappCreateExportOperator,

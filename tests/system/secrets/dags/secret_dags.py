@@ -10,13 +10,14 @@ from datetime import timedelta
 from urllib.parse import quote, quote_plus
 
 import pendulum
-from airflow.providers.common.compat.sdk import DAG, Asset, BaseOperator
+from airflow import DAG
 
 from airflow_provider_isvapp.operators.isvapp import (
     IsvappExportOperator,
     IsvappFetchSalesforceAccountsOperator,
 )
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
+from airflow_provider_isvapp.version_compat import Asset, BaseOperator
 from tests.system.secrets.planted import PLANTED
 from tests.system.secrets.planting_trigger import PlantingTrigger
 

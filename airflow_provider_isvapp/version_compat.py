@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """The one place that knows where Airflow 2.11 and 3.x keep things.
 
-The rest of the package imports Airflow from here. Names that moved between the lines come from the common-compat
-provider; what did not move comes from Airflow itself.
+The rest of the package imports Airflow from here. Each name has a ``try`` of its own, since ``airflow.sdk`` grew over
+the releases: what Airflow 3.0 lacks there must not push the others back to their names of Airflow 2.
 """
 
 from __future__ import annotations
@@ -12,27 +12,76 @@ import inspect
 from datetime import datetime
 from typing import Any
 
-from airflow.providers.common.compat.connection import get_async_connection
-from airflow.providers.common.compat.sdk import (
-    AirflowException,
-    AirflowFailException,
-    AirflowNotFoundException,
-    AirflowSensorTimeout,
-    Asset,
-    AssetAlias,
-    BaseHook,
-    BaseOperator,
-    BaseOperatorLink,
-    BaseSensorOperator,
-    Connection,
-    Context,
-    ObjectStoragePath,
-    PokeReturnValue,
-    Stats,
-    conf,
-    mask_secret,
-)
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+try:
+    from airflow.sdk.exceptions import AirflowException
+except ImportError:
+    from airflow.exceptions import AirflowException  # type: ignore[attr-defined]
+try:
+    from airflow.sdk.exceptions import AirflowFailException
+except ImportError:
+    from airflow.exceptions import AirflowFailException  # type: ignore[no-redef]
+try:
+    from airflow.sdk.exceptions import AirflowNotFoundException
+except ImportError:
+    from airflow.exceptions import AirflowNotFoundException  # type: ignore[attr-defined]
+try:
+    from airflow.sdk.exceptions import AirflowSensorTimeout
+except ImportError:
+    from airflow.exceptions import AirflowSensorTimeout  # type: ignore[no-redef]
+try:
+    from airflow.sdk import Asset
+except ImportError:
+    from airflow.datasets import Dataset as Asset  # type: ignore[import-not-found, no-redef]
+try:
+    from airflow.sdk import AssetAlias
+except ImportError:
+    from airflow.datasets import DatasetAlias as AssetAlias  # type: ignore[no-redef]
+try:
+    from airflow.sdk import BaseHook
+except ImportError:
+    from airflow.hooks.base import BaseHook  # type: ignore[attr-defined, no-redef]
+try:
+    from airflow.sdk import BaseOperator
+except ImportError:
+    from airflow.models.baseoperator import BaseOperator  # type: ignore[import-not-found, no-redef]
+try:
+    from airflow.sdk import BaseOperatorLink
+except ImportError:
+    from airflow.models.baseoperatorlink import BaseOperatorLink  # type: ignore[import-not-found, no-redef]
+try:
+    from airflow.sdk import BaseSensorOperator
+except ImportError:
+    from airflow.sensors.base import BaseSensorOperator  # type: ignore[import-not-found, no-redef]
+try:
+    from airflow.sdk import Connection
+except ImportError:
+    from airflow.models.connection import Connection  # type: ignore[assignment]
+try:
+    from airflow.sdk import Context
+except ImportError:
+    from airflow.utils.context import Context  # type: ignore[attr-defined, no-redef]
+try:
+    from airflow.sdk import ObjectStoragePath
+except ImportError:
+    from airflow.io.path import ObjectStoragePath  # type: ignore[import-not-found, no-redef]
+try:
+    from airflow.sdk import PokeReturnValue
+except ImportError:
+    from airflow.sensors.base import PokeReturnValue  # type: ignore[no-redef]
+try:
+    from airflow.sdk.observability.stats import Stats
+except ImportError:
+    from airflow.stats import Stats
+try:
+    from airflow.sdk.configuration import conf
+except ImportError:
+    from airflow.configuration import conf
+try:
+    from airflow.sdk.log import mask_secret
+except ImportError:
+    from airflow.utils.log.secrets_masker import mask_secret  # type: ignore[import-not-found, no-redef]
 
 __all__ = [
     "AirflowException",
@@ -102,16 +151,31 @@ def first_reschedule_of(sensor: BaseSensorOperator, context: Context) -> datetim
         found: datetime | None = ti.get_first_reschedule_date(context)
         return found
     # Airflow 2.11, as its own sensors do it.
-    from airflow.sensors import base  # type: ignore[attr-defined]
+    from airflow.sensors import base
 
     first_try = (ti.max_tries or 0) - (sensor.retries or 0) + 1
     ids = {name: getattr(ti, name) for name in ("dag_id", "task_id", "run_id", "map_index")}
     return base._orig_start_date(**ids, try_number=first_try)  # type: ignore[no-any-return]
 
 
+async def get_async_connection(conn_id: str) -> Connection:
+    """Fetch a connection without blocking the event loop.
+
+    Before Airflow 3.3.2, which brings ``Connection.aextra_dejson``, ``BaseHook.aget_connection`` masks secrets through
+    a blocking call to the supervisor, which fails while another call is under way (``DeadlockImminentError``). Until
+    then, a thread looks the connection up. It has to be asgiref's: what it awaits runs in the loop that waits for it.
+    """
+    if hasattr(Connection, "aextra_dejson"):
+        return await BaseHook.aget_connection(conn_id)
+
+    from asgiref.sync import sync_to_async
+
+    return await sync_to_async(BaseHook.get_connection)(conn_id)
+
+
 def has_file_system(scheme: str) -> bool:
     """Say whether Airflow's object storage can open addresses of a scheme."""
-    # In here, since it loads all file systems. Common-compat's `io` lacks the function on Airflow 3.0.
+    # In here, since it loads all file systems.
     try:
         from airflow.sdk.io import has_fs
     except ImportError:
@@ -136,6 +200,9 @@ def xcom_of(ti_key: Any, *, key: str) -> Any:
     :param ti_key: with the ids of DAG, run and task, and the map index.
     """
     # In here, since it makes Airflow choose and load the storage of XComs.
-    from airflow.providers.common.compat.sdk import XCom
+    try:
+        from airflow.sdk.execution_time.xcom import XCom
+    except ImportError:
+        from airflow.models.xcom import XCom  # type: ignore[no-redef]
 
     return XCom.get_value(ti_key=ti_key, key=key)
