@@ -231,7 +231,7 @@ def bomb(size: int) -> bytes:
 )
 def test_a_small_body_that_becomes_a_large_one_stops_early(raw, connect, status, error, most):
     packed = bomb(1 << 30)
-    raw.pieces = [head(status, "Content-Encoding: gzip", f"Content-Length: {len(packed)}"), packed]
+    raw.pieces = [head(status, "Location: /", "Content-Encoding: gzip", f"Content-Length: {len(packed)}"), packed]
 
     with connect(raw.url) as client:
         tracemalloc.start()
@@ -243,6 +243,15 @@ def test_a_small_body_that_becomes_a_large_one_stops_early(raw, connect, status,
             tracemalloc.stop()
 
     assert peak < most
+
+
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "br", "zstd", "identity, gzip"])
+def test_an_encoding_that_was_not_asked_for_is_not_decoded(raw, connect, encoding):
+    packed = gzip.compress(gzip.compress(b'{"success": true, "data": []}'))
+    raw.pieces = [head(200, f"Content-Encoding: {encoding}", f"Content-Length: {len(packed)}"), packed]
+
+    with connect(raw.url) as client, pytest.raises(ServiceUnavailable, match="the connection broke"):
+        client.list_exports()
 
 
 JSON_VALUES = {
@@ -358,6 +367,8 @@ def test_no_header_brings_a_foreign_error(raw, connect, status, header):
     with connect(raw.url) as client, pytest.raises(ProviderError) as caught:
         client.list_exports()
 
+    if status == 302 and header.startswith("Location"):
+        assert isinstance(caught.value, ForeignAddress)
     assert caught.value.__context__ is None
 
 
