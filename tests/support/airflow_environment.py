@@ -9,11 +9,14 @@ Operators, sensors, triggers and hooks need no metadata database: give them conn
 from __future__ import annotations
 
 import atexit
+import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -33,20 +36,26 @@ def task_policy(task):
 def configure() -> None:
     """Point Airflow at a new temporary home. Call this before the first import of Airflow.
 
-    A process that inherits the variables (a test's subprocess) shares its parent's home.
+    A process that inherits the variables (a test's subprocess) shares its parent's home. Each worker of pytest-xdist
+    has a home of its own.
     """
     if "airflow" in sys.modules:
         raise RuntimeError("airflow was imported before its test environment was configured")
-    if os.environ.get("ISVAPP_TEST_AIRFLOW_HOME"):
+    inherited = os.environ.get("ISVAPP_TEST_AIRFLOW_HOME")
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if inherited and os.environ["ISVAPP_TEST_WORKER"] == worker:
         return
-    home = tempfile.mkdtemp(prefix="isvapp-airflow-")
-    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    # That of a worker is below the controller's, which removes it.
+    home = tempfile.mkdtemp(prefix="isvapp-airflow-", dir=inherited)
+    if not inherited:
+        atexit.register(shutil.rmtree, home, ignore_errors=True)
     Path(home, "config").mkdir()
     Path(home, "config", "airflow_local_settings.py").write_text(_NO_RETRIES)
     for name in [name for name in os.environ if name.startswith(("AIRFLOW_", "_AIRFLOW_"))]:
         del os.environ[name]
     os.environ |= {
         "ISVAPP_TEST_AIRFLOW_HOME": home,
+        "ISVAPP_TEST_WORKER": worker,
         "AIRFLOW_HOME": home,
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS_FOLDER),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -61,7 +70,25 @@ def configure() -> None:
 
 @pytest.fixture(scope="session")
 def airflow_database() -> None:
-    """Create the metadata database in the temporary home, once for the whole test run."""
+    """Put a new metadata database into the temporary home, once for the whole test run.
+
+    Airflow's migrations take longer than most tests and make the same tables each time. The virtual environment keeps
+    them, under the versions of what migrates.
+    """
+    versions = sorted(f"{found.name}=={found.version}" for found in distributions() if found.name.startswith("apache-"))
+    kept = Path(sys.prefix) / f"migrated-{hashlib.sha256(' '.join(versions).encode()).hexdigest()[:16]}.db"
+    database = Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            _migrate()
+            shutil.copy(database, kept.with_suffix(".new"))
+            kept.with_suffix(".new").rename(kept)
+            return
+    shutil.copy(kept, database)
+
+
+def _migrate() -> None:
     migration = subprocess.run(
         [Path(sys.executable).parent / "airflow", "db", "migrate"],
         stdout=subprocess.PIPE,
