@@ -22,8 +22,14 @@ LANES := lint docs test-unit test-airflow-3.3 test-airflow-2.11 test-airflow-3.0
 	test-packaging test-compose test-kubernetes
 SLOW_LANES := test-crash-3.3 test-crash-2.11 test-browser test-secrets test-cluster
 
-# What Airflow's version matters most for.
-BETWEEN_TESTS := $(addprefix tests/airflow/,hooks operators sensors links triggers plugins provider dags)
+# What Airflow's version matters most for; and, on lines that few still run: imports, provider info and example DAGs.
+ADAPTER_TESTS := $(addprefix tests/airflow/,hooks operators sensors links triggers plugins provider dags)
+BASIC_TESTS := $(addprefix tests/airflow/,provider dags)
+
+# Tests wait more than they compute. Those of one module or class share what it starts, so one process runs them all. With
+# ARGS a lane runs its tests one after the other, without a coverage figure, unless they say otherwise.
+PARALLEL := $(if $(ARGS),,-n 3 --dist loadscope)
+UNIT_COVERAGE := $(if $(ARGS),,$(addprefix --cov=airflow_provider_isvapp.,api emulator limiter transfer) --cov-report=)
 
 # What each environment has, and for which Python it asks first: a machine with several tests with several.
 WITH_airflow-3.3 := $(addprefix --extra ,emulator fast parquet postgresql redis s3) $(addprefix --group ,airflow-3.3 test \
@@ -57,16 +63,20 @@ test-all:  ## Run all lanes, as CI does
 	@scripts/run_lanes.sh $(LANES) $(SLOW_LANES)
 
 test-unit: .venvs/airflow-3.3/.ready  ## Test the layers below Airflow: API clients, limiter, transfer, emulator
-	.venvs/airflow-3.3/bin/python -m pytest -q tests/unit $(ARGS)
+	.venvs/airflow-3.3/bin/python -m pytest -q $(PARALLEL) $(UNIT_COVERAGE) tests/unit $(ARGS)
+	@$(if $(ARGS),,echo "coverage of api, emulator, limiter and transfer: $$(.venvs/airflow-3.3/bin/python -m coverage report --format=total) %")
 
 test-airflow-3.3: .venvs/airflow-3.3/.ready  ## Test the Airflow parts and the example DAGs on Airflow 3.3
-	.venvs/airflow-3.3/bin/python -m pytest -q tests/airflow $(ARGS)
+	.venvs/airflow-3.3/bin/python -m pytest -q $(PARALLEL) --no-loadscope-reorder tests/airflow $(ARGS)
 
 test-airflow-2.11: .venvs/airflow-2.11/.ready  ## The same on Airflow 2.11
-	.venvs/airflow-2.11/bin/python -m pytest -q tests/airflow $(ARGS)
+	.venvs/airflow-2.11/bin/python -m pytest -q $(PARALLEL) --no-loadscope-reorder tests/airflow $(ARGS)
 
-test-airflow-3.0 test-airflow-3.1 test-airflow-3.2: test-airflow-3.%: .venvs/airflow-3.%/.ready  ## The operators, sensor, triggers, hooks and DAGs only
-	.venvs/airflow-3.$*/bin/python -m pytest -q $(BETWEEN_TESTS) $(ARGS)
+test-airflow-3.2: .venvs/airflow-3.2/.ready  ## The operators, sensor, triggers, hooks and DAGs on Airflow 3.2
+	.venvs/airflow-3.2/bin/python -m pytest -q $(PARALLEL) --no-loadscope-reorder $(ADAPTER_TESTS) $(ARGS)
+
+test-airflow-3.0 test-airflow-3.1: test-airflow-3.%: .venvs/airflow-3.%/.ready  ## Imports, provider info and example DAGs only
+	.venvs/airflow-3.$*/bin/python -m pytest -q $(PARALLEL) --no-loadscope-reorder $(BASIC_TESTS) $(ARGS)
 
 test-packaging: .venvs/airflow-3.3/.ready  ## Build the wheel and check what is in it
 	.venvs/airflow-3.3/bin/python -m pytest -q tests/system/packaging $(ARGS)
@@ -126,7 +136,7 @@ lock: $(BOOTSTRAP)  ## Rewrite uv.lock after a change of pyproject.toml (ARGS=--
 	$(UV) lock $(ARGS)
 
 clean:  ## Remove environments, caches and the demo's files
-	rm -rf .venvs .demo .pictures .cluster dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venvs .demo .pictures .cluster dist build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
 # An interpreter of this machine, else the first version, which uv then downloads.

@@ -195,8 +195,8 @@ _IMPORTS = "from pathlib import Path; from airflow_provider_isvapp.transfer.loca
 
 @pytest.fixture
 def open_folder(tmp_path: Path) -> Path:
-    """A folder whose parents everybody may pass."""
-    for folder in [tmp_path, *tmp_path.parents][:3]:
+    """A folder whose parents everybody may pass; each worker of pytest-xdist has one more."""
+    for folder in [tmp_path, *tmp_path.parents][: 4 if "PYTEST_XDIST_WORKER" in os.environ else 3]:
         folder.chmod(0o755)
     return tmp_path
 
