@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-unit test-airflow-3.3 test-airflow-2.11 test-airflow-3.0 test-airflow-3.1 test-airflow-3.2 \
+.PHONY: help demo check test test-all test-unit test-airflow-3.3 test-airflow-2.11 test-airflow-3.0 test-airflow-3.1 test-airflow-3.2 \
 	test-packaging test-compose test-kubernetes test-crash-3.3 test-crash-2.11 test-browser test-secrets test-cluster cluster-test \
 	docs lint format bench-limiter bench-waiting bench-download bench-import environments lock clean
 # What is installed decides what is imported, not the caller's shell.
@@ -55,6 +55,14 @@ help:  ## Show this list
 
 demo: .venvs/demo/.ready  ## Run the monthly sync in a real Airflow against the emulator (ONCE=1: end by itself)
 	@.venvs/demo/bin/python scripts/demo $(if $(ONCE),--once) $(ARGS)
+
+# The folders of tests/unit and tests/airflow that mirror what differs from a commit: make check SINCE=main
+SINCE ?= HEAD
+CHANGED = $(wildcard $(sort $(shell { git diff --name-only $(SINCE) -- && git ls-files --others --exclude-standard; } | sed -nE \
+	-e 's,^airflow_provider_isvapp/([a-z]+)/.*,tests/unit/\1\ntests/airflow/\1,p' -e 's,^(tests/(unit|airflow)/[a-z]+)/.*,\1,p')))
+
+check: lint  ## Lint, types, and the fast tests of what changed since the last commit, or of the layers below Airflow (SINCE=main)
+	.venvs/airflow-3.3/bin/python -m pytest -q $(PARALLEL) $(or $(CHANGED),tests/unit) $(ARGS)
 
 test:  ## Run the lanes below but the slow ones, each in its environment, and summarise (LANES="lint test-unit" chooses)
 	@scripts/run_lanes.sh $(LANES)
