@@ -112,6 +112,10 @@ class UnexpectedAnswer(ApiError):
     """The answer is not JSON of the documented kind: a gateway's HTML page, an empty body."""
 
 
+API_CHANGED = "The vendor's API may have changed: look for a newer version of this provider."
+"""The next step after a response that breaks the vendor's documentation."""
+
+
 class ContractBroken(ApiError):
     """The answer is JSON but breaks the vendor's documentation: a field missing, an unknown export status."""
 

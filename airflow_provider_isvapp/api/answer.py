@@ -11,7 +11,7 @@ import msgspec
 
 from airflow_provider_isvapp.api.redaction import Redactor
 from airflow_provider_isvapp.api.transport import Response
-from airflow_provider_isvapp.errors import ContractBroken, UnexpectedAnswer
+from airflow_provider_isvapp.errors import API_CHANGED, ContractBroken, UnexpectedAnswer
 
 Decoded = TypeVar("Decoded")
 
@@ -60,11 +60,13 @@ def lines_of(value: msgspec.Raw, *, vendor: str, label: str, name: str) -> list[
     except _UNREADABLE:
         rows = None
     if rows is None:
-        raise ContractBroken(f"{vendor} answered {label}, but {name!r} is not an array.")
+        raise ContractBroken(f"{vendor} answered {label}, but {name!r} is not an array. {API_CHANGED}")
     lines = [bytes(row) for row in rows]
     for number, line in enumerate(lines):
         if not line.startswith(b"{"):
-            raise ContractBroken(f"{vendor} answered {label}, but element {number} of {name!r} is not an object.")
+            raise ContractBroken(
+                f"{vendor} answered {label}, but element {number} of {name!r} is not an object. {API_CHANGED}"
+            )
         if b"\n" in line or b"\r" in line:
             lines[number] = msgspec.json.format(line, indent=-1)
     return lines

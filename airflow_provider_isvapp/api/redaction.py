@@ -24,7 +24,7 @@ LONGEST_TEXT = 500
 # What is searched at all. Redaction comes before the cut, so a secret across the cut is found, too.
 _LONGEST_SEARCHED = 64 * 1024
 # Tokens and download URLs change all the time; a triggerer runs for months.
-_KEPT = 16
+_KEPT = 32
 # Encoded twice in one way and once in another is as far as a search goes.
 _MOST_VARIANTS = 16
 
@@ -66,6 +66,8 @@ class Redactor:
         secrets = (token,) if documented else (path, token if len(token) >= 2 * SHORTEST_SECRET else "")
         for secret in (query, *secrets):
             self.add_passing(secret)
+            # As it stands in the URL, and as it is meant: whoever repeats it may encode it in another way.
+            self.add_passing(unquote(secret))
 
     def mask(self, text: str) -> str:
         """Replace each secret, and change nothing else."""

@@ -9,6 +9,7 @@ import msgspec
 from airflow_provider_isvapp.api.redaction import Redactor
 from airflow_provider_isvapp.errors import AuthenticationRefused, NotFound, PermissionRefused, RequestRefused
 
+REFUSED_AGAIN = "It will be refused again as it is; change the request."
 WEB_PAGE = "a web page instead of an API answer"
 """What is said of a refusal that is HTML: a gateway's, a login page's, or another server's altogether."""
 
@@ -20,7 +21,7 @@ def refusal(*, vendor: str, label: str, status: int, said: str, scope: str | Non
     :param scope: the scope that the endpoint needs, named in the advice for a 403.
     """
     kind: type[RequestRefused] = RequestRefused
-    advice = "It will be refused again as it is; change the request."
+    advice = REFUSED_AGAIN
     match status:
         case 401:
             kind = AuthenticationRefused

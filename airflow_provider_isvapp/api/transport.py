@@ -363,7 +363,7 @@ class Transport:
                 "429, too many requests",
                 sent=False,
                 retry_after=retry_after,
-                advice="Something that does not share this limit uses the account as well: another program, or a "
+                advice="Look for what uses the account as well and does not share this limit: another program, or a "
                 "machine with another rate_limit_storage.",
             )
         if not 300 <= status < 500:

@@ -34,8 +34,8 @@ class Attempts:
     def again_after(self, error: TransferError) -> None:
         """Wait for the next answer, or raise the error when there are no more."""
         if self.used >= self._limit:
-            if self._limit > 1:
-                error.add_note(f"This was attempt {self.used} of {self._limit}.")
+            times = f" This was attempt {self.used} of {self._limit}." if self._limit > 1 else ""
+            error.args = (f"{error}{times} Try again later; if it lasts, ask the vendor.",)
             raise error
         wait = min(_FIRST_WAIT * 2 ** (self.used - 1), _LONGEST_WAIT)
         self._log.warning("%s Trying again in %.0f s (attempt %d of %d).", error, wait, self.used + 1, self._limit)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from airflow_provider_isvapp.api.redaction import Redactor
-from airflow_provider_isvapp.errors import ContractBroken
+from airflow_provider_isvapp.errors import API_CHANGED, ContractBroken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Account:
         :param redact: removes secrets from the texts in it.
         """
         if not isinstance(record, Mapping) or record.get("id") is None:
-            raise ContractBroken("ISVapp answered with an account without an id.")
+            raise ContractBroken(f"ISVapp answered with an account without an id. {API_CHANGED}")
         name = record.get("company_name")
         return cls(
             id=redact(str(record["id"])),

@@ -21,9 +21,10 @@ from airflow_provider_isvapp.api.isvapp.export_request import ExportRequest
 from airflow_provider_isvapp.api.isvapp.export_state import require_ready
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.api.oauth import ApiKey, ClientCredentials, Credentials, SecretStyle
-from airflow_provider_isvapp.api.refusal import vendor_message
+from airflow_provider_isvapp.api.refusal import REFUSED_AGAIN, vendor_message
 from airflow_provider_isvapp.api.transport import Authorizer, Request, Transport
 from airflow_provider_isvapp.errors import (
+    API_CHANGED,
     ApiError,
     ContractBroken,
     ExportError,
@@ -146,7 +147,9 @@ class IsvappClient:
         path = f"/api/v1/exports/{_path_segment(export_id)}"
         export = self._export(self._data("GET", path, "show_export", scope=SCOPE_EXPORTS), f"GET {path}")
         if export.id != export_id:
-            raise ContractBroken(f"ISVapp was asked for export {export_id} and answered with export {export.id}.")
+            raise ContractBroken(
+                f"ISVapp was asked for export {export_id} and answered with export {export.id}. Ask the vendor."
+            )
         return export
 
     def list_exports(self, *, on_unreadable: Callable[[ApiError], object] | None = None) -> list[Export]:
@@ -229,7 +232,9 @@ class IsvappClient:
 
     def _open(self, export: Export, headers: dict[str, str]) -> requests.Response:
         if export.download_url is None:
-            raise ContractBroken(f"Export {export.id} is {export.status}, but its record has no download_url.")
+            raise ContractBroken(
+                f"Export {export.id} is {export.status}, but its record has no download_url. {API_CHANGED}"
+            )
         label = f"the download of export {export.id}"
         self._transport.redact.add_url(export.download_url)
         request = Request(
@@ -271,7 +276,7 @@ class IsvappClient:
         success = self._decoded(envelope.get("success", msgspec.Raw(b"null")), label, lambda value: value)
         if success is False:
             said = vendor_message(response.content, redact=self._transport.redact) or "without a message"
-            raise RequestRefused(f"{self._vendor} refused {label}: {said}.", status=response.status)
+            raise RequestRefused(f"{self._vendor} refused {label}: {said}. {REFUSED_AGAIN}", status=response.status)
         if success is not True or "data" not in envelope:
             raise ContractBroken(
                 f"{self._vendor} answered {label} with JSON, but not with its documented envelope (data, success). "

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from airflow_provider_isvapp.api.redaction import Redactor
-from airflow_provider_isvapp.errors import ContractBroken
+from airflow_provider_isvapp.errors import API_CHANGED, ContractBroken
 
 
 class ExportStatus(StrEnum):
@@ -66,12 +66,12 @@ class Export:
         :raises ContractBroken: if it is no export: a field is missing or of another type, or the status is unknown.
         """
         if not isinstance(record, Mapping):
-            raise ContractBroken(f"An export must be a JSON object, not {type(record).__name__}.")
+            raise ContractBroken(f"An export must be a JSON object, not {type(record).__name__}. {API_CHANGED}")
         export_id = record.get("id")
         if not isinstance(export_id, str) or not export_id:
-            raise ContractBroken("An export came without an id.")
+            raise ContractBroken(f"An export came without an id. {API_CHANGED}")
         if len(export_id) > _LONGEST_ID or redact(export_id) != export_id:
-            raise ContractBroken(f"An export came with an id that cannot be one: {redact(export_id)!r}.")
+            raise ContractBroken(f"An export came with an id that cannot be one: {redact(export_id)!r}. {API_CHANGED}")
         read = _Fields(export_id, record, redact)
         return cls(
             id=export_id,
@@ -137,12 +137,11 @@ class _Fields:
     def status(self) -> ExportStatus:
         value = self._record.get("status")
         if value is None:
-            raise ContractBroken(f"Export {self._export_id} came without a status.")
+            raise ContractBroken(f"Export {self._export_id} came without a status. {API_CHANGED}")
         if not isinstance(value, str) or value not in set(ExportStatus):
             raise ContractBroken(
                 f"Export {self._export_id} has the status {self._redact(repr(value))}, which is not documented (known "
-                f"are {', '.join(ExportStatus)}). The vendor's API has changed: look for a newer version of this "
-                "provider."
+                f"are {', '.join(ExportStatus)}). {API_CHANGED}"
             )
         return ExportStatus(value)
 
@@ -184,6 +183,4 @@ class _Fields:
 
     def _wrong(self, name: str, wanted: str) -> ContractBroken:
         # The value is not shown: in a field like download_url it would be a secret.
-        return ContractBroken(
-            f"Export {self._export_id}: the field {name!r} is not {wanted}. The vendor's API has changed."
-        )
+        return ContractBroken(f"Export {self._export_id}: the field {name!r} is not {wanted}. {API_CHANGED}")

@@ -16,7 +16,7 @@ from airflow_provider_isvapp.api.oauth import ClientCredentials, Credentials, Se
 from airflow_provider_isvapp.api.productiv.app_list import AppDetails, AppList
 from airflow_provider_isvapp.api.productiv.settings import ApiVersion, ProductivSettings
 from airflow_provider_isvapp.api.transport import Request, Transport
-from airflow_provider_isvapp.errors import ContractBroken, InvalidArgument
+from airflow_provider_isvapp.errors import API_CHANGED, ContractBroken, InvalidArgument
 from airflow_provider_isvapp.observer import Observer, unobserved
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class ProductivClient:
         answer = self._get(path, "productiv_app")
         app = self._decoded(self._take(answer, "App", path), path)
         if not isinstance(app, dict):
-            raise ContractBroken(f"{self._vendor} answered GET {path}, but 'App' is not an object.")
+            raise ContractBroken(f"{self._vendor} answered GET {path}, but 'App' is not an object. {API_CHANGED}")
         fiscal = {
             "fiscal_date": self._decoded(answer.pop("FiscalDate", _NULL), path),
             "fiscal_date_range": self._decoded(answer.pop("FiscalDateRange", _NULL), path),
@@ -153,7 +153,7 @@ class ProductivClient:
     def _common(self, answer: dict[str, msgspec.Raw], path: str) -> dict[str, Any]:
         as_of_date = self._decoded(self._take(answer, "AsOfDate", path), path)
         if not isinstance(as_of_date, str) or not as_of_date:
-            raise ContractBroken(f"{self._vendor} answered GET {path}, but 'AsOfDate' is not a date.")
+            raise ContractBroken(f"{self._vendor} answered GET {path}, but 'AsOfDate' is not a date. {API_CHANGED}")
         response_time = self._decoded(answer.pop("ResponseTimeMs", _NULL), path)
         return {
             "as_of_date": self._transport.redact(as_of_date),

@@ -288,7 +288,7 @@ class TestLimit:
 
         assert not works
         assert "429, too many requests" in message
-        assert "Something that does not share this limit uses the account as well" in message
+        assert "Look for what uses the account as well and does not share this limit" in message
 
     def test_a_storage_that_does_not_answer(
         self, isvapp_button: Press, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
