@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-all test-unit test-airflow-3.3 test-airflow-2.11 test-airflow-3.0 test-airflow-3.1 test-airflow-3.2 \
 	test-packaging test-compose test-kubernetes test-crash-3.3 test-crash-2.11 test-browser test-secrets test-cluster cluster-test \
-	docs lint format bench-limiter bench-waiting bench-download bench-import environments lock clean
+	docs lint format bench-limiter bench-waiting bench-download bench-import fuzz-responses worst-responses environments lock clean
 # What is installed decides what is imported, not the caller's shell.
 unexport PYTHONPATH VIRTUAL_ENV
 
@@ -137,6 +137,12 @@ bench-waiting: .venvs/airflow-3.3/.ready  ## Measure a thousand deferred waits i
 
 bench-import: .venvs/airflow-3.3/.ready  ## Measure what importing the DAG-facing modules costs
 	@.venvs/airflow-3.3/bin/python benchmarks/imports.py $(ARGS)
+
+fuzz-responses: .venvs/airflow-3.3/.ready  ## Feed mutated responses to the API clients (ARGS="--responses 100000")
+	@.venvs/airflow-3.3/bin/python -m tests.support.hostile.fuzz $(ARGS)
+
+worst-responses: .venvs/airflow-3.3/.ready  ## Measure what the worst responses cost in time and memory
+	@.venvs/airflow-3.3/bin/python -m tests.support.hostile.worst
 
 environments: $(addprefix .venvs/,$(addsuffix /.ready,airflow-3.3 airflow-3.2 airflow-3.1 airflow-3.0 airflow-2.11 demo cluster bench))  ## Make all environments
 

@@ -21,8 +21,8 @@ from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig, Fault, Ma
 from tests.support import services
 from tests.support.airflow_environment import DAGS_FOLDER
 from tests.support.real_airflow import RealAirflow
+from tests.support.spelling import AWKWARD
 from tests.system.secrets.planted import PLANTED
-from tests.system.secrets.spelling import AWKWARD
 from tests.system.secrets.traces import TASK_INSTANCES, Trace, in_api, in_database, in_files
 
 SECRETS = {

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from tests.system.secrets.spelling import AWKWARD
+from tests.support.spelling import AWKWARD
 
 # The place in words, and where the search has to find its value.
 PLACES = {

@@ -10,9 +10,9 @@ from contextlib import closing
 
 import pytest
 
+from tests.support.spelling import spellings
 from tests.system.secrets.conftest import BROKEN, SECRETS, Aftermath
 from tests.system.secrets.planted import PLACES, PLANTED
-from tests.system.secrets.spelling import spellings
 from tests.system.secrets.traces import places_of
 
 # The first test waits for Airflow and for all runs.

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from cryptography.fernet import Fernet
 
 from tests.support.real_airflow import RealAirflow
-from tests.system.secrets.spelling import spellings
+from tests.support.spelling import spellings
 
 TASK_INSTANCES = "/api/v2/dags/~/dagRuns/~/taskInstances"
 

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What a client is given in place of a limiter and of time."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+
+class RecordingLimiter:
+    """Grants at once and remembers what it was told; the real limiters have their own tests."""
+
+    def __init__(self) -> None:
+        self.permits = 0
+        self.pushed_back: list[float] = []
+
+    def permit(self) -> AbstractContextManager[None]:
+        self.permits += 1
+        return nullcontext()
+
+    def push_back(self, seconds: float) -> None:
+        self.pushed_back.append(seconds)
+
+
+class FakeTime:
+    """A clock that moves only when somebody sleeps on it."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.now = now
+        self.pauses: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""A server that sends the bytes it is told to, and so any response that a socket can carry."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+from urllib.parse import parse_qs, urlsplit
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request as it arrived.
+
+    :param head: request line and headers.
+    """
+
+    head: bytes
+    body: bytes
+
+    @property
+    def method(self) -> str:
+        return self.head.split(b" ", 1)[0].decode("latin-1")
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.head.split(b" ", 2)[1].decode("latin-1")).path
+
+    @property
+    def form(self) -> dict[str, list[str]]:
+        return parse_qs(self.body.decode("latin-1"))
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Send nothing more and keep the connection open."""
+
+
+@dataclass(frozen=True)
+class Drip:
+    """Send the same bytes again and again, with pauses.
+
+    :param every: seconds; 0 is as fast as the client takes them.
+    """
+
+    data: bytes
+    every: float = 0.0
+
+
+@dataclass(frozen=True)
+class Reset:
+    """End the connection with a TCP reset and not in an orderly way."""
+
+
+@dataclass(frozen=True)
+class KeepAlive:
+    """Leave the connection to the next request."""
+
+
+Step: TypeAlias = bytes | Silence | Drip | Reset | KeepAlive
+Respond: TypeAlias = Callable[[Seen], Iterable[Step]]
+
+# Longer than any test lets a client wait: what hangs for so long is a failure of the test.
+_LONGEST = 60.0
+
+
+class WireServer:
+    """Plays a response to each request; a context manager.
+
+    :param respond: called in the connection's thread. The connection ends after the last step, unless that is
+        :class:`KeepAlive`.
+    """
+
+    def __init__(self, respond: Respond) -> None:
+        self.respond = respond
+        self.seen: list[Seen] = []
+        self.connections = 0
+        self._over = threading.Event()
+        self._open: set[socket.socket] = set()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    def __enter__(self) -> WireServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        # A thread that blocks in accept() does not notice that the socket was closed.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        self._open.add(connection)
+        connection.settimeout(_LONGEST)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError), connection:
+            for request in _requests(connection):
+                self.seen.append(request)
+                if not self._play(connection, self.respond(request)):
+                    break
+        self._open.discard(connection)
+
+    def _play(self, connection: socket.socket, steps: Iterable[Step]) -> bool:
+        """Send a response; say whether the connection goes on."""
+        for step in steps:
+            match step:
+                case bytes():
+                    connection.sendall(step)
+                case Drip():
+                    while not self._over.wait(step.every) if step.every else not self._over.is_set():
+                        connection.sendall(step.data)
+                case Silence():
+                    connection.recv(1)  # returns when the client has left
+                case Reset():
+                    # Linger of zero seconds: the kernel sends RST instead of FIN.
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    return False
+                case KeepAlive():
+                    return True
+        return False
+
+
+def _requests(connection: socket.socket) -> Iterator[Seen]:
+    buffered = b""
+    while True:
+        while b"\r\n\r\n" not in buffered:
+            received = connection.recv(65536)
+            if not received:
+                return
+            buffered += received
+        head, _, buffered = buffered.partition(b"\r\n\r\n")
+        length = 0
+        for line in head.split(b"\r\n")[1:]:
+            name, _, value = line.partition(b":")
+            if name.strip().lower() == b"content-length":
+                length = int(value)
+        while len(buffered) < length:
+            received = connection.recv(65536)
+            if not received:
+                return
+            buffered += received
+        yield Seen(head, buffered[:length])
+        buffered = buffered[length:]

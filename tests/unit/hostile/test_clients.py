@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Each endpoint of both vendors with each hostile response, by the clients."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from airflow_provider_isvapp.errors import OutcomeUnknown, ProviderError, TransferError
+from tests.support.hostile import responses
+from tests.support.hostile.clients import ATTEMPTS, open_client, secrets_of
+from tests.support.hostile.responses import Fate, HostileResponse
+from tests.support.hostile.vendors import (
+    DOWNLOAD_PATH,
+    ENDPOINTS,
+    Endpoint,
+    Vendors,
+)
+from tests.support.hostile.verdict import LogText, chain_of, problems_of_message, problems_of_text
+from tests.support.hostile.wire_server import WireServer
+
+# A cell that takes longer waits for something that its time bounds do not end.
+LONGEST = 4.0
+
+
+def problems(
+    endpoint: Endpoint, response: HostileResponse, vendors: Vendors, logged: LogText, *, api_key: bool
+) -> Iterator[str]:
+    """Call an endpoint that only gives one response, and say what is wrong with what comes of it."""
+    secrets = secrets_of(endpoint, api_key=api_key)
+    vendors.restore()
+    vendors.spoil(endpoint.name, response.play)
+    error: BaseException | None = None
+    started = time.monotonic()
+    with open_client(endpoint, vendors, api_key=api_key) as client:
+        try:
+            left = repr(endpoint.call(client)) if response.fate is Fate.JUDGED else endpoint.call(client)
+        except ProviderError as problem:
+            error = problem
+        except Exception as problem:  # noqa: BLE001 (the finding)
+            yield f"ends in {type(problem).__module__}.{type(problem).__name__}: {str(problem)[:200]}"
+            return
+    seconds = time.monotonic() - started
+    requests = vendors.count(endpoint.name)
+    if seconds > LONGEST:
+        yield f"took {seconds:.1f} s"
+    if error is None:
+        if response.fate is not Fate.JUDGED:
+            yield f"is taken for a result: {left!r:.200}"
+    else:
+        if type(error) is ProviderError:
+            yield f"ends in the root of the tree: {error}"
+        # Of a file that broke off, what to do is said after the last attempt to continue it.
+        yield from problems_of_message(str(error), secrets, next_step=not isinstance(error, TransferError))
+        yield from problems_of_text("its traceback", chain_of(error), secrets)
+    if endpoint.name == "create":
+        # 401 and 429 are clear: nothing was created.
+        most = ATTEMPTS if response.name.startswith(("401", "429")) else 1
+        if not 1 <= requests <= most:
+            yield f"{requests} requests were sent"
+        if (
+            response.fate is Fate.RETRIED
+            and not response.name.startswith("429")
+            and not isinstance(error, OutcomeUnknown)
+        ):
+            yield f"ends in {type(error).__name__}, although the export may be there"
+    elif response.fate is Fate.RETRIED and requests != ATTEMPTS:
+        yield f"{requests} requests in place of {ATTEMPTS} attempts: {error}"
+    elif requests > 2 * ATTEMPTS:
+        yield f"{requests} requests were sent"
+    yield from problems_of_text("the log", logged.take(), secrets)
+
+
+def examine(
+    endpoint: Endpoint,
+    cells: Iterable[HostileResponse],
+    vendors: Vendors,
+    elsewhere: WireServer,
+    logged: LogText,
+    *,
+    api_key: bool = False,
+) -> None:
+    found: list[str] = []
+    count = 0
+    for cell in cells:
+        count += 1
+        connections = elsewhere.connections
+        found += [f"{cell.name}: {problem}" for problem in problems(endpoint, cell, vendors, logged, api_key=api_key)]
+        if elsewhere.connections != connections:
+            found.append(f"{cell.name}: another origin was connected to")
+    assert count > 0
+    assert not found, f"{endpoint.name}: {len(found)} problems with {count} responses\n" + "\n".join(found)
+
+
+every_endpoint = pytest.mark.parametrize("endpoint", ENDPOINTS.values(), ids=ENDPOINTS)
+Generate = Callable[[Endpoint, str], Iterator[HostileResponse]]
+
+
+@every_endpoint
+@pytest.mark.parametrize(
+    "generate",
+    [responses.framing, responses.broken_heads, responses.odd_headers, responses.bodies],
+    ids=lambda generate: generate.__name__,
+)
+def test_a_response_ends_in_an_error_of_the_tree(
+    endpoint: Endpoint, generate: Generate, vendors: Vendors, elsewhere: WireServer, logged: LogText
+) -> None:
+    examine(endpoint, generate(endpoint, vendors.url), vendors, elsewhere, logged)
+
+
+@pytest.mark.parametrize(
+    "endpoint", [endpoint for endpoint in ENDPOINTS.values() if not endpoint.is_file], ids=lambda item: item.name
+)
+def test_a_field_of_another_kind_ends_in_an_error_of_the_tree(
+    endpoint: Endpoint, vendors: Vendors, elsewhere: WireServer, logged: LogText
+) -> None:
+    examine(endpoint, responses.odd_fields(endpoint, vendors.url), vendors, elsewhere, logged)
+
+
+@every_endpoint
+def test_a_response_that_takes_for_ever_is_left_in_time(endpoint: Endpoint, logged: LogText) -> None:
+    def wait(number: int) -> list[str]:
+        with Vendors() as vendors:
+            cell = list(responses.slow(endpoint, vendors.url))[number]
+            found = problems(endpoint, cell, vendors, LogText(), api_key=False)
+            return [f"{cell.name}: {problem}" for problem in found]
+
+    # All at once: they cost time and no work.
+    count = len(list(responses.slow(endpoint, "http://127.0.0.1:9")))
+    with ThreadPoolExecutor(max_workers=count) as pool:
+        found = list(itertools.chain.from_iterable(pool.map(wait, range(count))))
+    found += problems_of_text("the log", logged.take(), secrets_of(endpoint))
+    assert not found, f"{endpoint.name}: {len(found)} problems with {count} responses\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize("name", ["token", "create", "list", "download"])
+def test_a_response_without_an_end_is_left(
+    name: str, vendors: Vendors, elsewhere: WireServer, logged: LogText, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_isvapp.api.transport.LARGEST_BODY", 4 << 20)
+    endpoint = ENDPOINTS[name]
+    examine(endpoint, responses.too_much(endpoint, vendors.url), vendors, elsewhere, logged)
+
+
+@every_endpoint
+def test_a_redirect_is_not_followed(
+    endpoint: Endpoint, vendors: Vendors, elsewhere: WireServer, logged: LogText
+) -> None:
+    other = elsewhere.url.removeprefix("http://")
+    examine(endpoint, responses.redirects(endpoint, vendors.url, other), vendors, elsewhere, logged)
+
+
+@pytest.mark.parametrize("api_key", [False, True], ids=["OAuth2", "API key"])
+def test_a_download_url_leads_nowhere_else(
+    vendors: Vendors, elsewhere: WireServer, logged: LogText, api_key: bool
+) -> None:
+    other = elsewhere.url.removeprefix("http://")
+    cells = list(responses.download_urls(vendors.url, other))
+    examine(ENDPOINTS["show"], cells, vendors, elsewhere, logged, api_key=api_key)
+
+
+@pytest.mark.parametrize("name", ["account", "create", "show", "list", "download", "accounts"])
+def test_no_response_brings_an_api_key_into_the_open(
+    name: str, vendors: Vendors, elsewhere: WireServer, logged: LogText
+) -> None:
+    endpoint = ENDPOINTS[name]
+    cells = itertools.chain(
+        responses.bodies(endpoint, vendors.url, statuses=(200, 401, 403, 500)),
+        (cell for cell in responses.odd_fields(endpoint, vendors.url) if "secrets" in cell.name),
+    )
+    examine(endpoint, cells, vendors, elsewhere, logged, api_key=True)
+
+
+def test_the_documented_responses_are_results(vendors: Vendors, logged: LogText) -> None:
+    """Else the tests above would pass with a server that always fails."""
+    for endpoint in ENDPOINTS.values():
+        vendors.restore()
+        with open_client(endpoint, vendors) as client:
+            endpoint.call(client)
+        assert vendors.count(endpoint.name) == 1
+    assert DOWNLOAD_PATH not in logged.take()
