@@ -39,8 +39,8 @@ def write_export(path: Path, plain_bytes: int) -> int:
             for account in accounts:
                 users = int(rand.expovariate(1 / 400))
                 operations = users * rand.randrange(1, 60)
-                counters = (users, users * 7 // 8, users - users * 7 // 8)
-                counters += (operations, operations * 9 // 10, operations - operations * 9 // 10)
+                counters = [users, users * 7 // 8, users - users * 7 // 8]
+                counters += [operations, operations * 9 // 10, operations - operations * 9 // 10]
                 rows.append(ROW % (*account, *rand.choice(items), *counters))
             block = "".join(rows).encode()
             written += len(block)

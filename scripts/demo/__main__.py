@@ -200,7 +200,7 @@ def _free_port(preferred: int) -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
-            return probe.getsockname()[1]
+            return int(probe.getsockname()[1])
     raise DemoFailed("This machine has no free port.")
 
 

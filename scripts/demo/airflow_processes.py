@@ -50,7 +50,7 @@ class AirflowProcesses:
         log = self._log(arguments[0])
         with log.open("wb") as output:
             try:
-                status = subprocess.run(
+                status: int | str = subprocess.run(
                     self._command(*arguments),
                     env=self._environment,
                     stdin=subprocess.DEVNULL,

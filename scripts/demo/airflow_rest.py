@@ -47,10 +47,10 @@ class AirflowRest:
         self._call("PATCH", f"dags/{dag_id}", {"is_paused": False})
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
-        return self._call("GET", f"dags/{dag_id}/dagRuns")["dag_runs"]
+        return list(self._call("GET", f"dags/{dag_id}/dagRuns")["dag_runs"])
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        return self._call("GET", f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances")["task_instances"]
+        return list(self._call("GET", f"dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances")["task_instances"])
 
     def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """Return what a task returned: its XCom ``return_value``."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from airflow_rest import AirflowRest
 from console import Console, DemoFailed
@@ -39,7 +40,7 @@ def follow_run(
     """
     deadline = time.monotonic() + seconds
     states: dict[str, str] = {}
-    run = None
+    run: dict[str, Any] | None = None
     while run is None or run["state"] not in ("success", "failed"):
         alive()
         if time.monotonic() > deadline:
@@ -48,9 +49,9 @@ def follow_run(
         run = next(iter(airflow.runs(dag_id)), None)
         if run is not None:
             _say_changes(airflow, dag_id, run["dag_run_id"], states, console)
-        if any(state in _BAD for state in states.values()):
+        if run is not None and any(state in _BAD for state in states.values()):
             raise DemoFailed(f"{dag_id} failed.\n{_failed_log(airflow, dag_id, run['dag_run_id'])}")
-    return run["dag_run_id"]
+    return str(run["dag_run_id"])
 
 
 def _say_changes(airflow: AirflowRest, dag_id: str, run_id: str, states: dict[str, str], console: Console) -> None:

@@ -17,10 +17,10 @@ if airflow_version.startswith("2."):
     from airflow.utils.context import OutletEventAccessors
 elif airflow_version.startswith(("3.0.", "3.1.")):
     from airflow.exceptions import AirflowSkipException, TaskDeferred
-    from airflow.sdk.execution_time.context import OutletEventAccessors
+    from airflow.sdk.execution_time.context import OutletEventAccessors  # type: ignore[assignment]
 else:
     from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
-    from airflow.sdk.execution_time.context import OutletEventAccessors
+    from airflow.sdk.execution_time.context import OutletEventAccessors  # type: ignore[assignment]
 
 __all__ = [
     "AirflowSkipException",

@@ -46,13 +46,13 @@ def parse(dag_id: str, *, folder: Path = DAGS_FOLDER) -> Any:
     try:
         from airflow.dag_processing.dagbag import DagBag
     except ImportError:  # before Airflow 3.2
-        from airflow.models.dagbag import DagBag
+        from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
 
     bag = DagBag(dag_folder=str(folder / f"{dag_id}.py"))
     assert bag.import_errors == {}
     assert list(bag.dags) == [dag_id]
     if airflow_version.startswith("2."):
-        bag.sync_to_db()  # dag.test() of Airflow 3 does so itself; without it, no dataset event is kept
+        bag.sync_to_db()  # type: ignore[attr-defined]  # dag.test() of Airflow 3 does so itself; without it, no dataset event is kept
     return bag.dags[dag_id]
 
 

@@ -15,7 +15,7 @@ pytest.importorskip("flask_appbuilder", reason="only Airflow before 3.2 draws th
 def draw(name: str, stored: str | None) -> str:
     """Draw the select of a field as Airflow 2.11 does."""
 
-    class Form(wtforms.Form):  # type: ignore[misc]
+    class Form(wtforms.Form):  # type: ignore[misc, name-defined]
         pass
 
     for form in (ISVAPP_FORM, PRODUCTIV_FORM):

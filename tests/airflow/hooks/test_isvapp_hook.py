@@ -220,7 +220,7 @@ class TestSecrets:
         chain, seen = caught.value, []
         while chain is not None:
             seen.append(repr(chain))
-            chain = chain.__cause__ or chain.__context__
+            chain = chain.__cause__ or chain.__context__  # type: ignore[assignment]
         everything = "\n".join([logs(), *seen, repr(hook), json.dumps(vars(hook), default=repr)])
         assert "sentinel" not in everything
 

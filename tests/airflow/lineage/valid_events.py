@@ -54,7 +54,7 @@ def _check(kind: Any, value: Any, where: str) -> None:
     if get_origin(kind) is list:
         assert isinstance(value, list), f"{where} is no list"
         for number, item in enumerate(value):
-            _check(*get_args(kind), item, f"{where}[{number}]")
+            _check(*get_args(kind), item, f"{where}[{number}]")  # type: ignore[call-arg]
     elif get_origin(kind) is dict:
         assert isinstance(value, dict), f"{where} is no object"
         for name, item in value.items():

@@ -33,7 +33,7 @@ has_page = pytest.mark.skipif(not shows_guarded_pages(), reason="this Airflow ca
 
 
 def names(operator: type) -> list[str]:
-    return [link.name for link in operator.operator_extra_links]
+    return [link.name for link in operator.operator_extra_links]  # type: ignore[attr-defined]
 
 
 @has_page

@@ -61,5 +61,5 @@ def test_the_ui_finds_the_links_of_single_and_of_mapped_tasks(
 
 def as_the_ui_has_it(dag: Any) -> Any:
     # Airflow 3.2 has another name for it.
-    serializer = getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
-    return serializer.from_dict(serializer.to_dict(dag))
+    serializer = getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG  # type: ignore[attr-defined]
+    return serializer.from_dict(serializer.to_dict(dag))  # type: ignore[union-attr]

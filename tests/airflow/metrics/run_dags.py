@@ -19,7 +19,7 @@ def main() -> None:
     try:
         from airflow.dag_processing.dagbag import DagBag
     except ImportError:  # before Airflow 3.2
-        from airflow.models.dagbag import DagBag
+        from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
     bag = DagBag()
     for dag_id in map(str.strip, sys.stdin):
         when = {"execution_date" if airflow_version.startswith("2.") else "logical_date": datetime.now(UTC)}

@@ -236,7 +236,7 @@ def test_a_client_that_raises_is_told_of_once(
     monkeypatch.setattr(metrics.log, "propagate", True)
 
     for _ in range(3):
-        metrics.record(metrics.ExportCreated())
+        metrics.record(metrics.ExportCreated())  # type: ignore[attr-defined]
 
     assert [record.getMessage() for record in caplog.records] == [
         "Metrics are not sent (RuntimeError: no such luck). Check Airflow's section [metrics]."

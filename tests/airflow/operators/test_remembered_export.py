@@ -79,7 +79,7 @@ class TestReplace:
 class TestMemory:
     @pytest.fixture(autouse=True)
     def created_at_that_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(remembered_export.time, "time", lambda: KEPT.known_since)
+        monkeypatch.setattr(remembered_export.time, "time", lambda: KEPT.known_since)  # type: ignore[attr-defined]
 
     def test_keeps_an_export_for_the_next_try(self) -> None:
         store = TaskStateStore()

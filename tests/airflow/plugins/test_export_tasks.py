@@ -157,7 +157,7 @@ def test_one_query_finds_them_all_and_goes_by_the_index_of_the_keys() -> None:
         event.remove(settings.engine, "before_cursor_execute", note)
 
     ((statement, parameters),) = statements
-    with settings.engine.connect() as connection:
+    with settings.engine.connect() as connection:  # type: ignore[union-attr]
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
     steps = [step[-1] for step in plan]
     assert any("SEARCH xcom USING INDEX idx_xcom_key" in step for step in steps)

@@ -79,7 +79,7 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
         assert answer.headers["Cache-Control"] == "no-store"
         return dict(answer.json())
 
-    return ask
+    return ask  # type: ignore[return-value]
 
 
 def test_each_user_is_told_of_tasks_in_the_dags_that_the_user_may_read(isvapp: Emulator, ask: Ask) -> None:

@@ -47,7 +47,7 @@ def test_airflow_takes_it_for_a_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     # Airflow 2.11 compares with what it has loaded.
     monkeypatch.setattr(plugins_manager, "plugins", [], raising=False)
 
-    assert plugins_manager.is_valid_plugin(IsvappPlugin)
+    assert plugins_manager.is_valid_plugin(IsvappPlugin)  # type: ignore[attr-defined]
 
 
 @pytest.mark.skipif(shows_guarded_pages(), reason="for Airflow before 3.1.1")
@@ -111,11 +111,11 @@ def test_the_application_is_built_at_the_first_request_and_once() -> None:
         built.append("built")
         return app
 
-    lazy = LazyApp(build)  # type: ignore[arg-type]
+    lazy = LazyApp(build)
     assert built == []
 
     for _ in range(2):
-        asyncio.run(lazy({"type": "http"}, None, None))  # type: ignore[arg-type]
+        asyncio.run(lazy({"type": "http"}, None, None))
 
     assert built == ["built", "served", "served"]
 
@@ -127,11 +127,11 @@ def test_every_route_depends_on_the_right_to_read_connections() -> None:
 
     routes = build_app().routes
 
-    assert [route.path for route in routes] == [
+    assert [route.path for route in routes] == [  # type: ignore[attr-defined]
         "/page/{name}",
         "/connections",
         "/connections/{connection_id}/exports",
     ]
     for route in routes:
-        guards = [dependency.call.__qualname__ for dependency in route.dependant.dependencies]
+        guards = [dependency.call.__qualname__ for dependency in route.dependant.dependencies]  # type: ignore[attr-defined]
         assert "requires_access_connection.<locals>.inner" in guards

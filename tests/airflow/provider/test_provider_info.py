@@ -95,7 +95,7 @@ class TestForms:
         self, form: ConnectionForm, known: tuple[str, ...]
     ) -> None:
         pytest.importorskip("flask_appbuilder", reason="Airflow 3 draws the form without Flask")
-        from wtforms import IntegerField, PasswordField, StringField
+        from wtforms import IntegerField, PasswordField, StringField  # type: ignore[import-untyped]
 
         widgets = form.widgets()
 

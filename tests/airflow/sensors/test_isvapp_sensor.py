@@ -339,7 +339,7 @@ class TestPoking:
     ) -> None:
         closed: list[None] = []
         close = IsvappClient.close
-        monkeypatch.setattr(IsvappClient, "close", lambda client: (closed.append(None), close(client)))
+        monkeypatch.setattr(IsvappClient, "close", lambda client: (closed.append(None), close(client)))  # type: ignore[func-returns-value]
 
         with pytest.raises((AirflowSensorTimeout, AirflowRescheduleException, TaskDeferred)):
             sensor_for(pending, mode, timeout=0.1).execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]
@@ -366,7 +366,7 @@ class TestPoking:
 def test_airflow_sees_a_call_from_inside_of_a_task(isvapp: Emulator, ready: str, logs: Callable[[], str]) -> None:
     """Airflow passes a sign of itself to ``execute`` and warns in the task's log where it misses it."""
     if airflow_version.startswith("2."):
-        from airflow.models.taskinstance import _sentinel as sign
+        from airflow.models.taskinstance import _sentinel as sign  # type: ignore[attr-defined]
     else:
         from airflow.sdk.bases.operator import ExecutorSafeguard
 
@@ -404,13 +404,13 @@ class TestDeferring:
         sensor = sensor_for("export-1", "deferrable")
 
         with pytest.raises(AirflowException, match="an event that this version does not understand"):
-            sensor.execute_complete({}, event)  # type: ignore[typeddict-item]
+            sensor.execute_complete({}, event)
 
     def test_a_failure_that_a_retry_may_mend_keeps_the_retries(self) -> None:
         event = failure_event("export-1", errors.ServiceUnavailable("ISVapp did not answer"))
 
         with pytest.raises(AirflowException, match="did not answer") as caught:
-            sensor_for("export-1", "deferrable").execute_complete({}, event)  # type: ignore[typeddict-item]
+            sensor_for("export-1", "deferrable").execute_complete({}, event)
         assert not isinstance(caught.value, AirflowFailException)
 
 

@@ -191,7 +191,7 @@ def test_watches_of_a_connection_share_one_poll(isvapp: Emulator, clock: ManualC
     trigger = IsvappExportCompletedTrigger(poll_interval=0.3)
 
     async def three_watches() -> None:
-        watches = [asyncio.create_task(anext(aiter(trigger.run()))) for _ in range(3)]
+        watches = [asyncio.create_task(anext(aiter(trigger.run()))) for _ in range(3)]  # type: ignore[var-annotated]
         await asyncio.sleep(1.0)
         for task in watches:
             task.cancel()

@@ -50,7 +50,7 @@ class TestOnePollForAll:
             waits = asyncio.gather(wait_for(poller, pending), wait_for(poller, pending))
             await rounds(isvapp, 2)
             clock.advance(61)
-            return await waits
+            return await waits  # type: ignore[return-value]
 
         assert [export.id for export in run(scenario())] == [pending, pending]
         # Two waits for the same export share its request, too.
@@ -105,7 +105,7 @@ class TestOnePollForAll:
 
         async def scenario() -> list[Export | BaseException]:
             poller = ExportPoller("isvapp_default", connect)
-            return await asyncio.gather(wait_for(poller, odd), wait_for(poller, good), return_exceptions=True)
+            return await asyncio.gather(wait_for(poller, odd), wait_for(poller, good), return_exceptions=True)  # type: ignore[return-value]
 
         refused, answered = run(scenario())
         assert isinstance(refused, errors.ContractBroken)

@@ -82,7 +82,7 @@ def compare(
         export_id = bucket.export_id(key)
         if export_id not in exports:
             problems.append(f"{key} does not say which export it holds")
-        elif usage_key(exports[export_id]["request"]) != key:
+        elif usage_key(exports[export_id]["request"]) != key:  # type: ignore[index]
             problems.append(f"{key} holds export {export_id}, which was ordered for another object")
         elif bucket.content(key) != vendors.export_bytes(export_id):
             problems.append(f"{key} is not what the vendor holds for export {export_id}")

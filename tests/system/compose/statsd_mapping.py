@@ -32,7 +32,7 @@ class Exposition:
     def take(self, lines: Iterable[str]) -> None:
         """Count some lines, such as ``airflow.isvapp.exports.created:1|c``."""
         for line in lines:
-            stat, value, kind = re.fullmatch(r"([\w.-]+):([\d.]+)\|(c|ms|g)", line).groups()
+            stat, value, kind = re.fullmatch(r"([\w.-]+):([\d.]+)\|(c|ms|g)", line).groups()  # type: ignore[union-attr]
             mapping, matched = self._mapping_of(stat)
             name = mapping.get("name", re.sub(r"\W", "_", stat))
             labels = tuple((key, matched[int(text.lstrip("$")) - 1]) for key, text in mapping.get("labels", {}).items())
@@ -99,7 +99,7 @@ def every_line(*, number: int = 1) -> list[str]:
         def gauge(self, name: str, value: float) -> None:
             sent.append(f"airflow.{name}:{value}|g")
 
-    before, metrics.Stats = metrics.Stats, Recorder()
+    before, metrics.Stats = metrics.Stats, Recorder()  # type: ignore[assignment, attr-defined]
     try:
         for status in (200, 429, 503, None):
             for endpoint in ("list_exports", "download", "productiv_apps"):
@@ -114,5 +114,5 @@ def every_line(*, number: int = 1) -> list[str]:
             metrics.record(observer.DownloadInterrupted(then=then))
         metrics.record(observer.DownloadFinished(rows=1000, bytes=500_000, compressed_bytes=50_000, seconds=12.5))
     finally:
-        metrics.Stats = before
+        metrics.Stats = before  # type: ignore[attr-defined]
     return sent

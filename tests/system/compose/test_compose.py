@@ -189,7 +189,7 @@ def test_the_image_has_the_airflow_that_is_tested() -> None:
 
 def test_the_image_installs_the_versions_of_the_lock_file(tmp_path: Path) -> None:
     dockerfile = (ROOT / "docker/Dockerfile").read_text().replace("\\\n", " ")
-    export = shlex.split(re.search(r"uv (export .*?) &&", dockerfile)[1])
+    export = shlex.split(re.search(r"uv (export .*?) &&", dockerfile)[1])  # type: ignore[index]
     (installed,) = re.findall(r'"\.\[([\w,]+)\]"', dockerfile)
     file = tmp_path / "constraints.txt"
     uv = ROOT / ".venvs/bootstrap/bin/uv"
@@ -248,10 +248,10 @@ def test_the_emulator_starts_with_these_arguments(
     try:
         greeting = ""
         while "http://" not in greeting:
-            line = process.stdout.readline()
+            line = process.stdout.readline()  # type: ignore[union-attr]
             assert line, greeting
             greeting += line
-        address = re.search(r"http://127\.0\.0\.1:\d+", greeting).group()
+        address = re.search(r"http://127\.0\.0\.1:\d+", greeting).group()  # type: ignore[union-attr]
         # The path of the health check.
         health = urlsplit(service["healthcheck"]["test"][-1]).path
         assert requests.get(address + health, timeout=10).status_code == 200
@@ -263,7 +263,7 @@ def test_the_emulator_starts_with_these_arguments(
     finally:
         process.terminate()
         process.wait(timeout=10)
-        process.stdout.close()
+        process.stdout.close()  # type: ignore[union-attr]
 
 
 @pytest.fixture
@@ -297,7 +297,7 @@ def test_the_bucket_is_made_by_the_command_of_its_service(services: dict[str, An
 
 
 def test_yaml_has_no_duplicate_keys(raw_compose: str) -> None:
-    class Strict(yaml.SafeLoader):
+    class Strict(yaml.SafeLoader):  # type: ignore[misc]
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             keys = [key.value for key, _ in node.value]
             assert len(keys) == len(set(keys)), keys

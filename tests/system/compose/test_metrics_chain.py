@@ -180,7 +180,7 @@ def test_prometheus_answers_every_query_of_the_dashboard(
     exposition.take(every_line())
     address = prometheus(exposed_at)
     for seen in range(1, 5):
-        wait_for("a scrape", lambda seen=seen: answer(address, f"airflow_isvapp_exports_created >= {seen}"))
+        wait_for("a scrape", lambda seen=seen: answer(address, f"airflow_isvapp_exports_created >= {seen}"))  # type: ignore[misc]
         exposition.take(every_line(number=seen))
     wait_for("the last scrape", lambda: answer(address, "airflow_isvapp_exports_created >= 5"))
 
@@ -234,6 +234,6 @@ def test_the_real_chain_from_end_to_end(exporter: tuple[int, str], prometheus: C
         for seen in range(1, 6):
             for line in every_line(number=seen):
                 sender.sendto(line.encode(), ("127.0.0.1", port))
-            wait_for("a scrape", lambda seen=seen: answer(address, f"airflow_isvapp_exports_created >= {seen}"))
+            wait_for("a scrape", lambda seen=seen: answer(address, f"airflow_isvapp_exports_created >= {seen}"))  # type: ignore[misc]
 
     assert_all_move(address)

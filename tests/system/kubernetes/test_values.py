@@ -147,7 +147,7 @@ def test_airflow_knows_every_option(file: Path) -> None:
 
 def test_every_secret_that_is_named_is_there(values: dict[str, Any], manifests: list[dict[str, Any]]) -> None:
     secrets = {item["metadata"]["name"]: set(item["stringData"]) for item in manifests if item["kind"] == "Secret"}
-    named = {entry["secretName"]: set() for entry in values["secret"]}
+    named = {entry["secretName"]: set() for entry in values["secret"]}  # type: ignore[var-annotated]
     for entry in values["secret"]:
         named[entry["secretName"]].add(entry["secretKey"])
     # The keys that the chart looks for in each of its own.
@@ -165,7 +165,7 @@ def test_the_connections_are_accepted_and_share_their_limit(manifests: list[dict
     (secret,) = [item["stringData"] for item in manifests if item["metadata"]["name"] == "isvapp-connections"]
     isvapp, productiv = json.loads(secret["isvapp_default"]), json.loads(secret["productiv_default"])
     assert (isvapp.pop("conn_type"), productiv.pop("conn_type")) == ("isvapp", "productiv")
-    empty = {"login": None, "password": None, "host": None, "port": None, "schema": None, "extra": {}}
+    empty = {"login": None, "password": None, "host": None, "port": None, "schema": None, "extra": {}}  # type: ignore[var-annotated]
 
     settings = IsvappSettings.from_connection(**{**empty, **isvapp})
     ProductivSettings.from_connection(**{**empty, **productiv})

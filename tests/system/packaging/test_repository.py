@@ -47,7 +47,7 @@ def called_targets() -> set[str]:
         for repo in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
         for hook in repo["hooks"]
     ]
-    return found | {match[1] for hook in hooks if (match := TARGET.fullmatch(hook.get("entry", "")))}
+    return found | {match[1] for hook in hooks if (match := TARGET.fullmatch(hook.get("entry", "")))}  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)

@@ -160,7 +160,7 @@ def _connections(vendors: Emulator, broken: dict[str, Emulator], storage: str) -
         "isvapp_default": isvapp,
         "isvapp_api_key": isvapp | {"login": None, "password": vendors.api_key},
         **dict.fromkeys(FAULTS, isvapp),
-        **{conn_id: isvapp | changes for conn_id, (changes, _) in WRONG.items()},
+        **{conn_id: isvapp | changes for conn_id, (changes, _) in WRONG.items()},  # type: ignore[operator]
         "productiv_default": productiv,
         "productiv_wrong_secret": productiv | {"password": SECRETS["Productiv's wrong client secret"]},
     }

@@ -117,7 +117,7 @@ def test_a_connection_that_cannot_be_read_again_is_said_and_leaves_the_retries(s
     def unreachable() -> IsvappSettings:
         raise ProviderError("Airflow could not look up the connection.")
 
-    connection.settings = unreachable  # type: ignore[method-assign]
+    connection.settings = unreachable
 
     with pytest.raises(ProviderError, match="could not look up") as caught:
         client.list_exports()

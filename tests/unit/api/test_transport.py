@@ -40,7 +40,7 @@ def transport(server: ScriptedServer, limiter: RecordingLimiter, time: FakeTime)
 def ask(server: ScriptedServer, transport: Transport) -> Callable[..., bytes]:
     def send(path: str = "/thing", **fields: object) -> bytes:
         settings: dict[str, object] = {"method": "GET", "label": f"GET {path}", "scope": "exports"} | fields
-        request = Request(endpoint="thing", url=f"{server.url}{path}", **settings)  # type: ignore[arg-type]
+        request = Request(endpoint="thing", url=f"{server.url}{path}", **settings)
         return transport.fetch(request, ApiKey(KEY)).content
 
     return send

@@ -44,7 +44,7 @@ def main(url: str, where: str, step: str) -> None:
         fs = s3fs.S3FileSystem(key="x", secret="y", endpoint_url=server, client_kwargs={"region_name": "us-east-1"})
         destination, kind = Destination(fs=fs, key=key, uri=f"s3://{key}"), s3_object.S3Object
     else:
-        destination, kind = open_destination(where), local_file.LocalFile
+        destination, kind = open_destination(where), local_file.LocalFile  # type: ignore[assignment]
     if step == "staging":
         kill_around(kind, "__init__", after=True)
     elif step == "writing":
