@@ -5,41 +5,30 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from tests.support.http_server import HttpServer, QuietHandler
 
-class EventReceiver:
+
+class EventReceiver(HttpServer):
     """An HTTP server that keeps what is posted to it."""
 
     def __init__(self) -> None:
         self.bodies: list[str] = []
+        super().__init__()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
         bodies = self.bodies
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def do_POST(self) -> None:
                 bodies.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
                 self.send_response(201)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> EventReceiver:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        return Handler
 
     def events(self, job: str, kind: str | None = None) -> list[dict[str, Any]]:
         """Return the events of a task.

@@ -9,17 +9,17 @@ import itertools
 import json
 import socket
 import struct
-import threading
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from io import BufferedIOBase
 
 import requests
 
 from airflow_provider_isvapp.api.isvapp.download import DownloadBody, download_headers, opened
 from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
+from tests.support.http_server import HttpServer, QuietHandler
 
 MONTHS = tuple(f"2024-{month:02d}" for month in range(1, 13))
 
@@ -92,27 +92,14 @@ class Answer:
     trickle: bool = False
 
 
-class FileServer:
+class FileServer(HttpServer):
     """Answers with the given answers in turn, and with the last one for ever."""
 
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
         self.ranges_asked: list[str | None] = []
-        self._over = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/file"
-
-    def __enter__(self) -> FileServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__()
+        self.url += "/file"
 
     def source(
         self,
@@ -144,9 +131,7 @@ class FileServer:
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         files = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(QuietHandler):
             def do_GET(self) -> None:
                 asked = self.headers.get("Range")
                 files.ranges_asked.append(asked)
@@ -200,9 +185,6 @@ class FileServer:
             def finish(self) -> None:
                 with contextlib.suppress(OSError, ValueError):
                     super().finish()
-
-            def log_message(self, *_: object) -> None:
-                pass
 
         return Handler
 

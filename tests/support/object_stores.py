@@ -7,15 +7,16 @@ from __future__ import annotations
 import logging
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import requests
+
+from tests.support.http_server import HttpServer, QuietHandler
 
 
 @contextmanager
@@ -67,7 +68,7 @@ _CODES = {
 }
 
 
-class FaultyFront:
+class FaultyFront(HttpServer):
     """Stands in front of a storage server and answers some requests itself.
 
     :param behind: the server's address.
@@ -79,27 +80,16 @@ class FaultyFront:
         self._behind = behind
         self._session = requests.Session()
         self._session.trust_env = False
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> FaultyFront:
-        self._thread.start()
-        return self
+        super().__init__()
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__exit__()
         self._session.close()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         front = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(QuietHandler):
             def do_GET(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 front.seen.append(f"{self.command} {self.path}")
@@ -125,8 +115,5 @@ class FaultyFront:
                 self.end_headers()
                 if self.command != "HEAD":
                     self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
 
         return Handler

@@ -7,12 +7,13 @@ from __future__ import annotations
 import json
 import socket
 import struct
-import threading
 from collections import deque
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+from tests.support.http_server import HttpServer, QuietHandler
 
 
 @dataclass(frozen=True)
@@ -51,18 +52,14 @@ def token(value: str = "token-1", scope: str | None = None, expires_in: float | 
     return Answer(body=json.dumps(answer | ({"scope": scope} if scope else {})).encode())
 
 
-class ScriptedServer:
+class ScriptedServer(HttpServer):
     """Answers each request with the next scripted answer of its path, or of "*"."""
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
         self.default = Answer(500, b'{"error": "nothing scripted"}')
         self._scripts: dict[str, deque[Answer]] = {}
-        self._over = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__()
 
     def script(self, path: str, *answers: Answer) -> None:
         self._scripts.setdefault(path, deque()).extend(answers)
@@ -70,22 +67,10 @@ class ScriptedServer:
     def paths(self) -> list[str]:
         return [seen.path for seen in self.seen]
 
-    def __enter__(self) -> ScriptedServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         script = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(QuietHandler):
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -115,8 +100,5 @@ class ScriptedServer:
                     self.close_connection = True
 
             do_POST = do_GET
-
-            def log_message(self, *_: object) -> None:
-                pass
 
         return Handler
