@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What Airflow calls, with hostile responses: tasks, the sensor in its modes, hooks, the Test button, the page."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow import __version__ as airflow_version
+from airflow.exceptions import AirflowRescheduleException
+
+from airflow_provider_isvapp.errors import OutcomeUnknown, ProviderError
+from airflow_provider_isvapp.hooks.isvapp import IsvappHook
+from airflow_provider_isvapp.hooks.productiv import ProductivHook
+from airflow_provider_isvapp.operators.isvapp import (
+    IsvappCreateExportOperator,
+    IsvappDownloadExportOperator,
+    IsvappExportOperator,
+    IsvappFetchSalesforceAccountsOperator,
+)
+from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
+from airflow_provider_isvapp.plugins.export_rows import rows_of
+from airflow_provider_isvapp.plugins.page_connections import ConnectionReader
+from airflow_provider_isvapp.plugins.recent_exports import RecentExports
+from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
+from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, AirflowSensorTimeout
+from tests.support.airflow_connections import SetConnection
+from tests.support.hostile import responses
+from tests.support.hostile.clients import secrets_of
+from tests.support.hostile.responses import Fate, HostileResponse
+from tests.support.hostile.vendors import (
+    API_KEY,
+    CLIENT_ID,
+    CLIENT_SECRET,
+    ENDPOINTS,
+    EXPORT_ID,
+    PLAIN_FILE,
+    Vendors,
+    export_record,
+)
+from tests.support.hostile.verdict import LogText, chain_of, problems_of_message, problems_of_text
+from tests.support.hostile.wire_server import WireServer
+from tests.support.task_context import TaskDeferred, task_context
+
+READ_TIMEOUT = 0.3
+LONGEST = 6.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a cell of the suite runs.
+
+    :param folder: empty, for what is written.
+    """
+
+    vendors: Vendors
+    folder: Path
+    context: Any
+
+    def path(self, name: str) -> str:
+        return str(self.folder / name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntryPoint:
+    """Something that Airflow calls.
+
+    :param endpoints: those that it reaches.
+    :param enter: calls it, and returns what it leaves: an XCom, a message, what a page is told.
+    :param waits: whether a failed look is followed by another one.
+    """
+
+    endpoints: tuple[str, ...]
+    enter: Callable[[Place], Any]
+    waits: bool = False
+
+
+class TaskInstance:
+    """What a rescheduling sensor asks of its task instance: when the first look of this try was."""
+
+    task_id, dag_id, run_id, map_index, try_number, max_tries = "wait", "dag", "run", -1, 1, 0
+
+    def __init__(self) -> None:
+        self.first_look: datetime | None = None
+        self.xcoms: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = json.loads(json.dumps(value))
+
+    def get_first_reschedule_date(self, context: Any) -> datetime | None:
+        return self.first_look
+
+
+def run_task(operator: Any, place: Place) -> Any:
+    """Do with a task what Airflow does with it: reschedule it, run its trigger, resume it."""
+    ti = place.context["ti"]
+    call: Callable[[], Any] = lambda: operator.execute(place.context)  # noqa: E731
+    while True:
+        try:
+            return call()
+        except AirflowRescheduleException as again:
+            ti.first_look = ti.first_look or datetime.now(UTC)
+            time.sleep(max((again.reschedule_date - datetime.now(UTC)).total_seconds(), 0))
+        except TaskDeferred as deferral:
+            event = event_of(deferral.trigger)
+            method = deferral.method_name
+            call = lambda: operator.resume_execution(method, {"event": event}, place.context)  # noqa: B023, E731
+
+
+def event_of(trigger: Any) -> Any:
+    path, arguments = json.loads(json.dumps(trigger.serialize()))
+    module, _, name = path.rpartition(".")
+    stored = getattr(importlib.import_module(module), name)(**arguments)
+
+    async def all_events() -> list[Any]:
+        return [event.payload async for event in stored.run()]
+
+    (payload,) = asyncio.run(asyncio.wait_for(all_events(), timeout=20))
+    return json.loads(json.dumps(payload))
+
+
+def sensor(mode: str) -> Callable[[Place], Any]:
+    waiting: dict[str, Any] = {"deferrable": True} if mode == "deferrable" else {"deferrable": False, "mode": mode}
+
+    def enter(place: Place) -> Any:
+        task = IsvappExportSensor(task_id="wait", export_id=EXPORT_ID, poke_interval=0.02, timeout=20, **waiting)
+        return run_task(task, place)
+
+    return enter
+
+
+def deferred_at_once(place: Place) -> Any:
+    pending = json.dumps({"data": export_record(place.vendors.url, status="PENDING"), "success": True}).encode()
+    place.vendors.spoil("show", lambda _: responses.whole(200, pending), times=1)
+    return sensor("deferrable")(place)
+
+
+def export_task(place: Place) -> Any:
+    return run_task(
+        IsvappExportOperator(
+            task_id="export",
+            timeframe="2024-02",
+            taxonomy_ids=["t1"],
+            path=place.path("usage.jsonl"),
+            poll_interval=0.02,
+            timeout=20,
+            deferrable=True,
+        ),
+        place,
+    )
+
+
+def with_hook(call: Callable[[IsvappHook], Any]) -> Callable[[Place], Any]:
+    def enter(_: Place) -> Any:
+        with IsvappHook() as hook:
+            return repr(call(hook))
+
+    return enter
+
+
+def with_productiv_hook(call: Callable[[ProductivHook], Any]) -> Callable[[Place], Any]:
+    def enter(_: Place) -> Any:
+        with ProductivHook() as hook:
+            return repr(call(hook))
+
+    return enter
+
+
+def page(_: Place) -> dict[str, Any]:
+    reading = asyncio.run(RecentExports(ConnectionReader()).of("isvapp_default"))
+    rows = [asdict(row) for row in rows_of(reading.exports, now=reading.read_at)]
+    return {"error": reading.error, "exports": json.loads(json.dumps(rows))}
+
+
+_REQUEST: dict[str, Any] = {"timeframe": "2024-02", "taxonomy_ids": ["t1"]}
+ENTRY_POINTS = {
+    "task: create": EntryPoint(
+        endpoints=("token", "create"),
+        enter=lambda place: run_task(IsvappCreateExportOperator(task_id="create", **_REQUEST), place),
+    ),
+    "task: export": EntryPoint(endpoints=("create", "download"), enter=export_task),
+    "task: download": EntryPoint(
+        endpoints=("show", "download"),
+        enter=lambda place: run_task(
+            IsvappDownloadExportOperator(task_id="download", export_id=EXPORT_ID, path=place.path("usage.jsonl")), place
+        ),
+    ),
+    "task: accounts": EntryPoint(
+        endpoints=("accounts",),
+        enter=lambda place: run_task(
+            IsvappFetchSalesforceAccountsOperator(task_id="accounts", path=place.path("accounts.jsonl")), place
+        ),
+    ),
+    "task: apps": EntryPoint(
+        endpoints=("productiv_token", "productiv_apps"),
+        enter=lambda place: run_task(ProductivFetchAppsOperator(task_id="apps", path=place.path("apps.jsonl")), place),
+    ),
+    "sensor: poke": EntryPoint(endpoints=("token", "show"), enter=sensor("poke"), waits=True),
+    "sensor: reschedule": EntryPoint(endpoints=("show",), enter=sensor("reschedule"), waits=True),
+    "sensor: deferrable": EntryPoint(endpoints=("show",), enter=sensor("deferrable"), waits=True),
+    "trigger of a sensor": EntryPoint(endpoints=("list",), enter=deferred_at_once, waits=True),
+    "hook: account": EntryPoint(endpoints=("account",), enter=with_hook(lambda hook: hook.get_account())),
+    "hook: create": EntryPoint(endpoints=("create",), enter=with_hook(lambda hook: hook.create_export(**_REQUEST))),
+    "hook: show": EntryPoint(endpoints=("show",), enter=with_hook(lambda hook: hook.get_export(EXPORT_ID))),
+    "hook: list": EntryPoint(endpoints=("list",), enter=with_hook(lambda hook: hook.list_exports())),
+    "hook: accounts": EntryPoint(
+        endpoints=("accounts",), enter=with_hook(lambda hook: hook.list_salesforce_accounts())
+    ),
+    "hook: apps": EntryPoint(
+        endpoints=("productiv_token", "productiv_apps"),
+        enter=with_productiv_hook(lambda hook: hook.list_apps()),
+    ),
+    "hook: app": EntryPoint(
+        endpoints=("productiv_app",), enter=with_productiv_hook(lambda hook: hook.get_app("app-1").app)
+    ),
+    "Test button": EntryPoint(endpoints=("token", "account"), enter=lambda _: IsvappHook().test_connection()),
+    "Test button: Productiv": EntryPoint(
+        endpoints=("productiv_token", "productiv_apps"), enter=lambda _: ProductivHook().test_connection()
+    ),
+    "page": EntryPoint(endpoints=("token", "list"), enter=page),
+}
+PAIRS = [(name, endpoint) for name, entry in ENTRY_POINTS.items() for endpoint in entry.endpoints]
+
+
+def cells_of(endpoint_name: str, base_url: str, other: str) -> Iterator[HostileResponse]:
+    """The responses whose way through Airflow is told apart; the clients get all of them in test_clients.py."""
+    endpoint = ENDPOINTS[endpoint_name]
+    odd = ("1e999", "5000 digits", "deep", "all secrets", "control characters")
+    return itertools.chain(
+        responses.framing(endpoint, base_url, statuses=(200, 401)),
+        itertools.islice(responses.broken_heads(endpoint, base_url), 0, None, 2),
+        itertools.islice(responses.bodies(endpoint, base_url, statuses=(200, 403, 500)), 0, None, 4),
+        itertools.islice(responses.redirects(endpoint, base_url, other), 6),
+        (cell for cell in responses.odd_fields(endpoint, base_url) if cell.name.endswith(odd)),
+    )
+
+
+@pytest.fixture(autouse=True)
+def airflow(vendors: Vendors, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Connections to the vendors, and none of the pauses that a task makes."""
+    for module in ("isvapp", "moment"):
+        monkeypatch.setattr(f"airflow_provider_isvapp.triggers.{module}.EARLIEST_EVENT", 0.0)
+    monkeypatch.setattr("airflow_provider_isvapp.triggers.export_wait.FIRST_INTERVAL", 0.02)
+    monkeypatch.setattr("airflow_provider_isvapp.transfer.attempts._FIRST_WAIT", 0.0)
+    monkeypatch.setattr("airflow_provider_isvapp.hooks.productiv._REQUESTS_PER_SECOND", 1000.0)
+    if airflow_version.startswith("2."):
+        monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: None)
+    common = {"attempts": 1, "read_timeout": READ_TIMEOUT, "connect_timeout": 2}
+    set_connection(
+        "productiv_default",
+        conn_type="productiv",
+        host=vendors.url,
+        login=CLIENT_ID,
+        password=CLIENT_SECRET,
+        extra={"token_url": f"{vendors.url}/oauth2/token", **common},
+    )
+
+    def connect(api_key: bool) -> None:
+        set_connection(
+            "isvapp_default",
+            conn_type="isvapp",
+            host=vendors.url,
+            login=None if api_key else CLIENT_ID,
+            password=API_KEY if api_key else CLIENT_SECRET,
+            extra={"requests_per_second": 1000, "rate_limit_storage": "memory://", **common},
+        )
+
+    connect(False)
+    return connect
+
+
+def problems(entry: EntryPoint, endpoint: str, response: HostileResponse, place: Place) -> Iterator[str]:
+    """Enter with one hostile response, and say what is wrong with what comes of it."""
+    vendors = place.vendors
+    secrets = secrets_of(ENDPOINTS[endpoint])
+    vendors.restore()
+    # A wait meets it once: the next look may be better.
+    vendors.spoil(endpoint, response.play, times=1 if entry.waits else None)
+    error: AirflowException | None = None
+    left: Any = None
+    started = time.monotonic()
+    try:
+        left = entry.enter(place)
+    except AirflowException as problem:
+        error = problem
+    except Exception as problem:  # noqa: BLE001 (the finding)
+        yield f"ends in {type(problem).__module__}.{type(problem).__name__}: {str(problem)[:200]}"
+        return
+    seconds = time.monotonic() - started
+    if seconds > LONGEST:
+        yield f"took {seconds:.1f} s"
+    if error is not None:
+        yield from problems_of_message(str(error), secrets)
+        yield from problems_of_text("its traceback", chain_of(error), secrets)
+        cause = error.__cause__
+        if isinstance(cause, ProviderError):
+            if cause.permanent != isinstance(error, AirflowFailException | AirflowSensorTimeout):
+                yield f"{type(cause).__name__} became {type(error).__name__}"
+        elif not isinstance(error, AirflowSensorTimeout):
+            yield f"ends in {type(error).__name__}, which is none of ours: {error}"
+        if entry.waits and response.fate is Fate.RETRIED:
+            yield f"one look that failed ended the wait: {error}"
+    if endpoint == "create":
+        sent = vendors.count("create")
+        if sent != 1 and not (sent == 2 and response.name.startswith("401")):
+            yield f"{sent} requests were sent"
+        unclear = response.fate is Fate.RETRIED and not response.name.startswith("429")
+        if unclear and not (error is not None and isinstance(error.__cause__, OutcomeUnknown)):
+            yield f"ends in {error!r}, although the export may be there"
+    # Rows are the vendor's own, as they were sent.
+    if endpoint not in ("accounts", "productiv_apps", "productiv_app"):
+        yield from problems_of_text("its result", json.dumps(left, default=repr), secrets)
+    yield from problems_of_text("an XCom", json.dumps(place.context["ti"].xcoms), secrets)
+    yield from problems_of_files(place, failed=error is not None)
+
+
+def problems_of_files(place: Place, *, failed: bool) -> Iterator[str]:
+    for path in sorted(place.folder.iterdir()):
+        content = path.read_bytes()
+        if failed:
+            yield f"left {path.name} with {len(content)} bytes"
+        elif path.name == "usage.jsonl" and content != PLAIN_FILE:
+            yield f"wrote {content[:100]!r}"
+        path.unlink()
+
+
+@pytest.mark.parametrize(("name", "endpoint"), PAIRS, ids=[f"{name}, {endpoint}" for name, endpoint in PAIRS])
+def test_an_entry_point_ends_in_an_error_that_airflow_knows(
+    name: str,
+    endpoint: str,
+    vendors: Vendors,
+    elsewhere: WireServer,
+    logged: LogText,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    entry = ENTRY_POINTS[name]
+    secrets = secrets_of(ENDPOINTS[endpoint])
+    found: list[str] = []
+    count = 0
+    for cell in cells_of(endpoint, vendors.url, elsewhere.url.removeprefix("http://")):
+        count += 1
+        place = Place(vendors=vendors, folder=tmp_path, context=task_context() | {"ti": TaskInstance()})
+        found += [f"{cell.name}: {problem}" for problem in problems(entry, endpoint, cell, place)]
+        written = "\n".join([logged.take(), *capsys.readouterr()])
+        found += [f"{cell.name}: {problem}" for problem in problems_of_text("the log", written, secrets)]
+    if elsewhere.connections:
+        found.append("another origin was connected to")
+    assert count > 50
+    assert not found, f"{name}: {len(found)} problems with {count} responses\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_an_entry_point_works_with_the_documented_responses(name: str, vendors: Vendors, tmp_path: Path) -> None:
+    """Else the test above would pass with a server that always fails."""
+    vendors.restore()
+    place = Place(vendors=vendors, folder=tmp_path, context=task_context() | {"ti": TaskInstance()})
+
+    left = ENTRY_POINTS[name].enter(place)
+
+    if isinstance(left, tuple):
+        assert left[0] is True, left[1]
+    elif name == "page":
+        assert (left["error"], len(left["exports"])) == (None, 2)
+    for endpoint in ENTRY_POINTS[name].endpoints:
+        assert vendors.count(endpoint) >= 1
