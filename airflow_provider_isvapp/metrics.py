@@ -14,7 +14,7 @@ from datetime import timedelta
 from enum import StrEnum
 from functools import cache
 
-from airflow_provider_isvapp.observer import (
+from airflow_provider_isvapp.events import (
     DownloadFinished,
     DownloadInterrupted,
     ExportCreated,
@@ -93,7 +93,7 @@ _INTERRUPTIONS = {
 
 
 def record(fact: Fact) -> None:
-    """Count a fact; an :data:`~airflow_provider_isvapp.observer.Observer`.
+    """Count a fact; an :data:`~airflow_provider_isvapp.events.Observer`.
 
     Nothing is raised: no task may fail for want of a metric.
     """

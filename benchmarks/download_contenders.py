@@ -37,11 +37,11 @@ def ours(server: str, destination: Any, **options: Any) -> Work:
     """This provider: the client that the operator uses, and the transfer with all checks on."""
     from airflow_provider_isvapp.api.isvapp.client import IsvappClient
     from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
-    from airflow_provider_isvapp.limiter import open_limiter
+    from airflow_provider_isvapp.ratelimit import open_limiter
     from airflow_provider_isvapp.transfer.download import download_export
-    from airflow_provider_isvapp.transfer.gzip_members import GzipMembers
-    from airflow_provider_isvapp.transfer.like_rows import count_like_rows
-    from airflow_provider_isvapp.transfer.result import Outcome
+    from airflow_provider_isvapp.transfer.gzip import GzipMembers
+    from airflow_provider_isvapp.transfer.results import Outcome
+    from airflow_provider_isvapp.transfer.rows import count_like_rows
 
     # The codecs are imported at their first use.
     GzipMembers()
@@ -61,7 +61,7 @@ def ours(server: str, destination: Any, **options: Any) -> Work:
 
 
 def ours_to_file(server: str, target: str, **options: Any) -> Work:
-    from airflow_provider_isvapp.transfer import local_file  # noqa: F401 - before the clock starts
+    import airflow_provider_isvapp.transfer.staging.local  # noqa: F401 - before the clock starts
     from airflow_provider_isvapp.transfer.destination import open_destination
 
     return ours(server, open_destination(target), **options)
@@ -104,9 +104,9 @@ def s3_options(s3: str) -> dict[str, Any]:
 def s3_destination(target: str, s3: str, *, sign_payload: bool | None = None) -> Any:
     import s3fs
 
-    from airflow_provider_isvapp.transfer import s3_object  # noqa: F401 - before the clock starts
+    import airflow_provider_isvapp.transfer.staging.s3  # noqa: F401 - before the clock starts
     from airflow_provider_isvapp.transfer.destination import Destination
-    from airflow_provider_isvapp.transfer.s3_client import botocore_client
+    from airflow_provider_isvapp.transfer.staging.s3 import botocore_client
 
     config = {} if sign_payload is None else {"s3": {"payload_signing_enabled": sign_payload}}
     fs = s3fs.S3FileSystem(key=ACCESS_KEY, secret=SECRET_KEY, config_kwargs=config, **s3_options(s3))

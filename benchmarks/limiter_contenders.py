@@ -39,7 +39,7 @@ def waiting_first(wait: Callable[[], object]) -> Permit:
 
 def ours(storage: Callable[[Places], str]) -> Callable[[Places], Permit]:
     def make(places: Places) -> Permit:
-        from airflow_provider_isvapp.limiter import open_limiter
+        from airflow_provider_isvapp.ratelimit import open_limiter
 
         return open_limiter(storage(places), key="bench", requests_per_second=PER_SECOND).permit
 

@@ -131,9 +131,9 @@ def compare(plan: Plan) -> bool:
 def create_exports(emulator: Any, plan: Plan) -> list[str]:
     """Create the exports at an even pace, so that they finish at that pace."""
     from airflow_provider_isvapp.api.isvapp.client import IsvappClient
-    from airflow_provider_isvapp.api.isvapp.export_request import ExportRequest
+    from airflow_provider_isvapp.api.isvapp.models import ExportRequest
     from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
-    from airflow_provider_isvapp.limiter import open_limiter
+    from airflow_provider_isvapp.ratelimit import open_limiter
 
     settings = IsvappSettings.from_connection(login=None, password=emulator.api_key, host=emulator.url)
     request = ExportRequest.checked(timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["taxonomy"])
@@ -181,7 +181,7 @@ def measure(work: dict[str, Any]) -> int:
     # large as a triggerer's.
     import airflow.jobs.triggerer_job_runner  # noqa: F401
 
-    import airflow_provider_isvapp.limiter.memory
+    import airflow_provider_isvapp.ratelimit.storage_base
     import airflow_provider_isvapp.triggers.isvapp  # noqa: F401
 
     plan = Plan(**work["plan"])

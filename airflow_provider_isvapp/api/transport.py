@@ -25,11 +25,10 @@ import urllib3.exceptions
 from airflow_provider_isvapp import __version__
 from airflow_provider_isvapp.api.clock_difference import http_date, seconds_ahead
 from airflow_provider_isvapp.api.deadline import Deadline, DeadlineAdapter
+from airflow_provider_isvapp.api.http_errors import environment_failure, refusal, tls_failure, vendor_message
 from airflow_provider_isvapp.api.origin import host_of, origin
 from airflow_provider_isvapp.api.redaction import Redactor, hide_in_log
-from airflow_provider_isvapp.api.refusal import refusal, vendor_message
 from airflow_provider_isvapp.api.retry import TransientFault, parse_retry_after, retrying, transient_fault
-from airflow_provider_isvapp.api.tls_failure import environment_failure, tls_failure
 from airflow_provider_isvapp.errors import (
     ForeignAddress,
     InvalidConnection,
@@ -37,10 +36,10 @@ from airflow_provider_isvapp.errors import (
     ServiceUnavailable,
     UnexpectedAnswer,
 )
-from airflow_provider_isvapp.observer import Observer, RequestSent, unobserved
+from airflow_provider_isvapp.events import Observer, RequestSent, unobserved
 
 if TYPE_CHECKING:
-    from airflow_provider_isvapp.limiter import Limiter
+    from airflow_provider_isvapp.ratelimit import Limiter
 
 # Without a Retry-After the vendor's own window (requests a second) has to pass before anybody may ask again.
 PAUSE_AFTER_429 = 1.0

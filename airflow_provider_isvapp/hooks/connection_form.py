@@ -14,6 +14,31 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 
+@dataclass(frozen=True)
+class SelectWidget:
+    """Draws a text field of wtforms as a select.
+
+    :param choices: what is stored, and how the form words it.
+    """
+
+    choices: Mapping[str, str]
+
+    def __call__(self, field: Any, **_: Any) -> Any:
+        """Return the field's HTML."""
+        from markupsafe import Markup, escape
+        from wtforms.widgets import html_params  # type: ignore[import-untyped]
+
+        chosen = field.data or ""
+        # What was stored by other means is offered as well, so that saving the form does not lose it unseen.
+        offered = {**self.choices, **({} if chosen in self.choices else {chosen: chosen})}
+        options = [
+            f"<option {html_params(value=value, selected=value == chosen)}>{escape(words)}</option>"
+            for value, words in offered.items()
+        ]
+        parameters = html_params(id=field.id, name=field.name, class_="form-control")
+        return Markup(f"<select {parameters}>{''.join(options)}</select>")  # noqa: S704 - its parts are escaped
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExtraField:
     """A field of the form that is stored in the connection's extra.
@@ -82,7 +107,7 @@ class ConnectionForm:
         from wtforms import IntegerField, PasswordField, StringField  # type: ignore[import-untyped]
         from wtforms.validators import NumberRange, Optional, any_of  # type: ignore[import-untyped]
 
-        from airflow_provider_isvapp.hooks.select_widget import SelectWidget
+        from airflow_provider_isvapp.hooks.connection_form import SelectWidget
 
         def widget(field: ExtraField) -> Any:
             validators: list[Any] = [Optional()]

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.api.isvapp.export_state import may_appear, require_ready
+from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.errors import NotFound, ProviderError
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.task_log import Log
+from airflow_provider_isvapp.log_messages import Log
 
 SECONDS_BETWEEN_LOOKS = 2.0
 Result = TypeVar("Result")

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow_provider_isvapp.api.isvapp.export import Export
 from airflow_provider_isvapp.api.isvapp.export_state import ExportState, decide
+from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.errors import ExportExpired, ExportFailed
+from airflow_provider_isvapp.events import ExportEnded
 from airflow_provider_isvapp.metrics import record
-from airflow_provider_isvapp.observer import ExportEnded
 
 
 def count_ready(details: Mapping[str, Any], *, seen_at: datetime, poll_interval: float) -> None:

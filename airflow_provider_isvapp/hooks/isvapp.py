@@ -9,17 +9,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_isvapp.airflow_errors import airflow_errors
-from airflow_provider_isvapp.api.isvapp.account import Account
+from airflow_provider_isvapp.api.connection_check import check_api_key, check_client_credentials
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
-from airflow_provider_isvapp.api.isvapp.connection_check import check_api_key, check_client_credentials
-from airflow_provider_isvapp.api.isvapp.export import Export
-from airflow_provider_isvapp.api.isvapp.export_request import Aggregation, ExportRequest, ExportType
+from airflow_provider_isvapp.api.isvapp.models import Account, Aggregation, Export, ExportRequest, ExportType
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.errors import ProviderError
+from airflow_provider_isvapp.hooks.base import (
+    SECONDS_IN_QUEUE,
+    airflow_errors,
+    fields_of,
+    impatient,
+    look_up,
+    look_up_async,
+    look_up_in_loop,
+)
 from airflow_provider_isvapp.hooks.connection_form import ISVAPP_FORM
-from airflow_provider_isvapp.hooks.somebody_waits import SECONDS_IN_QUEUE, impatient
-from airflow_provider_isvapp.hooks.stored_connection import fields_of, look_up, look_up_async, look_up_in_loop
 from airflow_provider_isvapp.metrics import record
 from airflow_provider_isvapp.version_compat import BaseHook, mask_secret
 
@@ -117,7 +121,7 @@ class IsvappHook(BaseHook):
         reload_settings: Callable[[], IsvappSettings] | None = None,
         **limit: float,
     ) -> IsvappClient:
-        from airflow_provider_isvapp.limiter import open_limiter  # storage back ends are not needed to parse a DAG
+        from airflow_provider_isvapp.ratelimit import open_limiter  # storage back ends are not needed to parse a DAG
 
         limiter = open_limiter(
             settings.rate_limit_storage,

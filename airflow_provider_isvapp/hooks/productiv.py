@@ -8,15 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_isvapp.airflow_errors import airflow_errors
-from airflow_provider_isvapp.api.productiv.app_list import AppDetails, AppList
-from airflow_provider_isvapp.api.productiv.client import ProductivClient
-from airflow_provider_isvapp.api.productiv.connection_check import check_connection
+from airflow_provider_isvapp.api.connection_check import check_connection
+from airflow_provider_isvapp.api.productiv.client import AppDetails, AppList, ProductivClient
 from airflow_provider_isvapp.api.productiv.settings import ProductivSettings
 from airflow_provider_isvapp.errors import ProviderError
+from airflow_provider_isvapp.hooks.base import airflow_errors, fields_of, impatient, look_up
 from airflow_provider_isvapp.hooks.connection_form import PRODUCTIV_FORM
-from airflow_provider_isvapp.hooks.somebody_waits import impatient
-from airflow_provider_isvapp.hooks.stored_connection import fields_of, look_up
 from airflow_provider_isvapp.metrics import record
 from airflow_provider_isvapp.version_compat import BaseHook, mask_secret
 
@@ -94,7 +91,7 @@ class ProductivHook(BaseHook):
         on_new_token: Callable[[str], object] = lambda _: None,
         reload_settings: Callable[[], ProductivSettings] | None = None,
     ) -> ProductivClient:
-        from airflow_provider_isvapp.limiter import open_limiter  # storage back ends are not needed to parse a DAG
+        from airflow_provider_isvapp.ratelimit import open_limiter  # storage back ends are not needed to parse a DAG
 
         limiter = open_limiter(
             "memory://", key=settings.limiter_key, requests_per_second=_REQUESTS_PER_SECOND, on_wait=self.log.info

@@ -17,9 +17,7 @@ from openlineage.client.generated.external_query_run import ExternalQueryRunFace
 from openlineage.client.generated.output_statistics_output_dataset import OutputStatisticsOutputDatasetFacet
 from openlineage.client.generated.schema_dataset import SchemaDatasetFacet, SchemaDatasetFacetFields
 
-from airflow_provider_isvapp.lineage.documented_fields import Fields
-from airflow_provider_isvapp.lineage.published_object import PublishedObject
-from airflow_provider_isvapp.lineage.source import Source
+from airflow_provider_isvapp.lineage.datasets import Fields, PublishedObject, Source
 
 
 def lineage_of(

@@ -7,13 +7,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from airflow_provider_isvapp.airflow_errors import airflow_errors
 from airflow_provider_isvapp.api.productiv.settings import checked_api_version
+from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
-from airflow_provider_isvapp.lineage.documented_fields import Fields, app_fields
-from airflow_provider_isvapp.lineage.source import Source
-from airflow_provider_isvapp.operators.destination_path import PathArgument, destination_of
-from airflow_provider_isvapp.operators.writes_objects import WritesObjects
+from airflow_provider_isvapp.lineage.datasets import Fields, Source, app_fields
+from airflow_provider_isvapp.operators.base import PathArgument, WritesObjects, destination_of
 from airflow_provider_isvapp.version_compat import Context
 
 
@@ -52,7 +50,7 @@ class ProductivFetchAppsOperator(WritesObjects):
     @airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
         """Fetch, publish, and return what was written."""
-        from airflow_provider_isvapp.transfer.lines import write_lines  # not needed to parse a DAG
+        from airflow_provider_isvapp.transfer.lists import write_lines  # not needed to parse a DAG
 
         destination = destination_of(self.path)
         destination.place().check()

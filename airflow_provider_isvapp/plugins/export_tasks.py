@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from airflow_provider_isvapp.api.isvapp.export import Export
+from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.links.isvapp import IsvappExportLink, export_of
 
 # A look at the page costs no more than reading this many rows, however many tasks there were.

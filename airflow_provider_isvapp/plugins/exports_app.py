@@ -22,11 +22,17 @@ from airflow.models.connection import Connection
 from fastapi import Depends, FastAPI, HTTPException, Response
 from fastapi.responses import FileResponse, JSONResponse
 
-from airflow_provider_isvapp.api.isvapp.export import Export
-from airflow_provider_isvapp.plugins.export_rows import rows_of, shown
+from airflow_provider_isvapp.api.isvapp.models import Export
+from airflow_provider_isvapp.plugins.export_list import (
+    ConnectionReader,
+    Reading,
+    RecentExports,
+    ids_in_environment,
+    rows_of,
+    shown,
+    stored_ids,
+)
 from airflow_provider_isvapp.plugins.export_tasks import ExportTask, tasks_of
-from airflow_provider_isvapp.plugins.page_connections import ConnectionReader, ids_in_environment, stored_ids
-from airflow_provider_isvapp.plugins.recent_exports import Reading, RecentExports
 
 _PAGE = Path(__file__).parent / "page"
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}

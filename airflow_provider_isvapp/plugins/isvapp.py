@@ -10,6 +10,7 @@ report it as registered twice.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -20,8 +21,30 @@ except ImportError:
     from airflow.plugins_manager import AirflowPlugin  # type: ignore[assignment]
 
 from airflow_provider_isvapp.links.isvapp import URL_PREFIX
-from airflow_provider_isvapp.plugins.lazy_app import LazyApp
 from airflow_provider_isvapp.version_compat import conf, shows_guarded_pages
+
+_Scope = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
+
+
+class LazyApp:
+    """Stands for an application in places that may never need it.
+
+    :param build: makes the application; called once, on the event loop.
+    """
+
+    def __init__(self, build: Callable[[], App]) -> None:
+        self._build = build
+        self._app: App | None = None
+
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        """Serve a request."""
+        if self._app is None:
+            self._app = self._build()
+        await self._app(scope, receive, send)
+
 
 # The page's script registers itself under this name, which is also the menu's entry.
 PAGE_NAME = "ISVapp exports"

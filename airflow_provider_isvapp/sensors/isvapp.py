@@ -10,16 +10,16 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from airflow_provider_isvapp.airflow_errors import airflow_errors
-from airflow_provider_isvapp.api.isvapp.export import Export
+from airflow_provider_isvapp.api.isvapp.models import Export
+from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.export_look import look_at_export
 from airflow_provider_isvapp.hooks.export_outcome import count_ready, failures_counted
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, link_to_export
-from airflow_provider_isvapp.task_log import WaitLog, log_deferral, log_ready
-from airflow_provider_isvapp.triggers.export_event import read_event, seen_at
-from airflow_provider_isvapp.triggers.export_wait import checked_seconds, seconds_of
+from airflow_provider_isvapp.log_messages import WaitLog, log_deferral, log_ready
+from airflow_provider_isvapp.triggers.events import read_event, seen_at
 from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
+from airflow_provider_isvapp.triggers.waiters import checked_seconds, seconds_of
 from airflow_provider_isvapp.version_compat import (
     AirflowSensorTimeout,
     BaseOperatorLink,
@@ -123,7 +123,7 @@ class IsvappExportSensor(BaseSensorOperator):
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Take over from the trigger.
 
-        :param event: see :mod:`airflow_provider_isvapp.triggers.export_event`; anything else fails the task.
+        :param event: see :mod:`airflow_provider_isvapp.triggers.events`; anything else fails the task.
         """
         with airflow_errors(), failures_counted():
             self._check_times()

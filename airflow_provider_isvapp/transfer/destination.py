@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from airflow_provider_isvapp.errors import InvalidArgument
-from airflow_provider_isvapp.transfer.storage import Place, Staged
-from airflow_provider_isvapp.transfer.storage_errors import storage_errors
+from airflow_provider_isvapp.transfer.staging.base import Place, Staged, storage_errors
 
 _LOCAL = frozenset({"file", "local"})
 _S3 = frozenset({"s3", "s3a"})
@@ -53,14 +52,14 @@ class Destination:
     def place(self) -> Place:
         """Return the place with what its kind of storage can do."""
         if self.fs is None:
-            from airflow_provider_isvapp.transfer.local_file import LocalPlace
+            from airflow_provider_isvapp.transfer.staging.local import LocalPlace
 
             return LocalPlace(self.key)
         if _protocols(self.fs) & _S3:
-            from airflow_provider_isvapp.transfer.s3_object import S3Place
+            from airflow_provider_isvapp.transfer.staging.s3 import S3Place
 
             return S3Place(self.fs, self.key, self.uri)
-        from airflow_provider_isvapp.transfer.fsspec_object import FsspecPlace
+        from airflow_provider_isvapp.transfer.staging.fsspec import FsspecPlace
 
         return FsspecPlace(self.fs, self.key, self.uri)
 

@@ -10,19 +10,17 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
 from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, InvalidArgument
-from airflow_provider_isvapp.observer import DownloadFinished, DownloadInterrupted, Observer, unobserved
-from airflow_provider_isvapp.transfer.already_there import find_export
-from airflow_provider_isvapp.transfer.attempts import Attempts
+from airflow_provider_isvapp.events import DownloadFinished, DownloadInterrupted, Observer, unobserved
+from airflow_provider_isvapp.transfer.audit import month_problem
 from airflow_provider_isvapp.transfer.destination import Destination
-from airflow_provider_isvapp.transfer.label import Label
+from airflow_provider_isvapp.transfer.existing import find_export
+from airflow_provider_isvapp.transfer.format import PLACEHOLDER, IfExists, OutputFormat, Shape, Validate
 from airflow_provider_isvapp.transfer.manifest import SUFFIX, find_manifests, staged_manifests
-from airflow_provider_isvapp.transfer.months import month_problem
-from airflow_provider_isvapp.transfer.one_pass import OnePass
-from airflow_provider_isvapp.transfer.output import OneObjectAMonth, Output, SingleObject
-from airflow_provider_isvapp.transfer.result import DownloadResult, Outcome
-from airflow_provider_isvapp.transfer.shape import PLACEHOLDER, IfExists, OutputFormat, Shape, Validate
-from airflow_provider_isvapp.transfer.source import ExportSource
-from airflow_provider_isvapp.transfer.wire import StartAgain, Wire
+from airflow_provider_isvapp.transfer.pipeline import OnePass
+from airflow_provider_isvapp.transfer.results import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.resume import Attempts, ExportSource, StartAgain, Wire
+from airflow_provider_isvapp.transfer.staging.base import Label
+from airflow_provider_isvapp.transfer.writers import OneObjectAMonth, Output, SingleObject
 
 _LOG = logging.getLogger(__name__)
 

@@ -13,13 +13,12 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_isvapp.api.isvapp.export import Export
+from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.errors import StorageFailed
 from airflow_provider_isvapp.transfer.destination import Destination
-from airflow_provider_isvapp.transfer.label import Label
-from airflow_provider_isvapp.transfer.result import WrittenObject
-from airflow_provider_isvapp.transfer.shape import PLACEHOLDER, Shape
-from airflow_provider_isvapp.transfer.storage import Staged
+from airflow_provider_isvapp.transfer.format import PLACEHOLDER, Shape
+from airflow_provider_isvapp.transfer.results import WrittenObject
+from airflow_provider_isvapp.transfer.staging.base import Label, Staged
 
 SUFFIX = ".manifest.json"
 # Of a manifest that is read; one of a year with every month and a long request has some thousand bytes.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_isvapp.errors import DamagedDownload
-from airflow_provider_isvapp.transfer.label import LABEL_NAME, Label
 from airflow_provider_isvapp.transfer.rows import UNREADABLE
+from airflow_provider_isvapp.transfer.staging.base import LABEL_NAME, Label
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Trigger that waits for an ISVapp export."""
+"""Triggers that wait for exports: one export, or any new one."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, suppress
+from datetime import UTC, datetime
 from typing import Any
 
+from airflow.triggers.base import BaseEventTrigger
+
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
+from airflow_provider_isvapp.api.isvapp.export_state import ExportState, decide
+from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.errors import ProviderError
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.triggers.export_event import failure_event, ready_event
-from airflow_provider_isvapp.triggers.export_poller import shared_poller
-from airflow_provider_isvapp.triggers.export_wait import as_provider_error, checked_moment, checked_seconds
+from airflow_provider_isvapp.triggers.events import failure_event, ready_event
+from airflow_provider_isvapp.triggers.poller import shared_poller
+from airflow_provider_isvapp.triggers.waiters import as_provider_error, checked_moment, checked_seconds
 from airflow_provider_isvapp.version_compat import BaseTrigger, TriggerEvent
 
 # An event soon after the deferral can find the task not yet stored as deferred, and the scheduler then fails it (seen
@@ -60,7 +66,7 @@ class IsvappExportTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, then yield one event (see :mod:`airflow_provider_isvapp.triggers.export_event`)."""
+        """Wait, then yield one event (see :mod:`airflow_provider_isvapp.triggers.events`)."""
         started = time.monotonic()
         try:
             export = await shared_poller(self.isvapp_conn_id, self._connect).wait(
@@ -77,6 +83,112 @@ class IsvappExportTrigger(BaseTrigger):
             event = failure_event(self.export_id, as_provider_error(error))
         await asyncio.sleep(max(started + EARLIEST_EVENT - time.monotonic(), 0.0))
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def _connect(self) -> IsvappClient:
+        return await IsvappHook(isvapp_conn_id=self.isvapp_conn_id).aget_client()
+
+
+STORE_KEY = "isvapp_announced_exports"
+# Seconds until a watch goes on that has met an error which will not pass by itself: an operator may mend it.
+AFTER_AN_ERROR = 300.0
+
+
+def to_announce(
+    exports: Sequence[Export], announced: frozenset[str] | None, *, now: datetime
+) -> tuple[list[Export], frozenset[str]]:
+    """Choose the exports that are news.
+
+    :param announced: ids that are no news any more; None at the first look of all, whose exports were there before.
+    :return: the exports to announce, oldest first, and the ids to remember: no more than there are in the list.
+    """
+    ready = [export for export in exports if decide(export, now=now) is ExportState.READY]
+    known = frozenset(export.id for export in ready) if announced is None else announced
+    news = [export for export in ready if export.id not in known]
+    news.sort(key=lambda export: (export.completed_at or now, export.id))
+    listed = {export.id for export in exports}
+    return news, frozenset(known & listed) | {export.id for export in news}
+
+
+class IsvappExportCompletedTrigger(BaseEventTrigger):
+    """Fire for each export of an account that becomes ready, whoever created it.
+
+    For ``AssetWatcher``. The consuming DAG finds the export's record, without its download address, in the asset
+    event's ``extra["payload"]["export"]``. Nothing is announced that was ready before the watch began. On Airflow 3.3
+    what was announced is kept in the asset's state store: a triggerer that starts again catches up on what completed
+    meanwhile; one that dies right after an event may announce that one again. Before 3.3, a start begins a new watch.
+
+    All watches and waits of a connection share one poll.
+
+    :param isvapp_conn_id: an Airflow connection of type ``isvapp``.
+    :param poll_interval: the most seconds between two looks.
+    """
+
+    def __init__(self, *, isvapp_conn_id: str = IsvappHook.default_conn_name, poll_interval: float = 60.0) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.isvapp_conn_id = isvapp_conn_id
+        self.poll_interval = poll_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what is stored of the trigger: JSON values, and no secret."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {"isvapp_conn_id": self.isvapp_conn_id, "poll_interval": self.poll_interval},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Watch until the triggerer ends; a poll that fails does not end it.
+
+        :raises InvalidArgument: if the poll interval is none.
+        """
+        checked_seconds("poll_interval", self.poll_interval)
+        announced = await self._recall()
+        async for exports in self._lists():
+            before = announced
+            news, announced = to_announce(exports, announced, now=datetime.now(UTC))
+            for export in news:
+                self.log.info("Export %s is ready", export.id)
+                yield TriggerEvent(ready_event(export))  # type: ignore[no-untyped-call]
+            if announced != before:
+                await self._keep(announced)
+
+    async def _lists(self) -> AsyncIterator[list[Export]]:
+        while True:
+            poller = shared_poller(self.isvapp_conn_id, self._connect)
+            try:
+                async with aclosing(poller.lists(poll_interval=self.poll_interval)) as lists:
+                    async for exports in lists:
+                        yield exports
+            except ProviderError as error:
+                self.log.error("Exports cannot be watched, trying again in %.0f s: %s", AFTER_AN_ERROR, error)
+                await asyncio.sleep(AFTER_AN_ERROR)
+
+    async def _recall(self) -> frozenset[str] | None:
+        # Set by Airflow 3.3 before run().
+        store: Any = getattr(self, "asset_state_store", None)
+        if store is None:
+            return None
+        while True:
+            try:
+                kept = await store.aget(STORE_KEY)
+                break
+            except ValueError:
+                self.log.warning("Several assets share this watch: what it has announced is not kept over a restart")
+                return None
+            except Exception:
+                # Without it, a watch would take what completed meanwhile for old.
+                self.log.exception("What was announced cannot be read, trying again in %.0f s", AFTER_AN_ERROR)
+                await asyncio.sleep(AFTER_AN_ERROR)
+        return frozenset(map(str, kept)) if isinstance(kept, list) else None
+
+    async def _keep(self, announced: frozenset[str]) -> None:
+        store: Any = getattr(self, "asset_state_store", None)
+        if store is None:
+            return
+        try:
+            with suppress(ValueError):
+                await store.aset(STORE_KEY, sorted(announced))
+        except Exception:
+            self.log.exception("What was announced cannot be kept; a restart may announce it again")
 
     async def _connect(self) -> IsvappClient:
         return await IsvappHook(isvapp_conn_id=self.isvapp_conn_id).aget_client()

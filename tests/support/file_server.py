@@ -18,7 +18,7 @@ from io import BufferedIOBase
 import requests
 
 from airflow_provider_isvapp.api.isvapp.download import DownloadBody, download_headers, opened
-from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
+from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
 from tests.support.http_server import HttpServer, QuietHandler
 
 MONTHS = tuple(f"2024-{month:02d}" for month in range(1, 13))

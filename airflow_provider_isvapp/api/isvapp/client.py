@@ -13,15 +13,13 @@ from urllib.parse import quote
 import msgspec
 import requests
 
-from airflow_provider_isvapp.api.answer import Decoded, decode, json_object, lines_of, require_utf8
-from airflow_provider_isvapp.api.isvapp.account import Account
+from airflow_provider_isvapp.api.auth import ApiKey, ClientCredentials, Credentials, SecretStyle
+from airflow_provider_isvapp.api.http_errors import REFUSED_AGAIN, vendor_message
 from airflow_provider_isvapp.api.isvapp.download import DownloadBody, download_headers, opened
-from airflow_provider_isvapp.api.isvapp.export import Export
-from airflow_provider_isvapp.api.isvapp.export_request import ExportRequest
 from airflow_provider_isvapp.api.isvapp.export_state import require_ready
+from airflow_provider_isvapp.api.isvapp.models import Account, Export, ExportRequest
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
-from airflow_provider_isvapp.api.oauth import ApiKey, ClientCredentials, Credentials, SecretStyle
-from airflow_provider_isvapp.api.refusal import REFUSED_AGAIN, vendor_message
+from airflow_provider_isvapp.api.responses import Decoded, decode, json_object, lines_of, require_utf8
 from airflow_provider_isvapp.api.transport import Authorizer, Request, Transport
 from airflow_provider_isvapp.errors import (
     API_CHANGED,
@@ -32,10 +30,10 @@ from airflow_provider_isvapp.errors import (
     RequestRefused,
     UnexpectedAnswer,
 )
-from airflow_provider_isvapp.observer import ExportCreated, Observer, unobserved
+from airflow_provider_isvapp.events import ExportCreated, Observer, unobserved
 
 if TYPE_CHECKING:
-    from airflow_provider_isvapp.limiter import Limiter
+    from airflow_provider_isvapp.ratelimit import Limiter
 
 # The smallest OAuth2 scope for each endpoint, as the vendor recommends.
 SCOPE_IDENTITY = "identity"

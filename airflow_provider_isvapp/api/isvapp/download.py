@@ -11,7 +11,7 @@ import re
 import requests
 import urllib3.exceptions
 
-from airflow_provider_isvapp.api.isvapp.export import Export
+from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.errors import BrokenTransfer, UnexpectedAnswer
 
 # As many digits as a size can have; Python refuses to convert more than some thousand.

@@ -1,26 +1,78 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Productiv's app endpoints, as typed calls."""
+"""Every documented endpoint of Productiv's API, as typed calls."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, overload
 from urllib.parse import quote
 
 import msgspec
 
-from airflow_provider_isvapp.api.answer import decode, json_object, lines_of, require_utf8
-from airflow_provider_isvapp.api.oauth import ClientCredentials, Credentials, SecretStyle
-from airflow_provider_isvapp.api.productiv.app_list import AppDetails, AppList
+from airflow_provider_isvapp.api.auth import ClientCredentials, Credentials, SecretStyle
 from airflow_provider_isvapp.api.productiv.settings import ApiVersion, ProductivSettings
+from airflow_provider_isvapp.api.responses import decode, json_object, lines_of, require_utf8
 from airflow_provider_isvapp.api.transport import Request, Transport
 from airflow_provider_isvapp.errors import API_CHANGED, ContractBroken, InvalidArgument
-from airflow_provider_isvapp.observer import Observer, unobserved
+from airflow_provider_isvapp.events import Observer, unobserved
 
 if TYPE_CHECKING:
-    from airflow_provider_isvapp.limiter import Limiter
+    from airflow_provider_isvapp.ratelimit import Limiter
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppList(Sequence[dict[str, Any]]):
+    """A sequence of apps, and what the answer says about all of them.
+
+    :param lines: each app as the JSON bytes that the vendor sent, on one line.
+    :param as_of_date: the date that the information is for, ``YYYY-MM-DD``, as sent.
+    :param response_time_ms: the vendor's own processing time.
+    :param extra: other fields of the answer.
+    """
+
+    lines: tuple[bytes, ...] = field(repr=False)
+    as_of_date: str
+    response_time_ms: float | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def apps(self) -> tuple[dict[str, Any], ...]:
+        """The apps as Python values."""
+        return tuple(decode(line, vendor="Productiv", label="the list of apps") for line in self.lines)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[dict[str, Any], ...]: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | tuple[dict[str, Any], ...]:
+        return self.apps[index]
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppDetails:
+    """One app with all its attributes.
+
+    :param app: the app as sent.
+    :param as_of_date: the date that the information is for, ``YYYY-MM-DD``, as sent.
+    :param fiscal_date: from API version v2 on.
+    :param fiscal_date_range: from API version v2 on.
+    :param extra: other fields of the answer.
+    """
+
+    app: dict[str, Any]
+    as_of_date: str
+    response_time_ms: float | None = None
+    fiscal_date: Any = None
+    fiscal_date_range: Any = None
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
 
 _NULL = msgspec.Raw(b"null")
 

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
+from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
 from airflow_provider_isvapp.errors import ExportError, ExportExpired, ExportFailed, NotFound, ProviderError
+from airflow_provider_isvapp.events import ExportEnded, Fact
 from airflow_provider_isvapp.hooks import export_outcome
 from airflow_provider_isvapp.hooks.export_outcome import count_if_lost, count_ready, failures_counted
-from airflow_provider_isvapp.observer import ExportEnded, Fact
 
 CREATED = datetime(2024, 3, 6, 6, tzinfo=UTC)
 DETAILS = {"created_at": CREATED.isoformat(), "completed_at": (CREATED + timedelta(seconds=100)).isoformat()}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp import errors
-from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
+from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException
@@ -176,7 +176,7 @@ class TestSecrets:
         self, emulator: Emulator, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hidden: list[object] = []
-        monkeypatch.setattr("airflow_provider_isvapp.hooks.stored_connection.mask_secret", hidden.append)
+        monkeypatch.setattr("airflow_provider_isvapp.hooks.base.mask_secret", hidden.append)
         storage = "redis://user:sentinel%20storage@127.0.0.1:1/0"
         fields = isvapp_fields(emulator, rate_limit_storage=storage) | {"password": "sentinel-password"}
         set_connection("isvapp_default", **fields)

@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from airflow_provider_isvapp.errors import InvalidConnection, ProviderError
-from airflow_provider_isvapp.hooks import stored_connection
-from airflow_provider_isvapp.hooks.stored_connection import fields_of, look_up_async
+from airflow_provider_isvapp.hooks import base
+from airflow_provider_isvapp.hooks.base import fields_of, look_up_async
 
 
 def stored(**fields: Any) -> Any:
@@ -49,7 +49,7 @@ def test_a_lookup_that_fails_in_the_triggerer_may_work_later(monkeypatch: pytest
     async def unreachable(conn_id: str) -> None:
         raise ConnectionError("the API server, with sentinel-details")
 
-    monkeypatch.setattr(stored_connection, "get_async_connection", unreachable)
+    monkeypatch.setattr(base, "get_async_connection", unreachable)
 
     with pytest.raises(
         ProviderError, match=r"could not look up the connection 'some_id' \(ConnectionError\)"

@@ -29,9 +29,7 @@ from airflow_provider_isvapp.operators.isvapp import (
     IsvappFetchSalesforceAccountsOperator,
 )
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
-from airflow_provider_isvapp.plugins.export_rows import rows_of
-from airflow_provider_isvapp.plugins.page_connections import ConnectionReader
-from airflow_provider_isvapp.plugins.recent_exports import RecentExports
+from airflow_provider_isvapp.plugins.export_list import ConnectionReader, RecentExports, rows_of
 from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
 from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, AirflowSensorTimeout
 from tests.support.airflow_connections import SetConnection
@@ -250,7 +248,7 @@ def airflow(vendors: Vendors, set_connection: SetConnection, monkeypatch: pytest
     """Connections to the vendors, and none of the pauses that a task makes."""
     for module in ("isvapp", "moment"):
         monkeypatch.setattr(f"airflow_provider_isvapp.triggers.{module}.EARLIEST_EVENT", 0.0)
-    monkeypatch.setattr("airflow_provider_isvapp.triggers.export_wait.FIRST_INTERVAL", 0.02)
+    monkeypatch.setattr("airflow_provider_isvapp.triggers.waiters.FIRST_INTERVAL", 0.02)
     monkeypatch.setattr("airflow_provider_isvapp.transfer.attempts._FIRST_WAIT", 0.0)
     monkeypatch.setattr("airflow_provider_isvapp.hooks.productiv._REQUESTS_PER_SECOND", 1000.0)
     if airflow_version.startswith("2."):

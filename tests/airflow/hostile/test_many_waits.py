@@ -29,7 +29,7 @@ OTHERS = [f"other-{number}" for number in range(WAITS)]
 @pytest.fixture(autouse=True)
 def quick(vendors: Vendors, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_provider_isvapp.triggers.isvapp.EARLIEST_EVENT", 0.0)
-    monkeypatch.setattr("airflow_provider_isvapp.triggers.export_wait.FIRST_INTERVAL", 0.02)
+    monkeypatch.setattr("airflow_provider_isvapp.triggers.waiters.FIRST_INTERVAL", 0.02)
     set_connection(
         "isvapp_default",
         conn_type="isvapp",
@@ -117,7 +117,7 @@ def test_an_export_that_cannot_be_read_is_its_own_waits_trouble(
     secrets = secrets_of(ENDPOINTS["show"])
     found: list[str] = []
     for name in ("LASTING_FAILURE", "LASTING_REFUSAL"):
-        monkeypatch.setattr(f"airflow_provider_isvapp.triggers.export_wait.{name}", 0.05)
+        monkeypatch.setattr(f"airflow_provider_isvapp.triggers.waiters.{name}", 0.05)
     for cell in cells_of("show", vendors.url):
         vendors.restore()
         vendors.spoil("list", good)

@@ -26,7 +26,7 @@ def export(
     isvapp: Emulator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[dict[str, Any], Any]]:
     monkeypatch.setattr("airflow_provider_isvapp.triggers.isvapp.EARLIEST_EVENT", 0.0)
-    monkeypatch.setattr("airflow_provider_isvapp.triggers.export_wait.FIRST_INTERVAL", 0.02)
+    monkeypatch.setattr("airflow_provider_isvapp.triggers.waiters.FIRST_INTERVAL", 0.02)
 
     def run(path: Path, **arguments: Any) -> tuple[dict[str, Any], Any]:
         context = task_context()

@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_isvapp.emulator import Emulator, ManualClock
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
-from airflow_provider_isvapp.lineage.documented_fields import Fields, account_fields, app_fields, usage_fields
+from airflow_provider_isvapp.lineage.datasets import Fields, account_fields, app_fields, usage_fields
 from airflow_provider_isvapp.operators.isvapp import IsvappDownloadExportOperator
 from tests.support.task_context import task_context
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from openlineage.client.naming.dataset import ABFSS, GCS, S3, DatasetNaming, LocalFileSystem
 
-from airflow_provider_isvapp.lineage.object_name import ObjectName, name_of
+from airflow_provider_isvapp.lineage.datasets import ObjectName, name_of
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
 from airflow_provider_isvapp.version_compat import Asset, ObjectStoragePath
 from tests.support.airflow_connections import SetConnection

@@ -53,7 +53,7 @@ def test_nothing_is_written_before_it_is(isvapp: Emulator, ready: str, tmp_path:
 def test_a_failed_task_has_no_output(
     isvapp: Emulator, ready: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_isvapp.transfer.attempts._FIRST_WAIT", 0.0)
+    monkeypatch.setattr("airflow_provider_isvapp.transfer.resume._FIRST_WAIT", 0.0)
     isvapp.inject(Fault(endpoint="download", kind="flip", at=-8, times=None))
     operator = IsvappDownloadExportOperator(task_id="x", export_id=ready, path=str(tmp_path / "usage"))
 

@@ -13,10 +13,8 @@ import pytest
 from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
 from openlineage.client.serde import Serde
 
-from airflow_provider_isvapp.lineage.object_name import ObjectName
+from airflow_provider_isvapp.lineage.datasets import ObjectName, PublishedObject, Source
 from airflow_provider_isvapp.lineage.openlineage import lineage_of
-from airflow_provider_isvapp.lineage.published_object import PublishedObject
-from airflow_provider_isvapp.lineage.source import Source
 from tests.airflow.lineage.valid_events import check_event
 
 OBJECT = PublishedObject(

@@ -13,7 +13,7 @@ from airflow.serialization import serialized_objects
 
 from airflow_provider_isvapp.emulator import Emulator
 from airflow_provider_isvapp.links.isvapp import export_address
-from airflow_provider_isvapp.operators import writes_objects
+from airflow_provider_isvapp.operators import base
 from airflow_provider_isvapp.version_compat import shows_guarded_pages
 from tests.airflow.dags.conftest import parse, run
 
@@ -35,7 +35,7 @@ def test_the_ui_finds_the_links_of_single_and_of_mapped_tasks(
     isvapp: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow.settings.DAGS_FOLDER", str(tmp_path))
-    monkeypatch.setattr(writes_objects, "console_address", lambda *_, **__: "https://console.example.com/object")
+    monkeypatch.setattr(base, "console_address", lambda *_, **__: "https://console.example.com/object")
     (tmp_path / "linked.py").write_text(DAG_FILE.format(lake=tmp_path))
     dag = parse("linked", folder=tmp_path)
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.emulator import Emulator, ManualClock
-from airflow_provider_isvapp.links.written_object import console_address
-from airflow_provider_isvapp.operators import writes_objects
+from airflow_provider_isvapp.links.isvapp import console_address
+from airflow_provider_isvapp.operators import base
 from airflow_provider_isvapp.operators.isvapp import IsvappExportOperator, IsvappFetchSalesforceAccountsOperator
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
 from tests.support.task_context import run_to_its_end, task_context
@@ -128,7 +128,7 @@ class TestStored:
             asked.append((destination.key, placeholder))
             return "https://console.example.com/object"
 
-        monkeypatch.setattr(writes_objects, "console_address", address)
+        monkeypatch.setattr(base, "console_address", address)
         return asked
 
     def test_of_a_list(self, isvapp: Emulator, tmp_path: Path, console: list[Any]) -> None:
@@ -143,7 +143,7 @@ class TestStored:
         self, isvapp: Emulator, clock: ManualClock, tmp_path: Path, console: list[Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("airflow_provider_isvapp.triggers.isvapp.EARLIEST_EVENT", 0.0)
-        monkeypatch.setattr("airflow_provider_isvapp.triggers.export_wait.FIRST_INTERVAL", 0.02)
+        monkeypatch.setattr("airflow_provider_isvapp.triggers.waiters.FIRST_INTERVAL", 0.02)
         context = task_context()
         path = str(tmp_path / "{reference_date}" / "usage")
 

@@ -12,14 +12,14 @@ import pytest
 
 from airflow_provider_isvapp.emulator import Emulator, ManualClock
 from airflow_provider_isvapp.operators.isvapp import IsvappExportOperator
-from airflow_provider_isvapp.triggers import export_wait, isvapp
+from airflow_provider_isvapp.triggers import isvapp, waiters
 from tests.support.task_context import run_to_its_end, task_context
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isvapp, "EARLIEST_EVENT", 0.0)
-    monkeypatch.setattr(export_wait, "FIRST_INTERVAL", 0.02)
+    monkeypatch.setattr(waiters, "FIRST_INTERVAL", 0.02)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.errors import InvalidArgument
-from airflow_provider_isvapp.operators.destination_path import destination_of
+from airflow_provider_isvapp.operators.base import destination_of
 from airflow_provider_isvapp.version_compat import ObjectStoragePath
 from tests.support.airflow_connections import SetConnection
 

@@ -18,15 +18,15 @@ from airflow_provider_isvapp import errors
 from airflow_provider_isvapp.api.isvapp import export_state
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.hooks import export_look
-from airflow_provider_isvapp.operators import export as export_module
-from airflow_provider_isvapp.operators import export_creation
+from airflow_provider_isvapp.operators import creation
+from airflow_provider_isvapp.operators import isvapp as export_module
+from airflow_provider_isvapp.operators.creation import MONTH_OF_RUN
 from airflow_provider_isvapp.operators.isvapp import (
     IsvappCreateExportOperator,
     IsvappDownloadExportOperator,
     IsvappExportOperator,
 )
-from airflow_provider_isvapp.operators.month import MONTH_OF_RUN
-from airflow_provider_isvapp.triggers import export_wait, isvapp, moment
+from airflow_provider_isvapp.triggers import isvapp, moment, waiters
 from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, AirflowSensorTimeout, Asset
 from tests.support.airflow_connections import SetConnection, isvapp_fields
 from tests.support.task_context import TaskDeferred, TaskStateStore, run_to_its_end, task_context
@@ -40,10 +40,10 @@ BOTH_MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (isvapp, moment):
         monkeypatch.setattr(module, "EARLIEST_EVENT", 0.0)
-    monkeypatch.setattr(export_wait, "FIRST_INTERVAL", 0.02)
+    monkeypatch.setattr(waiters, "FIRST_INTERVAL", 0.02)
     monkeypatch.setattr(export_look, "SECONDS_BETWEEN_LOOKS", 0.02)
     monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(0))
-    monkeypatch.setattr("airflow_provider_isvapp.transfer.attempts._FIRST_WAIT", 0.0)
+    monkeypatch.setattr("airflow_provider_isvapp.transfer.resume._FIRST_WAIT", 0.0)
 
 
 @pytest.fixture
@@ -421,7 +421,7 @@ def last_month() -> str:
 class TestWaitForMonth:
     @pytest.fixture(autouse=True)
     def not_for_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("airflow_provider_isvapp.operators.month.ASK_AGAIN_AFTER", timedelta(seconds=0.05))
+        monkeypatch.setattr("airflow_provider_isvapp.operators.creation.ASK_AGAIN_AFTER", timedelta(seconds=0.05))
 
     def wait(self, **arguments: Any) -> Any:
         return lambda: create(timeframe=last_month(), wait_for_month=timedelta(days=45), **arguments)
@@ -464,7 +464,7 @@ class TestWaitForMonth:
             self.wait(deferrable=True)().execute(task_context())
 
         assert caught.value.timeout == pytest.approx(
-            timedelta(seconds=export_creation._TRIGGERER_GRACE), abs=timedelta(seconds=1)
+            timedelta(seconds=creation._TRIGGERER_GRACE), abs=timedelta(seconds=1)
         )
 
     def test_the_whole_export_waits_for_its_month_too(

@@ -217,7 +217,7 @@ class TestDownload:
     def test_a_damaged_file_publishes_nothing_and_keeps_the_retries(
         self, isvapp: Emulator, ready: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("airflow_provider_isvapp.transfer.attempts._FIRST_WAIT", 0.0)
+        monkeypatch.setattr("airflow_provider_isvapp.transfer.resume._FIRST_WAIT", 0.0)
         isvapp.inject(Fault(endpoint="download", kind="flip", at=-8, times=None))
         file = tmp_path / "usage.ndjson"
         file.write_bytes(OLD_CONTENT)

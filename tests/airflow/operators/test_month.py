@@ -16,7 +16,7 @@ from airflow_provider_isvapp.errors import (
     PermissionRefused,
     RequestRefused,
 )
-from airflow_provider_isvapp.operators.month import (
+from airflow_provider_isvapp.operators.creation import (
     MONTH_OF_RUN,
     NO_DATA_INTERVAL,
     ask_again_at,

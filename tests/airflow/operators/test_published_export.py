@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow_provider_isvapp.operators.published_export import published_objects
+from airflow_provider_isvapp.operators.base import published_objects
 from airflow_provider_isvapp.transfer.destination import open_destination
-from airflow_provider_isvapp.transfer.result import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.results import DownloadResult, Outcome
 
 
 def found(path: Path) -> DownloadResult:

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
-from airflow_provider_isvapp.api.isvapp.export_request import ExportRequest
-from airflow_provider_isvapp.operators import remembered_export
-from airflow_provider_isvapp.operators.remembered_export import (
+from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest, ExportStatus
+from airflow_provider_isvapp.operators import creation
+from airflow_provider_isvapp.operators.creation import (
     STORE_KEY,
     ExportMemory,
     RememberedExport,
@@ -79,7 +78,7 @@ class TestReplace:
 class TestMemory:
     @pytest.fixture(autouse=True)
     def created_at_that_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(remembered_export.time, "time", lambda: KEPT.known_since)  # type: ignore[attr-defined]
+        monkeypatch.setattr(creation.time, "time", lambda: KEPT.known_since)  # type: ignore[attr-defined]
 
     def test_keeps_an_export_for_the_next_try(self) -> None:
         store = TaskStateStore()

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.api.isvapp.export_request import ExportRequest
+from airflow_provider_isvapp.api.isvapp.models import ExportRequest
 from airflow_provider_isvapp.emulator import Emulator, ManualClock
+from airflow_provider_isvapp.log_messages import WaitLog, log_folded, log_ready, log_request
 from airflow_provider_isvapp.operators.isvapp import IsvappExportOperator
-from airflow_provider_isvapp.task_log import WaitLog, log_folded, log_ready, log_request
 from tests.support.task_context import run_to_its_end, task_context
 
 
@@ -134,7 +134,7 @@ def test_a_whole_task_reads_like_a_story(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("airflow_provider_isvapp.triggers.isvapp.EARLIEST_EVENT", 0.0)
-    monkeypatch.setattr("airflow_provider_isvapp.triggers.export_wait.FIRST_INTERVAL", 0.02)
+    monkeypatch.setattr("airflow_provider_isvapp.triggers.waiters.FIRST_INTERVAL", 0.02)
     path = str(tmp_path / "month={reference_date}.ndjson")
 
     run_to_its_end(

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.api.isvapp.export import Export
-from airflow_provider_isvapp.plugins.export_rows import ExportRow, rows_of
+from airflow_provider_isvapp.api.isvapp.models import Export
+from airflow_provider_isvapp.plugins.export_list import ExportRow, rows_of
 
 NOW = datetime(2026, 3, 6, 9, 0, tzinfo=UTC)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.api.isvapp.export import Export
+from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.links.isvapp import IsvappExportLink, export_address, export_of
 from airflow_provider_isvapp.plugins import export_tasks
 from airflow_provider_isvapp.plugins.export_tasks import ExportTask, tasks_of

@@ -15,7 +15,7 @@ import pytest
 
 from airflow_provider_isvapp.emulator import Emulator
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.plugins.export_rows import rows_of
+from airflow_provider_isvapp.plugins.export_list import rows_of
 from airflow_provider_isvapp.version_compat import shows_guarded_pages
 from tests.support.airflow_connections import SetConnection
 from tests.support.left_links import forget_links, leave_link

@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_isvapp.emulator import Emulator, Fault
 from airflow_provider_isvapp.errors import AuthenticationRefused, InvalidConnection, ServiceUnavailable
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.plugins.page_connections import ConnectionReader, ids_in_environment
+from airflow_provider_isvapp.plugins.export_list import ConnectionReader, ids_in_environment
 from tests.support.airflow_connections import SetConnection, isvapp_fields
 
 

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from airflow_provider_isvapp.api.isvapp.export import Export
+from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.errors import ProviderError
-from airflow_provider_isvapp.plugins.recent_exports import Reading, RecentExports
+from airflow_provider_isvapp.plugins.export_list import Reading, RecentExports
 
 
 class Vendor:

@@ -21,9 +21,9 @@ from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
-from airflow_provider_isvapp.triggers import export_wait
 from airflow_provider_isvapp.triggers import isvapp as isvapp_triggers
-from airflow_provider_isvapp.triggers.export_event import failure_event
+from airflow_provider_isvapp.triggers import waiters
+from airflow_provider_isvapp.triggers.events import failure_event
 from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
 from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, AirflowSensorTimeout
 from tests.support.airflow_connections import SetConnection, isvapp_fields
@@ -57,7 +57,7 @@ def task_instance(monkeypatch: pytest.MonkeyPatch) -> TaskInstance:
         # Airflow 2.11 asks its database instead.
         monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: ti.first_look)
     monkeypatch.setattr(isvapp_triggers, "EARLIEST_EVENT", 0.0)
-    monkeypatch.setattr(export_wait, "FIRST_INTERVAL", 0.02)
+    monkeypatch.setattr(waiters, "FIRST_INTERVAL", 0.02)
     monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(0))
     return ti
 

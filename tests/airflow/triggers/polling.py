@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
-from airflow_provider_isvapp.api.isvapp.export import Export
+from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.emulator import Emulator
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.triggers.export_poller import ExportPoller
+from airflow_provider_isvapp.triggers.poller import ExportPoller
 
 POLL_INTERVAL = 0.05
 Result = TypeVar("Result")

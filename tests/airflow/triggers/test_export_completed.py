@@ -14,12 +14,12 @@ from airflow import __version__ as airflow_version
 if airflow_version.startswith("2."):
     pytest.skip("Airflow 2.11 has no event triggers", allow_module_level=True)
 
-from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
+from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.errors import InvalidArgument
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.triggers import export_completed
-from airflow_provider_isvapp.triggers.export_completed import STORE_KEY, IsvappExportCompletedTrigger, to_announce
+from airflow_provider_isvapp.triggers import isvapp as isvapp_module
+from airflow_provider_isvapp.triggers.isvapp import STORE_KEY, IsvappExportCompletedTrigger, to_announce
 from tests.airflow.triggers.polling import rounds, until
 
 NOW = datetime(2024, 3, 6, 6, tzinfo=UTC)
@@ -133,7 +133,7 @@ def test_a_triggerer_that_starts_again_catches_up(isvapp: Emulator, clock: Manua
 def test_failed_polls_do_not_end_the_watch(
     isvapp: Emulator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export_completed, "AFTER_AN_ERROR", 0.05)
+    monkeypatch.setattr(isvapp_module, "AFTER_AN_ERROR", 0.05)
     isvapp.inject(Fault(endpoint="list_exports", kind="status", status=503))
     isvapp.inject(Fault(endpoint="list_exports", kind="status", status=403, message="not now"))
     isvapp.inject(Fault(endpoint="list_exports", kind="edit", replace={"status": "ARCHIVED"}))
@@ -148,7 +148,7 @@ def test_failed_polls_do_not_end_the_watch(
 def test_a_store_that_fails_for_a_while_does_not_end_the_watch_or_lose_exports(
     isvapp: Emulator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export_completed, "AFTER_AN_ERROR", 0.05)
+    monkeypatch.setattr(isvapp_module, "AFTER_AN_ERROR", 0.05)
 
     class FailingStore(AssetStore):
         failures = 2

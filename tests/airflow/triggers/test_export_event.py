@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp import errors
-from airflow_provider_isvapp.api.isvapp.export import Export
+from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.errors import ExportError, ProviderError, RequestRefused
-from airflow_provider_isvapp.triggers.export_event import failure_event, read_event, ready_event, seen_at
+from airflow_provider_isvapp.triggers.events import failure_event, read_event, ready_event, seen_at
 
 RECORD = {
     "id": "export-1",

@@ -12,10 +12,10 @@ import pytest
 
 from airflow_provider_isvapp import errors
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
-from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
+from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
-from airflow_provider_isvapp.triggers import export_poller, export_wait
-from airflow_provider_isvapp.triggers.export_poller import ExportPoller, shared_poller
+from airflow_provider_isvapp.triggers import poller, waiters
+from airflow_provider_isvapp.triggers.poller import ExportPoller, shared_poller
 from tests.airflow.triggers.polling import POLL_INTERVAL, connect, create_exports, rounds, run, until, wait_for
 
 
@@ -61,7 +61,7 @@ class TestOnePollForAll:
         self, isvapp: Emulator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         export_ids = create_exports(7)
-        monkeypatch.setattr(export_poller, "SINGLES_A_ROUND", 3)
+        monkeypatch.setattr(poller, "SINGLES_A_ROUND", 3)
         isvapp.inject(Fault(endpoint="list_exports", kind="edit", replace={"data": []}, times=None))
 
         async def scenario() -> None:
@@ -190,7 +190,7 @@ class TestLife:
         self, isvapp: Emulator, pending: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # The slow one's first poll comes later than `run` waits for all of this.
-        monkeypatch.setattr(export_wait, "FIRST_INTERVAL", 60.0)
+        monkeypatch.setattr(waiters, "FIRST_INTERVAL", 60.0)
         second = create_exports(1)[0]
         clock.advance(61)
 

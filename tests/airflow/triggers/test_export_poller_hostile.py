@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp import errors
-from airflow_provider_isvapp.api.isvapp.export import Export
+from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
-from airflow_provider_isvapp.triggers import export_wait
-from airflow_provider_isvapp.triggers.export_poller import ExportPoller
+from airflow_provider_isvapp.triggers import waiters
+from airflow_provider_isvapp.triggers.poller import ExportPoller
 from tests.airflow.triggers.polling import connect, create_exports, rounds, run, wait_for
 from tests.support.airflow_connections import SetConnection, isvapp_fields
 from tests.support.scripted_server import Answer, ScriptedServer, data
@@ -113,7 +113,7 @@ def test_one_record_in_the_list_concerns_its_own_wait_only(
     server: ScriptedServer, odd: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What cannot be read at all may be read later.
-    monkeypatch.setattr(export_wait, "LASTING_FAILURE", 0.0)
+    monkeypatch.setattr(waiters, "LASTING_FAILURE", 0.0)
     server.script(LIST, *[records(ODD_RECORDS[odd])] * 20)
     server.script(f"{LIST}/odd", *[Answer(body=b'{"success": true, "data": ' + ODD_RECORDS[odd] + b"}")] * 20)
 
@@ -197,7 +197,7 @@ def test_a_host_that_moves_fails_no_wait(isvapp: Emulator, set_connection: SetCo
 def test_refused_credentials_end_all_waits_in_the_end(
     emulator: Emulator, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export_wait, "LASTING_REFUSAL", 0.3)
+    monkeypatch.setattr(waiters, "LASTING_REFUSAL", 0.3)
     set_connection("isvapp_default", **isvapp_fields(emulator) | {"password": "revoked"})
 
     results = outcomes()

@@ -11,10 +11,10 @@ import pytest
 
 from airflow_provider_isvapp import errors
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
-from airflow_provider_isvapp.api.isvapp.export import Export
+from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
-from airflow_provider_isvapp.triggers import export_wait
-from airflow_provider_isvapp.triggers.export_poller import ExportPoller, shared_poller
+from airflow_provider_isvapp.triggers import waiters
+from airflow_provider_isvapp.triggers.poller import ExportPoller, shared_poller
 from tests.airflow.triggers.polling import connect, create_exports, one_wait, rounds, run, wait_for
 from tests.support.airflow_connections import SetConnection, isvapp_fields
 
@@ -52,7 +52,7 @@ class TestTrouble:
         self, isvapp: Emulator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         export_ids = create_exports(3)
-        monkeypatch.setattr(export_wait, "LASTING_FAILURE", 0.15)
+        monkeypatch.setattr(waiters, "LASTING_FAILURE", 0.15)
         isvapp.inject(Fault(endpoint="list_exports", kind="status", status=503))
         isvapp.inject(Fault(endpoint="list_exports", kind="status", status=504, times=None))
 
@@ -69,7 +69,7 @@ class TestTrouble:
     def test_two_short_outages_are_no_long_one(
         self, isvapp: Emulator, pending: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(export_wait, "LASTING_FAILURE", 0.2)
+        monkeypatch.setattr(waiters, "LASTING_FAILURE", 0.2)
         outage = Fault(endpoint="list_exports", kind="status", status=503)
 
         async def scenario() -> Export:
@@ -88,8 +88,8 @@ class TestTrouble:
     def test_a_refusal_of_the_credentials_that_lasts_reaches_all_sooner(
         self, isvapp: Emulator, status: int, kind: type[errors.ProviderError], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        assert export_wait.LASTING_REFUSAL < export_wait.LASTING_FAILURE
-        monkeypatch.setattr(export_wait, "LASTING_REFUSAL", 0.15)
+        assert waiters.LASTING_REFUSAL < waiters.LASTING_FAILURE
+        monkeypatch.setattr(waiters, "LASTING_REFUSAL", 0.15)
         export_ids = create_exports(3)
         isvapp.inject(Fault(endpoint="list_exports", kind="status", status=status, message="refused", times=None))
 
@@ -124,14 +124,14 @@ class TestTrouble:
     def test_a_connection_that_does_not_exist_is_looked_up_again_before_it_fails(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(export_wait, "LASTING_REFUSAL", 0.15)
+        monkeypatch.setattr(waiters, "LASTING_REFUSAL", 0.15)
         with pytest.raises(errors.InvalidConnection, match="There is no Airflow connection 'isvapp_default'"):
             run(one_wait("export-1"))
 
     def test_a_wrong_connection_fails(
         self, emulator: Emulator, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(export_wait, "LASTING_REFUSAL", 0.15)
+        monkeypatch.setattr(waiters, "LASTING_REFUSAL", 0.15)
         set_connection("isvapp_default", **isvapp_fields(emulator) | {"password": ""})
         with pytest.raises(errors.InvalidConnection, match="password: empty"):
             run(one_wait("export-1"))
@@ -231,7 +231,7 @@ class TestTrouble:
     def test_an_error_shared_by_many_waiters_does_not_grow(
         self, isvapp: Emulator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(export_wait, "LASTING_REFUSAL", 0.15)
+        monkeypatch.setattr(waiters, "LASTING_REFUSAL", 0.15)
         export_ids = create_exports(50)
         isvapp.inject(Fault(endpoint="list_exports", kind="status", status=403, message="refused", times=None))
 

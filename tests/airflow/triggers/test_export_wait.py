@@ -9,8 +9,8 @@ import pytest
 from airflow_provider_isvapp import errors
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.triggers import export_poller, export_wait
-from airflow_provider_isvapp.triggers.export_wait import interval_after
+from airflow_provider_isvapp.triggers import poller, waiters
+from airflow_provider_isvapp.triggers.waiters import interval_after
 from tests.airflow.triggers.polling import one_wait, run
 
 
@@ -56,7 +56,7 @@ class TestOutcomes:
         self, isvapp: Emulator, pending: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Without a deadline, the first look would come later than `run` waits.
-        monkeypatch.setattr(export_wait, "FIRST_INTERVAL", 60.0)
+        monkeypatch.setattr(waiters, "FIRST_INTERVAL", 60.0)
         with pytest.raises(errors.ExportTimeout):
             run(one_wait(pending, seconds=0.3, poll_interval=600.0))
 
@@ -65,7 +65,7 @@ class TestOutcomes:
     def test_a_request_that_hangs_past_the_deadline_ends_the_wait(
         self, isvapp: Emulator, pending: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(export_poller, "DEADLINE_GRACE", 0.1)
+        monkeypatch.setattr(poller, "DEADLINE_GRACE", 0.1)
         isvapp.inject(Fault(endpoint="list_exports", kind="delay", seconds=60.0))
 
         # Long before the answer, and before `run` loses its patience.

@@ -14,9 +14,9 @@ import pytest
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.errors import ExportTimeout, InvalidArgument, NotFound, ProviderError
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.triggers import export_wait
 from airflow_provider_isvapp.triggers import isvapp as isvapp_triggers
-from airflow_provider_isvapp.triggers.export_event import read_event
+from airflow_provider_isvapp.triggers import waiters
+from airflow_provider_isvapp.triggers.events import read_event
 from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
 from tests.support.airflow_connections import SetConnection, isvapp_fields
 
@@ -202,7 +202,7 @@ def test_holds_and_tells_no_secret(
     logs: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(export_wait, "LASTING_REFUSAL", 0.0)
+    monkeypatch.setattr(waiters, "LASTING_REFUSAL", 0.0)
     set_connection("isvapp_default", **isvapp_fields(emulator))
     with IsvappHook() as hook:
         export_id = hook.create_export(timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["taxonomy"]).id

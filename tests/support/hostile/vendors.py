@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
-from airflow_provider_isvapp.api.isvapp.export_request import ExportRequest
+from airflow_provider_isvapp.api.isvapp.models import ExportRequest
 from airflow_provider_isvapp.api.productiv.client import ProductivClient
 from tests.support.hostile.wire_server import KeepAlive, Seen, Step, WireServer
 from tests.support.spelling import AWKWARD, spellings

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_isvapp.emulator import Emulator, Fault
-from airflow_provider_isvapp.plugins.recent_exports import KEEP_SECONDS
+from airflow_provider_isvapp.plugins.export_list import KEEP_SECONDS
 from tests.system.browser.conftest import NewPage
 from tests.system.browser.export_history import DOWNLOAD_TOKEN, EXPIRED, FAILED, FAILURES, READY, TOTAL, WAITING
 

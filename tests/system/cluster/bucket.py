@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import boto3
 
-from airflow_provider_isvapp.transfer.label import LABEL_NAME, Label
+from airflow_provider_isvapp.transfer.staging.base import LABEL_NAME, Label
 from tests.system.cluster.arrivals import Vendors
 
 ACCOUNTS, APPS = "isvapp/salesforce_accounts.ndjson", "productiv/apps.ndjson"

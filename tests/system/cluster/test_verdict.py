@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig
-from airflow_provider_isvapp.transfer.label import Label
+from airflow_provider_isvapp.transfer.staging.base import Label
 from tests.support.object_stores import moto
 from tests.system.cluster.arrivals import Arrival, Vendors, by_endpoint, most_in_a_second
 from tests.system.cluster.bucket import ACCOUNTS, APPS, Bucket, compare, usage_key

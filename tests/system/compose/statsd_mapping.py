@@ -85,7 +85,7 @@ def _braced(labels: Labels) -> str:
 
 def every_line(*, number: int = 1) -> list[str]:
     """Return what Airflow sends for each metric of this package, made by the package itself."""
-    from airflow_provider_isvapp import metrics, observer
+    from airflow_provider_isvapp import events, metrics
 
     sent: list[str] = []
 
@@ -103,16 +103,16 @@ def every_line(*, number: int = 1) -> list[str]:
     try:
         for status in (200, 429, 503, None):
             for endpoint in ("list_exports", "download", "productiv_apps"):
-                metrics.record(observer.RequestSent(endpoint=endpoint, status=status))
-        metrics.record(observer.TurnAwaited(seconds=0.7))
-        metrics.record(observer.ExportCreated())
-        metrics.record(observer.ExportReattached())
-        metrics.record(observer.ExportEnded(how="completed", waited=100.0 * number))
-        metrics.record(observer.ExportEnded(how="errored"))
-        metrics.record(observer.ExportEnded(how="expired"))
+                metrics.record(events.RequestSent(endpoint=endpoint, status=status))
+        metrics.record(events.TurnAwaited(seconds=0.7))
+        metrics.record(events.ExportCreated())
+        metrics.record(events.ExportReattached())
+        metrics.record(events.ExportEnded(how="completed", waited=100.0 * number))
+        metrics.record(events.ExportEnded(how="errored"))
+        metrics.record(events.ExportEnded(how="expired"))
         for then in ("resumed", "restarted", "retried"):
-            metrics.record(observer.DownloadInterrupted(then=then))
-        metrics.record(observer.DownloadFinished(rows=1000, bytes=500_000, compressed_bytes=50_000, seconds=12.5))
+            metrics.record(events.DownloadInterrupted(then=then))
+        metrics.record(events.DownloadFinished(rows=1000, bytes=500_000, compressed_bytes=50_000, seconds=12.5))
     finally:
         metrics.Stats = before  # type: ignore[attr-defined]
     return sent

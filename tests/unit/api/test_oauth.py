@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.api.oauth import ApiKey, ClientCredentials, SecretStyle
+from airflow_provider_isvapp.api.auth import ApiKey, ClientCredentials, SecretStyle
 from airflow_provider_isvapp.api.redaction import Redactor
 from airflow_provider_isvapp.api.transport import Request, Transport, TransportSettings
 from airflow_provider_isvapp.errors import (

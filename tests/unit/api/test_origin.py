@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_isvapp.api.oauth import ApiKey
+from airflow_provider_isvapp.api.auth import ApiKey
 from airflow_provider_isvapp.api.origin import host_of, origin
 from airflow_provider_isvapp.api.transport import Request, Transport, TransportSettings
 from airflow_provider_isvapp.errors import ForeignAddress, ProviderError

@@ -10,7 +10,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from airflow_provider_isvapp.api.oauth import ApiKey
+from airflow_provider_isvapp.api.auth import ApiKey
 from airflow_provider_isvapp.api.transport import Request, Transport, TransportSettings
 from airflow_provider_isvapp.errors import (
     AuthenticationRefused,

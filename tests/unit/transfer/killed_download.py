@@ -12,10 +12,10 @@ import signal
 import sys
 from typing import Any
 
-from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
-from airflow_provider_isvapp.transfer import local_file, s3_object
+from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
 from airflow_provider_isvapp.transfer.download import download_export
+from airflow_provider_isvapp.transfer.staging import local, s3
 from tests.support.file_server import Source
 
 
@@ -40,11 +40,11 @@ def main(url: str, where: str, step: str) -> None:
     if key:
         import s3fs
 
-        s3_object.PART_BYTES = 5 * 1024 * 1024
+        s3.PART_BYTES = 5 * 1024 * 1024
         fs = s3fs.S3FileSystem(key="x", secret="y", endpoint_url=server, client_kwargs={"region_name": "us-east-1"})
-        destination, kind = Destination(fs=fs, key=key, uri=f"s3://{key}"), s3_object.S3Object
+        destination, kind = Destination(fs=fs, key=key, uri=f"s3://{key}"), s3.S3Object
     else:
-        destination, kind = open_destination(where), local_file.LocalFile  # type: ignore[assignment]
+        destination, kind = open_destination(where), local.LocalFile  # type: ignore[assignment]
     if step == "staging":
         kill_around(kind, "__init__", after=True)
     elif step == "writing":
@@ -56,7 +56,7 @@ def main(url: str, where: str, step: str) -> None:
     elif step == "promoted":
         kill_around(kind, "promote", after=True)
     elif step == "renamed":
-        kill_around(local_file, "_flush_directory", after=False)
+        kill_around(local, "_flush_directory", after=False)
     export = Export(id="e-1", status=ExportStatus.COMPLETED)
     download_export(Source(url, export, 10.0), destination)
 

@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_isvapp.errors import DestinationExists
 from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.result import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.results import DownloadResult, Outcome
 from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 
 PLAIN = ndjson(3_000, months=("2024-02", "2024-03"))

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists
-from airflow_provider_isvapp.transfer import fsspec_object
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.result import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.results import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.staging import fsspec
 from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 from tests.support.object_stores import free_port, running
 
@@ -41,7 +41,7 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def destination(azurite: str, monkeypatch: pytest.MonkeyPatch) -> Destination:
-    monkeypatch.setattr(fsspec_object, "BLOCK_BYTES", 500_000)
+    monkeypatch.setattr(fsspec, "BLOCK_BYTES", 500_000)
     connection = f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={azurite};"
     fs = adlfs.AzureBlobFileSystem(connection_string=connection, skip_instance_cache=True)
     if not fs.exists("lake"):

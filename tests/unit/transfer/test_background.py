@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from airflow_provider_isvapp.transfer.background import Background
+from airflow_provider_isvapp.transfer.threads import Background
 
 
 def assert_ends(event: threading.Event) -> None:

@@ -24,7 +24,7 @@ from airflow_provider_isvapp.errors import (
 )
 from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.result import DownloadResult
+from airflow_provider_isvapp.transfer.results import DownloadResult
 from tests.support.file_server import Answer, FileServer, Source, gzip_bytes, ndjson
 
 PLAIN = ndjson(6_000, months=("2024-02", "2024-03"))

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
-from airflow_provider_isvapp.api.isvapp.export_request import ExportRequest
+from airflow_provider_isvapp.api.isvapp.models import ExportRequest
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.errors import BrokenTransfer, DamagedDownload, ExportExpired, ProviderError
-from airflow_provider_isvapp.observer import DownloadFinished, DownloadInterrupted, Fact
+from airflow_provider_isvapp.events import DownloadFinished, DownloadInterrupted, Fact
 from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.result import DownloadResult
+from airflow_provider_isvapp.transfer.results import DownloadResult
 
 pytest.importorskip("aiohttp", reason="the extra 'emulator' is not installed")
 

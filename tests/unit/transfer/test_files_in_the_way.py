@@ -19,9 +19,9 @@ import pytest
 from airflow_provider_isvapp.errors import InvalidArgument, StorageFailed
 from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.lines import write_lines
-from airflow_provider_isvapp.transfer.local_file import LocalFile, LocalPlace
-from airflow_provider_isvapp.transfer.result import DownloadResult
+from airflow_provider_isvapp.transfer.lists import write_lines
+from airflow_provider_isvapp.transfer.results import DownloadResult
+from airflow_provider_isvapp.transfer.staging.local import LocalFile, LocalPlace
 from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 
 PLAIN = ndjson(300, months=("2024-02", "2024-03"))
@@ -190,7 +190,7 @@ def as_nobody(code: str, folder: Path) -> str:
     return done.stdout
 
 
-_IMPORTS = "from pathlib import Path; from airflow_provider_isvapp.transfer.local_file import LocalFile, LocalPlace"
+_IMPORTS = "from pathlib import Path; from airflow_provider_isvapp.transfer.staging.local import LocalFile, LocalPlace"
 
 
 @pytest.fixture

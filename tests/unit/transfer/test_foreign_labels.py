@@ -15,9 +15,9 @@ import pytest
 
 from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.label import Label
-from airflow_provider_isvapp.transfer.local_file import LocalPlace
-from airflow_provider_isvapp.transfer.result import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.results import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.staging.base import Label
+from airflow_provider_isvapp.transfer.staging.local import LocalPlace
 from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 
 PLAIN = ndjson(300)
@@ -120,7 +120,7 @@ def test_a_manifest_of_three_gibibytes_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", [b"\xff\xff\xff\xbfPAR1", b"\0\0\0\0PAR1", b"\x10\0\0\0PAR1", b"x"])
 def test_a_footer_that_is_junk_is_no_label(tmp_path: Path, end: bytes) -> None:
     pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
-    from airflow_provider_isvapp.transfer.read_back import footer_label
+    from airflow_provider_isvapp.transfer.existing import footer_label
 
     target = tmp_path / "x"
     target.touch()

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, InvalidArgument, StorageFailed
-from airflow_provider_isvapp.transfer import fsspec_object
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.result import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.results import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.staging import fsspec
 from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 from tests.support.object_stores import FaultyFront, free_port, running
 
@@ -54,7 +54,7 @@ def file_system(url: str, kind: str = "NON_HIERARCHICAL") -> Any:
 
 @pytest.fixture
 def destination(front: FaultyFront, gcs_server: str, monkeypatch: pytest.MonkeyPatch) -> Destination:
-    monkeypatch.setattr(fsspec_object, "BLOCK_BYTES", 512 * 1024)
+    monkeypatch.setattr(fsspec, "BLOCK_BYTES", 512 * 1024)
     fs = file_system(front.url)
     if not fs.exists("lake"):
         fs.mkdir("lake")
@@ -82,7 +82,7 @@ def test_exact_bytes(destination: Destination, front: FaultyFront, plain: bytes)
     assert_holds(destination, plain)
     assert (result.bytes, result.rows) == (len(plain), plain.count(b"\n"))
     blocks = [request for request in front.seen if "upload_id=" in request]
-    assert len(blocks) > 2 or len(plain) < fsspec_object.BLOCK_BYTES
+    assert len(blocks) > 2 or len(plain) < fsspec.BLOCK_BYTES
 
 
 @pytest.mark.parametrize("plain", [BIG, ndjson(10)], ids=["blocks", "one block"])
@@ -91,7 +91,7 @@ def test_a_damaged_download_publishes_nothing(destination: Destination, front: F
         download(gzip_bytes(plain)[:-1], destination)
     assert_holds(destination, OLD)
     given_up = [request for request in front.seen if request.startswith("DELETE /upload/") and "upload_id=" in request]
-    assert len(given_up) == (1 if len(plain) > fsspec_object.BLOCK_BYTES else 0)
+    assert len(given_up) == (1 if len(plain) > fsspec.BLOCK_BYTES else 0)
 
 
 def test_nothing_shows_before_the_last_step(destination: Destination) -> None:

@@ -12,22 +12,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_isvapp.errors import DamagedDownload
-from airflow_provider_isvapp.transfer import gzip_members
-from airflow_provider_isvapp.transfer.gzip_members import GzipMembers
+from airflow_provider_isvapp.transfer import gzip
+from airflow_provider_isvapp.transfer.gzip import GzipMembers
 from tests.support.file_server import gzip_bytes, ndjson
 
 
 @pytest.fixture(params=["isal", "zlib"], autouse=True, scope="module")
 def engine(request: pytest.FixtureRequest) -> Iterator[None]:
-    gzip_members._engine.cache_clear()
+    gzip._engine.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "zlib":
             patch.setitem(sys.modules, "isal", None)
         else:
             pytest.importorskip("isal", reason="the extra 'fast' is not installed")
-        gzip_members._engine()
+        gzip._engine()
         yield
-    gzip_members._engine.cache_clear()
+    gzip._engine.cache_clear()
 
 
 def decode(*chunks: bytes) -> tuple[bytes, GzipMembers]:

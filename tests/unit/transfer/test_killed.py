@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
 from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.local_file import LocalFile
+from airflow_provider_isvapp.transfer.staging.local import LocalFile
 from tests.support import ROOT
 from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 

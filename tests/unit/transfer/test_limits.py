@@ -16,13 +16,13 @@ import pytest
 import requests
 
 from airflow_provider_isvapp.api.isvapp.download import opened
-from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
+from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
 from airflow_provider_isvapp.errors import ApiError, BrokenTransfer, DamagedDownload
+from airflow_provider_isvapp.transfer.audit import MOST_MONTHS
 from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.local_file import LocalFile
-from airflow_provider_isvapp.transfer.months import MOST_MONTHS
-from airflow_provider_isvapp.transfer.result import DownloadResult
+from airflow_provider_isvapp.transfer.results import DownloadResult
+from airflow_provider_isvapp.transfer.staging.local import LocalFile
 from tests.support.file_server import Answer, FileServer, Source, export_row, gzip_bytes, ndjson
 
 PLAIN = ndjson(6_000)

@@ -22,17 +22,18 @@ LIMIT_MIB = 64
 # not by getrusage, where a new process begins with the peak of the one that started it.
 CODE = """
 import sys
-from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
-from airflow_provider_isvapp.transfer import already_there, download, local_file
+from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
+from airflow_provider_isvapp.transfer.staging import local
+from airflow_provider_isvapp.transfer import download, existing
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
-from airflow_provider_isvapp.transfer.gzip_members import GzipMembers
+from airflow_provider_isvapp.transfer.gzip import GzipMembers
 from tests.support.file_server import Source
 
 GzipMembers()
 url, where, key, name = sys.argv[1:5]
 if key:
     import s3fs
-    from airflow_provider_isvapp.transfer.s3_client import botocore_client
+    from airflow_provider_isvapp.transfer.staging.s3 import botocore_client
     fs = s3fs.S3FileSystem(
         key=key, secret="y", endpoint_url=where, client_kwargs={"region_name": "us-east-1"}
     )

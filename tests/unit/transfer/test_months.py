@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_isvapp.transfer.months import month_problem
+from airflow_provider_isvapp.transfer.audit import month_problem
 
 YEAR = [f"2023-{month:02}" for month in range(3, 13)] + ["2024-01", "2024-02"]
 

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, StorageFailed, TransferCancelled
-from airflow_provider_isvapp.transfer import s3_object
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
 from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.lines import write_lines
-from airflow_provider_isvapp.transfer.result import DownloadResult, Outcome
-from airflow_provider_isvapp.transfer.s3_client import botocore_client
+from airflow_provider_isvapp.transfer.lists import write_lines
+from airflow_provider_isvapp.transfer.results import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.staging import s3
+from airflow_provider_isvapp.transfer.staging.s3 import botocore_client
 from tests.support.ceph_gateway import ACCESS_KEY, SECRET_KEY
 from tests.support.file_server import MONTHS, Answer, FileServer, Source, gzip_bytes, ndjson
 from tests.support.object_stores import FaultyFront
@@ -78,7 +78,7 @@ class Bucket:
 
 @pytest.fixture
 def bucket(front: FaultyFront, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    monkeypatch.setattr(s3_object, "PART_BYTES", PART)
+    monkeypatch.setattr(s3, "PART_BYTES", PART)
     bucket = Bucket(front.url)
     with contextlib.suppress(FileExistsError):
         bucket.fs.call_s3("create_bucket", Bucket="lake")
@@ -141,7 +141,7 @@ def test_each_part_carries_its_checksum_unless_the_connection_says_otherwise(buc
 
 
 def test_later_parts_are_larger_and_fewer_are_on_their_way(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_object, "_LARGER_AFTER", {2: 2, 4: 3})
+    monkeypatch.setattr(s3, "_LARGER_AFTER", {2: 2, 4: 3})
     sizes: dict[int, int] = {}
     on_their_way: dict[int, int] = {}
     most = 0
@@ -172,10 +172,10 @@ def test_later_parts_are_larger_and_fewer_are_on_their_way(bucket: Bucket, monke
     count = len(sizes)
     assert [sizes[part] // PART for part in range(1, count)] == ([1, 1, 2, 2] + [3] * count)[: count - 1]
     assert count > 6
-    assert most <= s3_object._PARTS_ON_THEIR_WAY * PART
+    assert most <= s3._PARTS_ON_THEIR_WAY * PART
     # All room is given back: the next object can be sent.
-    assert [s3_object._room.acquire(blocking=False) for _ in range(6)] == [True] * 5 + [False]
-    s3_object._room.release(5)
+    assert [s3._room.acquire(blocking=False) for _ in range(6)] == [True] * 5 + [False]
+    s3._room.release(5)
 
 
 @pytest.mark.parametrize("status", [500, 503])

@@ -12,7 +12,7 @@ import pendulum
 from airflow import DAG
 from airflow.timetables.interval import CronDataIntervalTimetable
 
-from airflow_provider_isvapp.operators import month
+from airflow_provider_isvapp.operators import creation
 from airflow_provider_isvapp.operators.isvapp import (
     IsvappCreateExportOperator,
     IsvappDownloadExportOperator,
@@ -20,7 +20,7 @@ from airflow_provider_isvapp.operators.isvapp import (
 )
 from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
 
-month.ASK_AGAIN_AFTER = timedelta(seconds=3)
+creation.ASK_AGAIN_AFTER = timedelta(seconds=3)
 
 PATH = f"file://{os.environ['CRASH_LAKE']}/{{{{ run_id }}}}.ndjson"
 REQUEST = {"timeframe": "{{ dag_run.conf.get('timeframe', 'LATEST_COMPLETED_MONTH') }}", "taxonomy_ids": ["taxonomy"]}
@@ -76,7 +76,7 @@ try:
     from airflow.providers.standard.operators.empty import EmptyOperator
     from airflow.sdk import Asset, AssetWatcher
 
-    from airflow_provider_isvapp.triggers.export_completed import IsvappExportCompletedTrigger
+    from airflow_provider_isvapp.triggers.isvapp import IsvappExportCompletedTrigger
 except ImportError:
     pass  # Airflow 2.11
 else:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.api.isvapp.export import Export, ExportStatus
 from airflow_provider_isvapp.api.isvapp.export_state import ExportState, decide, may_appear, require_ready
+from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
 from airflow_provider_isvapp.errors import ContractBroken, ExportExpired, ExportFailed
 
 COMPLETED: dict[str, Any] = {

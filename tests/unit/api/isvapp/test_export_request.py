@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.api.isvapp.export_request import ExportRequest
+from airflow_provider_isvapp.api.isvapp.models import ExportRequest
 from airflow_provider_isvapp.errors import InvalidArgument
 
 GOOD: dict[str, Any] = {"timeframe": "2024-02", "taxonomy_ids": ["t1", "t2"]}

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Bearer tokens: an API key as it is, or OAuth2 client credentials with one token per scope.
+
+oauthlib builds and reads the OAuth2 messages but does no I/O, so token requests take the same path as all others: the
+same limiter, retries and timeouts. The clients that bring their own HTTP (requests-oauthlib, authlib) would go around
+that path.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Generic, Protocol, TypeVar
+from urllib.parse import quote_plus
+
+from airflow_provider_isvapp.api.http_errors import WEB_PAGE
+from airflow_provider_isvapp.api.origin import origin
+from airflow_provider_isvapp.api.redaction import Redactor
+from airflow_provider_isvapp.api.transport import Authorizer, Request, Transport, TransportSettings
+from airflow_provider_isvapp.errors import AuthenticationRefused, PermissionRefused, RequestRefused, UnexpectedAnswer
+
+# A token is renewed this long before it expires, or after nine tenths of a short life.
+RENEW_BEFORE = 60.0
+# A life that makes no sense, or would cost a token with each request, is taken for one of RENEW_BEFORE.
+SHORTEST_LIFE = 5.0
+
+log = logging.getLogger(__name__)
+
+_WRONG_CLIENT = ("invalid_client", "invalid_grant", "unauthorized_client")
+
+
+class ConnectionSettings(Protocol):
+    """What :class:`Credentials` needs of a connection's settings."""
+
+    @property
+    def transport(self) -> TransportSettings:
+        """How to talk to the vendor."""
+
+    @property
+    def credentials(self) -> tuple[str | None, str]:
+        """The client id, if there is one, and the secret."""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All that no text may show."""
+
+
+Settings = TypeVar("Settings", bound=ConnectionSettings)
+Result = TypeVar("Result")
+
+
+class Credentials(Generic[Settings]):
+    """The authorizer of a connection, replaced when the stored connection has new credentials.
+
+    A client can live for hours: in a triggerer, or in a task that downloads many months. When the credentials are
+    rotated meanwhile, the vendor refuses the old ones; the connection is then read again, once for each refused call.
+
+    :param settings: the connection as it was read first.
+    :param build: makes the authorizer for some settings.
+    :param reload_settings: reads the connection again; None if refused credentials stay refused.
+    :param redactor: is told each secret.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        build: Callable[[Settings], Authorizer],
+        reload_settings: Callable[[], Settings] | None,
+        redactor: Redactor,
+    ) -> None:
+        self._build = build
+        self._reload_settings = reload_settings
+        self._redactor = redactor
+        self._use(settings)
+
+    def call(self, action: Callable[[Authorizer], Result]) -> Result:
+        """Run an action; if the credentials are refused and new ones are stored, run it again with those.
+
+        :raises AuthenticationRefused: if there are no other credentials, or those are refused as well.
+        :raises ProviderError: if the connection could not be read again.
+        """
+        try:
+            return action(self._authorizer)
+        except AuthenticationRefused as error:
+            refused = error
+        if not self._reload():
+            raise refused
+        return action(self._authorizer)
+
+    def _reload(self) -> bool:
+        """Read the connection again; return whether it has other credentials for the same host."""
+        if self._reload_settings is None:
+            return False
+        settings = self._reload_settings()
+        if settings.credentials == self._settings.credentials:
+            return False
+        if origin(settings.transport.base_url) != origin(self._settings.transport.base_url):
+            # The client still talks to the old host, which must not see credentials for another one.
+            return False
+        log.info("%s refused the credentials; using the connection's new ones", settings.transport.vendor)
+        self._use(settings)
+        return True
+
+    def _use(self, settings: Settings) -> None:
+        for secret in settings.secrets:
+            self._redactor.add(secret)
+        self._settings = settings
+        self._authorizer = self._build(settings)
+
+
+class ApiKey:
+    """An API key is its own token, for every scope that it was created with."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def token(self, scope: str) -> str:
+        """Return the key."""
+        return self._key
+
+    def rejected(self, scope: str, token: str) -> bool:
+        """A refused key stays refused."""
+        return False
+
+
+class SecretStyle(Enum):
+    """How the client shows its secret to the token endpoint (RFC 6749, 2.3.1)."""
+
+    BASIC = "basic"
+    FORM = "form"
+
+
+@dataclass(frozen=True)
+class _Token:
+    value: str = field(repr=False)
+    renew_at: float
+
+
+class ClientCredentials:
+    """OAuth2 client credentials (RFC 6749, 4.4): asks for one token a scope, when it is first needed.
+
+    :param address_field: the connection's field that decides ``token_url``, for messages.
+    :param endpoint: the token endpoint's name, for metrics.
+    :param on_new_token: gets each token as soon as it is there, so that logs can be told to hide it.
+    :param clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        token_url: str,
+        client_id: str,
+        client_secret: str,
+        style: SecretStyle,
+        address_field: str = "host",
+        endpoint: str = "token",
+        on_new_token: Callable[[str], object] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._transport = transport
+        self._token_url = token_url
+        self._client_id = client_id
+        self._client_secret = client_secret
+        self._style = style
+        self._address_field = address_field
+        self._endpoint = endpoint
+        self._on_new_token = on_new_token
+        self._clock = clock
+        self._tokens: dict[str, _Token] = {}
+
+    def token(self, scope: str) -> str:
+        """Return a token for a scope, asking for one if there is none or it is about to expire."""
+        held = self._tokens.get(scope)
+        if held is None or self._clock() >= held.renew_at:
+            held = self._request(scope)
+            self._tokens[scope] = held
+        return held.value
+
+    def rejected(self, scope: str, token: str) -> bool:
+        """Forget a token that was answered with 401, so that the next one is new."""
+        held = self._tokens.get(scope)
+        if held is not None and held.value == token:
+            del self._tokens[scope]
+        return True
+
+    def _request(self, scope: str) -> _Token:
+        from oauthlib.oauth2 import BackendApplicationClient  # 40 ms that a DAG file should not pay
+
+        client = BackendApplicationClient(self._client_id)
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+        if self._style is SecretStyle.BASIC:
+            form = client.prepare_request_body(scope=scope)
+            headers["Authorization"] = _basic(self._client_id, self._client_secret)
+        else:
+            form = client.prepare_request_body(scope=scope, include_client_id=True, client_secret=self._client_secret)
+        request = Request(
+            method="POST",
+            url=self._token_url,
+            label=f"the token for scope {scope!r}",
+            endpoint=self._endpoint,
+            form=form,
+            headers=headers,
+        )
+        asked_at = self._clock()
+        try:
+            body = self._transport.fetch(request).content
+        except RequestRefused as refused:
+            error: Exception = self._refusal(refused, scope=scope)
+        else:
+            return self._read(client, body, scope=scope, asked_at=asked_at)
+        raise error
+
+    def _refusal(self, refused: RequestRefused, *, scope: str) -> RequestRefused:
+        """Say what the token endpoint's no means: by RFC 6749, 5.2, a wrong client and a wrong scope share the 400."""
+        status, said = refused.status, refused.said
+        code = said.partition(":")[0]
+        vendor = self._transport.settings.vendor
+        kind: type[RequestRefused] = AuthenticationRefused
+        credentials = "Check the connection's login and password: the client id and the client secret"
+        if said == WEB_PAGE or status in (404, 405):
+            kind = RequestRefused
+            advice = f"{origin(self._token_url)} has no token endpoint: check the connection's {self._address_field}."
+        elif code == "invalid_scope" or status == 403:
+            kind = PermissionRefused
+            advice = "Give the client that scope in the vendor's settings."
+        elif code in _WRONG_CLIENT or status == 401:
+            advice = f"{credentials}."
+        else:
+            advice = f"{credentials}; or give the client that scope in the vendor's settings."
+        text = f"{vendor} refused the token for scope {scope!r} ({status}): {said or 'without a message'}."
+        return kind(f"{text} {advice}", status=status, said=said)
+
+    def _read(self, client: object, body: bytes, *, scope: str, asked_at: float) -> _Token:
+        from oauthlib.oauth2 import OAuth2Error
+
+        vendor = self._transport.settings.vendor
+        # Only the kind of a problem is told, here and below: the body may hold a token.
+        web_page = body.lstrip().startswith(b"<")
+        reason = "a web page" if web_page else "not JSON of the documented kind"
+        try:
+            answer = client.parse_request_body_response(body.decode())  # type: ignore[attr-defined]
+            value, lifetime = answer["access_token"], float(answer.get("expires_in") or 0)
+        except OAuth2Error as problem:
+            # Of a page, it only says that no token is in there.
+            value, reason = None, reason if web_page else self._transport.redact(str(problem.error or reason))
+        except (ValueError, AttributeError, TypeError, ArithmeticError, RecursionError):
+            value = None
+        if isinstance(value, str) and value.isascii() and value.isprintable():
+            granted = answer.get("scope")
+            if granted is not None and scope not in answer.scopes:
+                raise PermissionRefused(
+                    f"{vendor} gave a token without the scope {scope!r}. "
+                    "Give the client that scope in the vendor's settings.",
+                    status=200,
+                )
+            self._on_new_token(value)
+            if not SHORTEST_LIFE <= lifetime < math.inf:  # nan, too
+                lifetime = RENEW_BEFORE
+            return _Token(value, asked_at + max(lifetime - RENEW_BEFORE, lifetime * 0.9))
+        raise UnexpectedAnswer(
+            f"{vendor} answered the request for a token with something else ({reason}). "
+            f"Check the connection's {self._address_field}."
+        )
+
+
+def _basic(client_id: str, client_secret: str) -> str:
+    """HTTP Basic with the form-encoding of both halves that RFC 6749, 2.3.1 asks for."""
+    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
+    return "Basic " + base64.b64encode(pair.encode()).decode("ascii")

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Errors of HTTP responses and TLS handshakes, put into words."""
+
+from __future__ import annotations
+
+import os
+import ssl
+
+import msgspec
+import requests
+import urllib3.exceptions
+
+from airflow_provider_isvapp.api.origin import origin
+from airflow_provider_isvapp.api.redaction import Redactor
+from airflow_provider_isvapp.errors import (
+    AuthenticationRefused,
+    InvalidConnection,
+    NotFound,
+    PermissionRefused,
+    RequestRefused,
+)
+
+REFUSED_AGAIN = "It will be refused again as it is; change the request."
+WEB_PAGE = "a web page instead of an API answer"
+"""What is said of a refusal that is HTML: a gateway's, a login page's, or another server's altogether."""
+
+
+def refusal(*, vendor: str, label: str, status: int, said: str, scope: str | None) -> RequestRefused:
+    """Build the error for a refused request.
+
+    :param said: the vendor's own words, see :func:`vendor_message`.
+    :param scope: the scope that the endpoint needs, named in the advice for a 403.
+    """
+    kind: type[RequestRefused] = RequestRefused
+    advice = REFUSED_AGAIN
+    match status:
+        case 401:
+            kind = AuthenticationRefused
+            advice = "Check the connection's login and password (an API key goes into the password, without a login)."
+        case 403:
+            kind = PermissionRefused
+            needed = f" {scope!r}" if scope else ""
+            advice = f"Give the client the scope{needed}, or the API key its permission, in the vendor's settings."
+        case 404:
+            kind = NotFound
+            advice = "Check the id, and that this connection belongs to the account that made it."
+    if said == WEB_PAGE:
+        advice = f"{vendor}'s API does not answer like this: check the connection's host, and what stands between."
+    text = f"{vendor} refused {label} ({status}): {said or 'without a message'}."
+    return kind(f"{text} {advice}", status=status, said=said)
+
+
+def vendor_message(body: bytes, *, redact: Redactor) -> str:
+    """Find the vendor's own words in an error's body: the JSON field of its error schema, else the start of a text.
+
+    ISVapp documents ``{"error": message, "success": false}``; OAuth2 (RFC 6749, 5.2) has ``error_description``;
+    Productiv documents no format, and gateways use ``message``. An HTML page says nothing that helps.
+    """
+    try:
+        answer = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        text = body.decode("utf-8", "replace").strip()
+        text = WEB_PAGE if text.startswith("<") else text
+    else:
+        found = [_string(answer[name]) for name in _MESSAGE_FIELDS if name in answer]
+        text = ": ".join([text for text in found if text is not None][:2])
+    return redact(text).rstrip(".")
+
+
+_MESSAGE_FIELDS = ("error", "error_description", "message", "Message")
+
+
+def _string(value: msgspec.Raw) -> str | None:
+    try:
+        return msgspec.json.decode(value, type=str)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+_PROXY_ERRORS = (
+    requests.exceptions.InvalidProxyURL,
+    requests.exceptions.InvalidSchema,
+    urllib3.exceptions.ProxySchemeUnknown,
+)
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE")
+
+
+def tls_failure(error: requests.exceptions.SSLError, *, url: str) -> InvalidConnection:
+    """Build the error for a failed handshake; the library's own text is not repeated, as it quotes the address."""
+    cause = _ssl_error(error)
+    if not isinstance(cause, ssl.SSLCertVerificationError) and (failure := environment_failure(error)):
+        return failure
+    text = f"TLS with {origin(url)} failed"
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return InvalidConnection(
+            f"{text}: {cause.verify_message.rstrip('.')}. Check the connection's host; if it is right, let this "
+            "machine trust the certificate authority (REQUESTS_CA_BUNDLE names another bundle)."
+        )
+    reason = (cause.reason if cause is not None else None) or ""
+    if reason in _NOT_TLS:
+        return InvalidConnection(
+            f"{text}: the other side does not speak TLS. Check the connection's host and port; an address without TLS "
+            "begins with http://."
+        )
+    return InvalidConnection(
+        f"{text} ({reason.replace('_', ' ').lower() or 'without a reason'}). Check the connection's host and port, and "
+        "whether a proxy stands between."
+    )
+
+
+def environment_failure(error: Exception) -> InvalidConnection | None:
+    """Build the error for a request that failed because of a variable of the environment; None if none is to blame."""
+    if isinstance(error, _PROXY_ERRORS):
+        return InvalidConnection(
+            f"The proxy of the environment cannot be used ({type(error).__name__}). Correct HTTP_PROXY, HTTPS_PROXY or "
+            "ALL_PROXY, or unset it."
+        )
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        path = os.environ.get(variable)
+        if path:
+            return None if _has_certificates(path) else _unreadable_bundle(variable, path)
+    return None
+
+
+def _has_certificates(path: str) -> bool:
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(**{"capath" if os.path.isdir(path) else "cafile": path})
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _unreadable_bundle(variable: str, path: str) -> InvalidConnection:
+    return InvalidConnection(
+        f"{variable} names {path!r}, from which no certificates can be read. Correct the variable, or unset it."
+    )
+
+
+def _ssl_error(error: BaseException) -> ssl.SSLError | None:
+    """Find Python's own error below those of requests and urllib3."""
+    waiting: list[object] = [error]
+    while waiting:
+        seen = waiting.pop()
+        if isinstance(seen, ssl.SSLError):
+            return seen
+        if isinstance(seen, BaseException):
+            waiting += [getattr(seen, "reason", None), *seen.args]
+    return None

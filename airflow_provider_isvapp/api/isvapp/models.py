@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""ISVapp's records and requests, as typed values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from airflow_provider_isvapp.api.redaction import Redactor
+from airflow_provider_isvapp.errors import API_CHANGED, ContractBroken, InvalidArgument
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """The account behind the credentials (endpoint "account").
+
+    :param id: the vendor's id; a string, also where the vendor sends a number.
+    :param extra: fields that the documentation does not name.
+    """
+
+    id: str
+    company_name: str | None
+    extra: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+
+    @classmethod
+    def from_record(cls, record: object, *, redact: Redactor) -> Account:
+        """Read the endpoint's answer.
+
+        :param redact: removes secrets from the texts in it.
+        """
+        if not isinstance(record, Mapping) or record.get("id") is None:
+            raise ContractBroken(f"ISVapp answered with an account without an id. {API_CHANGED}")
+        name = record.get("company_name")
+        return cls(
+            id=redact(str(record["id"])),
+            company_name=None if name is None else redact(str(name)),
+            extra=MappingProxyType({key: value for key, value in record.items() if key not in ("id", "company_name")}),
+        )
+
+
+class ExportStatus(StrEnum):
+    """The states that the vendor documents."""
+
+    PENDING = "PENDING"
+    COMPLETED = "COMPLETED"
+    ERRORED = "ERRORED"
+
+
+# What a task's XCom takes of one text of a record, and of fields that the documentation does not name.
+_LONGEST_TEXT = 2000
+_LONGEST_EXTRA_TEXT = 200
+_MOST_EXTRAS = 20
+_LONGEST_ID = 200
+_BOUND = Redactor()
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Export:
+    """One export, with the vendor's field names (endpoint "Show export details").
+
+    All but ``id`` and ``status`` may be absent in an answer and are None then.
+
+    :param download_url: the address of the file; it carries a token, so it is left out of the repr and of
+        :meth:`details`.
+    :param extra: fields that the documentation does not name, as they came.
+    """
+
+    id: str
+    status: ExportStatus
+    type: str | None = None
+    url: str | None = None
+    download_url: str | None = field(default=None, repr=False)
+    created_at: datetime | None = None
+    completed_at: datetime | None = None
+    expires_at: datetime | None = None
+    errored_at: datetime | None = None
+    is_expired: bool | None = None
+    download_size_compressed_bytes: int | None = None
+    download_size_uncompressed_bytes: int | None = None
+    error_message: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=lambda: _NOTHING, repr=False)
+
+    @classmethod
+    def from_record(cls, record: object, *, redact: Redactor = _BOUND) -> Export:
+        """Read a record of the API.
+
+        :param redact: removes secrets from the texts in it, which are vendor's words.
+        :raises ContractBroken: if it is no export: a field is missing or of another type, or the status is unknown.
+        """
+        if not isinstance(record, Mapping):
+            raise ContractBroken(f"An export must be a JSON object, not {type(record).__name__}. {API_CHANGED}")
+        export_id = record.get("id")
+        if not isinstance(export_id, str) or not export_id:
+            raise ContractBroken(f"An export came without an id. {API_CHANGED}")
+        if len(export_id) > _LONGEST_ID or redact(export_id) != export_id:
+            raise ContractBroken(f"An export came with an id that cannot be one: {redact(export_id)!r}. {API_CHANGED}")
+        read = _Fields(export_id, record, redact)
+        return cls(
+            id=export_id,
+            status=read.status(),
+            type=read.words("type"),
+            url=read.words("url"),
+            download_url=read.text("download_url"),
+            created_at=read.time("created_at"),
+            completed_at=read.time("completed_at"),
+            expires_at=read.time("expires_at"),
+            errored_at=read.time("errored_at"),
+            is_expired=read.flag("is_expired"),
+            download_size_compressed_bytes=read.size("download_size_compressed_bytes"),
+            download_size_uncompressed_bytes=read.size("download_size_uncompressed_bytes"),
+            error_message=read.words("error_message"),
+            extra=_undocumented(record, redact),
+        )
+
+    def details(self) -> dict[str, Any]:
+        """Return the record for XCom and logs: JSON values of a bounded size, and never the URL of a file.
+
+        An undocumented field that holds a URL is left out as well, since it might be a signed one; so is one that is
+        large or nested.
+        """
+        known = {name: _shown(getattr(self, name)) for name in _DOCUMENTED if name != "download_url"}
+        return known | {
+            name: value for name, value in list(self.extra.items())[:_MOST_EXTRAS] if _is_shown(name, value)
+        }
+
+
+_DOCUMENTED = tuple(item.name for item in fields(Export) if item.name != "extra")
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, str) and len(value) > _LONGEST_TEXT:
+        return value[:_LONGEST_TEXT] + "…"
+    return str(value) if isinstance(value, ExportStatus) else value
+
+
+def _is_shown(name: str, value: Any) -> bool:
+    if not isinstance(value, str | int | float | bool | None):
+        return False
+    return max(len(name), len(str(value))) <= _LONGEST_EXTRA_TEXT and "://" not in str(value)
+
+
+def _undocumented(record: Mapping[str, Any], redact: Redactor) -> Mapping[str, Any]:
+    found = {name: value for name, value in record.items() if name not in _DOCUMENTED}
+    # What should be there is not known: a field with a secret is left out, the others are kept as they came.
+    kept = {name: value for name, value in found.items() if redact.mask(text := f"{name} {value}") == text}
+    return MappingProxyType(kept) if kept else _NOTHING
+
+
+class _Fields:
+    """Typed access to one record; what is wrong is said with the export's id and the field's name."""
+
+    def __init__(self, export_id: str, record: Mapping[str, Any], redact: Redactor) -> None:
+        self._export_id = export_id
+        self._record = record
+        self._redact = redact
+
+    def status(self) -> ExportStatus:
+        value = self._record.get("status")
+        if value is None:
+            raise ContractBroken(f"Export {self._export_id} came without a status. {API_CHANGED}")
+        if not isinstance(value, str) or value not in set(ExportStatus):
+            raise ContractBroken(
+                f"Export {self._export_id} has the status {self._redact(repr(value))}, which is not documented (known "
+                f"are {', '.join(ExportStatus)}). {API_CHANGED}"
+            )
+        return ExportStatus(value)
+
+    def text(self, name: str) -> str | None:
+        value = self._record.get(name)
+        if value is not None and not isinstance(value, str):
+            raise self._wrong(name, "a string")
+        return value
+
+    def words(self, name: str) -> str | None:
+        value = self.text(name)
+        return None if value is None else self._redact(value)
+
+    def flag(self, name: str) -> bool | None:
+        value = self._record.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise self._wrong(name, "true or false")
+        return value
+
+    def size(self, name: str) -> int | None:
+        value = self._record.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63):
+            raise self._wrong(name, "a number of bytes")
+        return value
+
+    def time(self, name: str) -> datetime | None:
+        value = self.text(name)
+        if value is None:
+            return None
+        try:
+            moment = datetime.fromisoformat(value)
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            moment.astimezone(UTC)  # others will do so: 9999-12-31T23:59-01:00 has no such time
+        except (ValueError, OverflowError):
+            moment = None
+        if moment is None:
+            raise self._wrong(name, "a time in ISO 8601")
+        return moment
+
+    def _wrong(self, name: str, wanted: str) -> ContractBroken:
+        # The value is not shown: in a field like download_url it would be a secret.
+        return ContractBroken(f"Export {self._export_id}: the field {name!r} is not {wanted}. {API_CHANGED}")
+
+
+class ExportType(StrEnum):
+    """The data types that can be exported."""
+
+    TAXONOMY_ITEM = "TAXONOMY_ITEM"
+
+
+class Aggregation(StrEnum):
+    """The periods that rows stand for."""
+
+    MONTHLY = "MONTHLY"
+
+
+class TimeframeKeyword(StrEnum):
+    """Timeframes that the vendor resolves itself."""
+
+    LATEST_COMPLETED_MONTH = "LATEST_COMPLETED_MONTH"
+    LATEST_12_COMPLETED_MONTHS = "LATEST_12_COMPLETED_MONTHS"
+
+
+_MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+_SALESFORCE_ID = re.compile(r"[A-Za-z0-9]{15}(?:[A-Za-z0-9]{3})?")
+_Choice = TypeVar("_Choice", bound=StrEnum)
+_SELECTIONS = ("taxonomy_ids", "taxonomy_level_ids", "taxonomy_item_ids")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """What to export. Made by :meth:`checked` only, so that an instance is always a valid request."""
+
+    timeframe: str
+    selection: str
+    selected_ids: tuple[str, ...]
+    salesforce_account_ids: tuple[str, ...] | None
+    export_type: ExportType
+    aggregation: Aggregation
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        timeframe: str,
+        taxonomy_ids: Sequence[str] | None = None,
+        taxonomy_level_ids: Sequence[str] | None = None,
+        taxonomy_item_ids: Sequence[str] | None = None,
+        salesforce_account_ids: Sequence[str] | None = None,
+        export_type: str = ExportType.TAXONOMY_ITEM,
+        aggregation: str = Aggregation.MONTHLY,
+    ) -> ExportRequest:
+        """Check the arguments.
+
+        :param timeframe: a month as ``YYYY-MM``, ``LATEST_COMPLETED_MONTH`` or ``LATEST_12_COMPLETED_MONTHS``.
+        :param taxonomy_ids: export all items of these taxonomies. Exactly one of the three id lists is needed.
+        :param taxonomy_level_ids: export all items of these taxonomy levels.
+        :param taxonomy_item_ids: export these items.
+        :param salesforce_account_ids: limit the rows to these accounts (ids of 15 or 18 characters).
+        :raises InvalidArgument: naming the argument that is wrong.
+        """
+        lists = dict(zip(_SELECTIONS, (taxonomy_ids, taxonomy_level_ids, taxonomy_item_ids), strict=True))
+        given = [name for name, value in lists.items() if value is not None]
+        if len(given) != 1:
+            what = "none was" if not given else f"{' and '.join(given)} were"
+            raise InvalidArgument(f"Exactly one of {', '.join(_SELECTIONS)} is needed; {what} given.")
+        accounts = None
+        if salesforce_account_ids is not None:
+            accounts = _ids("salesforce_account_ids", salesforce_account_ids)
+            for account in accounts:
+                if not _SALESFORCE_ID.fullmatch(account):
+                    raise InvalidArgument(
+                        f"salesforce_account_ids: {account!r} is no Salesforce id; it needs 15 or 18 letters "
+                        "and digits."
+                    )
+        return cls(
+            timeframe=_timeframe(timeframe),
+            selection=given[0],
+            selected_ids=_ids(given[0], lists[given[0]]),
+            salesforce_account_ids=accounts,
+            export_type=_choice("export_type", ExportType, export_type),
+            aggregation=_choice("aggregation", Aggregation, aggregation),
+        )
+
+    def payload(self) -> dict[str, object]:
+        """Return the JSON body that the vendor documents."""
+        body: dict[str, object] = {
+            "type": str(self.export_type),
+            "aggregation": str(self.aggregation),
+            "timeframe": self.timeframe,
+            self.selection: list(self.selected_ids),
+        }
+        if self.salesforce_account_ids is not None:
+            body["salesforce_account_ids"] = list(self.salesforce_account_ids)
+        return body
+
+
+def _timeframe(value: Any) -> str:
+    if isinstance(value, str) and (value in set(TimeframeKeyword) or _MONTH.fullmatch(value)):
+        return str(value)
+    raise InvalidArgument(
+        f"timeframe: {value!r} is neither a month (YYYY-MM, as in 2024-02) nor one of {', '.join(TimeframeKeyword)}."
+    )
+
+
+def _choice(name: str, choices: type[_Choice], value: Any) -> _Choice:
+    if isinstance(value, str) and value in set(choices):
+        return choices(value)
+    raise InvalidArgument(f"{name}: {value!r} is not one of {', '.join(choices)}.")
+
+
+def _ids(name: str, value: Any) -> tuple[str, ...]:
+    # A string is a sequence of strings, too, and would be sent as a list of letters.
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise InvalidArgument(f"{name}: must be a list of ids, not {type(value).__name__} {value!r}.")
+    if not value:
+        raise InvalidArgument(f"{name}: the list is empty.")
+    for number, item in enumerate(value):
+        if not isinstance(item, str) or not item.strip():
+            raise InvalidArgument(f"{name}: element {number} must be a non-empty string, not {item!r}.")
+        if item != item.strip():
+            raise InvalidArgument(f"{name}: element {number} has white space around it: {item!r}.")
+    if len(set(value)) != len(value):
+        doubled = next(item for item in value if value.count(item) > 1)
+        raise InvalidArgument(f"{name}: {doubled!r} is listed twice.")
+    return tuple(value)

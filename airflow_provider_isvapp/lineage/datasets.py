@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The datasets that tasks read and write, as assets and lineage name them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, get_type_hints
+from urllib.parse import quote
+
+from airflow_provider_isvapp.api.isvapp.settings import DEFAULT_BASE_URL as ISVAPP
+from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
+from airflow_provider_isvapp.api.origin import origin
+from airflow_provider_isvapp.api.productiv.settings import DEFAULT_BASE_URL as PRODUCTIV
+from airflow_provider_isvapp.api.productiv.settings import ProductivSettings
+from airflow_provider_isvapp.hooks.base import fields_of, look_up
+
+if TYPE_CHECKING:
+    from airflow_provider_isvapp.transfer.destination import Destination
+
+
+Fields = tuple[tuple[str, str], ...]
+
+# ISVapp's REST API, "Show a list of active Salesforce accounts".
+_ACCOUNT: Fields = (("isvapp_id", "string"), ("salesforce_id", "string"), ("name", "string"))
+
+# Productiv's "App summaries": of both objects, of the summary, of the details.
+_APP: Fields = (
+    ("ApplicationId", "string"),
+    ("ApplicationName", "string"),
+    ("Category", "string"),
+    ("Capabilities", "array"),
+    ("Description", "string"),
+    ("DiscoveryDate", "string"),
+    ("LastActivityDate", "string"),
+    ("FirstActivityDate", "string"),
+    ("IsDiscovered", "boolean"),
+    ("AppStatus", "string"),
+    ("Labels", "array"),
+    ("CustomFields", "array"),
+    ("DataSources", "array"),
+    ("VendorName", "string"),
+    ("IsInactive", "boolean"),
+)
+_APP_DETAILS: Fields = (
+    ("IsConnectorAvailable", "boolean"),
+    ("Instances", "array"),
+    ("Activity", "object"),
+    ("Contract", "object"),
+    ("FiscalSpend", "object"),
+    ("PreviousYearFiscalSpend", "object"),
+    ("Compliance", "object"),
+    ("SSOProtocols", "object"),
+    ("AppContacts", "object"),
+)
+
+
+def usage_fields(output_format: str = "ndjson") -> Fields:
+    """Return the fields of an export of feature usage.
+
+    :param output_format: ``ndjson``, whose counters are strings, or ``parquet``, whose columns have types.
+    """
+    from airflow_provider_isvapp.transfer.rows import Count, Month, TaxonomyItemRow
+
+    hints = get_type_hints(TaxonomyItemRow, include_extras=True)
+    if output_format == "ndjson":
+        return tuple((name, "string") for name in hints)
+    types = {Count: "int64", Month: "date"}
+    return (*((name, types.get(hint, "string")) for name, hint in hints.items()), ("other_fields", "string"))
+
+
+def account_fields(*, health_scores: bool, subscriber_orgs: bool) -> Fields:
+    """Return the fields of a Salesforce account.
+
+    :param health_scores: whether they were asked for.
+    :param subscriber_orgs: whether they were asked for.
+    """
+    asked_for = {"health_scores": health_scores, "subscriber_orgs": subscriber_orgs}
+    return (*_ACCOUNT, *((name, "array") for name, asked in asked_for.items() if asked))
+
+
+def app_fields(*, verbose: bool) -> Fields:
+    """Return the fields of an app.
+
+    :param verbose: whether all attributes were asked for instead of the summary.
+    """
+    return (*_APP, *_APP_DETAILS) if verbose else _APP
+
+
+_S3 = frozenset({"s3", "s3a"})
+_GOOGLE = frozenset({"gs", "gcs"})
+_AZURE = frozenset({"abfs", "abfss", "az"})
+
+# What Airflow would take for a query, a fragment or an encoded letter is encoded, and so is what is not ASCII.
+_SAFE = "/=:@!$&'()*+,;~[]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectName:
+    """The names of one object.
+
+    :param namespace: of its storage, as OpenLineage's naming conventions have it.
+    :param name: of the object therein, likewise.
+    :param uri: for Airflow's assets.
+    """
+
+    namespace: str
+    name: str
+    uri: str
+
+
+def name_of(destination: Destination) -> ObjectName:
+    """Return the names of the object at a destination. Asks nobody."""
+    if destination.fs is None:
+        return ObjectName(namespace="file", name=destination.key, uri=f"file://{_encoded(destination.key)}")
+    protocol = destination.fs.protocol
+    protocols = {protocol} if isinstance(protocol, str) else set(protocol)
+    bucket, _, key = destination.key.partition("/")
+    if protocols & _AZURE:
+        return _in_azure(destination.fs, bucket, key)
+    scheme = "s3" if protocols & _S3 else "gs" if protocols & _GOOGLE else min(protocols)
+    return ObjectName(namespace=f"{scheme}://{bucket}", name=key, uri=f"{scheme}://{bucket}/{_encoded(key)}")
+
+
+def _in_azure(fs: Any, container: str, key: str) -> ObjectName:
+    account = f"{fs.account_name}.dfs.core.windows.net"
+    return ObjectName(
+        namespace=f"abfss://{container}@{account}",
+        name=key,
+        # Airflow 2.11 drops what stands before an @ in an asset's address.
+        uri=f"abfss://{account}/{container}/{_encoded(key)}",
+    )
+
+
+def _encoded(key: str) -> str:
+    return quote(key, safe=_SAFE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedObject:
+    """One object that is there now, whole.
+
+    :param rows: rows in it; None if not known.
+    :param size: its size as it is stored, in bytes; None if not known.
+    :param fields: of its rows, as far as they are documented.
+    :param written: whether this task wrote it; it may have found it there, written by an earlier try.
+    :param metadata: JSON values for its asset event.
+    """
+
+    name: ObjectName
+    rows: int | None
+    size: int | None
+    fields: Fields
+    written: bool = True
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A dataset of a vendor.
+
+    :param namespace: the origin of the vendor's API, as the connection has it.
+    :param name: of the dataset therein.
+    :param fields: the documented ones.
+    """
+
+    namespace: str
+    name: str
+    fields: Fields
+
+    @classmethod
+    def in_isvapp(cls, conn_id: str, name: str, fields: Fields) -> Source:
+        """Name a dataset of ISVapp."""
+        return cls(namespace=_origin(conn_id, IsvappSettings.from_connection, ISVAPP), name=name, fields=fields)
+
+    @classmethod
+    def in_productiv(cls, conn_id: str, name: str, fields: Fields) -> Source:
+        """Name a dataset of Productiv."""
+        return cls(namespace=_origin(conn_id, ProductivSettings.from_connection, PRODUCTIV), name=name, fields=fields)
+
+
+def _origin(conn_id: str, settings: Callable[..., Any], default: str) -> str:
+    try:
+        address = settings(**fields_of(look_up(conn_id))).transport.base_url
+    except Exception:  # noqa: BLE001 (a failed look must not take the whole event away; the task says what is wrong)
+        address = default
+    return origin(address).removesuffix(":443" if address.startswith("https:") else ":80")

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The sentences that several tasks log, so that a run reads as one story."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from airflow_provider_isvapp.api.isvapp.models import ExportRequest, TimeframeKeyword
+
+# More ids than these are counted in a sentence and listed apart.
+_IDS_IN_A_SENTENCE = 3
+# A wait without news says so once in so many seconds.
+_SECONDS_BETWEEN_REPEATS = 60.0
+
+_SELECTED = {
+    "taxonomy_ids": ("all items of taxonomy", "all items of {} taxonomies"),
+    "taxonomy_level_ids": ("all items of taxonomy level", "all items of {} taxonomy levels"),
+    "taxonomy_item_ids": ("taxonomy item", "{} taxonomy items"),
+}
+_TIMEFRAMES: dict[str, str] = {
+    TimeframeKeyword.LATEST_COMPLETED_MONTH: "the latest completed month",
+    TimeframeKeyword.LATEST_12_COMPLETED_MONTHS: "the latest 12 completed months",
+}
+
+
+class Log(Protocol):
+    """What is needed of a logger: Airflow 3's are not those of the standard library."""
+
+    def info(self, message: str, /, *args: object) -> object:
+        """Log what is as it should be."""
+
+    def warning(self, message: str, /, *args: object) -> object:
+        """Log what is not."""
+
+
+def log_folded(log: Log, title: str, lines: Sequence[str]) -> None:
+    """Log lines that the UI shows on demand, as a group of this title."""
+    log.info("::group::%s", title)
+    for line in lines:
+        log.info("%s", line)
+    log.info("::endgroup::")
+
+
+def log_request(log: Log, request: ExportRequest) -> None:
+    """Say in words what is asked of ISVapp."""
+    one, several = _SELECTED[request.selection]
+    accounts = request.salesforce_account_ids
+    log.info(
+        "Requesting an export (%s, %s) of %s: %s; %s",
+        request.export_type,
+        request.aggregation,
+        _TIMEFRAMES.get(request.timeframe, request.timeframe),
+        _counted(request.selected_ids, one, several),
+        "all accounts" if accounts is None else _counted(accounts, "only account", "only {} accounts"),
+    )
+    for ids, several_of in ((request.selected_ids, several), (accounts or (), "only {} accounts")):
+        if len(ids) > _IDS_IN_A_SENTENCE:
+            log_folded(log, several_of.format(len(ids)), ids)
+
+
+def _counted(ids: Sequence[str], one: str, several: str) -> str:
+    if len(ids) == 1:
+        return f"{one} {ids[0]}"
+    listed = f" ({', '.join(ids)})" if len(ids) <= _IDS_IN_A_SENTENCE else ""
+    return several.format(len(ids)) + listed
+
+
+def log_ready(log: Log, details: Mapping[str, Any]) -> None:
+    """Say that an export can be downloaded, what it is like, and for how long it is there.
+
+    :param details: the record, as :meth:`~airflow_provider_isvapp.api.isvapp.models.Export.details` returns it.
+    """
+    facts = []
+    created, completed, expires = (_moment(details.get(f"{what}_at")) for what in ("created", "completed", "expires"))
+    if created is not None and completed is not None:
+        facts.append(f"made in {(completed - created).total_seconds():.0f} s")
+    for kind, words in (("compressed", "compressed"), ("uncompressed", "as ndjson")):
+        size = details.get(f"download_size_{kind}_bytes")
+        if isinstance(size, int):
+            facts.append(f"{size:,} bytes {words}")
+    if expires is not None:
+        facts.append(f"to be had until {expires:%Y-%m-%d %H:%M:%S} UTC")
+    log.info("Export %s is ready%s", details.get("id"), f": {', '.join(facts)}" if facts else "")
+
+
+def log_deferral(log: Log, *, deadline: float, poll_interval: float) -> None:
+    """Say that the wait goes on in the triggerer.
+
+    :param deadline: seconds since the epoch.
+    """
+    log.info(
+        "Waiting in the triggerer for at most %.0f s, until %s UTC, with a look every %.0f s at least",
+        deadline - time.time(),
+        f"{datetime.fromtimestamp(deadline, UTC):%Y-%m-%d %H:%M:%S}",
+        poll_interval,
+    )
+
+
+class WaitLog:
+    """Logs the state of an export that is looked at again and again: when it changes, and once a minute.
+
+    :param clock: seconds that only grow.
+    """
+
+    def __init__(self, export_id: str, log: Log, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._export_id = export_id
+        self._log = log
+        self._clock = clock
+        self._state = ""
+        self._since = self._said = 0.0
+
+    def saw(self, state: str) -> None:
+        """Take note of what a look has shown."""
+        now = self._clock()
+        if state != self._state:
+            self._log.info("Export %s is %s", self._export_id, state)
+            self._state, self._since, self._said = state, now, now
+        elif now - self._said >= _SECONDS_BETWEEN_REPEATS:
+            self._log.info("Export %s is still %s after %.0f s", self._export_id, state, now - self._since)
+            self._said = now
+
+
+def _moment(text: object) -> datetime | None:
+    return datetime.fromisoformat(text).astimezone(UTC) if isinstance(text, str) else None

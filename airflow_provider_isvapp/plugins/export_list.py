@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The exports that the page lists: read from ISVapp, cached for a moment, and formatted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from airflow_provider_isvapp.api.isvapp.client import IsvappClient
+from airflow_provider_isvapp.api.isvapp.export_state import decide
+from airflow_provider_isvapp.api.isvapp.models import Export
+from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
+from airflow_provider_isvapp.errors import InvalidConnection, ProviderError
+from airflow_provider_isvapp.hooks.base import SECONDS_IN_QUEUE, fields_of, impatient, look_up
+from airflow_provider_isvapp.metrics import record
+from airflow_provider_isvapp.ratelimit import open_limiter
+
+CONN_TYPE = "isvapp"
+
+_ENVIRONMENT_PREFIX = "AIRFLOW_CONN_"
+
+
+def stored_ids() -> list[str]:
+    """List the connections of type ``isvapp`` in the metadata database."""
+    from airflow.models.connection import Connection as StoredConnection  # the database's model
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        found = select(StoredConnection.conn_id).where(StoredConnection.conn_type == CONN_TYPE)
+        return sorted(session.scalars(found))
+
+
+def ids_in_environment(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """List the connections of type ``isvapp`` that variables of this process define.
+
+    Airflow reads the variable's name in capitals whatever the id's case; the usual id is the one in small letters.
+    """
+    names = (name for name in environment if name.startswith(_ENVIRONMENT_PREFIX))
+    return sorted(
+        conn_id
+        for conn_id in (name.removeprefix(_ENVIRONMENT_PREFIX).lower() for name in names)
+        if _is_isvapp(environment[f"{_ENVIRONMENT_PREFIX}{conn_id.upper()}"])
+    )
+
+
+def _is_isvapp(definition: str) -> bool:
+    try:
+        fields = json.loads(definition)
+    except ValueError:
+        return definition.startswith(f"{CONN_TYPE}://")
+    return isinstance(fields, dict) and fields.get("conn_type") == CONN_TYPE
+
+
+class ConnectionReader:
+    """Asks ISVapp for the exports of connections.
+
+    Keeps the client of each connection, so that its access token is used again. Not for several threads at once with
+    the same connection.
+    """
+
+    def __init__(self) -> None:
+        self._clients: dict[str, tuple[IsvappSettings, IsvappClient]] = {}
+
+    def __call__(self, conn_id: str) -> list[Export]:
+        """List a connection's exports: one request, and one more when a token is needed.
+
+        :raises ProviderError: what went wrong, with the next step.
+        """
+        return self._client(conn_id).list_exports()
+
+    def _client(self, conn_id: str) -> IsvappClient:
+        settings = _settings(conn_id)
+        if conn_id in self._clients:
+            known, client = self._clients[conn_id]
+            if known == settings:
+                return client
+            client.close()
+        limiter = open_limiter(
+            settings.rate_limit_storage,
+            key=settings.limiter_key,
+            requests_per_second=settings.requests_per_second,
+            wait_timeout=SECONDS_IN_QUEUE,
+            observe=record,
+        )
+        client = IsvappClient(settings, limiter=limiter, observe=record)
+        self._clients[conn_id] = (settings, client)
+        return client
+
+
+def _settings(conn_id: str) -> IsvappSettings:
+    connection = look_up(conn_id)
+    if connection.conn_type != CONN_TYPE:
+        raise InvalidConnection(
+            f"The connection {conn_id!r} is of the type {connection.conn_type!r}. This page shows those of the type "
+            f"{CONN_TYPE!r}."
+        )
+    settings = IsvappSettings.from_connection(**fields_of(connection))
+    return replace(settings, transport=impatient(settings.transport))
+
+
+# Longer than a nervous finger, shorter than the fastest export.
+KEEP_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """The answer of one moment.
+
+    :param read_at: when it arrived, aware.
+    :param error: what went wrong and the next step; then there are no exports.
+    """
+
+    exports: tuple[Export, ...]
+    read_at: datetime
+    error: str | None = None
+
+
+class RecentExports:
+    """Reads each connection at most once in a few seconds, whether that works or not. For one event loop.
+
+    Viewers who come while a reading is under way wait for that one, without a thread of their own: a vendor that does
+    not answer costs one thread for each connection, however many pages are open.
+
+    :param read: asks for the exports of a connection; blocks, so it runs in a thread, and never twice at once for the
+        same connection.
+    :param clock: seconds that never go back; tests inject it.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[str], list[Export]],
+        *,
+        keep_seconds: float = KEEP_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read = read
+        self._keep_seconds = keep_seconds
+        self._clock = clock
+        self._kept: dict[str, tuple[float, Reading]] = {}
+        self._under_way: dict[str, asyncio.Task[Reading]] = {}
+
+    async def of(self, conn_id: str) -> Reading:
+        """Return the latest reading if it is fresh, else a new one.
+
+        :raises Exception: what ``read`` raises, unless it is one of our own errors: those are part of the reading.
+        """
+        self._drop_old()
+        if conn_id in self._kept:
+            return self._kept[conn_id][1]
+        if conn_id not in self._under_way:
+            task = asyncio.create_task(self._read_now(conn_id))
+            self._under_way[conn_id] = task
+            task.add_done_callback(lambda _: self._under_way.pop(conn_id))
+        # A viewer who goes away must not take the reading from the others.
+        return await asyncio.shield(self._under_way[conn_id])
+
+    async def _read_now(self, conn_id: str) -> Reading:
+        try:
+            exports = await asyncio.to_thread(self._read, conn_id)
+        except ProviderError as error:
+            reading = Reading(exports=(), read_at=datetime.now(UTC), error=str(error))
+        else:
+            reading = Reading(exports=tuple(exports), read_at=datetime.now(UTC))
+        self._kept[conn_id] = (self._clock(), reading)
+        return reading
+
+    def _drop_old(self) -> None:
+        oldest = self._clock() - self._keep_seconds
+        self._kept = {conn_id: kept for conn_id, kept in self._kept.items() if kept[0] > oldest}
+
+
+# As many as the vendor documents for its list.
+MOST_ROWS = 1000
+# Of an id or of a message. An error of ours quotes less of the vendor's than that, and says what to do.
+_LONGEST_TEXT = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRow:
+    """One export as the page shows it. Whatever the vendor left out is None.
+
+    :param state: an :class:`ExportState`: what can be done with the export at the time of the reading.
+    :param created_at: ISO 8601, as are the other times.
+    :param age_seconds: since it was created.
+    :param duration_seconds: from creation to completion or error; None while it waits.
+    :param expires_in_seconds: until its file is gone; negative if it is.
+    :param error_message: the vendor's, fit to be shown: see :func:`shown`; the words with URLs are left out.
+    """
+
+    id: str
+    state: str
+    created_at: str | None
+    finished_at: str | None
+    expires_at: str | None
+    age_seconds: float | None
+    duration_seconds: float | None
+    expires_in_seconds: float | None
+    compressed_bytes: int | None
+    plain_bytes: int | None
+    error_message: str | None
+
+
+def rows_of(exports: Iterable[Export], *, now: datetime) -> list[ExportRow]:
+    """Make the rows of the 1000 newest exports, the newest first and those of unknown age last.
+
+    :param now: when the exports were read, aware.
+    """
+    newest_first = sorted(
+        exports, key=lambda export: export.created_at.timestamp() if export.created_at else float("-inf"), reverse=True
+    )
+    return [_row(export, now) for export in newest_first[:MOST_ROWS]]
+
+
+def shown(text: str) -> str:
+    """Make a text fit for the page: bounded, and without characters that control, reorder or cannot be encoded."""
+    bounded = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+    return "".join(letter if letter.isprintable() else " " for letter in bounded)
+
+
+def _without_urls(message: str) -> str:
+    # Nobody promises that the vendor's message quotes no signed URL.
+    return " ".join("(URL)" if "://" in word else word for word in message.split())
+
+
+def _row(export: Export, now: datetime) -> ExportRow:
+    finished_at = export.completed_at or export.errored_at
+    return ExportRow(
+        id=shown(export.id),
+        state=str(decide(export, now=now)),
+        created_at=_iso(export.created_at),
+        finished_at=_iso(finished_at),
+        expires_at=_iso(export.expires_at),
+        age_seconds=_not_negative(_seconds(export.created_at, now)),
+        duration_seconds=_not_negative(_seconds(export.created_at, finished_at)),
+        expires_in_seconds=_seconds(now, export.expires_at),
+        compressed_bytes=export.download_size_compressed_bytes,
+        plain_bytes=export.download_size_uncompressed_bytes,
+        error_message=_without_urls(shown(export.error_message)) if export.error_message else None,
+    )
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+def _seconds(start: datetime | None, end: datetime | None) -> float | None:
+    return round((end - start).total_seconds(), 1) if start and end else None
+
+
+def _not_negative(seconds: float | None) -> float | None:
+    # The vendor's clock and ours are two: an export can seem to come from the future.
+    return None if seconds is None else max(seconds, 0.0)

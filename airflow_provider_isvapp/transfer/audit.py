@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Whether a staged result may be published."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+
+# The longest export that the vendor offers has twelve. Each has an open file while an export is divided, and all of
+# them are in the label, for which S3 has room of 2 KB.
+MOST_MONTHS = 60
+
+_MONTH = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?")
+
+
+def is_month(value: str) -> bool:
+    """Whether a ``reference_date`` is a month, or a day."""
+    return _MONTH.fullmatch(value) is not None
+
+
+def too_many_months(found: Collection[str]) -> str | None:
+    """Return what is wrong with the months so far, if they are more than any export has."""
+    if len(found) <= MOST_MONTHS:
+        return None
+    return f"it has rows of more than {MOST_MONTHS} months, and an export has at most twelve"
+
+
+def month_problem(found: Mapping[str, int], expected: Collection[str] | int | None, *, required: bool) -> str | None:
+    """Compare the months of the rows with those that were asked for.
+
+    :param found: rows by month.
+    :param expected: the months, or how many consecutive ones where only the vendor knows which; None if unknown.
+    :param required: whether each must have a row.
+    :return: what is wrong, if anything is.
+    """
+    if expected is None:
+        return None
+    if isinstance(expected, int):
+        return _count_problem(sorted(found), expected, required=required)
+    if foreign := sorted(set(found) - set(expected)):
+        return f"it has rows of {', '.join(foreign)}, which was not asked for"
+    if required and (missing := sorted(set(expected) - set(found))):
+        return f"it has no rows of {', '.join(missing)}, which was asked for"
+    return None
+
+
+def _count_problem(found: list[str], wanted: int, *, required: bool) -> str | None:
+    if strange := [month for month in found if not is_month(month)]:
+        return f"it has rows of {strange[0][:20]!r}, which is no month"
+    if not found:
+        return f"it has no rows, and {wanted} months were asked for" if required else None
+    span = _index(found[-1]) - _index(found[0]) + 1
+    if span > wanted or (required and span < wanted):
+        return f"it has rows of {span} months, {found[0]} to {found[-1]}, and {wanted} were asked for"
+    gaps = [month for month in map(_month, range(_index(found[0]), _index(found[-1]))) if month not in found]
+    if required and gaps:
+        return f"it has no rows of {', '.join(gaps)}, between {found[0]} and {found[-1]}"
+    return None
+
+
+def _index(month: str) -> int:
+    year, number = month.split("-")[:2]
+    return int(year) * 12 + int(number) - 1
+
+
+def _month(index: int) -> str:
+    return f"{index // 12:04d}-{index % 12 + 1:02d}"

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""A download that continues after its connection breaks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from logging import Logger
+from typing import Protocol
+
+from airflow_provider_isvapp.api.isvapp.download import DownloadBody
+from airflow_provider_isvapp.errors import BrokenTransfer, DamagedDownload, TransferError
+from airflow_provider_isvapp.events import DownloadInterrupted, Observer, unobserved
+
+
+class ExportSource(Protocol):
+    """Opens the file of one export, each time at a fresh address.
+
+    ``functools.partial(client.open_download, export_id)`` is one.
+    """
+
+    def __call__(self, *, offset: int = 0, validator: str | None = None) -> DownloadBody:
+        """Open the whole file, or its rest from ``offset`` if it still is the one that ``validator`` names."""
+        ...
+
+
+_FIRST_WAIT = 1.0
+_LONGEST_WAIT = 30.0
+
+
+class Attempts:
+    """Counts the answers that a download has used, and waits before the next one.
+
+    :param limit: answers in all, whole ones and continued ones.
+    :param sleep: how to wait.
+    """
+
+    def __init__(self, limit: int, *, log: Logger, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.used = 0
+        self._limit = limit
+        self._log = log
+        self._sleep = sleep
+
+    def begin(self) -> None:
+        """Count one answer."""
+        self.used += 1
+
+    def again_after(self, error: TransferError) -> None:
+        """Wait for the next answer, or raise the error when there are no more."""
+        if self.used >= self._limit:
+            times = f" This was attempt {self.used} of {self._limit}." if self._limit > 1 else ""
+            error.args = (f"{error}{times} Try again later; if it lasts, ask the vendor.",)
+            raise error
+        wait = min(_FIRST_WAIT * 2 ** (self.used - 1), _LONGEST_WAIT)
+        self._log.warning("%s Trying again in %.0f s (attempt %d of %d).", error, wait, self.used + 1, self._limit)
+        self._sleep(wait)
+
+
+_READ_BYTES = 256 * 1024
+# Each block has so many seconds to come: 2 KiB per second, at which an export's hour of life is worth 8 MB. Longer than
+# the default read timeout, which ends a body that stands still.
+SECONDS_FOR_A_BLOCK = 120.0
+
+
+class StartAgain(Exception):
+    """The rest of the file cannot be had: what came so far must be dropped, and the whole file read."""
+
+
+class Wire:
+    """Reads one file to its end.
+
+    When the connection breaks, the rest is asked for with the strong validator of the first answer, so that the parts
+    are of one file; without one, or if the file has changed, :class:`StartAgain` is raised.
+
+    :param source: opens the file.
+    :param attempts: the bound on answers.
+    :param observe: told when the rest of a broken answer comes.
+    """
+
+    def __init__(self, source: ExportSource, attempts: Attempts, *, observe: Observer = unobserved) -> None:
+        self._observe = observe
+        self._source = source
+        self._attempts = attempts
+        attempts.begin()
+        self._body = source()
+        self._validator = self._body.validator if self._body.accepts_ranges else None
+        self.export = self._body.export
+        self.announced = self._body.content_length
+        self.received = 0
+        self._abandoned = False
+        self._is_reading = False
+        self._block_at = -1
+        self._block_since = 0.0
+        self._too_slow_from: int | None = None
+
+    def chunks(self) -> Generator[bytes]:
+        """Yield the file's bytes; to be called once.
+
+        :raises BrokenTransfer: if the connection broke and the attempts are used up.
+        :raises StartAgain: if what was yielded so far is worth nothing.
+        :raises DamagedDownload: if the file has another size than was announced.
+        """
+        try:
+            self._check_announced()
+            while True:
+                try:
+                    yield from self._rest_of_body()
+                    self._check_end()
+                    return
+                except BrokenTransfer as error:
+                    broken = error
+                self._body.close()
+                if self._abandoned:
+                    raise broken
+                self._attempts.again_after(broken)
+                self._continue()
+        finally:
+            self._body.close()
+
+    def enforce_minimum_rate(self, now: float) -> None:
+        """Interrupt a body that trickles; to be called several times a second, from any one thread.
+
+        Only time that is spent waiting for the network counts: a slow storage makes no download too slow.
+
+        :param now: seconds that only grow.
+        """
+        if not self._is_reading or self.received != self._block_at:
+            self._block_at, self._block_since = self.received, now
+        elif now - self._block_since > SECONDS_FOR_A_BLOCK:
+            self._too_slow_from = self._block_at
+            self._body.interrupt()
+
+    def _rest_of_body(self) -> Iterator[bytes]:
+        while data := self._read():
+            self.received += len(data)
+            if self._expected is not None and self.received > self._expected:
+                raise DamagedDownload(f"the file has more than the {self._expected} bytes that were announced")
+            yield data
+
+    def _read(self) -> bytes:
+        self._is_reading = True
+        try:
+            data = self._body.read(_READ_BYTES)
+        except BrokenTransfer:
+            if self._too_slow_from is None:
+                raise
+            data = b""
+        finally:
+            self._is_reading = False
+        if self._too_slow_from is not None and not data:
+            # An interrupted body that states no length looks like one that ended.
+            came, self._too_slow_from = self.received - self._too_slow_from, None
+            rate = _READ_BYTES / 1024 / SECONDS_FOR_A_BLOCK
+            raise BrokenTransfer(
+                f"The download of export {self.export.id} was too slow: {came} bytes came within "
+                f"{SECONDS_FOR_A_BLOCK:.0f} s, and at least {rate:.0f} KiB per second must. "
+                f"{self.received} bytes had come in all."
+            )
+        return data
+
+    def abandon(self) -> None:
+        """Ask for nothing more: the bytes are no longer wanted. Safe to call from another thread."""
+        self._abandoned = True
+
+    def close(self) -> None:
+        """Give up the connection of a file that :meth:`chunks` has not begun with."""
+        self._body.close()
+
+    def _continue(self) -> None:
+        if self._validator is None or self.received == 0:
+            raise StartAgain
+        self._attempts.begin()
+        self._body = self._source(offset=self.received, validator=self._validator)
+        if not self._is_rest():
+            raise StartAgain
+        self._observe(DownloadInterrupted(then="resumed"))
+
+    def _is_rest(self) -> bool:
+        """Whether the answer is the rest of the file that was begun.
+
+        The server says so by the status 206, but one that ignores If-Range says it of another file, too.
+        """
+        body = self._body
+        length = None if body.content_length is None else body.start + body.content_length
+        same_length = None in (length, self.announced) or length == self.announced
+        return body.start == self.received and body.validator in (None, self._validator) and same_length
+
+    @property
+    def _expected(self) -> int | None:
+        """How many bytes the whole file has, as far as anything says so."""
+        recorded = self.export.download_size_compressed_bytes
+        return recorded if self.announced is None else self.announced
+
+    def _check_announced(self) -> None:
+        """Compare what the response and the record say before the first byte is read."""
+        recorded = self.export.download_size_compressed_bytes
+        if None not in (self.announced, recorded) and self.announced != recorded:
+            raise DamagedDownload(f"the file has {self.announced} bytes, and the export's record says {recorded}")
+
+    def _check_end(self) -> None:
+        """A body that was cut before a proxy ends as properly as a whole one: compare with what was announced."""
+        if self._expected is not None and self.received < self._expected:
+            raise BrokenTransfer(
+                f"The download of export {self.export.id} ended after {self.received} of {self._expected} bytes."
+            )
+        if self.received == 0 and self._expected is None and self.export.download_size_uncompressed_bytes != 0:
+            raise DamagedDownload("the answer was empty, and nothing says that the export is")

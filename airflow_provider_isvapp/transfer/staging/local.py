@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Publishes a local file by renaming it into its place."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from airflow_provider_isvapp.errors import DestinationExists, InvalidArgument, StorageFailed
+from airflow_provider_isvapp.transfer.staging.base import LABEL_NAME, Label, storage_errors
+
+_SUFFIX = ".isvapp-part"
+# Pieces are written by so many bytes at once: of small writes, a fifth more time goes into the kernel's page cache.
+_GATHERED_BYTES = 1024 * 1024
+# How much is written before the kernel is asked to begin with the disk.
+_WRITEBACK_BYTES = 8 * 1024 * 1024
+
+
+_ATTRIBUTE = f"user.{LABEL_NAME}"
+
+
+class LocalPlace:
+    """The place of a local file.
+
+    :param path: where it is. A symbolic link is followed.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(os.path.realpath(path))
+
+    def check(self) -> None:
+        """See that a file can be written here: its name fits, nothing is in the way, and the folder may be changed.
+
+        :raises InvalidArgument: if the path can never name a file here.
+        :raises StorageFailed: if this process may not write here.
+        """
+        folder = self._path.parent
+        while not os.path.lexists(folder):
+            folder = folder.parent
+        if not folder.is_dir():
+            raise InvalidArgument(f"path {str(self._path)!r}: {folder} is not a folder. Choose another path.")
+        with storage_errors(str(self._path)):
+            longest = os.pathconf(folder, "PC_NAME_MAX")
+        for name in self._path.relative_to(folder).parts:
+            if len(os.fsencode(name)) > longest:
+                raise InvalidArgument(
+                    f"path {str(self._path)!r}: the name {name!r} has {len(os.fsencode(name))} bytes, and the file "
+                    f"system takes {longest}. Choose a shorter one."
+                )
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise StorageFailed(
+                f"Writing {self._path} is not possible: this process (user {os.geteuid()}) may not create files "
+                f"in {folder}. Nothing was requested or written. Grant it that right, or choose another path."
+            )
+        with storage_errors(str(self._path)):
+            problem = _in_the_way(self._path)
+        if problem:
+            raise InvalidArgument(f"path {str(self._path)!r}: {problem}. Remove it, or choose another path.")
+
+    def exists(self) -> bool:
+        """Look for the file."""
+        with storage_errors(str(self._path), reading=True):
+            return self._path.exists()
+
+    def label(self) -> Label | None:
+        """Read the label, and believe it only if the file was not touched since."""
+        with contextlib.suppress(OSError, AttributeError, ValueError):
+            touched, _, text = os.getxattr(self._path, _ATTRIBUTE).decode().partition(" ")
+            if touched == _last_touched(self._path.stat()):
+                return Label.from_text(text)
+        return None
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """Open the file for reading, and anything else not at all."""
+        with (
+            storage_errors(str(self._path), reading=True),
+            os.fdopen(_open_regular(self._path, os.O_RDONLY), "rb") as file,
+        ):
+            yield file
+
+    def stage(self, *, exclusive: bool, label: Label | None) -> LocalFile:
+        """Begin a file; its label is set in the end."""
+        return LocalFile(self._path, exclusive=exclusive)
+
+
+class LocalFile:
+    """A file under a temporary name beside its target, so that the rename is atomic (same file system).
+
+    What a reader of the target sees if the process dies
+
+    - before :meth:`promote`: the old file, or none. The bytes so far lie in ``.<name>.<random>.isvapp-part`` beside it;
+      the next write to the same target removes them. A live writer holds a lock on its temporary file, which the kernel
+      drops when the process dies: that tells leftovers from the files of a task that writes at the same time.
+    - in or after :meth:`promote`: the old file or the whole new one, also after a power cut: the bytes are on the disk
+      before the name changes, and the directory is flushed after it.
+
+    A file that is replaced hands on its permissions, and its owner and group as far as this process may set them; where
+    the group cannot be kept, its members get no more than everybody else. Set-id and sticky bits are dropped.
+
+    :param target: where the file shall be. Missing directories are made, as an object store would.
+    :param exclusive: never replace an existing file.
+    """
+
+    def __init__(self, target: Path, *, exclusive: bool = False) -> None:
+        self._target = target
+        self._exclusive = exclusive
+        with storage_errors(str(target)):
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(self._target)
+            self._temporary, self._fd = _create_locked(self._target)
+        self._over = False
+        self._using_fd = threading.Lock()
+        self._gathered: list[bytes | memoryview] = []
+        self._gathered_bytes = 0
+        self._written = 0
+        self._handed_over = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes."""
+        self._gathered.append(data)
+        self._gathered_bytes += len(data)
+        # The most buffers that one call takes everywhere is 1,024 (IOV_MAX).
+        if self._gathered_bytes >= _GATHERED_BYTES or len(self._gathered) == 1024:
+            self._write_gathered()
+
+    def _write_gathered(self) -> None:
+        with self._using_fd, storage_errors(str(self._target)):
+            while self._gathered_bytes:
+                count = os.writev(self._fd, self._gathered)
+                self._written += count
+                self._gathered_bytes -= count
+                self._gathered = _after(count, self._gathered)
+            if self._written - self._handed_over >= _WRITEBACK_BYTES:
+                self._begin_writeback()
+
+    def _begin_writeback(self) -> None:
+        """Let the disk work while the download goes on, so that the flush at the end has next to nothing to wait for.
+
+        Linux starts to write dirty pages in the background on this advice (mm/fadvise.c); other systems lack the call.
+        """
+        if hasattr(os, "posix_fadvise"):
+            length = self._written - self._handed_over
+            os.posix_fadvise(self._fd, self._handed_over, length, os.POSIX_FADV_DONTNEED)
+        self._handed_over = self._written
+
+    def seal(self, label: Label | None = None) -> None:
+        """Flush the bytes to the disk, and the label if the file system has extended attributes."""
+        self._write_gathered()
+        with storage_errors(str(self._target)):
+            if label is not None:
+                with contextlib.suppress(OSError, AttributeError):
+                    text = f"{_last_touched(os.fstat(self._fd))} {label.to_text()}"
+                    os.setxattr(self._fd, _ATTRIBUTE, text.encode())
+            os.fsync(self._fd)
+
+    def promote(self) -> None:
+        """Rename the file onto its target.
+
+        :raises DestinationExists: if it must not replace a file and there is one.
+        """
+        with storage_errors(str(self._target)):
+            try:
+                if self._exclusive:
+                    os.link(self._temporary, self._target)
+                else:
+                    if problem := _in_the_way(self._target):
+                        raise OSError(problem)
+                    self._temporary.replace(self._target)
+            except FileExistsError:
+                taken = True
+            else:
+                taken = False
+                self._over = True
+        if not taken:
+            # It is published: nothing from here on may say otherwise.
+            with contextlib.suppress(OSError):
+                self._temporary.unlink()
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
+            _flush_directory(self._target.parent)
+        else:
+            raise DestinationExists(f"{self._target} exists, and the task may not overwrite it.")
+
+    def discard(self) -> None:
+        """Remove the temporary file, unless it is promoted."""
+        if self._over:
+            return
+        self._over = True
+        with contextlib.suppress(OSError):
+            self._temporary.unlink()
+        # A write that hangs in another thread must not go on in a file that was given the same number.
+        if self._using_fd.acquire(blocking=False):
+            os.close(self._fd)
+
+
+def _after(count: int, buffers: list[bytes | memoryview]) -> list[bytes | memoryview]:
+    """Return what follows after so many bytes."""
+    for position, buffer in enumerate(buffers):
+        if count < len(buffer):
+            return [memoryview(buffer)[count:], *buffers[position + 1 :]]
+        count -= len(buffer)
+    return []
+
+
+def _last_touched(status: os.stat_result) -> str:
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _in_the_way(target: Path) -> str | None:
+    """Say what is at a name if it is something that must not be replaced by a file."""
+    try:
+        mode = os.lstat(target).st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISREG(mode):
+        return None
+    if stat.S_ISLNK(mode):
+        # Links are resolved by now; one that is left leads back to itself.
+        return "a symbolic link that leads back to itself is there"
+    kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
+    return f"a {kinds.get(stat.S_IFMT(mode), 'device')} is there, not a file"
+
+
+def _open_regular(path: Path, access: int) -> int:
+    """Open a file and nothing else, without waiting: opening a named pipe would wait for its other end."""
+    fd = os.open(path, access | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, "It is not a regular file", str(path))
+
+
+def _create_locked(target: Path) -> tuple[Path, int]:
+    """Create the temporary file and lock it; begin again if a cleaner took it between the two steps."""
+    while True:
+        temporary = target.parent / f"{_prefix(target)}{secrets.token_hex(4)}{_SUFFIX}"
+        fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink:
+                with contextlib.suppress(FileNotFoundError):
+                    _hand_on_permissions(os.lstat(target), fd)
+                return temporary, fd
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _hand_on_permissions(old: os.stat_result, fd: int) -> None:
+    if not stat.S_ISREG(old.st_mode):
+        return
+    mode = old.st_mode & 0o777
+    with contextlib.suppress(OSError):
+        os.fchown(fd, -1, old.st_gid)
+    if os.fstat(fd).st_gid != old.st_gid:
+        mode = mode & ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
+    os.fchmod(fd, mode)
+    with contextlib.suppress(OSError):
+        os.fchown(fd, old.st_uid, -1)
+
+
+def _prefix(target: Path) -> str:
+    # A name may have 255 bytes, or 143 on an encrypted folder; a long one is cut to leave room for what is added.
+    return f".{os.fsencode(target.name)[:100].decode(errors='ignore')}."
+
+
+def _leftovers(target: Path) -> Iterator[Path]:
+    prefix = _prefix(target)
+    with os.scandir(target.parent) as entries:
+        yield from (Path(item.path) for item in entries if item.name.startswith(prefix) and item.name.endswith(_SUFFIX))
+
+
+def _remove_leftovers(target: Path) -> None:
+    # Whatever goes wrong here is no reason not to write: a folder that may not be listed, a file of another user.
+    with contextlib.suppress(OSError):
+        for leftover in _leftovers(target):
+            with contextlib.suppress(OSError):
+                _remove_unlocked(leftover)
+
+
+def _remove_unlocked(leftover: Path) -> None:
+    fd = _open_regular(leftover, os.O_WRONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        leftover.unlink()
+    finally:
+        os.close(fd)
+
+
+def _flush_directory(directory: Path) -> None:
+    # The file is in its place already. Some network file systems do not flush directories, and some may not be read.
+    with contextlib.suppress(OSError):
+        fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Writes rows to one object, or to one object per month."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import zlib
+from dataclasses import dataclass
+from typing import Protocol
+
+from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, StorageFailed
+from airflow_provider_isvapp.transfer.audit import is_month
+from airflow_provider_isvapp.transfer.destination import Destination
+from airflow_provider_isvapp.transfer.format import PLACEHOLDER, IfExists, Shape
+from airflow_provider_isvapp.transfer.gzip import Crc32
+from airflow_provider_isvapp.transfer.results import WrittenObject
+from airflow_provider_isvapp.transfer.rows import MonthRun
+from airflow_provider_isvapp.transfer.staging.base import Label
+
+
+class Encoder(Protocol):
+    """Turns whole lines, or any pieces for those that do not care, into stored bytes."""
+
+    def encode(self, plain: bytes | memoryview) -> bytes | memoryview:
+        """Take bytes of ndjson and return what can be stored by now."""
+        ...
+
+    def finish(self, label: Label) -> bytes:
+        """Return the rest.
+
+        :param label: what the whole export came to, for a format that can store it at its end.
+        """
+        ...
+
+
+class Plain:
+    """Stores ndjson as it is."""
+
+    def encode(self, plain: bytes | memoryview) -> bytes | memoryview:
+        """Return the same bytes."""
+        return plain
+
+    def finish(self, label: Label) -> bytes:
+        """Return nothing."""
+        return b""
+
+
+class Gzip:
+    """Compresses ndjson again: a month of an export is no part of its gzip file."""
+
+    def __init__(self) -> None:
+        self._compressor = _new_compressor()
+
+    def encode(self, plain: bytes | memoryview) -> bytes:
+        """Return the compressed bytes that are ready."""
+        return self._compressor.compress(plain)
+
+    def finish(self, label: Label) -> bytes:
+        """Return the rest and the trailer; a whole, empty member if there was nothing."""
+        return self._compressor.flush()
+
+
+class _Compressor(Protocol):
+    def compress(self, data: bytes | memoryview, /) -> bytes: ...
+    def flush(self) -> bytes: ...
+
+
+def _new_compressor() -> _Compressor:
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    return isal_zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+
+
+def encoder_for(shape: Shape) -> Encoder:
+    """Return a new encoder for one object.
+
+    :raises InvalidArgument: if its library is not installed.
+    """
+    if shape.output_format == "parquet":
+        from airflow_provider_isvapp.transfer.parquet import ParquetEncoder
+
+        return ParquetEncoder()
+    return Gzip() if shape.compression == "gzip" else Plain()
+
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of an export that was received, decompressed and checked.
+
+    :param compressed: as it came over the wire.
+    :param plain: what that decompresses to.
+    :param runs: the rows that it completes, by month, for an output that wants them so.
+    """
+
+    compressed: memoryview
+    plain: bytes
+    runs: list[MonthRun]
+
+
+class Output(Protocol):
+    """Takes an export piece by piece and publishes it in the end, or not at all."""
+
+    def write(self, piece: Piece) -> None:
+        """Store a piece."""
+        ...
+
+    def seal(self, label: Label) -> list[WrittenObject]:
+        """Hand everything to the storage, so that only small steps remain, and say what there will be."""
+        ...
+
+    def promote(self) -> None:
+        """Publish."""
+        ...
+
+    def discard(self) -> None:
+        """Remove what is not published."""
+        ...
+
+
+class StoredObject:
+    """One object in the making, counted and summed while it is written.
+
+    :param stores_plain: it holds the plain ndjson of the whole export, whose CRC-32 is computed already.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        *,
+        exclusive: bool,
+        label: Label,
+        sha256: bool,
+        stores_plain: bool = False,
+    ) -> None:
+        self.rows = 0
+        self._stores_plain = stores_plain
+        self._destination = destination
+        self._staged = destination.place().stage(exclusive=exclusive, label=label)
+        self._size = 0
+        self._crc32 = Crc32()
+        self._sha256 = hashlib.sha256() if sha256 else None
+
+    def store(self, data: bytes | memoryview) -> None:
+        """Append stored bytes."""
+        if not data:
+            return
+        self._size += len(data)
+        if not self._stores_plain:
+            self._crc32.update(data)
+        if self._sha256 is not None:
+            self._sha256.update(data)
+        self._staged.write(data)
+
+    def seal(self, label: Label, *, month: str | None = None) -> WrittenObject:
+        """Hand all bytes to the storage."""
+        self._staged.seal(label)
+        known_crc32 = label.crc32 if self._stores_plain else None
+        return WrittenObject(
+            path=self._destination.uri,
+            rows=self.rows,
+            bytes=self._size,
+            crc32=known_crc32 or str(self._crc32),
+            sha256=None if self._sha256 is None else self._sha256.hexdigest(),
+            reference_date=month,
+        )
+
+    def promote(self) -> None:
+        """Publish the object."""
+        self._staged.promote()
+
+    def discard(self) -> None:
+        """Remove the object, unless it is published."""
+        self._staged.discard()
+
+
+class SingleObject:
+    """All rows in one object."""
+
+    def __init__(
+        self, destination: Destination, shape: Shape, *, if_exists: IfExists, label: Label, sha256: bool
+    ) -> None:
+        self._encoder = encoder_for(shape)
+        # The vendor's own gzip file is what is wanted, and it was verified.
+        self._as_received = shape.output_format == "ndjson" and shape.compression == "gzip"
+        self._empty = True
+        self._object = StoredObject(
+            destination,
+            exclusive=if_exists != "overwrite",
+            label=label,
+            sha256=sha256,
+            stores_plain=isinstance(self._encoder, Plain),
+        )
+
+    def write(self, piece: Piece) -> None:
+        """Store a piece."""
+        if self._as_received:
+            self._empty = self._empty and not piece.compressed
+            self._object.store(piece.compressed)
+        else:
+            self._object.store(self._encoder.encode(piece.plain))
+
+    def seal(self, label: Label) -> list[WrittenObject]:
+        """Hand everything to the storage."""
+        if not self._as_received or self._empty:
+            self._object.store(self._encoder.finish(label))
+        self._object.rows = label.rows or 0
+        return [self._object.seal(label)]
+
+    def promote(self) -> None:
+        """Publish the object."""
+        self._object.promote()
+
+    def discard(self) -> None:
+        """Remove the object, unless it is published."""
+        self._object.discard()
+
+
+class OneObjectAMonth:
+    """The rows of each month in an object of its own.
+
+    Every object is published whole, after all of them have been verified and handed to the storage, one right after the
+    other. A process that dies in between leaves some months new and some old, each of them whole; the next run writes
+    them all, or without ``overwrite`` those that are missing.
+
+    :param destination: with ``{reference_date}`` in its path.
+    :param if_exists: what to do about each month whose object is there: ``overwrite`` it, ``skip`` it, or ``fail``
+        at its first row, unless it is of this export.
+    """
+
+    def __init__(
+        self, destination: Destination, shape: Shape, *, if_exists: IfExists, label: Label, sha256: bool
+    ) -> None:
+        self._destination = destination
+        self._shape = shape
+        self._if_exists = if_exists
+        self._label = label
+        self._sha256 = sha256
+        self._months: dict[str, _MonthObject] = {}
+        self._left: set[str] = set()
+
+    def write(self, piece: Piece) -> None:
+        """Store the rows that the piece completes."""
+        for run in piece.runs:
+            if run.month in self._left:
+                continue
+            month = self._months.get(run.month) or self._begin(run.month)
+            if month is not None:
+                month.stored.store(month.encoder.encode(run.lines))
+                month.stored.rows += run.rows
+
+    def seal(self, label: Label) -> list[WrittenObject]:
+        """Hand everything to the storage, month by month in their order."""
+        objects = []
+        for name, month in sorted(self._months.items()):
+            month.stored.store(month.encoder.finish(label))
+            objects.append(month.stored.seal(label, month=name))
+        return objects
+
+    def promote(self) -> None:
+        """Publish the months in their order.
+
+        :raises StorageFailed: saying which are published, if one is not.
+        """
+        published: list[str] = []
+        for name, month in sorted(self._months.items()):
+            try:
+                month.stored.promote()
+            except StorageFailed as error:
+                if not published:
+                    raise
+                failure = StorageFailed(
+                    f"The months {', '.join(published)} of export {self._label.export_id} are published, and the "
+                    f"others are not: {error} The next run writes them."
+                )
+            else:
+                published.append(name)
+                continue
+            raise failure
+
+    def discard(self) -> None:
+        """Remove all objects that are not published."""
+        for month in self._months.values():
+            month.stored.discard()
+
+    def _begin(self, month: str) -> _MonthObject | None:
+        # Nothing from the vendor that could lead elsewhere becomes a part of a path.
+        if not is_month(month):
+            raise DamagedDownload(f"{month!r} is no reference_date that a path can be made of")
+        destination = self._destination.filled(PLACEHOLDER, month)
+        if self._if_exists != "overwrite" and destination.place().exists():
+            if self._if_exists == "fail" and not self._is_of_this_export(destination):
+                raise DestinationExists(f"{destination.uri} exists, and if_exists is 'fail'.")
+            _LOG.info("%s is there already and stays as it is", destination.uri)
+            self._left.add(month)
+            return None
+        stored = StoredObject(
+            destination, exclusive=self._if_exists != "overwrite", label=self._label, sha256=self._sha256
+        )
+        self._months[month] = _MonthObject(stored, encoder_for(self._shape))
+        return self._months[month]
+
+    def _is_of_this_export(self, destination: Destination) -> bool:
+        label = destination.place().label()
+        return label is not None and (label.export_id, label.shape) == (self._label.export_id, self._label.shape)
+
+
+@dataclass(frozen=True)
+class _MonthObject:
+    stored: StoredObject
+    encoder: Encoder

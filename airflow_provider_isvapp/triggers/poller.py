@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""One loop that asks for all exports that triggers of one process wait for.
+
+ISVapp allows two requests a second. With a poll for each of 200 waiting tasks one look would take 100 seconds of that;
+here one request lists the 1000 most recent exports and answers all of them. All triggers of a triggerer run in one
+event loop, so the first that waits on a connection starts its poller and the last one ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar
+from weakref import WeakKeyDictionary
+
+from airflow_provider_isvapp.api.isvapp.models import Export
+from airflow_provider_isvapp.errors import ApiError, ProviderError
+from airflow_provider_isvapp.triggers.waiters import ExportWait, FailedPolls, ListWait, as_provider_error
+
+T = TypeVar("T")
+
+
+async def in_daemon_thread(call: Callable[[], T], *, name: str) -> T:
+    """Run a blocking call in a thread of its own and wait for its result without blocking the loop.
+
+    Cancelling the waiter leaves the thread to finish; what it returns then is dropped.
+
+    :param name: the thread's name, as it shows in stack dumps.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def deliver(result: T | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            result = call()
+        except BaseException as problem:  # noqa: BLE001 (belongs to the waiter)
+            error = problem
+        # The loop may be closed by now; then nobody waits any more.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(deliver, result, error)
+
+    threading.Thread(target=work, name=name, daemon=True).start()
+    return await future
+
+
+log = logging.getLogger(__name__)
+
+# Exports that are missing from the list cost a request each. The list is asked again after so many of them.
+SINGLES_A_ROUND = 10
+# How many waits are answered before the event loop may turn to something else.
+WAITERS_AT_A_TIME = 25
+# Seconds past its deadline that a wait may take because a request is still under way.
+DEADLINE_GRACE = 60.0
+
+
+class ExportReader(Protocol):
+    """What a poller needs of :class:`~airflow_provider_isvapp.api.isvapp.client.IsvappClient`."""
+
+    def list_exports(self, *, on_unreadable: Callable[[ApiError], object] | None = None) -> list[Export]:
+        """List the most recent exports."""
+
+    def get_export(self, export_id: str) -> Export:
+        """Show one export."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
+Connect = Callable[[], Awaitable[ExportReader]]
+Result = TypeVar("Result")
+
+
+class ExportPoller:
+    """Polls for all waiters of one connection in one event loop, for as long as there are any.
+
+    :param name: the connection's id, for logs.
+    :param connect: makes the client, with the credentials that are stored now: once, and again after each refusal;
+        raises :class:`~airflow_provider_isvapp.errors.ProviderError`.
+    """
+
+    def __init__(self, name: str, connect: Connect) -> None:
+        self._name = name
+        self._connect = connect
+        self._waiters: set[ExportWait] = set()
+        self._listeners: set[ListWait] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._wakes_at = 0.0
+        self._reader: ExportReader | None = None
+        self._failed = FailedPolls(of_one_export=False)
+        self._over = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the loop is over or about to be; such a poller takes no waiters any more."""
+        return self._over or (self._task is not None and not self._wanted)
+
+    @property
+    def _wanted(self) -> list[ExportWait | ListWait]:
+        return [*self._waiters, *self._listeners]
+
+    async def wait(
+        self,
+        export_id: str,
+        *,
+        deadline: float,
+        poll_interval: float,
+        known_since: float,
+        on_trouble: Callable[[str], None],
+    ) -> Export:
+        """Wait until an export is ready.
+
+        Returns after ``FIRST_INTERVAL`` seconds at the earliest if no other wait makes the poller look sooner.
+
+        :param deadline: seconds since the epoch. The export is looked at at least once, even if that is past.
+        :param poll_interval: the longest time in seconds between two looks.
+        :param known_since: seconds since the epoch, when the task first had the export's id.
+        :param on_trouble: told, in the caller's context, when polls begin to fail.
+        :raises ExportFailed: the vendor reports that it errored.
+        :raises ExportExpired: its file is gone.
+        :raises ExportTimeout: it was not ready at the deadline; the message names what was last seen.
+        :raises ProviderError: no answer can be had, with the last reason.
+        """
+        waiter = ExportWait(
+            export_id=export_id,
+            poll_interval=poll_interval,
+            deadline=time.monotonic() + deadline - time.time(),
+            known_since=datetime.fromtimestamp(known_since, UTC),
+            on_trouble=on_trouble,
+            answer=asyncio.get_running_loop().create_future(),
+        )
+        self._waiters.add(waiter)
+        self._run_until(waiter.due)
+        outcome: Export | ProviderError
+        try:
+            async with asyncio.timeout(max(waiter.deadline - waiter.since, 0.0) + DEADLINE_GRACE):
+                outcome = await waiter.answer
+        except TimeoutError:
+            outcome = waiter.timeout_error()
+        finally:
+            self._waiters.discard(waiter)
+            if not self._wanted:
+                self._wake.set()
+        if isinstance(outcome, ProviderError):
+            # Several waiters may raise the same error: without this its traceback would grow with each.
+            raise outcome.with_traceback(None)
+        return outcome
+
+    async def lists(self, *, poll_interval: float) -> AsyncGenerator[list[Export]]:
+        """Yield the list of exports of each round, of which there is one after ``poll_interval`` seconds at the latest.
+
+        The poller lives on between two of them: a new one would cost a new token. Lists that nobody takes in time are
+        left out; the next one has the same exports and more.
+
+        :raises ProviderError: no list can be had, with the last reason.
+        """
+        listener = ListWait(poll_interval=poll_interval)
+        self._listeners.add(listener)
+        try:
+            while True:
+                self._run_until(listener.due)
+                yield await listener.next()
+        finally:
+            self._listeners.discard(listener)
+            if not self._wanted:
+                self._wake.set()
+
+    def _run_until(self, due: float) -> None:
+        """See to it that a round begins when somebody's answer is due."""
+        if self._task is None:
+            # In an empty context: else the poller's log lines would go to the log of the task that came first.
+            self._task = asyncio.get_running_loop().create_task(
+                self._run(), name=f"isvapp-export-poller-{self._name}", context=contextvars.Context()
+            )
+        if due < self._wakes_at:
+            self._wake.set()
+
+    async def _run(self) -> None:
+        log.info("Polling for exports of connection %s starts", self._name)
+        rounds = 0
+        try:
+            while self._wanted:
+                await self._pause()
+                if self._wanted:
+                    await self._round()
+                    rounds += 1
+                self._waiters -= {waiter for waiter in self._waiters if waiter.answer.done()}
+                self._listeners -= {listener for listener in self._listeners if listener.over}
+        except Exception as defect:
+            # Whatever it is, nobody may wait for ever.
+            log.exception("Polling for exports of connection %s broke", self._name)
+            self._fail_all(defect)
+        finally:
+            self._over = True
+        log.info("Polling for exports of connection %s ends after %d rounds", self._name, rounds)
+        await self._disconnect()
+
+    async def _pause(self) -> None:
+        """Sleep until the first waiter is due, or one comes that is due sooner, or the last one has left."""
+        self._wakes_at = min(someone.due for someone in self._wanted)
+        self._wake.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(self._wakes_at - time.monotonic(), 0.0)):
+                await self._wake.wait()
+
+    async def _round(self) -> None:
+        try:
+            if self._reader is None:
+                self._reader = await self._connect()
+            await self._look(self._reader)
+        except Exception as error:  # noqa: BLE001 (a defect must not fail all waits before another round was tried)
+            await self._poll_failed(error)
+        else:
+            if self._failed:
+                log.info("Polling for exports of connection %s works again", self._name)
+                self._failed.clear()
+
+    async def _look(self, reader: ExportReader) -> None:
+        """Ask once for all, and hand out what came."""
+        listed = await self._listed(reader)
+        exports = list(listed.values())
+        for listener in self._listeners:
+            listener.take(exports)
+        now = time.monotonic()
+        missing: dict[str, float] = {}
+        for number, waiter in enumerate(list(self._waiters), 1):
+            if number % WAITERS_AT_A_TIME == 0:
+                # Hundreds of tasks that go on in the same moment would hold up all other triggers.
+                await asyncio.sleep(0)
+            if waiter.export_id in listed:
+                waiter.see(listed[waiter.export_id])
+            elif waiter.due <= now:
+                missing[waiter.export_id] = min(waiter.due, missing.get(waiter.export_id, waiter.due))
+        for export_id in sorted(missing, key=missing.__getitem__)[:SINGLES_A_ROUND]:
+            await self._single(reader, export_id)
+
+    async def _listed(self, reader: ExportReader) -> dict[str, Export]:
+        def skip(problem: ApiError) -> None:
+            # It must not fail the waits for others; whoever waits for this one asks for it singly.
+            log.warning("The list of exports of connection %s has a record to skip: %s", self._name, problem)
+
+        return await self._call(lambda: {export.id: export for export in reader.list_exports(on_unreadable=skip)})
+
+    async def _single(self, reader: ExportReader, export_id: str) -> None:
+        """Ask for one export that is not in the list, for everybody who waits for it."""
+        result: Export | Exception
+        try:
+            result = await self._call(lambda: reader.get_export(export_id))
+        except Exception as error:  # a defect that one record brings out is no failure of other waits
+            log.warning("The poll for export %s failed: %s", export_id, error, exc_info=_if_defect(error))
+            result = error
+        for waiter in [waiter for waiter in self._waiters if waiter.export_id == export_id]:
+            if isinstance(result, Export):
+                waiter.see(result)
+            else:
+                waiter.failed(result)
+
+    async def _poll_failed(self, error: Exception) -> None:
+        """Survive a failed poll, or tell all that it is no use."""
+        first = not self._failed
+        log.warning("A poll for exports of connection %s failed: %s", self._name, error, exc_info=_if_defect(error))
+        if not isinstance(error, ProviderError) or error.permanent:
+            # Asking again the same way cannot help: the next poll begins with what is stored then.
+            await self._disconnect()
+        if self._failed.add(error):
+            self._fail_all(error)
+            return
+        problem = as_provider_error(error)
+        for listener in self._listeners:
+            listener.reschedule()
+        for waiter in list(self._waiters):
+            waiter.trouble(problem)
+            if first:
+                waiter.tell(f"A poll failed, and will be repeated: {problem}")
+                # A thousand log lines at once would hold up the other triggers.
+                await asyncio.sleep(0)
+
+    def _fail_all(self, error: Exception) -> None:
+        problem = as_provider_error(error)
+        for someone in self._wanted:
+            someone.end(problem)
+
+    async def _disconnect(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await self._call(reader.close)
+
+    async def _call(self, call: Callable[[], Result]) -> Result:
+        return await in_daemon_thread(call, name=f"isvapp-export-poller-{self._name}")
+
+
+def _if_defect(error: Exception) -> Exception | None:
+    """Return what is to be logged with its traceback."""
+    return None if isinstance(error, ProviderError) else error
+
+
+_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, ExportPoller]] = WeakKeyDictionary()
+
+
+def shared_poller(name: str, connect: Connect) -> ExportPoller:
+    """Return this event loop's poller for a connection, a new one if there is none that runs.
+
+    :param name: the connection's id.
+    :param connect: used by a new poller.
+    """
+    pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
+    poller = pollers.get(name)
+    if poller is None or poller.ended:
+        poller = pollers[name] = ExportPoller(name, connect)
+    return poller

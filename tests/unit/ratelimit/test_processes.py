@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What every storage that processes share must do, with real processes that are really killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+import warnings
+
+import pytest
+
+from airflow_provider_isvapp.ratelimit import Limiter, open_limiter
+from airflow_provider_isvapp.ratelimit.schedule import GRACE, TOLERATED_DELAY
+from tests.unit.ratelimit.harness import Worker, shared_state, wait_for_queue, workers
+
+HOLD = 1.0  # two requests a second
+SLACK = 0.9  # for a loaded machine; less than a hold, so that it cannot be taken for one
+
+
+def open_two_a_second(storage: str, key: str) -> Limiter:
+    return open_limiter(storage, key=key, requests_per_second=2)
+
+
+def send(limiter: Limiter) -> float:
+    with limiter.permit():
+        return time.monotonic()
+
+
+def start_with_both_permits_just_answered(storage: str, key: str) -> Limiter:
+    limiter = open_two_a_second(storage, key)
+    send(limiter)
+    send(limiter)
+    return limiter
+
+
+def test_processes_together_keep_the_rate_and_take_turns(storage: str, key: str) -> None:
+    with workers(*(Worker(storage, "loop", 2, key=key) for _ in range(4))) as everybody:
+        for worker in everybody:
+            worker.wait_until_ready()
+        start_with_both_permits_just_answered(storage, key)  # so that all are in the queue when the first can go
+        for worker in everybody:
+            worker.begin()
+        times = [worker.all_times() for worker in everybody]
+    sent = sorted(time for each in times for time in each)
+    assert all(beyond - first >= HOLD for first, beyond in zip(sent, sent[2:], strict=False))
+    assert len(sent) >= 4
+    # Each is served in its turn until the two seconds are over.
+    assert max(map(len, times)) - min(map(len, times)) <= 1
+
+
+def test_a_killed_holder_costs_no_more_than_its_lease(storage: str, key: str) -> None:
+    limiter = open_two_a_second(storage, key)
+    with workers(Worker(storage, "hold", key=key), Worker(storage, "hold", key=key)) as holders:
+        for holder in holders:
+            holder.begin()
+        granted = min([holder.next_time() for holder in holders])
+        for holder in holders:
+            holder.kill()
+        again = send(limiter)
+    assert again - granted == pytest.approx(HOLD + TOLERATED_DELAY, abs=SLACK)
+
+
+def test_a_killed_waiter_is_passed_over(storage: str, key: str) -> None:
+    limiter = open_two_a_second(storage, key)
+    with workers(Worker(storage, "loop", key=key)) as (waiter,):
+        waiter.wait_until_ready()
+        with limiter.permit(), limiter.permit():
+            waiter.begin()
+            wait_for_queue(storage, 1, key=key)
+            waiter.kill()
+        first = send(limiter)
+        second = send(limiter)
+    assert second - first <= 1 / 2 + GRACE + SLACK
+    assert shared_state(storage, key=key)["queue"] == []
+
+
+def test_a_push_back_stops_other_processes(storage: str, key: str) -> None:
+    limiter = open_two_a_second(storage, key)
+    with workers(Worker(storage, "push back", 2.5, key=key)) as (pusher,):
+        pushed = pusher.next_time()
+    assert send(limiter) - pushed == pytest.approx(2.5, abs=SLACK)
+
+
+def test_a_process_that_was_forked_from_a_user_of_the_limiter_can_use_it_too(storage: str, key: str) -> None:
+    limiter = open_limiter(storage, key=key, requests_per_second=20)
+    for _ in range(3):
+        send(limiter)
+    fork = multiprocessing.get_context("fork")
+    with warnings.catch_warnings():
+        # Newer Pythons warn of forks in processes with threads; Airflow forks its workers all the same.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        children = [fork.Process(target=_send_three_times, args=(limiter,)) for _ in range(2)]
+        with limiter.permit():
+            for child in children:
+                child.start()
+    for _ in range(3):
+        send(limiter)
+    for child in children:
+        child.join(20)
+    assert [child.exitcode for child in children] == [0, 0]
+    send(limiter)
+    assert len(shared_state(storage, key=key)["busy"]) >= 5
+
+
+def _send_three_times(limiter: Limiter) -> None:
+    for _ in range(3):
+        send(limiter)

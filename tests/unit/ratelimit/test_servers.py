@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Redis and PostgreSQL in particular: away, hanging, back again, and what their errors tell."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from urllib.parse import quote, quote_plus, urlsplit
+
+import psycopg
+import pytest
+import redis
+
+from airflow_provider_isvapp.errors import LimiterUnavailable
+from airflow_provider_isvapp.ratelimit import open_limiter
+from airflow_provider_isvapp.ratelimit.limiter import SharedLimiter, _open_storage
+from airflow_provider_isvapp.ratelimit.schedule import Pace, decode, fully_busy
+from airflow_provider_isvapp.ratelimit.storage_base import LONGEST_TEXT, Storage, refused, unavailable
+from tests.support.services import ESCAPED_PASSWORD, PASSWORD, Server
+from tests.unit.ratelimit.harness import shared_state, wait_for_queue
+
+
+def written(text: str | None, now: float) -> tuple[str, str | None]:
+    return "written", text
+
+
+def unavailable_error(storage: Storage) -> str:
+    with pytest.raises(LimiterUnavailable) as raised:
+        storage.update(written, patience=0.2)
+    storage.rest()
+    assert raised.value.__context__ is None
+    message = str(raised.value)
+    assert PASSWORD not in message
+    assert ESCAPED_PASSWORD not in message
+    assert f"127.0.0.1:{storage_port(storage)}" in message
+    assert "rate_limit_storage" in message
+    return message
+
+
+def storage_port(storage: Storage) -> str:
+    return storage.name.partition("127.0.0.1:")[2].partition("/")[0]
+
+
+def test_time_is_the_servers(server: Server, key: str) -> None:
+    storage = _open_storage(server.url, key)
+    assert abs(storage.update(lambda text, now: ("x", now), patience=1) - time.time()) < 5
+    storage.rest()
+
+
+def test_updates_of_many_threads_are_all_kept(server: Server, key: str) -> None:
+    storage = _open_storage(server.url, key)
+
+    def count() -> None:
+        for _ in range(20):
+            storage.update(lambda text, now: (str(int(text or 0) + 1), None), patience=30)
+        storage.rest()
+
+    threads = [threading.Thread(target=count) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert storage.update(written, patience=1) == "100"
+    storage.rest()
+
+
+def test_a_stopped_server_is_an_error_within_the_bound(server: Server, key: str) -> None:
+    storage = _open_storage(server.url, key)
+    storage.update(written, patience=1)
+    server.stop()
+    start = time.monotonic()
+    assert "does not answer" in unavailable_error(storage)
+    assert time.monotonic() - start < 5
+
+
+def test_a_hanging_server_is_an_error_within_the_bound(
+    server: Server, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("redis", "postgresql"):
+        monkeypatch.setattr(f"airflow_provider_isvapp.ratelimit.storage_{kind}._TIMEOUT", 1)
+    fresh, used = _open_storage(server.url, key), _open_storage(server.url, key)
+    used.update(written, patience=1)
+    server.pause()
+    for storage in (used, fresh):
+        start = time.monotonic()
+        unavailable_error(storage)
+        assert time.monotonic() - start < 8
+
+
+def test_no_permit_without_the_server(server: Server, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_isvapp.ratelimit.limiter.PATIENCE_TO_SEND", 0.5)
+    server.stop()
+    limiter = open_limiter(server.url, key=key, requests_per_second=2)
+    with pytest.raises(LimiterUnavailable), limiter.permit():
+        pytest.fail("sent without a permit")
+
+
+def test_a_waiter_outlasts_a_restart(server: Server, key: str) -> None:
+    limiter = open_limiter(server.url, key=key, requests_per_second=2)
+    limiter.push_back(2)
+    sent = threading.Event()
+
+    def send() -> None:
+        with limiter.permit():
+            sent.set()
+
+    waiter = threading.Thread(target=send)
+    waiter.start()
+    wait_for_queue(server.url, 1, key=key)
+    server.stop()
+    server.start()
+    waiter.join(20)
+    assert sent.is_set()
+
+
+def test_a_wrong_password_is_told_without_any_password(server: Server, key: str) -> None:
+    message = unavailable_error(_open_storage(server.url.replace(ESCAPED_PASSWORD, "wr0ng-secret"), key))
+    assert "wr0ng-secret" not in message
+    assert "password" in message.lower()
+
+
+def test_a_name_without_password_in_every_repr(server: Server, key: str) -> None:
+    limiter = open_limiter(server.url, key=key, requests_per_second=2)
+    assert ESCAPED_PASSWORD not in repr(limiter)
+    assert f"127.0.0.1:{server.port}" in repr(limiter)
+
+
+@pytest.mark.parametrize("text", ["not json", "[" * 2_000_000, ""], ids=["broken", "far too long", "empty"])
+def test_a_state_of_somebody_else_counts_as_lost_and_is_replaced(server: Server, key: str, text: str) -> None:
+    storage = _open_storage(server.url, key)
+    storage.update(lambda _, now: (text, None), patience=1)
+    read = storage.update(written, patience=1)
+    assert read == text[: LONGEST_TEXT + 1]
+    assert decode(read, Pace.of(2), 5.0) == fully_busy(Pace.of(2), 5.0)
+    assert storage.update(written, patience=1) == "written"
+    storage.rest()
+
+
+@pytest.mark.parametrize("password", ["p@ss w:rd/ü", "two  spaces+plus", "'quoted\\'", "short", "%41%zz"])
+@pytest.mark.parametrize("spelling", [str, quote, quote_plus, repr, lambda text: quote(text, safe="")])
+@pytest.mark.parametrize(
+    "place", ["redis://user:{}@host/0", "postgresql://host/db?user=u&password={}&sslpassword=yyyyyy"]
+)
+def test_no_spelling_of_a_password_gets_into_a_message(
+    password: str, spelling: Callable[[str], str], place: str
+) -> None:
+    url = urlsplit(place.format(quote(password, safe="")))
+    error = ConnectionError(f"no connection with {spelling(password)} or so {'x' * 1000}")
+    for message in (
+        str(unavailable(url, error)),
+        str(refused(url, error, where="key x")),
+    ):
+        assert spelling(password).strip("'") not in message
+        assert "no connection with" in message
+        assert len(message) < 1000
+
+
+@pytest.mark.parametrize(
+    "response", [b"+OK\r\n", b"*2\r\n$1\r\nx\r\n:7\r\n", b"HTTP/1.1 400 No\r\n\r\n", b"$x\r\n", b"R", b""]
+)
+@pytest.mark.parametrize("scheme", ["redis", "postgresql"])
+def test_what_does_not_speak_the_protocol_is_unavailable(scheme: str, response: bytes, key: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.recv(1000)
+                        connection.sendall(response)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        unavailable_error(_open_storage(f"{scheme}://:s3cret@127.0.0.1:{listener.getsockname()[1]}/0", key))
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"])
+@pytest.mark.parametrize("scheme", ["redis", "postgresql"])
+def test_a_host_that_cannot_be_a_name_is_unavailable(scheme: str, host: str, key: str) -> None:
+    with pytest.raises(LimiterUnavailable, match="rate_limit_storage"):
+        _open_storage(f"{scheme}://:s3cret@{host}:1/0", key).update(written, patience=0)
+
+
+class TestRedis:
+    @pytest.mark.parametrize("kind", ["list", "hash", "set"])
+    def test_a_key_of_another_type_is_refused_by_name(self, redis_server: Server, key: str, kind: str) -> None:
+        client = redis.Redis.from_url(redis_server.url)
+        name = f"isvapp:rate-limit:{key}"
+        match kind:
+            case "list":
+                client.rpush(name, "a")
+            case "hash":
+                client.hset(name, "a", "b")
+            case "set":
+                client.sadd(name, "a")
+        message = unavailable_error(_open_storage(redis_server.url, key))
+        assert "WRONGTYPE" in message
+        assert f"remove what stands in the place of key {name}" in message
+        client.delete(name)
+        client.close()
+
+    @pytest.mark.parametrize("state", [b"\xff\xfe\x00", b"\xc3" * 600_000])
+    def test_a_state_that_is_not_utf_8_is_replaced(self, redis_server: Server, key: str, state: bytes) -> None:
+        with redis.Redis.from_url(redis_server.url) as client:
+            client.set(f"isvapp:rate-limit:{key}", state)
+        storage = _open_storage(redis_server.url, key)
+        assert storage.update(written, patience=1) is not None
+        assert storage.update(written, patience=1) == "written"
+
+    def test_a_lost_state_is_not_taken_for_an_unused_one(self, redis_server: Server, key: str) -> None:
+        limiter = open_limiter(redis_server.url, key=key, requests_per_second=2)
+        with limiter.permit():
+            pass
+        with redis.Redis.from_url(redis_server.url) as client:
+            client.flushall()
+        start = time.monotonic()
+        with limiter.permit():
+            assert 0.99 <= time.monotonic() - start < 5
+
+    def test_a_key_goes_when_nobody_uses_it(self, redis_server: Server, key: str) -> None:
+        _open_storage(redis_server.url, key).update(written, patience=1)
+        with redis.Redis.from_url(redis_server.url) as client:
+            assert 3590 <= client.ttl(f"isvapp:rate-limit:{key}") <= 3600
+
+
+class TestPostgresql:
+    def sessions(self, server: Server, *, expected: int) -> int:
+        """Count them when there are as many as expected, or after a while: a server sees an end a moment later."""
+        deadline = time.monotonic() + 3
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            while True:
+                row = connection.execute(
+                    "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'airflow-provider-isvapp'"
+                ).fetchone()
+                assert row is not None
+                count: int = row[0]
+                if count == expected or time.monotonic() > deadline:
+                    return count
+                time.sleep(0.01)
+
+    def test_many_can_be_the_first(self, postgresql_server: Server, key: str) -> None:
+        with psycopg.connect(postgresql_server.url) as connection:
+            connection.execute("DROP TABLE IF EXISTS isvapp_rate_limit")
+        results: list[str | None] = []
+        barrier = threading.Barrier(8)
+
+        def first_use() -> None:
+            storage = _open_storage(postgresql_server.url, key)
+            barrier.wait()
+            results.append(storage.update(written, patience=5))
+            storage.rest()
+
+        threads = [threading.Thread(target=first_use) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(map(str, results)) == ["None"] + ["written"] * 7
+
+    def test_a_row_that_somebody_locked_is_an_error_within_the_bound(self, postgresql_server: Server, key: str) -> None:
+        storage = _open_storage(postgresql_server.url, key)
+        storage.update(written, patience=1)
+        with psycopg.connect(postgresql_server.url) as connection:
+            connection.execute("SELECT * FROM isvapp_rate_limit WHERE key = %s FOR UPDATE", [key])
+            start = time.monotonic()
+            assert "lock timeout" in unavailable_error(storage)
+            assert time.monotonic() - start < 8
+
+    def test_a_long_wait_occupies_no_connection(self, postgresql_server: Server, key: str) -> None:
+        sleeps = []
+
+        def sleep(seconds: float) -> None:
+            expected = 0 if seconds > 2 else 1
+            assert self.sessions(postgresql_server, expected=expected) == expected
+            sleeps.append(expected)
+
+        limiter = SharedLimiter(
+            _open_storage(postgresql_server.url, key),
+            pace=Pace.of(2),
+            wait_timeout=6,
+            clock=lambda: len(sleeps) * 2.5,
+            on_wait=lambda message: None,
+            sleep=sleep,
+        )
+        limiter.push_back(60)
+        with pytest.raises(Exception, match="No turn within"), limiter.permit():
+            pass
+        assert sleeps == [0, 0, 1]
+        assert self.sessions(postgresql_server, expected=0) == 0
+
+    @pytest.mark.parametrize(
+        "column", ["state text", "state bytea", "state json", "state int", "other text"], ids=lambda name: name
+    )
+    def test_a_table_of_somebody_else_is_refused_by_name_or_used(
+        self, postgresql_server: Server, key: str, column: str
+    ) -> None:
+        with psycopg.connect(postgresql_server.url) as connection:
+            connection.execute("DROP TABLE IF EXISTS isvapp_rate_limit")
+            connection.execute(f"CREATE TABLE isvapp_rate_limit (key text PRIMARY KEY, {column})")
+            connection.execute("INSERT INTO isvapp_rate_limit (key) VALUES (%s)", [key])
+        storage = _open_storage(postgresql_server.url, key)
+        try:
+            if column == "state text":  # and NULL in it
+                assert storage.update(written, patience=1) == ""
+                assert storage.update(written, patience=1) == "written"
+            else:
+                assert "table isvapp_rate_limit" in unavailable_error(storage)
+        finally:
+            storage.rest()
+            with psycopg.connect(postgresql_server.url) as connection:
+                connection.execute("DROP TABLE isvapp_rate_limit")
+
+    def test_two_rows_of_one_key_are_refused(self, postgresql_server: Server, key: str) -> None:
+        with psycopg.connect(postgresql_server.url) as connection:
+            connection.execute("DROP TABLE IF EXISTS isvapp_rate_limit")
+            connection.execute("CREATE TABLE isvapp_rate_limit (key text, state text)")
+            connection.execute("INSERT INTO isvapp_rate_limit VALUES (%s, 'a'), (%s, 'b')", [key, key])
+        try:
+            assert "more than one row" in unavailable_error(_open_storage(postgresql_server.url, key))
+        finally:
+            with psycopg.connect(postgresql_server.url) as connection:
+                connection.execute("DROP TABLE isvapp_rate_limit")
+
+    def test_a_database_without_an_encoding(self, postgresql_server: Server, key: str) -> None:
+        with psycopg.connect(postgresql_server.url, autocommit=True) as connection:
+            connection.execute("DROP DATABASE IF EXISTS bytes")
+            connection.execute("CREATE DATABASE bytes ENCODING 'SQL_ASCII' TEMPLATE template0")
+        url = postgresql_server.url.replace("/postgres", "/bytes")
+        storage = _open_storage(url, key)
+        assert storage.update(written, patience=1) is None
+        assert storage.update(written, patience=1) == "written"
+        with psycopg.connect(url, client_encoding="SQL_ASCII") as connection:
+            connection.execute("UPDATE isvapp_rate_limit SET state = chr(255)")
+        unavailable_error(storage)
+
+    def test_a_missing_right_is_told(self, postgresql_server: Server, key: str) -> None:
+        with psycopg.connect(postgresql_server.url) as connection:
+            connection.execute("DROP TABLE IF EXISTS isvapp_rate_limit")
+            connection.execute("DROP ROLE IF EXISTS reader")
+            connection.execute("CREATE ROLE reader LOGIN PASSWORD 'reader'")
+        url = f"postgresql://reader:reader@127.0.0.1:{postgresql_server.port}/postgres"
+        with pytest.raises(LimiterUnavailable, match="permission denied"):
+            _open_storage(url, key).update(written, patience=0)
+        assert shared_state(postgresql_server.url, key=key)["queue"] == []

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Waiting, announcing, giving up and cleaning up, in injected time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import pytest
+
+from airflow_provider_isvapp.errors import LimiterTimeout, LimiterUnavailable
+from airflow_provider_isvapp.events import Fact, TurnAwaited
+from airflow_provider_isvapp.ratelimit import open_limiter
+from airflow_provider_isvapp.ratelimit.limiter import SharedLimiter
+from airflow_provider_isvapp.ratelimit.schedule import Pace
+from airflow_provider_isvapp.ratelimit.storage_base import Change, MemoryStorage, T
+from tests.unit.ratelimit.harness import shared_state
+
+
+class Clock:
+    """Time that passes only by sleeping."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class UnreliableStorage(MemoryStorage):
+    """Answers until it is told not to."""
+
+    reachable = True
+    rests = 0
+
+    def update(self, change: Change[T], *, patience: float) -> T:
+        if not self.reachable:
+            raise LimiterUnavailable("gone")
+        return super().update(change, patience=patience)
+
+    def rest(self) -> None:
+        self.rests += 1
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def storage(key: str, clock: Clock) -> UnreliableStorage:
+    return UnreliableStorage(key, clock=clock)
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def limiter(storage: UnreliableStorage, clock: Clock, said: list[str]) -> SharedLimiter:
+    return SharedLimiter(storage, pace=Pace.of(2), wait_timeout=60, on_wait=said.append, clock=clock, sleep=clock.sleep)
+
+
+def queue_and_busy(key: str) -> tuple[int, int]:
+    state = shared_state("memory://", key=key)
+    return len(state["queue"]), len(state["busy"])
+
+
+def take_both_permits(limiter: SharedLimiter) -> None:
+    for _ in range(2):
+        with limiter.permit():
+            pass
+
+
+class TestPermits:
+    def test_requests_keep_the_rate(self, limiter: SharedLimiter, clock: Clock) -> None:
+        sent = []
+        for _ in range(6):
+            with limiter.permit():
+                sent.append(clock.now)
+        assert sent == pytest.approx([1000, 1000, 1001, 1001, 1002, 1002])
+
+    def test_the_pause_counts_from_the_answer(self, limiter: SharedLimiter, clock: Clock) -> None:
+        for _ in range(2):
+            with limiter.permit():
+                clock.sleep(0.4)
+        with limiter.permit():
+            assert clock.now == pytest.approx(1001.4)
+
+    def test_a_request_that_failed_keeps_its_permit_for_the_lease(
+        self, limiter: SharedLimiter, clock: Clock, storage: UnreliableStorage
+    ) -> None:
+        for _ in range(2):
+            with pytest.raises(OSError, match="reset"), limiter.permit():
+                raise OSError("reset")
+        assert storage.rests == 2
+        with limiter.permit():
+            assert clock.now == pytest.approx(1002.0)
+
+    def test_after_each_request_the_storage_may_rest(self, limiter: SharedLimiter, storage: UnreliableStorage) -> None:
+        take_both_permits(limiter)
+        assert storage.rests == 2
+
+    def test_threads_share_it(self, key: str) -> None:
+        limiter = open_limiter("memory://", key=key, requests_per_second=20)
+        sent = []
+
+        def send() -> None:
+            for _ in range(5):
+                with limiter.permit():
+                    sent.append(time.monotonic())
+
+        threads = [threading.Thread(target=send) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        sent.sort()
+        assert len(sent) == 30
+        assert all(later - earlier >= 1.0 for earlier, later in zip(sent, sent[20:], strict=False))
+
+
+class TestWaiting:
+    def test_an_observer_is_told_of_each_wait_be_it_short_long_or_for_nothing(
+        self, storage: UnreliableStorage, clock: Clock
+    ) -> None:
+        facts: list[Fact] = []
+        limiter = SharedLimiter(
+            storage,
+            pace=Pace.of(2),
+            wait_timeout=60,
+            on_wait=lambda _: None,
+            observe=facts.append,
+            clock=clock,
+            sleep=clock.sleep,
+        )
+        take_both_permits(limiter)
+        with limiter.permit():
+            clock.sleep(0.5)
+        limiter.push_back(100)
+        with pytest.raises(LimiterTimeout), limiter.permit():
+            pass
+        waits = [fact.seconds for fact in facts if isinstance(fact, TurnAwaited)]
+        assert waits == pytest.approx([0, 0, 1, 60])
+
+    def test_a_long_wait_is_told_once_with_place_and_expected_start(
+        self, limiter: SharedLimiter, said: list[str]
+    ) -> None:
+        take_both_permits(limiter)
+        limiter.push_back(20)
+        with limiter.permit():
+            pass
+        assert len(said) == 1
+        assert "2 requests/s" in said[0]
+        assert "number 1 of 1 waiting" in said[0]
+        assert "expected to start in 20 s" in said[0]
+        assert "after a 429, nobody sends for another 20 s" in said[0]
+
+    def test_a_short_wait_is_not_told(self, limiter: SharedLimiter, said: list[str]) -> None:
+        for _ in range(10):
+            with limiter.permit():
+                pass
+        assert said == []
+
+    def test_a_wait_that_turns_out_long_is_told(
+        self, limiter: SharedLimiter, clock: Clock, said: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        take_both_permits(limiter)
+        real_sleep = clock.sleep
+
+        def sleep(seconds: float) -> None:
+            real_sleep(seconds)
+            if clock.now < 1010:  # again and again somebody else's 429
+                limiter.push_back(2)
+
+        monkeypatch.setattr(limiter, "_sleep", sleep)
+        with limiter.permit():
+            pass
+        assert len(said) == 1
+
+    def test_a_wait_beyond_the_bound_is_an_error_that_tells_the_queue(
+        self, limiter: SharedLimiter, key: str, clock: Clock
+    ) -> None:
+        limiter.push_back(300)
+        with (
+            pytest.raises(LimiterTimeout, match=r"within 60 s .* 2 requests/s: still number 1 of 1 waiting") as raised,
+            limiter.permit(),
+        ):
+            pass
+        assert "memory://" in str(raised.value)
+        assert clock.now == pytest.approx(1060)
+        assert queue_and_busy(key) == (0, 0)
+
+    @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, ValueError])
+    def test_an_interrupted_waiter_leaves_the_queue(
+        self, limiter: SharedLimiter, key: str, interruption: type[BaseException], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        take_both_permits(limiter)
+
+        def interrupt(seconds: float) -> None:
+            assert queue_and_busy(key) == (1, 2)
+            raise interruption
+
+        monkeypatch.setattr(limiter, "_sleep", interrupt)
+        with pytest.raises(interruption), limiter.permit():
+            pass
+        assert queue_and_busy(key) == (0, 2)
+
+
+class TestStorageFailures:
+    def test_no_request_without_the_storage(self, limiter: SharedLimiter, storage: UnreliableStorage) -> None:
+        storage.reachable = False
+        with pytest.raises(LimiterUnavailable), limiter.permit():
+            pytest.fail("sent without a permit")
+        assert storage.rests == 1
+
+    def test_an_answer_is_not_lost_when_it_cannot_be_reported(
+        self, limiter: SharedLimiter, storage: UnreliableStorage, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.WARNING):
+            for _ in range(2):
+                with limiter.permit():
+                    storage.reachable = False
+                storage.reachable = True
+        assert "gone" in caplog.text
+        with limiter.permit():
+            assert clock.now == pytest.approx(1002.0)
+
+    def test_a_push_back_that_cannot_be_reported_is_no_error(
+        self, limiter: SharedLimiter, storage: UnreliableStorage, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        storage.reachable = False
+        limiter.push_back(5)
+        assert "gone" in caplog.text
+
+
+@pytest.mark.parametrize("seconds", [0, -5, float("nan")])
+def test_a_push_back_of_no_length_changes_nothing(limiter: SharedLimiter, seconds: float, clock: Clock) -> None:
+    limiter.push_back(seconds)
+    with limiter.permit():
+        assert clock.now == 1000.0

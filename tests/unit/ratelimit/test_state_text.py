@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The stored text: what it keeps, and what a broken one is worth."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_isvapp.ratelimit.schedule import (
+    _LONGEST_LEASE,
+    FASTEST_PACE,
+    LOOK_SELDOM,
+    MAX_PUSH_BACK,
+    MOST_WAITING,
+    BusyPermit,
+    Pace,
+    Schedule,
+    Ticket,
+    ask,
+    decode,
+    encode,
+    fully_busy,
+)
+from airflow_provider_isvapp.ratelimit.storage_base import LONGEST_TEXT
+
+PACE = Pace.of(2)
+STATE = Schedule(
+    at=1000.5,
+    busy=(BusyPermit(1001.25, None), BusyPermit(1002.123456789, "cafe")),
+    queue=(Ticket(999.0, "beef", 1001.0), Ticket(1000.0, "f00d", 1001.5)),
+    blocked_until=1030.0,
+)
+
+
+def test_what_is_written_is_read_again() -> None:
+    assert decode(encode(STATE), PACE, 1001.0) == STATE
+
+
+def test_it_is_one_line() -> None:
+    assert "\n" not in encode(STATE)
+
+
+def test_nothing_ever_written_means_that_all_permits_are_free() -> None:
+    assert ask(decode(None, PACE, 5.0), PACE, 5.0, "a", None)[1].granted
+
+
+def broken(**changes: object) -> str:
+    return json.dumps({**json.loads(encode(STATE)), **changes})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        "7",
+        "not json",
+        encode(STATE)[:-5],
+        broken(at="yesterday"),
+        broken(at=None),
+        broken(at=True),
+        '{"at": NaN, "blocked_until": 0, "busy": [], "queue": []}',
+        broken(blocked_until=1e12),
+        broken(busy=[[1e12, None]]),
+        broken(busy=[["soon", None]]),
+        broken(busy=[[1.0]]),
+        broken(queue=[[1e12, "a", 1000.0]]),
+        broken(queue=[[999.0, "a", 1e12]]),
+        broken(queue={"a": 1}),
+        broken(queue=[[999.0, ["a"], 1001.0]]),
+        broken(busy=[[1000.0, 7]]),
+        broken(at=10**400),
+        broken(busy=[[-(10**400), None]]),
+        encode(STATE).replace("1000.5", "9" * 5000),
+        encode(STATE).replace("1000.5", "1e999"),
+        "[" * 200_000,
+        '{"at":' * 60_000,
+        "\udcff\x00",
+        encode(STATE) + " " * LONGEST_TEXT,
+    ],
+)
+def test_a_broken_state_is_taken_for_busy_and_ends_after_one_pause(text: str) -> None:
+    state = decode(text, PACE, 1001.0)
+    assert state == fully_busy(PACE, 1001.0)
+    assert not ask(state, PACE, 1001.0, "a", None)[1].granted
+    assert ask(state, PACE, 1001.0 + PACE.hold, "a", None)[1].granted
+
+
+MORE_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda items: st.lists(items, max_size=4) | st.dictionaries(st.text(max_size=3), items, max_size=3),
+    max_leaves=8,
+)
+TIMES = st.sampled_from([0, 1e17, -1e17, 1.7e308, -1.7e308, 10**400]) | st.floats(500, 1500)
+STATES = st.fixed_dictionaries(
+    {
+        "at": TIMES,
+        "blocked_until": TIMES,
+        "busy": st.lists(st.tuples(TIMES, st.none() | st.text(max_size=4)), max_size=4) | MORE_JSON,
+        "queue": st.lists(st.tuples(TIMES, st.text(max_size=4), TIMES), max_size=4) | MORE_JSON,
+    }
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(text=st.text() | st.one_of(MORE_JSON, STATES).map(json.dumps))
+def test_whatever_is_stored_everybody_gets_a_turn_within_minutes(text: str) -> None:
+    """Not even a state that looks right, and was made to keep everybody out, lasts longer than a push-back."""
+    now, arrived = 1001.0, None
+    while True:
+        state, turn = ask(decode(text, PACE, now), PACE, now, "mine", arrived)
+        if turn.granted:
+            return
+        assert 0 < turn.look_again <= LOOK_SELDOM
+        assert now < 1001 + 2 * (MAX_PUSH_BACK + _LONGEST_LEASE)
+        text, arrived, now = encode(state), turn.arrived, now + turn.look_again
+
+
+def test_the_longest_state_that_a_limiter_writes_is_read_again() -> None:
+    pace = Pace.of(FASTEST_PACE)
+    now, waiting = 1_700_000_000.1234567, "0123456789ab"
+    state = Schedule(
+        at=now,
+        busy=(BusyPermit(now + pace.lease, waiting),) * pace.permits,
+        queue=(Ticket(now, waiting, now + LOOK_SELDOM),) * MOST_WAITING,
+    )
+    state, _ = ask(state, pace, now, "another 12345", None)
+    assert len(state.queue) == MOST_WAITING
+    assert len(encode(state)) < LONGEST_TEXT
+    assert decode(encode(state), pace, now) == state
+
+
+def test_a_queue_in_disorder_is_put_in_order() -> None:
+    text = broken(queue=[[1000.0, "f00d", 1001.5], [999.0, "beef", 1001.0]])
+    assert decode(text, PACE, 1001.0).queue == STATE.queue
