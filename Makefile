@@ -32,7 +32,7 @@ PARALLEL := $(if $(ARGS),,-n 3 --dist loadscope)
 UNIT_COVERAGE := $(if $(ARGS),,$(addprefix --cov=airflow_provider_isvapp.,api emulator limiter transfer) --cov-report=)
 
 # What the versions of other packages matter for.
-LOWEST_TESTS := $(addprefix tests/,unit/api unit/limiter airflow/hooks)
+LOWEST_TESTS := $(addprefix tests/,unit/api unit/ratelimit airflow/hooks)
 # Airflow 2.11.0 warns where later releases do not. urllib3 decompresses a whole response at once before 2.6, which the
 # constraints of Airflow 2.11 keep away.
 LOWEST_TESTS += -W default -k "not a_small_body_that_becomes_a_large_one"
