@@ -10,7 +10,6 @@ import re
 from typing import Any
 
 import pytest
-from airflow import __version__ as airflow_version
 
 from airflow_provider_isvapp.get_provider_info import get_provider_info
 from tests.support import ROOT
@@ -23,8 +22,6 @@ def public_classes() -> list[type]:
     info = get_provider_info()
     groups = [group for kind in ("hooks", "operators", "sensors", "triggers") for group in info[kind]]
     names = [name for group in groups for name in group["python-modules"]]
-    if not airflow_version.startswith("2."):
-        names.append(f"{PACKAGE}.triggers.export_completed")
     modules = [importlib.import_module(name) for name in names]
     found = {
         value

@@ -249,7 +249,7 @@ def airflow(vendors: Vendors, set_connection: SetConnection, monkeypatch: pytest
     for module in ("isvapp", "moment"):
         monkeypatch.setattr(f"airflow_provider_isvapp.triggers.{module}.EARLIEST_EVENT", 0.0)
     monkeypatch.setattr("airflow_provider_isvapp.triggers.waiters.FIRST_INTERVAL", 0.02)
-    monkeypatch.setattr("airflow_provider_isvapp.transfer.attempts._FIRST_WAIT", 0.0)
+    monkeypatch.setattr("airflow_provider_isvapp.transfer.resume._FIRST_WAIT", 0.0)
     monkeypatch.setattr("airflow_provider_isvapp.hooks.productiv._REQUESTS_PER_SECOND", 1000.0)
     if airflow_version.startswith("2."):
         monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: None)
