@@ -13,11 +13,10 @@ _MODULES = {
     "hooks": {"ISVapp": ["hooks.isvapp"], "Productiv": ["hooks.productiv"]},
     "operators": {"ISVapp": ["operators.isvapp"], "Productiv": ["operators.productiv"]},
     "sensors": {"ISVapp": ["sensors.isvapp"]},
-    # Not triggers.export_completed: Airflow 2.11 has no event triggers and cannot import it.
     "triggers": {"ISVapp": ["triggers.isvapp"]},
 }
 
-_EXTRA_LINKS = ("isvapp.IsvappExportLink", "written_object.WrittenObjectLink")
+_EXTRA_LINKS = ("isvapp.IsvappExportLink", "isvapp.WrittenObjectLink")
 
 
 def get_provider_info() -> dict[str, Any]:

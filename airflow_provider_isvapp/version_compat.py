@@ -15,6 +15,10 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 try:
+    from airflow.triggers.base import BaseEventTrigger
+except ImportError:  # Airflow 2.11, which has no AssetWatcher to use one
+    BaseEventTrigger = BaseTrigger  # type: ignore[assignment, misc]
+try:
     from airflow.sdk.exceptions import AirflowException
 except ImportError:
     from airflow.exceptions import AirflowException  # type: ignore[attr-defined]
@@ -90,6 +94,7 @@ __all__ = [
     "AirflowSensorTimeout",
     "Asset",
     "AssetAlias",
+    "BaseEventTrigger",
     "BaseHook",
     "BaseOperator",
     "BaseOperatorLink",

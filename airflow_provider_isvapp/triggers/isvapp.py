@@ -11,8 +11,6 @@ from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.triggers.base import BaseEventTrigger
-
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.export_state import ExportState, decide
 from airflow_provider_isvapp.api.isvapp.models import Export
@@ -21,7 +19,7 @@ from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.triggers.events import failure_event, ready_event
 from airflow_provider_isvapp.triggers.poller import shared_poller
 from airflow_provider_isvapp.triggers.waiters import as_provider_error, checked_moment, checked_seconds
-from airflow_provider_isvapp.version_compat import BaseTrigger, TriggerEvent
+from airflow_provider_isvapp.version_compat import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 # An event soon after the deferral can find the task not yet stored as deferred, and the scheduler then fails it (seen
 # on Airflow 3.3.2 after 2 s, 3 of 200, and after 3 s on a busy machine; apache/airflow 66374, 67287).

@@ -38,13 +38,11 @@ MODULES = [
 OPTIONAL = {
     f"airflow_provider_isvapp.{module}": needs
     for module, needs in {
-        "limiter.postgresql": "psycopg",
-        "limiter.redis": "redis",
+        "ratelimit.storage_postgresql": "psycopg",
+        "ratelimit.storage_redis": "redis",
         "lineage.openlineage": "airflow.providers.openlineage",
-        "plugins.export_rows": "airflow.api_fastapi",
         "plugins.exports_app": "airflow.api_fastapi",
         "transfer.parquet": "pyarrow",
-        "triggers.export_completed": "airflow.triggers.base",
     }.items()
 }
 
