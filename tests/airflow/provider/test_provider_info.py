@@ -21,7 +21,7 @@ from airflow_provider_isvapp.api.isvapp.settings import Authentication
 from airflow_provider_isvapp.api.productiv.settings import EXTRA_FIELDS as PRODUCTIV_EXTRA
 from airflow_provider_isvapp.get_provider_info import get_provider_info
 from airflow_provider_isvapp.hooks.connection_form import ISVAPP_FORM, PRODUCTIV_FORM, ConnectionForm
-from airflow_provider_isvapp.version_compat import BaseHook
+from airflow_provider_isvapp.version_compat import BaseHook, BaseOperatorLink
 
 INFO = get_provider_info()
 TYPES = {entry["connection-type"]: entry for entry in INFO["connection-types"]}
@@ -45,6 +45,12 @@ def test_every_named_module_can_be_imported(kind: str) -> None:
     for integration, module in modules:
         assert integration in integrations
         importlib.import_module(module)
+
+
+@pytest.mark.parametrize("name", INFO["extra-links"])
+def test_every_named_link_is_a_link(name: str) -> None:
+    module, _, link = name.rpartition(".")
+    assert issubclass(getattr(importlib.import_module(module), link), BaseOperatorLink)
 
 
 @pytest.mark.parametrize("conn_type", ["isvapp", "productiv"])
