@@ -37,6 +37,7 @@ with DAG(
     max_active_runs=1,
     default_args={"retries": 3, "retry_delay": timedelta(minutes=5)},
     params={"last_month": Param(None, type=["null", "string"], pattern=r"^\d{4}-(0[1-9]|1[0-2])$")},
+    is_paused_upon_creation=True,
     doc_md=__doc__,
     tags=["isvapp"],
 ):

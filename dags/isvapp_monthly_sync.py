@@ -51,6 +51,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     default_args={"retries": 3, "retry_delay": timedelta(minutes=5), "retry_exponential_backoff": True},
+    is_paused_upon_creation=True,
     doc_md=__doc__,
     tags=["isvapp", "productiv"],
 ):

@@ -29,6 +29,7 @@ with DAG(
     start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
     catchup=False,
     params={"path": Param(None, type=["null", "string"], description="an ndjson file of feature usage")},
+    is_paused_upon_creation=True,
     doc_md=__doc__,
     tags=["isvapp"],
 ):
