@@ -220,6 +220,9 @@ def test_the_image_gets_all_it_copies() -> None:
         copied |= set(sources)
     assert copied == allowed
     assert all((ROOT / path).exists() for path in copied)
+    # What the package is built from.
+    sdist = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["sdist"]
+    assert {path.split("/")[1] for path in sdist["include"]} <= copied
 
 
 def test_the_connections_are_accepted(airflow_environment: dict[str, str]) -> None:
