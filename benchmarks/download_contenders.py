@@ -41,12 +41,12 @@ def ours(server: str, destination: Any, **options: Any) -> Work:
     from airflow_provider_isvapp.transfer.download import download_export
     from airflow_provider_isvapp.transfer.gzip import GzipMembers
     from airflow_provider_isvapp.transfer.results import Outcome
-    from airflow_provider_isvapp.transfer.rows import count_like_rows
+    from airflow_provider_isvapp.transfer.rows import count_rows_with_prefix
 
     # The codecs are imported at their first use.
     GzipMembers()
-    count_like_rows(b"{}\n", b"{", 0, 3)
-    destination.place().exists()
+    count_rows_with_prefix(b"{}\n", b"{", 0, 3)
+    destination.target().exists()
     settings = IsvappSettings.from_connection(login=None, password="key", host=server)
     limiter = open_limiter("memory://", key="bench", requests_per_second=10)
     client = IsvappClient(settings, limiter=limiter)
@@ -123,12 +123,12 @@ def ours_upload_only(server: str, target: str, s3: str, plain: str) -> Work:
     destination = s3_destination(target, s3)
 
     def work() -> None:
-        staged = destination.place().stage(exclusive=False, label=None)
+        staged = destination.target().stage(exclusive=False, provenance=None)
         with Path(plain).open("rb") as file:
             while data := file.read(256 * 1024):
                 staged.write(data)
-        staged.seal()
-        staged.promote()
+        staged.flush()
+        staged.commit()
 
     return work
 

@@ -191,7 +191,7 @@ def published_objects(
     published = []
     for item in result.objects:
         month = item.reference_date
-        place = destination if month is None else destination.filled(PLACEHOLDER, month)
+        place = destination if month is None else destination.with_value(PLACEHOLDER, month)
         metadata = as_xcom(result) if month is None else _of_month(month, item, result)
         published.append(
             PublishedObject(name=name_of(place), rows=item.rows, size=item.bytes, fields=fields, metadata=metadata)
@@ -214,7 +214,7 @@ def _found(
         )
         return
     for month, rows in result.months.items():
-        place = destination.filled(placeholder, month)
+        place = destination.with_value(placeholder, month)
         metadata = {
             "path": place.uri,
             "export_id": result.export_id,

@@ -83,17 +83,17 @@ class DownloadsExport(WritesObjects):
 
     def _checked_destination(self, expected_months: Collection[str] | int | None) -> Destination:
         """Check the arguments of the download, which come before anything is asked of the vendor."""
-        from airflow_provider_isvapp.transfer.download import check_places  # codecs are not needed to parse a DAG
-        from airflow_provider_isvapp.transfer.format import IfExists, Shape
+        from airflow_provider_isvapp.transfer.download import check_targets  # codecs are not needed to parse a DAG
+        from airflow_provider_isvapp.transfer.format import IfExists, StorageFormat
 
         destination = destination_of(self.path)
-        shape = Shape(
+        storage_format = StorageFormat(
             output_format=self.output_format,
             compression=self.compression,
             partition_by=self.partition_by,
             validate=self.validate,
         )
-        shape.check(destination.uri)
+        storage_format.check(destination.uri)
         if self.if_exists not in get_args(IfExists):
             raise InvalidArgument(f"if_exists must be one of {', '.join(get_args(IfExists))}, not {self.if_exists!r}.")
         if self.require_months and not expected_months:
@@ -101,7 +101,7 @@ class DownloadsExport(WritesObjects):
                 "require_months needs expected_months, since an export's record does not show which months it was "
                 "asked for."
             )
-        check_places(destination, shape, expected_months=expected_months, manifest=self.manifest)
+        check_targets(destination, storage_format, expected_months=expected_months, manifest=self.manifest)
         return destination
 
     def on_kill(self) -> None:
@@ -468,7 +468,7 @@ class IsvappFetchSalesforceAccountsOperator(WritesObjects):
         from airflow_provider_isvapp.transfer.lists import write_lines  # not needed to parse a DAG
 
         destination = destination_of(self.path)
-        destination.place().check()
+        destination.target().check()
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
             self.log.info(
                 "Fetching Salesforce accounts %s health scores and %s subscriber organizations",

@@ -53,7 +53,7 @@ class ProductivFetchAppsOperator(WritesObjects):
         from airflow_provider_isvapp.transfer.lists import write_lines  # not needed to parse a DAG
 
         destination = destination_of(self.path)
-        destination.place().check()
+        destination.target().check()
         api_version = None if self.api_version is None else checked_api_version(self.api_version)
         with ProductivHook(productiv_conn_id=self.productiv_conn_id) as hook:
             self.log.info(

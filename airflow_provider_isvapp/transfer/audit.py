@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 
 # The longest export that the vendor offers has twelve. Each has an open file while an export is divided, and all of
-# them are in the label, for which S3 has room of 2 KB.
+# them are in the provenance, for which S3 has room of 2 KB.
 MOST_MONTHS = 60
 
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?")
@@ -26,7 +26,9 @@ def too_many_months(found: Collection[str]) -> str | None:
     return f"it has rows of more than {MOST_MONTHS} months, and an export has at most twelve"
 
 
-def month_problem(found: Mapping[str, int], expected: Collection[str] | int | None, *, required: bool) -> str | None:
+def find_month_mismatch(
+    found: Mapping[str, int], expected: Collection[str] | int | None, *, required: bool
+) -> str | None:
     """Compare the months of the rows with those that were asked for.
 
     :param found: rows by month.

@@ -10,15 +10,25 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from airflow_provider_isvapp.errors import InvalidArgument
-from airflow_provider_isvapp.transfer.staging.base import Place, Staged, storage_errors
+from airflow_provider_isvapp.transfer.staging.base import ObjectTarget, StagedObject, storage_errors
 
-_LOCAL = frozenset({"file", "local"})
-_S3 = frozenset({"s3", "s3a"})
-# Other storages that were tried to leave the old object in place until the last step.
-_STAGING = frozenset({"gs", "gcs", "abfs", "abfss", "az"})
+StorageKind = Literal["local", "s3", "gcs", "azure"]
+
+STORAGE_KINDS: dict[str, StorageKind] = {
+    "file": "local",
+    "local": "local",
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "abfs": "azure",
+    "abfss": "azure",
+    "az": "azure",
+}
+"""The storages that publish an object in one step, by the scheme of a URI (fsspec's protocol)."""
 
 
 @runtime_checkable
@@ -38,32 +48,40 @@ class StoragePath(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
-    """The place of one object, or of one for each value of a field.
+    """The location of one object, or of one for each value of a field.
 
     :param fs: the fsspec file system, or None for a local file.
     :param key: the path inside the file system.
-    :param uri: the address to show.
+    :param uri: the URI to show.
     """
 
     fs: Any
     key: str
     uri: str
 
-    def place(self) -> Place:
-        """Return the place with what its kind of storage can do."""
-        if self.fs is None:
-            from airflow_provider_isvapp.transfer.staging.local import LocalPlace
+    @property
+    def kind(self) -> StorageKind:
+        """The kind of storage."""
+        kind = "local" if self.fs is None else _kind_of(self.fs)
+        if kind is None:
+            raise InvalidArgument(f"path {self.uri!r} is on a storage of an unknown kind.")
+        return kind
 
-            return LocalPlace(self.key)
-        if _protocols(self.fs) & _S3:
-            from airflow_provider_isvapp.transfer.staging.s3 import S3Place
+    def target(self) -> ObjectTarget:
+        """Return the object with what its kind of storage can do."""
+        if self.kind == "local":
+            from airflow_provider_isvapp.transfer.staging.local import LocalTarget
 
-            return S3Place(self.fs, self.key, self.uri)
-        from airflow_provider_isvapp.transfer.staging.fsspec import FsspecPlace
+            return LocalTarget(self.key)
+        if self.kind == "s3":
+            from airflow_provider_isvapp.transfer.staging.s3 import S3Target
 
-        return FsspecPlace(self.fs, self.key, self.uri)
+            return S3Target(self.fs, self.key, self.uri)
+        from airflow_provider_isvapp.transfer.staging.fsspec import FsspecTarget
 
-    def filled(self, placeholder: str, value: str) -> Destination:
+        return FsspecTarget(self.fs, self.key, self.uri)
+
+    def with_value(self, placeholder: str, value: str) -> Destination:
         """Return the destination with a placeholder of its template, such as ``{reference_date}``, replaced."""
         return replace(self, key=self.key.replace(placeholder, value), uri=self.uri.replace(placeholder, value))
 
@@ -80,22 +98,27 @@ class Destination:
                 found = self.fs.glob(glob_pattern)
         return sorted(match["value"] for match in map(pattern.fullmatch, found) if match)
 
-    def beside(self, suffix: str) -> Destination:
-        """Return the destination of a companion whose name has this at its end."""
-        return replace(self, key=self.key + suffix, uri=self.uri + suffix)
+    def sibling(self, *, prefix: str, suffix: str) -> Destination:
+        """Return the destination in the same folder whose name has this before it and after it."""
+
+        def renamed(path: str) -> str:
+            folder, slash, name = path.rpartition("/")
+            return f"{folder}{slash}{prefix}{name}{suffix}"
+
+        return replace(self, key=renamed(self.key), uri=renamed(self.uri))
 
     @contextmanager
-    def staged(self) -> Iterator[Staged]:
+    def staged(self) -> Iterator[StagedObject]:
         """Stage an object, publish it at the end of the block, and drop it if the block raises."""
-        place = self.place()
-        place.check()
-        staged = place.stage(exclusive=False, label=None)
+        target = self.target()
+        target.check()
+        staged = target.stage(exclusive=False, provenance=None)
         try:
             yield staged
-            staged.seal()
-            staged.promote()
+            staged.flush()
+            staged.commit()
         except BaseException:
-            staged.discard()
+            staged.abort()
             raise
 
 
@@ -108,24 +131,27 @@ def open_destination(path: StoragePath | str) -> Destination:
         fs, key, uri = path.fs, path.path, str(path)
     else:
         scheme = path.partition("://")[0] if "://" in path else "file"
-        if scheme in _LOCAL:
+        if STORAGE_KINDS.get(scheme) == "local":
             key = path.partition("://")[2] if "://" in path else path
             return Destination(fs=None, key=_named(key, path), uri=path)
         fs, key = _file_system(path)
         uri = path
-    protocols = _protocols(fs)
-    if protocols & _LOCAL:
-        return Destination(fs=None, key=_named(key, uri), uri=uri)
-    if not protocols & (_S3 | _STAGING):
+    kind = _kind_of(fs)
+    if kind is None:
         raise InvalidArgument(
-            f"path {uri!r} is on a storage ({', '.join(sorted(protocols))}) that is not known to publish an object "
+            f"path {uri!r} is on a storage ({', '.join(_protocols(fs))}) that is not known to publish an object "
             "in one step. Write to a local file, S3, Google Cloud Storage or Azure Blob Storage."
         )
-    return Destination(fs=fs, key=_named(key, uri), uri=uri)
+    return Destination(fs=None if kind == "local" else fs, key=_named(key, uri), uri=uri)
 
 
-def _protocols(fs: Any) -> set[str]:
-    return {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+def _kind_of(fs: Any) -> StorageKind | None:
+    kinds = [STORAGE_KINDS[protocol] for protocol in _protocols(fs) if protocol in STORAGE_KINDS]
+    return kinds[0] if kinds else None
+
+
+def _protocols(fs: Any) -> list[str]:
+    return [fs.protocol] if isinstance(fs.protocol, str) else sorted(fs.protocol)
 
 
 def _file_system(uri: str) -> tuple[Any, str]:

@@ -11,16 +11,16 @@ from typing import Any, Literal
 
 from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, InvalidArgument
 from airflow_provider_isvapp.events import DownloadFinished, DownloadInterrupted, Observer, unobserved
-from airflow_provider_isvapp.transfer.audit import month_problem
+from airflow_provider_isvapp.transfer.audit import find_month_mismatch
 from airflow_provider_isvapp.transfer.destination import Destination
-from airflow_provider_isvapp.transfer.existing import find_export
-from airflow_provider_isvapp.transfer.format import PLACEHOLDER, IfExists, OutputFormat, Shape, Validate
-from airflow_provider_isvapp.transfer.manifest import SUFFIX, find_manifests, staged_manifests
-from airflow_provider_isvapp.transfer.pipeline import OnePass
+from airflow_provider_isvapp.transfer.existing import find_existing_export
+from airflow_provider_isvapp.transfer.format import PLACEHOLDER, IfExists, OutputFormat, StorageFormat, Validate
+from airflow_provider_isvapp.transfer.manifest import find_manifests, manifest_of, staged_manifests
+from airflow_provider_isvapp.transfer.pipeline import TransferPipeline
 from airflow_provider_isvapp.transfer.results import DownloadResult, Outcome
-from airflow_provider_isvapp.transfer.resume import Attempts, ExportSource, StartAgain, Wire
-from airflow_provider_isvapp.transfer.staging.base import Label
-from airflow_provider_isvapp.transfer.writers import OneObjectAMonth, Output, SingleObject
+from airflow_provider_isvapp.transfer.resume import ExportSource, RestartRequired, ResumableDownload, RetryBudget
+from airflow_provider_isvapp.transfer.staging.base import Provenance
+from airflow_provider_isvapp.transfer.writers import PartitionedWriter, RowWriter, SingleObjectWriter
 
 _LOG = logging.getLogger(__name__)
 
@@ -78,75 +78,91 @@ def download_export(
     :raises StorageFailed: if the storage refused.
     :raises TransferCancelled: if ``cancelled`` said yes.
     """
-    shape = Shape(output_format=output_format, compression=compression, partition_by=partition_by, validate=validate)
-    shape.check(destination.uri)
+    storage_format = StorageFormat(
+        output_format=output_format, compression=compression, partition_by=partition_by, validate=validate
+    )
+    storage_format.check(destination.uri)
     if if_exists not in ("overwrite", "skip", "fail"):
         raise InvalidArgument(f"if_exists must be 'overwrite', 'skip' or 'fail', not {if_exists!r}.")
     if require_months and not expected_months:
         raise InvalidArgument("require_months needs expected_months: the months that the export was asked for.")
-    check_places(destination, shape, expected_months=expected_months, manifest=manifest)
+    check_targets(destination, storage_format, expected_months=expected_months, manifest=manifest)
     started = clock()
     if export_id is not None:
-        found = find_export(destination, export_id, shape, expected_months=expected_months)
-        if found is not None and month_problem(found.months or {}, expected_months, required=require_months) is None:
-            there = find_manifests(destination, found, shape) if manifest else ()
+        found = find_existing_export(destination, export_id, storage_format, expected_months=expected_months)
+        if (
+            found is not None
+            and find_month_mismatch(found.months or {}, expected_months, required=require_months) is None
+        ):
+            there = find_manifests(destination, found, storage_format) if manifest else ()
             if there is not None:
                 log.info("%s already holds export %s: nothing to download", destination.uri, export_id)
                 return _result(
                     destination, found, manifests=there, outcome=Outcome.UNCHANGED, seconds=clock() - started
                 )
-    if partition_by is None and if_exists != "overwrite" and destination.place().exists():
+    if partition_by is None and if_exists != "overwrite" and destination.target().exists():
         if if_exists == "fail":
             raise DestinationExists(f"{destination.uri} exists, and if_exists is 'fail'.")
         log.info("%s exists, and if_exists is 'skip': nothing to download", destination.uri)
         return _result(destination, None, outcome=Outcome.SKIPPED, seconds=clock() - started)
 
-    def begin(label: Label) -> Output:
-        kind = SingleObject if partition_by is None else OneObjectAMonth
-        return kind(destination, shape, if_exists=if_exists, label=label, sha256=manifest)
+    def open_writer(provenance: Provenance) -> RowWriter:
+        kind = SingleObjectWriter if partition_by is None else PartitionedWriter
+        return kind(destination, storage_format, if_exists=if_exists, provenance=provenance, sha256=manifest)
 
     manifests: tuple[str, ...] = ()
-    budget = Attempts(attempts, log=log, sleep=sleep)
+    budget = RetryBudget(attempts, log=log, sleep=sleep)
     while True:
-        wire = Wire(source, budget, observe=observe)
-        run = OnePass(wire, shape, begin=begin, cancelled=cancelled, log=log, clock=clock)
+        resumable = ResumableDownload(source, budget, observe=observe)
+        run = TransferPipeline(
+            resumable, storage_format, open_writer=open_writer, cancelled=cancelled, log=log, clock=clock
+        )
         try:
-            with run.verified() as label:
-                problem = month_problem(label.months or {}, expected_months, required=require_months)
+            with run.verified() as provenance:
+                problem = find_month_mismatch(provenance.months or {}, expected_months, required=require_months)
                 if problem is not None:
                     # The file is sound, so it would be the same another time.
                     raise _WrongMonths(
-                        f"Export {label.export_id} is not what was asked for: {problem}. Nothing was published. "
+                        f"Export {provenance.export_id} is not what was asked for: {problem}. Nothing was published. "
                         "The vendor recalculates months at times: request a new export later."
                     )
                 if not manifest:
                     run.publish()
                 else:
                     with staged_manifests(
-                        destination, run.objects, export=wire.export, label=label, shape=shape, request=request
+                        destination,
+                        run.objects,
+                        export=resumable.export,
+                        provenance=provenance,
+                        storage_format=storage_format,
+                        request=request,
                     ) as manifests:
                         run.publish()
-        except StartAgain:
-            log.warning("The rest of export %s cannot be had: reading it from its beginning again.", wire.export.id)
+        except RestartRequired:
+            log.warning(
+                "The rest of export %s cannot be had: reading it from its beginning again.", resumable.export.id
+            )
             observe(DownloadInterrupted(then="restarted"))
             continue
         except _WrongMonths:
             raise
         except DamagedDownload as damage:
-            budget.again_after(
-                DamagedDownload(f"The download of export {wire.export.id} is damaged: {damage}. Nothing was published.")
+            budget.backoff_or_raise(
+                DamagedDownload(
+                    f"The download of export {resumable.export.id} is damaged: {damage}. Nothing was published."
+                )
             )
             observe(DownloadInterrupted(then="retried"))
             continue
         result = _result(
             destination,
-            label,
+            provenance,
             objects=tuple(run.objects),
             manifests=manifests,
             attempts=budget.used,
             seconds=clock() - started,
             # All its months were there, and were to stay.
-            outcome=Outcome.SKIPPED if label.rows and not run.objects else Outcome.WRITTEN,
+            outcome=Outcome.SKIPPED if provenance.rows and not run.objects else Outcome.WRITTEN,
         )
         observe(
             DownloadFinished(
@@ -159,8 +175,12 @@ def download_export(
         return result
 
 
-def check_places(
-    destination: Destination, shape: Shape, *, expected_months: Collection[str] | int | None, manifest: bool
+def check_targets(
+    destination: Destination,
+    storage_format: StorageFormat,
+    *,
+    expected_months: Collection[str] | int | None,
+    manifest: bool,
 ) -> None:
     """See that the objects of a download can be written, as far as that can be known before anything is requested.
 
@@ -168,32 +188,32 @@ def check_places(
     :raises InvalidArgument: if a name or a thing of another kind is in the way.
     :raises StorageFailed: if the storage refuses.
     """
-    places = [destination]
-    if shape.partition_by is not None:
+    objects = [destination]
+    if storage_format.partition_by is not None:
         months = ("0000-00",) if expected_months is None or isinstance(expected_months, int) else expected_months
-        places = [destination.filled(PLACEHOLDER, month) for month in months]
-    for place in places:
-        place.place().check()
+        objects = [destination.with_value(PLACEHOLDER, month) for month in months]
+    for item in objects:
+        item.target().check()
         if manifest:
-            place.beside(SUFFIX).place().check()
+            manifest_of(item).target().check()
 
 
 class _WrongMonths(DamagedDownload):
     """The file is whole, but of other months."""
 
 
-def _result(destination: Destination, label: Label | None, **more: Any) -> DownloadResult:
-    if label is None:
+def _result(destination: Destination, provenance: Provenance | None, **more: Any) -> DownloadResult:
+    if provenance is None:
         return DownloadResult(
             path=destination.uri, export_id=None, rows=None, bytes=None, compressed_bytes=None, crc32=None, **more
         )
     return DownloadResult(
         path=destination.uri,
-        export_id=label.export_id,
-        rows=label.rows,
-        bytes=label.bytes,
-        compressed_bytes=label.compressed_bytes,
-        crc32=label.crc32,
-        months=label.months or {},
+        export_id=provenance.export_id,
+        rows=provenance.rows,
+        bytes=provenance.bytes,
+        compressed_bytes=provenance.compressed_bytes,
+        crc32=provenance.crc32,
+        months=provenance.months or {},
         **more,
     )

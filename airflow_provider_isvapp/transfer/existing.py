@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Recognises an export that an earlier run has written to the same place."""
+"""Recognises an export that an earlier run wrote to the same path."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import IO, TypeGuard
 import msgspec
 
 from airflow_provider_isvapp.errors import DamagedDownload
-from airflow_provider_isvapp.transfer.audit import month_problem
+from airflow_provider_isvapp.transfer.audit import find_month_mismatch
 from airflow_provider_isvapp.transfer.destination import Destination
-from airflow_provider_isvapp.transfer.format import PLACEHOLDER, Shape
+from airflow_provider_isvapp.transfer.format import PLACEHOLDER, StorageFormat
 from airflow_provider_isvapp.transfer.gzip import Crc32, GzipMembers
 from airflow_provider_isvapp.transfer.rows import RowInspector
-from airflow_provider_isvapp.transfer.staging.base import LABEL_NAME, Label, Place
+from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, ObjectTarget, Provenance
 
 _READ_BYTES = 256 * 1024
 # A Parquet file ends with its footer, the footer's length in four bytes, and the magic number it begins with.
@@ -28,14 +28,14 @@ _FOOTER_END = 4 + len(_MAGIC)
 _LONGEST_FOOTER = 16 * 1024 * 1024
 
 
-def read_back(place: Place, label: Label, *, compressed: bool) -> Label:
-    """Read ndjson and count what the label lacks.
+def recount(target: ObjectTarget, provenance: Provenance, *, compressed: bool) -> Provenance:
+    """Read ndjson again and count what the provenance lacks.
 
     :raises DamagedDownload: if it is not whole.
     """
     inspector, crc32, members = RowInspector(), Crc32(), GzipMembers()
     size = 0
-    with place.open() as stored:
+    with target.open() as stored:
         while chunk := stored.read(_READ_BYTES):
             for plain in (out for _, out in members.decode(chunk)) if compressed else (chunk,):
                 size += len(plain)
@@ -44,12 +44,14 @@ def read_back(place: Place, label: Label, *, compressed: bool) -> Label:
     inspector.finish()
     if members.inside_member:
         raise DamagedDownload("it is cut")
-    return msgspec.structs.replace(label, rows=inspector.rows, bytes=size, crc32=str(crc32), months=inspector.months)
+    return msgspec.structs.replace(
+        provenance, rows=inspector.rows, bytes=size, crc32=str(crc32), months=inspector.months
+    )
 
 
-def footer_label(place: Place) -> Label | None:
-    """Read the label from the footer of a Parquet file, which is written last and so has the figures."""
-    with place.open() as stored:
+def footer_provenance(target: ObjectTarget) -> Provenance | None:
+    """Read the provenance from the footer of a Parquet file, which is written last and so has the figures."""
+    with target.open() as stored:
         footer = _footer(stored)
     try:
         import pyarrow.parquet as pq
@@ -57,7 +59,7 @@ def footer_label(place: Place) -> Label | None:
         entries = pq.read_metadata(BytesIO(footer)).metadata or {}
     except Exception:  # noqa: BLE001 - whatever a Parquet reader makes of bytes that somebody else wrote
         return None
-    return Label.from_text(entries.get(LABEL_NAME.encode()))
+    return Provenance.from_text(entries.get(METADATA_KEY.encode()))
 
 
 def _footer(stored: IO[bytes]) -> bytes:
@@ -74,72 +76,83 @@ def _footer(stored: IO[bytes]) -> bytes:
 _LOG = logging.getLogger(__name__)
 
 
-def find_export(
-    destination: Destination, export_id: str, shape: Shape, *, expected_months: Collection[str] | int | None
-) -> Label | None:
-    """Return the label of what is there if it is this export, whole and in this shape.
+def find_existing_export(
+    destination: Destination,
+    export_id: str,
+    storage_format: StorageFormat,
+    *,
+    expected_months: Collection[str] | int | None,
+) -> Provenance | None:
+    """Return the provenance of what is there if it is this export, whole and in this format.
 
-    The label says so; it was made with the object and goes with it, and only verified objects are published. Where the
-    figures could not be added to it (a multipart upload to S3 takes metadata with its first byte), a Parquet file has
-    them in its footer, and ndjson is read back and counted, which asks nothing of the vendor.
+    The provenance says so: it is made with the object, and only verified objects are published. Where it lacks the
+    figures (a multipart upload to S3 takes metadata with its first byte), a Parquet file has them in its footer, and
+    ndjson is read again and counted, which sends no request to the vendor.
 
-    :param expected_months: as for the download. Tells whether a divided export is complete where no label says which
-        months it has.
+    :param expected_months: as for the download. Tells whether a divided export is complete where no provenance names
+        its months.
     """
-    if shape.partition_by is None:
-        label = _label(destination, export_id, shape)
-        if label is None or label.is_full:
-            return label
-        return _counted(destination, label, shape)
-    labels = {}
+    if storage_format.partition_by is None:
+        provenance = _provenance(destination, export_id, storage_format)
+        if provenance is None or provenance.is_complete:
+            return provenance
+        return _recounted(destination, provenance, storage_format)
+    provenances = {}
     for month in destination.values_of(PLACEHOLDER):
-        label = _label(destination.filled(PLACEHOLDER, month), export_id, shape)
-        if label is not None:
-            labels[month] = label
-    for label in labels.values():
-        if label.is_full:
-            return label if set(label.months or ()) <= set(labels) else None
-    return _counted_months(destination, labels, shape, expected_months)
+        provenance = _provenance(destination.with_value(PLACEHOLDER, month), export_id, storage_format)
+        if provenance is not None:
+            provenances[month] = provenance
+    for provenance in provenances.values():
+        if provenance.is_complete:
+            return provenance if set(provenance.months or ()) <= set(provenances) else None
+    return _recounted_months(destination, provenances, storage_format, expected_months)
 
 
-def _label(destination: Destination, export_id: str, shape: Shape) -> Label | None:
-    place = destination.place()
-    label = place.label()
-    if not _is_of(label, export_id, shape):
+def _provenance(destination: Destination, export_id: str, storage_format: StorageFormat) -> Provenance | None:
+    target = destination.target()
+    provenance = target.provenance()
+    if not _is_of(provenance, export_id, storage_format):
         return None
-    if not label.is_full and shape.output_format == "parquet":
-        label = footer_label(place)
-    return label if _is_of(label, export_id, shape) else None
+    if not provenance.is_complete and storage_format.output_format == "parquet":
+        provenance = footer_provenance(target)
+    return provenance if _is_of(provenance, export_id, storage_format) else None
 
 
-def _is_of(label: Label | None, export_id: str, shape: Shape) -> TypeGuard[Label]:
-    return label is not None and (label.export_id, label.shape) == (export_id, str(shape))
+def _is_of(provenance: Provenance | None, export_id: str, storage_format: StorageFormat) -> TypeGuard[Provenance]:
+    return provenance is not None and (provenance.export_id, provenance.format) == (export_id, str(storage_format))
 
 
-def _counted(destination: Destination, label: Label, shape: Shape) -> Label | None:
-    if label.compressed_bytes is None:
+def _recounted(destination: Destination, provenance: Provenance, storage_format: StorageFormat) -> Provenance | None:
+    if provenance.compressed_bytes is None:
         return None
-    _LOG.info("%s says that it holds export %s: reading it to count its rows", destination.uri, label.export_id)
+    _LOG.info("%s says that it holds export %s: reading it to count its rows", destination.uri, provenance.export_id)
     try:
-        return read_back(destination.place(), label, compressed=shape.compression == "gzip")
+        return recount(destination.target(), provenance, compressed=storage_format.compression == "gzip")
     except DamagedDownload as damage:
         _LOG.warning(
-            "%s says that it holds export %s, but %s: writing it again", destination.uri, label.export_id, damage
+            "%s says that it holds export %s, but %s: writing it again", destination.uri, provenance.export_id, damage
         )
         return None
 
 
-def _counted_months(
-    destination: Destination, labels: dict[str, Label], shape: Shape, expected: Collection[str] | int | None
-) -> Label | None:
+def _recounted_months(
+    destination: Destination,
+    provenances: dict[str, Provenance],
+    storage_format: StorageFormat,
+    expected: Collection[str] | int | None,
+) -> Provenance | None:
     """Count large months one by one; which there must be only the request can tell."""
-    if not labels or expected is None or month_problem(dict.fromkeys(labels, 1), expected, required=True) is not None:
+    if (
+        not provenances
+        or expected is None
+        or find_month_mismatch(dict.fromkeys(provenances, 1), expected, required=True) is not None
+    ):
         return None
     months = {}
-    for month, label in labels.items():
-        counted = _counted(destination.filled(PLACEHOLDER, month), label, shape)
+    for month, provenance in provenances.items():
+        counted = _recounted(destination.with_value(PLACEHOLDER, month), provenance, storage_format)
         if counted is None:
             return None
         months[month] = counted.rows or 0
     # Size and checksum of the undivided export are not to be had from its months.
-    return msgspec.structs.replace(label, rows=sum(months.values()), months=months)
+    return msgspec.structs.replace(provenance, rows=sum(months.values()), months=months)

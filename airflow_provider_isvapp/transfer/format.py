@@ -18,7 +18,7 @@ PLACEHOLDER = "{reference_date}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
+class StorageFormat:
     """The form of the stored rows and how far they were checked.
 
     :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet``.

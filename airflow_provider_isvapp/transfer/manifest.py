@@ -16,11 +16,10 @@ import msgspec
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.errors import StorageFailed
 from airflow_provider_isvapp.transfer.destination import Destination
-from airflow_provider_isvapp.transfer.format import PLACEHOLDER, Shape
+from airflow_provider_isvapp.transfer.format import PLACEHOLDER, StorageFormat
 from airflow_provider_isvapp.transfer.results import WrittenObject
-from airflow_provider_isvapp.transfer.staging.base import Label, Staged
+from airflow_provider_isvapp.transfer.staging.base import Provenance, StagedObject
 
-SUFFIX = ".manifest.json"
 # Of a manifest that is read; one of a year with every month and a long request has some thousand bytes.
 _LONGEST = 1024 * 1024
 
@@ -35,14 +34,22 @@ class _Manifest(msgspec.Struct):
     export: _ExportOfManifest
 
 
+def manifest_of(destination: Destination) -> Destination:
+    """Return where the manifest of an object is.
+
+    Its name begins with an underscore: Spark, Hive and pyarrow skip such a file when they read a folder as a table.
+    """
+    return destination.sibling(prefix="_", suffix=".manifest.json")
+
+
 @contextmanager
 def staged_manifests(
     destination: Destination,
     objects: Sequence[WrittenObject],
     *,
     export: Export,
-    label: Label,
-    shape: Shape,
+    provenance: Provenance,
+    storage_format: StorageFormat,
     request: Mapping[str, Any] | None,
 ) -> Iterator[tuple[str, ...]]:
     """Hand one manifest for each object to the storage, and publish them at the end of the block.
@@ -55,36 +62,38 @@ def staged_manifests(
     :return: their addresses.
     :raises StorageFailed: saying that the objects are published, if only their manifests are not.
     """
-    staged: list[Staged] = []
+    staged: list[StagedObject] = []
     try:
         manifests = []
         for item in objects:
             content = {
                 "version": 1,
                 "object": asdict(item),
-                "format": asdict(shape),
-                "export": msgspec.structs.asdict(label)
+                "format": asdict(storage_format),
+                "export": msgspec.structs.asdict(provenance)
                 | {"created_at": _iso(export.created_at), "completed_at": _iso(export.completed_at)},
                 "request": None if request is None else dict(request),
                 "written_at": _iso(datetime.now(UTC)),
             }
-            place = destination if item.reference_date is None else destination.filled(PLACEHOLDER, item.reference_date)
-            manifest = place.beside(SUFFIX)
-            staged.append(manifest.place().stage(exclusive=False, label=None))
+            described = (
+                destination if item.reference_date is None else destination.with_value(PLACEHOLDER, item.reference_date)
+            )
+            manifest = manifest_of(described)
+            staged.append(manifest.target().stage(exclusive=False, provenance=None))
             staged[-1].write(json.dumps(content, indent=2).encode() + b"\n")
-            staged[-1].seal()
+            staged[-1].flush()
             manifests.append(manifest.uri)
         yield tuple(manifests)
         _publish(staged, manifests)
     finally:
         for unpublished in staged:
-            unpublished.discard()
+            unpublished.abort()
 
 
-def _publish(staged: Sequence[Staged], manifests: Sequence[str]) -> None:
+def _publish(staged: Sequence[StagedObject], manifests: Sequence[str]) -> None:
     for item, uri in zip(staged, manifests, strict=True):
         try:
-            item.promote()
+            item.commit()
         except StorageFailed as error:
             failure = StorageFailed(
                 f"The export is published, but its manifest {uri} is not: {error} The next run writes it."
@@ -94,23 +103,27 @@ def _publish(staged: Sequence[Staged], manifests: Sequence[str]) -> None:
         raise failure
 
 
-def find_manifests(destination: Destination, label: Label, shape: Shape) -> tuple[str, ...] | None:
+def find_manifests(
+    destination: Destination, provenance: Provenance, storage_format: StorageFormat
+) -> tuple[str, ...] | None:
     """Return the addresses of the manifests of an export that is there, or None if one is missing.
 
     A run that was killed between an object and its manifest leaves the one without the other.
     """
-    places = [destination]
-    if shape.partition_by is not None:
-        places = [destination.filled(PLACEHOLDER, month) for month in label.months or ()]
-    manifests = [place.beside(SUFFIX) for place in places]
-    return tuple(item.uri for item in manifests) if all(_is_of(item, label.export_id) for item in manifests) else None
+    destinations = [destination]
+    if storage_format.partition_by is not None:
+        destinations = [destination.with_value(PLACEHOLDER, month) for month in provenance.months or ()]
+    manifests = [manifest_of(item) for item in destinations]
+    return (
+        tuple(item.uri for item in manifests) if all(_is_of(item, provenance.export_id) for item in manifests) else None
+    )
 
 
 def _is_of(manifest: Destination, export_id: str) -> bool:
-    place = manifest.place()
-    if not place.exists():
+    target = manifest.target()
+    if not target.exists():
         return False
-    with place.open() as stored:
+    with target.open() as stored:
         text = stored.read(_LONGEST + 1)
     if len(text) > _LONGEST:
         return False

@@ -10,7 +10,7 @@ import msgspec
 
 from airflow_provider_isvapp.errors import DamagedDownload
 from airflow_provider_isvapp.transfer.rows import UNREADABLE
-from airflow_provider_isvapp.transfer.staging.base import LABEL_NAME, Label
+from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, Provenance
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,11 +93,11 @@ class ParquetEncoder:
             self._convert(block[:end])
         return self._sink.take()
 
-    def finish(self, label: Label) -> bytes:
-        """Return the last row group and the footer, with the label among its entries."""
+    def finish(self, provenance: Provenance) -> bytes:
+        """Return the last row group and the footer, with the provenance among its entries."""
         self._convert(b"".join(self._lines))
         self._write_row_group()
-        self._writer.add_key_value_metadata({LABEL_NAME: label.to_text()})
+        self._writer.add_key_value_metadata({METADATA_KEY: provenance.to_text()})
         self._writer.close()
         return self._sink.take()
 

@@ -13,14 +13,14 @@ import msgspec
 
 from airflow_provider_isvapp.errors import DamagedDownload, TransferCancelled
 from airflow_provider_isvapp.transfer.audit import too_many_months
-from airflow_provider_isvapp.transfer.format import Shape
+from airflow_provider_isvapp.transfer.format import StorageFormat
 from airflow_provider_isvapp.transfer.gzip import Crc32, GzipMembers
 from airflow_provider_isvapp.transfer.results import WrittenObject
-from airflow_provider_isvapp.transfer.resume import Wire
+from airflow_provider_isvapp.transfer.resume import ResumableDownload
 from airflow_provider_isvapp.transfer.rows import Row, RowInspector, TaxonomyItemRow
-from airflow_provider_isvapp.transfer.staging.base import Label
-from airflow_provider_isvapp.transfer.threads import Background, Prefetch
-from airflow_provider_isvapp.transfer.writers import Output, Piece
+from airflow_provider_isvapp.transfer.staging.base import Provenance
+from airflow_provider_isvapp.transfer.threads import Prefetch, WorkerThread
+from airflow_provider_isvapp.transfer.writers import Chunk, RowWriter
 
 _INTERVAL_SECONDS = 5.0
 _MB = 1_000_000
@@ -39,21 +39,21 @@ class Progress:
         self._started = started
         self._next = started + _INTERVAL_SECONDS
 
-    def report(self, now: float, *, wire: int, plain: int, rows: int) -> None:
+    def report(self, now: float, *, received: int, plain: int, rows: int) -> None:
         """Log where the transfer stands, if it is time.
 
         :param now: seconds, by the clock of ``started``.
-        :param wire: compressed bytes so far.
+        :param received: compressed bytes so far.
         :param plain: bytes of ndjson so far.
         :param rows: rows so far.
         """
         if now < self._next:
             return
         self._next = now + _INTERVAL_SECONDS
-        share = f", {wire / self._total:.0%}" if self._total else ""
+        share = f", {received / self._total:.0%}" if self._total else ""
         self._log.info(
             "%.0f MB downloaded, %.0f MB of ndjson in %d rows so far, %.0f MB/s%s",
-            wire / _MB,
+            received / _MB,
             plain / _MB,
             rows,
             plain / _MB / (now - self._started),
@@ -61,134 +61,138 @@ class Progress:
         )
 
 
-class OnePass:
-    """Moves a file from the wire to an output.
+class TransferPipeline:
+    """Moves a file from a download to a writer.
 
     One thread receives and decompresses, one checks and writes, and the caller's is left to look up: whatever stands
     still, the network or the storage, a task that is told to stop does so at once. A thread for writing alone would
     cost more than it saves: each piece would move to one more processor's cache.
 
-    :param wire: the file.
-    :param shape: how far to check its rows, and whether they are wanted by month.
-    :param begin: begins the output, with what is known before the first byte.
+    :param download: the file.
+    :param storage_format: how far to check its rows, and whether they are wanted by month.
+    :param open_writer: opens the writer, with what is known before the first byte.
     :param cancelled: asked several times a second.
     :ivar objects: what there will be when it is published, known as soon as it is verified.
     """
 
     def __init__(
         self,
-        wire: Wire,
-        shape: Shape,
+        download: ResumableDownload,
+        storage_format: StorageFormat,
         *,
-        begin: Callable[[Label], Output],
+        open_writer: Callable[[Provenance], RowWriter],
         cancelled: Callable[[], bool],
         log: logging.Logger,
         clock: Callable[[], float],
     ) -> None:
-        self._wire = wire
-        self._begin = begin
+        self._download = download
+        self._open_writer = open_writer
         self._cancelled = cancelled
         self._clock = clock
-        self._total = wire.announced if wire.announced is not None else wire.export.download_size_compressed_bytes
-        self._label = Label(export_id=wire.export.id, shape=str(shape), compressed_bytes=self._total)
+        self._total = (
+            download.announced if download.announced is not None else download.export.download_size_compressed_bytes
+        )
+        self._provenance = Provenance(
+            export_id=download.export.id, format=str(storage_format), compressed_bytes=self._total
+        )
         self._progress = Progress(total=self._total, log=log, started=clock())
         self._members = GzipMembers()
         self._inspector = RowInspector(
-            TaxonomyItemRow if shape.validate == "full" else Row,
-            parse_all=shape.validate == "full",
-            by_month=shape.partition_by is not None,
+            TaxonomyItemRow if storage_format.validate == "full" else Row,
+            parse_all=storage_format.validate == "full",
+            by_month=storage_format.partition_by is not None,
         )
         self._crc32 = Crc32()
-        self._wire_bytes = 0
+        self._received = 0
         self._plain_bytes = 0
-        self._output: Output | None = None
+        self._writer: RowWriter | None = None
         self.objects: list[WrittenObject] = []
 
     @contextmanager
-    def verified(self) -> Iterator[Label]:
-        """Run, and give the full label when every check has passed; nothing is published yet.
+    def verified(self) -> Iterator[Provenance]:
+        """Run, and give the full provenance when every check has passed; nothing is published yet.
 
         What :meth:`publish` has not published by the end of the block is removed.
 
         :raises DamagedDownload: if the file is not whole and sound.
         """
         try:
-            self._output = self._begin(self._label)
+            self._writer = self._open_writer(self._provenance)
         except BaseException:
-            self._wire.close()
+            self._download.close()
             raise
         try:
-            self._move(self._output)
+            self._move(self._writer)
             self._check_size()
-            label = msgspec.structs.replace(
-                self._label,
-                compressed_bytes=self._wire_bytes,
+            provenance = msgspec.structs.replace(
+                self._provenance,
+                compressed_bytes=self._received,
                 rows=self._inspector.rows,
                 bytes=self._plain_bytes,
                 crc32=str(self._crc32),
                 months=self._inspector.months,
             )
-            self.objects = self._output.seal(label)
-            self._look_up()
-            yield label
+            self.objects = self._writer.flush(provenance)
+            self._check_cancelled()
+            yield provenance
         finally:
-            self._output.discard()
+            self._writer.abort()
 
     def publish(self) -> None:
         """Publish what was verified."""
-        assert self._output is not None  # noqa: S101 - only called inside verified()
-        self._output.promote()
+        assert self._writer is not None  # noqa: S101 - only called inside verified()
+        self._writer.commit()
 
-    def _move(self, output: Output) -> None:
+    def _move(self, output: RowWriter) -> None:
         _keep_freed_memory()
         pieces = Prefetch(self._decompressed())
-        writing = Background(lambda: self._check_and_write(pieces, output), name="isvapp-write")
+        writing = WorkerThread(lambda: self._check_and_write(pieces, output), name="isvapp-write")
         try:
-            while not writing.is_done():
-                self._look_up()
+            while not writing.poll():
+                self._check_cancelled()
         finally:
-            self._wire.abandon()
+            self._download.cancel()
             pieces.stop()
-            writing.let_go()
+            writing.join_briefly()
 
-    def _check_and_write(self, pieces: Prefetch[tuple[memoryview, bytes]], output: Output) -> None:
+    def _check_and_write(self, pieces: Prefetch[tuple[memoryview, bytes]], output: RowWriter) -> None:
         for compressed, plain in pieces:
             output.write(self._inspected(compressed, plain))
         if self._members.inside_member:
             raise DamagedDownload(f"it ends inside gzip member {self._members.finished_members + 1}")
-        output.write(Piece(memoryview(b""), b"", self._inspector.finish()))
+        output.write(Chunk(memoryview(b""), b"", self._inspector.finish()))
 
     def _decompressed(self) -> Generator[tuple[memoryview, bytes]]:
-        with closing(self._wire.chunks()) as chunks:
+        with closing(self._download.chunks()) as chunks:
             for data in chunks:
                 yield from self._members.decode(data)
 
-    def _inspected(self, compressed: memoryview, plain: bytes) -> Piece:
-        self._wire_bytes += len(compressed)
+    def _inspected(self, compressed: memoryview, plain: bytes) -> Chunk:
+        self._received += len(compressed)
         self._plain_bytes += len(plain)
-        recorded = self._wire.export.download_size_uncompressed_bytes
+        recorded = self._download.export.download_size_uncompressed_bytes
         if recorded is not None and self._plain_bytes > recorded:
             raise DamagedDownload(
                 f"it decompresses to more than the {recorded} bytes that the export's record says: it was "
                 f"stopped after {self._plain_bytes}"
             )
         self._crc32.update(plain)
-        runs = self._inspector.feed(plain) if plain else []
+        partitions = self._inspector.feed(plain) if plain else []
         if problem := too_many_months(self._inspector.months):
             raise DamagedDownload(problem)
-        return Piece(compressed, plain, runs)
+        return Chunk(compressed, plain, partitions)
 
-    def _look_up(self) -> None:
+    def _check_cancelled(self) -> None:
         if self._cancelled():
             raise TransferCancelled(
-                f"The download of export {self._wire.export.id} was stopped; nothing was published."
+                f"The download of export {self._download.export.id} was stopped; nothing was published."
             )
         now = self._clock()
-        self._wire.enforce_minimum_rate(now)
-        self._progress.report(now, wire=self._wire_bytes, plain=self._plain_bytes, rows=self._inspector.rows)
+        self._download.enforce_minimum_rate(now)
+        self._progress.report(now, received=self._received, plain=self._plain_bytes, rows=self._inspector.rows)
 
     def _check_size(self) -> None:
-        recorded = self._wire.export.download_size_uncompressed_bytes
+        recorded = self._download.export.download_size_uncompressed_bytes
         if recorded is not None and self._plain_bytes != recorded:
             raise DamagedDownload(
                 f"it decompresses to {self._plain_bytes} bytes, and the export's record says {recorded}"

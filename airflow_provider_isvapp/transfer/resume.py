@@ -29,7 +29,7 @@ _FIRST_WAIT = 1.0
 _LONGEST_WAIT = 30.0
 
 
-class Attempts:
+class RetryBudget:
     """Counts the answers that a download has used, and waits before the next one.
 
     :param limit: answers in all, whole ones and continued ones.
@@ -46,7 +46,7 @@ class Attempts:
         """Count one answer."""
         self.used += 1
 
-    def again_after(self, error: TransferError) -> None:
+    def backoff_or_raise(self, error: TransferError) -> None:
         """Wait for the next answer, or raise the error when there are no more."""
         if self.used >= self._limit:
             times = f" This was attempt {self.used} of {self._limit}." if self._limit > 1 else ""
@@ -63,22 +63,22 @@ _READ_BYTES = 256 * 1024
 SECONDS_FOR_A_BLOCK = 120.0
 
 
-class StartAgain(Exception):
+class RestartRequired(Exception):
     """The rest of the file cannot be had: what came so far must be dropped, and the whole file read."""
 
 
-class Wire:
+class ResumableDownload:
     """Reads one file to its end.
 
     When the connection breaks, the rest is asked for with the strong validator of the first answer, so that the parts
-    are of one file; without one, or if the file has changed, :class:`StartAgain` is raised.
+    are of one file; without one, or if the file has changed, :class:`RestartRequired` is raised.
 
     :param source: opens the file.
     :param attempts: the bound on answers.
     :param observe: told when the rest of a broken answer comes.
     """
 
-    def __init__(self, source: ExportSource, attempts: Attempts, *, observe: Observer = unobserved) -> None:
+    def __init__(self, source: ExportSource, attempts: RetryBudget, *, observe: Observer = unobserved) -> None:
         self._observe = observe
         self._source = source
         self._attempts = attempts
@@ -88,7 +88,7 @@ class Wire:
         self.export = self._body.export
         self.announced = self._body.content_length
         self.received = 0
-        self._abandoned = False
+        self._cancelled = False
         self._is_reading = False
         self._block_at = -1
         self._block_since = 0.0
@@ -98,7 +98,7 @@ class Wire:
         """Yield the file's bytes; to be called once.
 
         :raises BrokenTransfer: if the connection broke and the attempts are used up.
-        :raises StartAgain: if what was yielded so far is worth nothing.
+        :raises RestartRequired: if what was yielded so far is worth nothing.
         :raises DamagedDownload: if the file has another size than was announced.
         """
         try:
@@ -111,9 +111,9 @@ class Wire:
                 except BrokenTransfer as error:
                     broken = error
                 self._body.close()
-                if self._abandoned:
+                if self._cancelled:
                     raise broken
-                self._attempts.again_after(broken)
+                self._attempts.backoff_or_raise(broken)
                 self._continue()
         finally:
             self._body.close()
@@ -159,9 +159,9 @@ class Wire:
             )
         return data
 
-    def abandon(self) -> None:
+    def cancel(self) -> None:
         """Ask for nothing more: the bytes are no longer wanted. Safe to call from another thread."""
-        self._abandoned = True
+        self._cancelled = True
 
     def close(self) -> None:
         """Give up the connection of a file that :meth:`chunks` has not begun with."""
@@ -169,11 +169,11 @@ class Wire:
 
     def _continue(self) -> None:
         if self._validator is None or self.received == 0:
-            raise StartAgain
+            raise RestartRequired
         self._attempts.begin()
         self._body = self._source(offset=self.received, validator=self._validator)
         if not self._is_rest():
-            raise StartAgain
+            raise RestartRequired
         self._observe(DownloadInterrupted(then="resumed"))
 
     def _is_rest(self) -> bool:

@@ -20,7 +20,7 @@ from airflow_provider_isvapp.errors import DamagedDownload
 _ROW_END = b"}\n"
 
 
-def count_like_rows(rows: bytes, beginning: bytes, begin: int, end: int) -> int | None:
+def count_rows_with_prefix(rows: bytes, beginning: bytes, begin: int, end: int) -> int | None:
     """Count the lines of ``rows[begin:end]``, if each begins with ``beginning`` and ends with a brace; else None.
 
     None means "not seen to be so", not "wrong": the rows can be parsed then. It is so if there are as many joints
@@ -102,7 +102,7 @@ class _HasMonth(Protocol):
 
 
 @dataclass(frozen=True)
-class MonthRun:
+class PartitionChunk:
     """Rows of one month that follow each other.
 
     :param month: their ``reference_date``.
@@ -129,7 +129,7 @@ class RowInspector:
     def __init__(self, row_type: type[_HasMonth] = Row, *, parse_all: bool = False, by_month: bool = False) -> None:
         self.rows = 0
         self._by_month = by_month
-        self._runs: list[MonthRun] = []
+        self._partitions: list[PartitionChunk] = []
         self._decoder = msgspec.json.Decoder(row_type)
         self._parse_all = parse_all
         self._months: Counter[str | None] = Counter()
@@ -138,7 +138,7 @@ class RowInspector:
         self._open_row: list[bytes] = []
         self._open_size = 0
 
-    def feed(self, chunk: bytes) -> list[MonthRun]:
+    def feed(self, chunk: bytes) -> list[PartitionChunk]:
         """Take the next bytes; they may begin and end anywhere.
 
         :return: the rows that are complete by now, if they are wanted by month.
@@ -159,9 +159,9 @@ class RowInspector:
             end = begin
         if end < len(chunk):
             self._keep(chunk[end:])
-        return self._take_runs()
+        return self._take_partitions()
 
-    def finish(self) -> list[MonthRun]:
+    def finish(self) -> list[PartitionChunk]:
         """Take the end of the stream; the last row may lack its newline.
 
         :return: as :meth:`feed`; each row has its newline there.
@@ -169,11 +169,11 @@ class RowInspector:
         if self._open_row:
             self._keep(b"\n")
             self._inspect_open_row()
-        return self._take_runs()
+        return self._take_partitions()
 
-    def _take_runs(self) -> list[MonthRun]:
-        runs, self._runs = self._runs, []
-        return runs
+    def _take_partitions(self) -> list[PartitionChunk]:
+        partitions, self._partitions = self._partitions, []
+        return partitions
 
     @property
     def months(self) -> dict[str, int]:
@@ -194,11 +194,11 @@ class RowInspector:
 
     def _inspect(self, chunk: bytes, begin: int, end: int) -> None:
         """Check whole lines: ``chunk[begin:end]`` begins with a row and ends with a newline."""
-        lines = count_like_rows(chunk, self._beginning, begin, end) if self._beginning else None
+        lines = count_rows_with_prefix(chunk, self._beginning, begin, end) if self._beginning else None
         if lines is not None:
             self._months[self._month] += lines
             if self._by_month:
-                self._runs.append(MonthRun(self._month, memoryview(chunk)[begin:end], lines))
+                self._partitions.append(PartitionChunk(self._month, memoryview(chunk)[begin:end], lines))
         else:
             lines = chunk.count(b"\n", begin, end)
             self._parse(memoryview(chunk)[begin:end], lines)
@@ -230,7 +230,7 @@ class RowInspector:
             if month is None:
                 raise DamagedDownload(f"line {self.rows + done + 1} has no reference_date to divide the export by")
             done += count
-            self._runs.append(MonthRun(month, lines[begin : ends[done - 1]], count))
+            self._partitions.append(PartitionChunk(month, lines[begin : ends[done - 1]], count))
             begin = ends[done - 1]
 
     def _first_bad_line(self, block: bytes) -> DamagedDownload:

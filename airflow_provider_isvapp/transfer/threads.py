@@ -13,10 +13,10 @@ from queue import Empty, Full, Queue
 from typing import Generic, TypeVar
 
 _TICK_SECONDS = 0.2
-_SECONDS_TO_LET_GO = 1.0
+_JOIN_SECONDS = 1.0
 
 
-class Background:
+class WorkerThread:
     """One function in a thread of its own.
 
     :param work: what to do.
@@ -32,7 +32,7 @@ class Background:
         self._thread = threading.Thread(target=run, args=(self._run,), name=name, daemon=True)
         self._thread.start()
 
-    def is_done(self) -> bool:
+    def poll(self) -> bool:
         """Wait a moment for the end, and return whether it has come.
 
         :raises BaseException: what the function raised.
@@ -44,9 +44,9 @@ class Background:
             raise self._error
         return is_over
 
-    def let_go(self) -> None:
+    def join_briefly(self) -> None:
         """Wait a moment for the end, whatever it is; the function was told otherwise that it shall stop."""
-        self._thread.join(timeout=_SECONDS_TO_LET_GO)
+        self._thread.join(timeout=_JOIN_SECONDS)
 
     def _run(self) -> None:
         try:
@@ -87,7 +87,7 @@ class Prefetch(Generic[T]):
         self._items = items
         self._queue: Queue[T | _End] = Queue(_AHEAD)
         self._stopped = threading.Event()
-        self._thread = Background(self._run, name="isvapp-download")
+        self._thread = WorkerThread(self._run, name="isvapp-download")
 
     def __iter__(self) -> Iterator[T]:
         """Yield the items.
@@ -110,7 +110,7 @@ class Prefetch(Generic[T]):
     def stop(self) -> None:
         """Let the thread end after the item it is at, and wait a moment for that."""
         self._stopped.set()
-        self._thread.let_go()
+        self._thread.join_briefly()
 
     def _run(self) -> None:
         error: BaseException | None = None

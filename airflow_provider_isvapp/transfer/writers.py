@@ -13,11 +13,11 @@ from typing import Protocol
 from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, StorageFailed
 from airflow_provider_isvapp.transfer.audit import is_month
 from airflow_provider_isvapp.transfer.destination import Destination
-from airflow_provider_isvapp.transfer.format import PLACEHOLDER, IfExists, Shape
+from airflow_provider_isvapp.transfer.format import PLACEHOLDER, IfExists, StorageFormat
 from airflow_provider_isvapp.transfer.gzip import Crc32
 from airflow_provider_isvapp.transfer.results import WrittenObject
-from airflow_provider_isvapp.transfer.rows import MonthRun
-from airflow_provider_isvapp.transfer.staging.base import Label
+from airflow_provider_isvapp.transfer.rows import PartitionChunk
+from airflow_provider_isvapp.transfer.staging.base import Provenance
 
 
 class Encoder(Protocol):
@@ -27,10 +27,10 @@ class Encoder(Protocol):
         """Take bytes of ndjson and return what can be stored by now."""
         ...
 
-    def finish(self, label: Label) -> bytes:
+    def finish(self, provenance: Provenance) -> bytes:
         """Return the rest.
 
-        :param label: what the whole export came to, for a format that can store it at its end.
+        :param provenance: what the whole export came to, for a format that can store it at its end.
         """
         ...
 
@@ -42,7 +42,7 @@ class Plain:
         """Return the same bytes."""
         return plain
 
-    def finish(self, label: Label) -> bytes:
+    def finish(self, provenance: Provenance) -> bytes:
         """Return nothing."""
         return b""
 
@@ -57,7 +57,7 @@ class Gzip:
         """Return the compressed bytes that are ready."""
         return self._compressor.compress(plain)
 
-    def finish(self, label: Label) -> bytes:
+    def finish(self, provenance: Provenance) -> bytes:
         """Return the rest and the trailer; a whole, empty member if there was nothing."""
         return self._compressor.flush()
 
@@ -75,51 +75,51 @@ def _new_compressor() -> _Compressor:
     return isal_zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
 
 
-def encoder_for(shape: Shape) -> Encoder:
+def encoder_for(storage_format: StorageFormat) -> Encoder:
     """Return a new encoder for one object.
 
     :raises InvalidArgument: if its library is not installed.
     """
-    if shape.output_format == "parquet":
+    if storage_format.output_format == "parquet":
         from airflow_provider_isvapp.transfer.parquet import ParquetEncoder
 
         return ParquetEncoder()
-    return Gzip() if shape.compression == "gzip" else Plain()
+    return Gzip() if storage_format.compression == "gzip" else Plain()
 
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A piece of an export that was received, decompressed and checked.
+class Chunk:
+    """A chunk of an export that was received, decompressed and checked.
 
     :param compressed: as it came over the wire.
     :param plain: what that decompresses to.
-    :param runs: the rows that it completes, by month, for an output that wants them so.
+    :param partitions: the rows that it completes, by month, for a writer that divides them.
     """
 
     compressed: memoryview
     plain: bytes
-    runs: list[MonthRun]
+    partitions: list[PartitionChunk]
 
 
-class Output(Protocol):
-    """Takes an export piece by piece and publishes it in the end, or not at all."""
+class RowWriter(Protocol):
+    """Takes an export chunk by chunk and publishes it in the end, or not at all."""
 
-    def write(self, piece: Piece) -> None:
-        """Store a piece."""
+    def write(self, chunk: Chunk) -> None:
+        """Store a chunk."""
         ...
 
-    def seal(self, label: Label) -> list[WrittenObject]:
+    def flush(self, provenance: Provenance) -> list[WrittenObject]:
         """Hand everything to the storage, so that only small steps remain, and say what there will be."""
         ...
 
-    def promote(self) -> None:
+    def commit(self) -> None:
         """Publish."""
         ...
 
-    def discard(self) -> None:
+    def abort(self) -> None:
         """Remove what is not published."""
         ...
 
@@ -135,14 +135,14 @@ class StoredObject:
         destination: Destination,
         *,
         exclusive: bool,
-        label: Label,
+        provenance: Provenance,
         sha256: bool,
         stores_plain: bool = False,
     ) -> None:
         self.rows = 0
         self._stores_plain = stores_plain
         self._destination = destination
-        self._staged = destination.place().stage(exclusive=exclusive, label=label)
+        self._staged = destination.target().stage(exclusive=exclusive, provenance=provenance)
         self._size = 0
         self._crc32 = Crc32()
         self._sha256 = hashlib.sha256() if sha256 else None
@@ -158,10 +158,10 @@ class StoredObject:
             self._sha256.update(data)
         self._staged.write(data)
 
-    def seal(self, label: Label, *, month: str | None = None) -> WrittenObject:
+    def flush(self, provenance: Provenance, *, month: str | None = None) -> WrittenObject:
         """Hand all bytes to the storage."""
-        self._staged.seal(label)
-        known_crc32 = label.crc32 if self._stores_plain else None
+        self._staged.flush(provenance)
+        known_crc32 = provenance.crc32 if self._stores_plain else None
         return WrittenObject(
             path=self._destination.uri,
             rows=self.rows,
@@ -171,58 +171,64 @@ class StoredObject:
             reference_date=month,
         )
 
-    def promote(self) -> None:
+    def commit(self) -> None:
         """Publish the object."""
-        self._staged.promote()
+        self._staged.commit()
 
-    def discard(self) -> None:
+    def abort(self) -> None:
         """Remove the object, unless it is published."""
-        self._staged.discard()
+        self._staged.abort()
 
 
-class SingleObject:
+class SingleObjectWriter:
     """All rows in one object."""
 
     def __init__(
-        self, destination: Destination, shape: Shape, *, if_exists: IfExists, label: Label, sha256: bool
+        self,
+        destination: Destination,
+        storage_format: StorageFormat,
+        *,
+        if_exists: IfExists,
+        provenance: Provenance,
+        sha256: bool,
     ) -> None:
-        self._encoder = encoder_for(shape)
+        self._encoder = encoder_for(storage_format)
         # The vendor's own gzip file is what is wanted, and it was verified.
-        self._as_received = shape.output_format == "ndjson" and shape.compression == "gzip"
+        self._as_received = storage_format.output_format == "ndjson" and storage_format.compression == "gzip"
         self._empty = True
         self._object = StoredObject(
             destination,
             exclusive=if_exists != "overwrite",
-            label=label,
+            provenance=provenance,
             sha256=sha256,
             stores_plain=isinstance(self._encoder, Plain),
         )
 
-    def write(self, piece: Piece) -> None:
-        """Store a piece."""
+    def write(self, chunk: Chunk) -> None:
+        """Store a chunk."""
         if self._as_received:
-            self._empty = self._empty and not piece.compressed
-            self._object.store(piece.compressed)
+            self._empty = self._empty and not chunk.compressed
+            self._object.store(chunk.compressed)
         else:
-            self._object.store(self._encoder.encode(piece.plain))
+            self._object.store(self._encoder.encode(chunk.plain))
 
-    def seal(self, label: Label) -> list[WrittenObject]:
+    def flush(self, provenance: Provenance) -> list[WrittenObject]:
         """Hand everything to the storage."""
         if not self._as_received or self._empty:
-            self._object.store(self._encoder.finish(label))
-        self._object.rows = label.rows or 0
-        return [self._object.seal(label)]
+            self._object.store(self._encoder.finish(provenance))
+        self._object.rows = provenance.rows or 0
+        return [self._object.flush(provenance)]
 
-    def promote(self) -> None:
+    def commit(self) -> None:
         """Publish the object."""
-        self._object.promote()
+        self._object.commit()
 
-    def discard(self) -> None:
+    def abort(self) -> None:
         """Remove the object, unless it is published."""
-        self._object.discard()
+        self._object.abort()
 
 
-class OneObjectAMonth:
+class PartitionedWriter:
     """The rows of each month in an object of its own.
 
     Every object is published whole, after all of them have been verified and handed to the storage, one right after the
@@ -235,35 +241,41 @@ class OneObjectAMonth:
     """
 
     def __init__(
-        self, destination: Destination, shape: Shape, *, if_exists: IfExists, label: Label, sha256: bool
+        self,
+        destination: Destination,
+        storage_format: StorageFormat,
+        *,
+        if_exists: IfExists,
+        provenance: Provenance,
+        sha256: bool,
     ) -> None:
         self._destination = destination
-        self._shape = shape
+        self._storage_format = storage_format
         self._if_exists = if_exists
-        self._label = label
+        self._provenance = provenance
         self._sha256 = sha256
         self._months: dict[str, _MonthObject] = {}
         self._left: set[str] = set()
 
-    def write(self, piece: Piece) -> None:
-        """Store the rows that the piece completes."""
-        for run in piece.runs:
-            if run.month in self._left:
+    def write(self, chunk: Chunk) -> None:
+        """Store the rows that the chunk completes."""
+        for part in chunk.partitions:
+            if part.month in self._left:
                 continue
-            month = self._months.get(run.month) or self._begin(run.month)
+            month = self._months.get(part.month) or self._begin(part.month)
             if month is not None:
-                month.stored.store(month.encoder.encode(run.lines))
-                month.stored.rows += run.rows
+                month.stored.store(month.encoder.encode(part.lines))
+                month.stored.rows += part.rows
 
-    def seal(self, label: Label) -> list[WrittenObject]:
+    def flush(self, provenance: Provenance) -> list[WrittenObject]:
         """Hand everything to the storage, month by month in their order."""
         objects = []
         for name, month in sorted(self._months.items()):
-            month.stored.store(month.encoder.finish(label))
-            objects.append(month.stored.seal(label, month=name))
+            month.stored.store(month.encoder.finish(provenance))
+            objects.append(month.stored.flush(provenance, month=name))
         return objects
 
-    def promote(self) -> None:
+    def commit(self) -> None:
         """Publish the months in their order.
 
         :raises StorageFailed: saying which are published, if one is not.
@@ -271,12 +283,12 @@ class OneObjectAMonth:
         published: list[str] = []
         for name, month in sorted(self._months.items()):
             try:
-                month.stored.promote()
+                month.stored.commit()
             except StorageFailed as error:
                 if not published:
                     raise
                 failure = StorageFailed(
-                    f"The months {', '.join(published)} of export {self._label.export_id} are published, and the "
+                    f"The months {', '.join(published)} of export {self._provenance.export_id} are published, and the "
                     f"others are not: {error} The next run writes them."
                 )
             else:
@@ -284,31 +296,34 @@ class OneObjectAMonth:
                 continue
             raise failure
 
-    def discard(self) -> None:
+    def abort(self) -> None:
         """Remove all objects that are not published."""
         for month in self._months.values():
-            month.stored.discard()
+            month.stored.abort()
 
     def _begin(self, month: str) -> _MonthObject | None:
         # Nothing from the vendor that could lead elsewhere becomes a part of a path.
         if not is_month(month):
             raise DamagedDownload(f"{month!r} is no reference_date that a path can be made of")
-        destination = self._destination.filled(PLACEHOLDER, month)
-        if self._if_exists != "overwrite" and destination.place().exists():
+        destination = self._destination.with_value(PLACEHOLDER, month)
+        if self._if_exists != "overwrite" and destination.target().exists():
             if self._if_exists == "fail" and not self._is_of_this_export(destination):
                 raise DestinationExists(f"{destination.uri} exists, and if_exists is 'fail'.")
             _LOG.info("%s is there already and stays as it is", destination.uri)
             self._left.add(month)
             return None
         stored = StoredObject(
-            destination, exclusive=self._if_exists != "overwrite", label=self._label, sha256=self._sha256
+            destination, exclusive=self._if_exists != "overwrite", provenance=self._provenance, sha256=self._sha256
         )
-        self._months[month] = _MonthObject(stored, encoder_for(self._shape))
+        self._months[month] = _MonthObject(stored, encoder_for(self._storage_format))
         return self._months[month]
 
     def _is_of_this_export(self, destination: Destination) -> bool:
-        label = destination.place().label()
-        return label is not None and (label.export_id, label.shape) == (self._label.export_id, self._label.shape)
+        provenance = destination.target().provenance()
+        return provenance is not None and (provenance.export_id, provenance.format) == (
+            self._provenance.export_id,
+            self._provenance.format,
+        )
 
 
 @dataclass(frozen=True)

@@ -14,21 +14,21 @@ import msgspec
 from airflow_provider_isvapp.errors import InvalidArgument, ProviderError, StorageFailed
 
 # The name of the metadata entry of an object, and the last part of the extended attribute of a file.
-LABEL_NAME = "isvapp_export"
+METADATA_KEY = "isvapp_provenance"
 # What no storage would take: S3 has room for 2 KB, an extended attribute for 64 KiB.
 _LONGEST = 64 * 1024
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 
-class Label(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Travels with an object, so that it goes when the object is replaced.
 
-    Only verified objects are published, so one that has a label holds the whole export. Most storages take it with the
-    first byte of an object, when the figures are not known; those are None then.
+    Only verified objects are published, so one with a provenance holds the whole export. Most storages take it with
+    the first byte of an object, when the figures are unknown; they are None then.
 
     :param export_id: the export.
-    :param shape: how its rows are stored and how far they were checked.
+    :param format: how its rows are stored and how far they were checked.
     :param compressed_bytes: size of the export's gzip file.
     :param rows: rows of the export.
     :param bytes: size of its plain ndjson.
@@ -37,7 +37,7 @@ class Label(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """
 
     export_id: str
-    shape: str
+    format: str
     compressed_bytes: _Count | None = None
     rows: _Count | None = None
     bytes: _Count | None = None
@@ -45,17 +45,17 @@ class Label(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     months: dict[str, _Count] | None = None
 
     @property
-    def is_full(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether the figures are known."""
         return None not in (self.rows, self.bytes, self.crc32, self.months, self.compressed_bytes)
 
     def to_text(self) -> str:
-        """Return the label as one line of ASCII."""
+        """Return the provenance as one line of ASCII."""
         return json.dumps({name: value for name, value in msgspec.structs.asdict(self).items() if value is not None})
 
     @classmethod
-    def from_text(cls, text: object) -> Label | None:
-        """Read a label; None for anything else: one of a later version, or whatever others have stored in its place."""
+    def from_text(cls, text: object) -> Provenance | None:
+        """Read a provenance; None for anything else: one of a later version, or text that another program stored."""
         if not isinstance(text, str | bytes) or len(text) > _LONGEST:
             return None
         try:
@@ -79,10 +79,10 @@ def check_key(key: str, uri: str) -> None:
         raise InvalidArgument(f"path {uri!r}: the key has {len(key)} characters, and {_LONGEST_KEY} are the most.")
 
 
-class Staged(Protocol):
-    """An object in the making, invisible under its name until :meth:`promote`.
+class StagedObject(Protocol):
+    """An object in the making, invisible under its name until :meth:`commit`.
 
-    Exactly one of :meth:`promote` and :meth:`discard` ends it. All methods but the last raise
+    Exactly one of :meth:`commit` and :meth:`abort` ends it. All methods but the last raise
     :class:`~airflow_provider_isvapp.errors.StorageFailed` when the storage refuses.
     """
 
@@ -90,27 +90,27 @@ class Staged(Protocol):
         """Append bytes."""
         ...
 
-    def seal(self, label: Label | None = None) -> None:
+    def flush(self, provenance: Provenance | None = None) -> None:
         """Hand every byte to the storage, so that only the last, small step remains.
 
-        :param label: with the figures that are known by now.
+        :param provenance: with the figures that are known by now.
         """
         ...
 
-    def promote(self) -> None:
+    def commit(self) -> None:
         """Make the object visible, whole, in the place of any older one.
 
         :raises DestinationExists: if it may not replace one and there is one.
         """
         ...
 
-    def discard(self) -> None:
-        """Remove everything that was staged, if it is not promoted. Does not raise."""
+    def abort(self) -> None:
+        """Remove everything that was staged, if it is not committed. Does not raise."""
         ...
 
 
-class Place(Protocol):
-    """The place of one object, taken or not."""
+class ObjectTarget(Protocol):
+    """Where one object is or shall be."""
 
     def check(self) -> None:
         """See, as far as that can be known without writing, that an object can be written here.
@@ -124,19 +124,19 @@ class Place(Protocol):
         """Ask the storage, not a cached listing."""
         ...
 
-    def label(self) -> Label | None:
-        """Return the label of the object that is there."""
+    def provenance(self) -> Provenance | None:
+        """Return the provenance of the object that is there."""
         ...
 
     def open(self) -> AbstractContextManager[IO[bytes]]:
         """Open the object that is there for reading."""
         ...
 
-    def stage(self, *, exclusive: bool, label: Label | None) -> Staged:
+    def stage(self, *, exclusive: bool, provenance: Provenance | None) -> StagedObject:
         """Begin an object.
 
         :param exclusive: never replace one.
-        :param label: what is known of the object before its first byte.
+        :param provenance: what is known of the object before its first byte.
         """
         ...
 

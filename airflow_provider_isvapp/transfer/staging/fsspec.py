@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from airflow_provider_isvapp.errors import DestinationExists, InvalidArgument
-from airflow_provider_isvapp.transfer.staging.base import LABEL_NAME, Label, check_key, storage_errors
+from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, Provenance, check_key, storage_errors
 
 # fsspec's default of 50 MiB for S3 costs about four times that in memory; storages want at least 5 MiB.
 BLOCK_BYTES = 8 * 1024 * 1024
 
 
-class FsspecPlace:
+class FsspecTarget:
     """The place of an object on Google Cloud Storage or Azure.
 
     :param fs: the fsspec file system.
@@ -38,15 +38,15 @@ class FsspecPlace:
             self._fs.invalidate_cache()
             return bool(self._fs.exists(self._key))
 
-    def label(self) -> Label | None:
-        """Read the label from the object's metadata."""
+    def provenance(self) -> Provenance | None:
+        """Read the provenance from the object's metadata."""
         with storage_errors(self._uri, reading=True):
             self._fs.invalidate_cache()
             try:
                 metadata = self._fs.info(self._key).get("metadata")
             except FileNotFoundError:
                 return None
-        return Label.from_text(metadata.get(LABEL_NAME)) if isinstance(metadata, Mapping) else None
+        return Provenance.from_text(metadata.get(METADATA_KEY)) if isinstance(metadata, Mapping) else None
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -57,9 +57,9 @@ class FsspecPlace:
         ):
             yield reader
 
-    def stage(self, *, exclusive: bool, label: Label | None) -> FsspecObject:
-        """Begin an object with the label as metadata."""
-        return FsspecObject(self._fs, self._key, self._uri, exclusive=exclusive, label=label)
+    def stage(self, *, exclusive: bool, provenance: Provenance | None) -> FsspecObject:
+        """Begin an object with the provenance as metadata."""
+        return FsspecObject(self._fs, self._key, self._uri, exclusive=exclusive, provenance=provenance)
 
 
 class FsspecObject:
@@ -67,9 +67,9 @@ class FsspecObject:
 
     What a reader sees if the process dies
 
-    - before :meth:`promote`: the old object, or none. Google Cloud Storage drops the unfinished upload after a week,
+    - before :meth:`commit`: the old object, or none. Google Cloud Storage drops the unfinished upload after a week,
       Azure the uncommitted blocks; neither shows in a listing.
-    - in or after :meth:`promote`: the old object or the whole new one; the storage switches in one step.
+    - in or after :meth:`commit`: the old object or the whole new one; the storage switches in one step.
 
     adlfs ignores ``autocommit`` and commits on close, so nothing is closed before it may be seen.
 
@@ -77,21 +77,21 @@ class FsspecObject:
     :param key: the object's path inside it.
     :param uri: its address for messages.
     :param exclusive: never replace an existing object.
-    :param label: stored as metadata.
+    :param provenance: stored as metadata.
     """
 
-    def __init__(self, fs: Any, key: str, uri: str, *, exclusive: bool, label: Label | None) -> None:
+    def __init__(self, fs: Any, key: str, uri: str, *, exclusive: bool, provenance: Provenance | None) -> None:
         self._fs = fs
         self._uri = uri
         self._over = False
         # Both file systems hand "create only" to the storage, which decides it in the last step.
         mode = "xb" if exclusive else "wb"
-        metadata = {} if label is None else {"metadata": {LABEL_NAME: label.to_text()}}
+        metadata = {} if provenance is None else {"metadata": {METADATA_KEY: provenance.to_text()}}
         with storage_errors(uri):
             self._file = fs.open(key, mode, block_size=BLOCK_BYTES, autocommit=False, **metadata)
         # gcsfs's class for zonal buckets, whose objects are there from the first byte on.
         if hasattr(self._file, "finalize_on_close"):
-            self.discard()
+            self.abort()
             raise InvalidArgument(
                 f"{uri} is in a zonal bucket (Rapid Storage), where readers see an object while it is being written. "
                 "Write to a regional bucket."
@@ -102,10 +102,10 @@ class FsspecObject:
         with storage_errors(self._uri):
             self._file.write(data)
 
-    def seal(self, label: Label | None = None) -> None:
+    def flush(self, provenance: Provenance | None = None) -> None:
         """Do nothing: closing is the last step here, and on Azure it already publishes."""
 
-    def promote(self) -> None:
+    def commit(self) -> None:
         """Finish the upload.
 
         :raises DestinationExists: if it must not replace an object and there is one.
@@ -124,7 +124,7 @@ class FsspecObject:
         if taken:
             raise DestinationExists(f"{self._uri} exists, and the task may not overwrite it.")
 
-    def discard(self) -> None:
+    def abort(self) -> None:
         """Give the upload up. An open file that is merely forgotten would publish itself when it is collected."""
         if self._over:
             return

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from airflow_provider_isvapp.errors import DestinationExists, InvalidArgument, StorageFailed
-from airflow_provider_isvapp.transfer.staging.base import LABEL_NAME, Label, storage_errors
+from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, Provenance, storage_errors
 
 _SUFFIX = ".isvapp-part"
 # Pieces are written by so many bytes at once: of small writes, a fifth more time goes into the kernel's page cache.
@@ -25,10 +25,10 @@ _GATHERED_BYTES = 1024 * 1024
 _WRITEBACK_BYTES = 8 * 1024 * 1024
 
 
-_ATTRIBUTE = f"user.{LABEL_NAME}"
+_ATTRIBUTE = f"user.{METADATA_KEY}"
 
 
-class LocalPlace:
+class LocalTarget:
     """The place of a local file.
 
     :param path: where it is. A symbolic link is followed.
@@ -71,12 +71,12 @@ class LocalPlace:
         with storage_errors(str(self._path), reading=True):
             return self._path.exists()
 
-    def label(self) -> Label | None:
-        """Read the label, and believe it only if the file was not touched since."""
+    def provenance(self) -> Provenance | None:
+        """Read the provenance, and believe it only if the file was not touched since."""
         with contextlib.suppress(OSError, AttributeError, ValueError):
             touched, _, text = os.getxattr(self._path, _ATTRIBUTE).decode().partition(" ")
             if touched == _last_touched(self._path.stat()):
-                return Label.from_text(text)
+                return Provenance.from_text(text)
         return None
 
     @contextlib.contextmanager
@@ -88,8 +88,8 @@ class LocalPlace:
         ):
             yield file
 
-    def stage(self, *, exclusive: bool, label: Label | None) -> LocalFile:
-        """Begin a file; its label is set in the end."""
+    def stage(self, *, exclusive: bool, provenance: Provenance | None) -> LocalFile:
+        """Begin a file; its provenance is set in the end."""
         return LocalFile(self._path, exclusive=exclusive)
 
 
@@ -98,10 +98,10 @@ class LocalFile:
 
     What a reader of the target sees if the process dies
 
-    - before :meth:`promote`: the old file, or none. The bytes so far lie in ``.<name>.<random>.isvapp-part`` beside it;
+    - before :meth:`commit`: the old file, or none. The bytes so far lie in ``.<name>.<random>.isvapp-part`` beside it;
       the next write to the same target removes them. A live writer holds a lock on its temporary file, which the kernel
       drops when the process dies: that tells leftovers from the files of a task that writes at the same time.
-    - in or after :meth:`promote`: the old file or the whole new one, also after a power cut: the bytes are on the disk
+    - in or after :meth:`commit`: the old file or the whole new one, also after a power cut: the bytes are on the disk
       before the name changes, and the directory is flushed after it.
 
     A file that is replaced hands on its permissions, and its owner and group as far as this process may set them; where
@@ -153,17 +153,17 @@ class LocalFile:
             os.posix_fadvise(self._fd, self._handed_over, length, os.POSIX_FADV_DONTNEED)
         self._handed_over = self._written
 
-    def seal(self, label: Label | None = None) -> None:
-        """Flush the bytes to the disk, and the label if the file system has extended attributes."""
+    def flush(self, provenance: Provenance | None = None) -> None:
+        """Flush the bytes to the disk, and the provenance if the file system has extended attributes."""
         self._write_gathered()
         with storage_errors(str(self._target)):
-            if label is not None:
+            if provenance is not None:
                 with contextlib.suppress(OSError, AttributeError):
-                    text = f"{_last_touched(os.fstat(self._fd))} {label.to_text()}"
+                    text = f"{_last_touched(os.fstat(self._fd))} {provenance.to_text()}"
                     os.setxattr(self._fd, _ATTRIBUTE, text.encode())
             os.fsync(self._fd)
 
-    def promote(self) -> None:
+    def commit(self) -> None:
         """Rename the file onto its target.
 
         :raises DestinationExists: if it must not replace a file and there is one.
@@ -191,8 +191,8 @@ class LocalFile:
         else:
             raise DestinationExists(f"{self._target} exists, and the task may not overwrite it.")
 
-    def discard(self) -> None:
-        """Remove the temporary file, unless it is promoted."""
+    def abort(self) -> None:
+        """Remove the temporary file, unless it is committed."""
         if self._over:
             return
         self._over = True

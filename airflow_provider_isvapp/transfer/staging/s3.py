@@ -23,7 +23,7 @@ from fsspec.asyn import sync
 
 from airflow_provider_isvapp.errors import DestinationExists, StorageFailed
 from airflow_provider_isvapp.transfer.gzip import Crc32
-from airflow_provider_isvapp.transfer.staging.base import LABEL_NAME, Label, check_key, storage_errors
+from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, Provenance, check_key, storage_errors
 
 # A part is tried again by botocore (429, 500, 503, resets), with growing waits.
 _RETRIES = {"mode": "standard", "max_attempts": 6}
@@ -87,7 +87,7 @@ PART_BYTES = 8 * 1024 * 1024
 # S3 takes 10,000 parts of an object. The later ones are larger, which is enough for 180 GB.
 _LARGER_AFTER = {2_000: 2, 6_000: 3}
 _PARTS_ON_THEIR_WAY = 5
-_SECONDS_TO_LET_GO = 3.0
+_JOIN_SECONDS = 3.0
 
 # Of all objects together: the months of a divided export are written at the same time. A larger part takes the room of
 # two or three, so that memory does not grow with the export.
@@ -98,13 +98,13 @@ _taking_room = threading.Lock()
 _emptied: deque[bytearray] = deque(maxlen=_PARTS_ON_THEIR_WAY)
 
 # Metadata travels as headers, and some proxies drop those with an underscore.
-_LABEL = LABEL_NAME.replace("_", "-")
-_WRITE = "isvapp-write"
+_METADATA_KEY = METADATA_KEY.replace("_", "-")
+_WRITE_ID_KEY = "isvapp-write-id"
 
 _LOG = logging.getLogger(__name__)
 
 
-class S3Place:
+class S3Target:
     """The place of an object in a bucket.
 
     :param fs: the ``s3fs.S3FileSystem``.
@@ -126,10 +126,10 @@ class S3Place:
         """Ask for the object's head."""
         return self._head() is not None
 
-    def label(self) -> Label | None:
-        """Read the label from the object's metadata."""
+    def provenance(self) -> Provenance | None:
+        """Read the provenance from the object's metadata."""
         head = self._head() or {}
-        return Label.from_text(head.get("Metadata", {}).get(_LABEL, ""))
+        return Provenance.from_text(head.get("Metadata", {}).get(_METADATA_KEY, ""))
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -140,9 +140,9 @@ class S3Place:
         ):
             yield reader
 
-    def stage(self, *, exclusive: bool, label: Label | None) -> S3Object:
+    def stage(self, *, exclusive: bool, provenance: Provenance | None) -> S3Object:
         """Begin an object."""
-        return S3Object(self._fs, self._bucket, self._key, self._uri, exclusive=exclusive, label=label)
+        return S3Object(self._fs, self._bucket, self._key, self._uri, exclusive=exclusive, provenance=provenance)
 
     def _head(self) -> dict[str, Any] | None:
         with storage_errors(self._uri, reading=True):
@@ -158,24 +158,26 @@ class S3Object:
 
     What a reader sees if the process dies
 
-    - before :meth:`promote`: the old object, or none. What is left is an unfinished multipart upload under the object's
+    - before :meth:`commit`: the old object, or none. What is left is an unfinished multipart upload under the object's
       key. It shows in no listing of objects, but its parts are paid for until the next write to the same key aborts it,
       or the bucket's rule ``AbortIncompleteMultipartUpload`` does.
-    - in :meth:`promote`: the old object or the whole new one; S3 switches in one step.
+    - in :meth:`commit`: the old object or the whole new one; S3 switches in one step.
 
     Whoever begins a write aborts all unfinished uploads of the key. So of two tasks that write it at once, the one that
     began first fails, which is also what is wanted when Airflow took a task for dead that was not.
 
     :param exclusive: never replace an existing object (If-None-Match, which S3 decides in the last step).
-    :param label: stored as metadata.
+    :param provenance: stored as metadata.
     """
 
-    def __init__(self, fs: Any, bucket: str, key: str, uri: str, *, exclusive: bool, label: Label | None) -> None:
+    def __init__(
+        self, fs: Any, bucket: str, key: str, uri: str, *, exclusive: bool, provenance: Provenance | None
+    ) -> None:
         self._fs = fs
         self._uri = uri
         self._where = {"Bucket": bucket, "Key": key}
         self._condition = {"IfNoneMatch": "*"} if exclusive else {}
-        self._label = label
+        self._provenance = provenance
         self._nonce = secrets.token_hex(8)
         self._part: bytearray | None = None
         self._filled = 0
@@ -202,9 +204,9 @@ class S3Object:
                 with self._errors():
                     self._send_part(self._part)
 
-    def seal(self, label: Label | None = None) -> None:
+    def flush(self, provenance: Provenance | None = None) -> None:
         """Send the last part and wait for all of them."""
-        self._label = label or self._label
+        self._provenance = provenance or self._provenance
         with self._errors():
             if self._upload_id is not None:
                 if self._part is not None:
@@ -213,7 +215,7 @@ class S3Object:
                 while self._on_their_way:
                     self._take_oldest()
 
-    def promote(self) -> None:
+    def commit(self) -> None:
         """Put the parts together.
 
         :raises DestinationExists: if it must not replace an object and there is one.
@@ -231,8 +233,8 @@ class S3Object:
             self._end()
             self._fs.invalidate_cache()
 
-    def discard(self) -> None:
-        """Abort the upload, unless it is promoted."""
+    def abort(self) -> None:
+        """Abort the upload, unless it is committed."""
         if self._over:
             return
         parts = list(self._on_their_way)
@@ -241,7 +243,7 @@ class S3Object:
         if self._upload_id is not None:
             # A part that arrives after the abort would stay.
             under_way: list[Future[Any]] = [self._upload_id, *parts]
-            wait(under_way, timeout=_SECONDS_TO_LET_GO)
+            wait(under_way, timeout=_JOIN_SECONDS)
             with contextlib.suppress(Exception):
                 self._call("abort_multipart_upload", UploadId=self._upload_id.result(timeout=0))
         self._end()
@@ -319,7 +321,7 @@ class S3Object:
         except self._client.exceptions.NoSuchUpload:
             # The answer to a first, successful try may have been lost.
             head = self._client.head_object(**self._where)
-            if head.get("Metadata", {}).get(_WRITE) != self._nonce:
+            if head.get("Metadata", {}).get(_WRITE_ID_KEY) != self._nonce:
                 raise
 
     def _exists(self) -> bool:
@@ -335,8 +337,8 @@ class S3Object:
         return DestinationExists(f"{self._uri} exists, and the task may not overwrite it.")
 
     def _metadata(self) -> dict[str, str]:
-        label = {} if self._label is None else {_LABEL: self._label.to_text()}
-        return {_WRITE: self._nonce} | label
+        provenance = {} if self._provenance is None else {_METADATA_KEY: self._provenance.to_text()}
+        return {_WRITE_ID_KEY: self._nonce} | provenance
 
     def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Call S3 with the connection's additional arguments, such as encryption, where the operation takes them."""

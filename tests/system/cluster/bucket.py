@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import boto3
 
-from airflow_provider_isvapp.transfer.staging.base import LABEL_NAME, Label
+from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, Provenance
 from tests.system.cluster.arrivals import Vendors
 
 ACCOUNTS, APPS = "isvapp/salesforce_accounts.ndjson", "productiv/apps.ndjson"
@@ -51,8 +51,8 @@ class Bucket:
     def export_id(self, key: str) -> str | None:
         """Return which export an object says it holds."""
         metadata = self._client.head_object(Bucket=self._name, Key=key)["Metadata"]
-        label = Label.from_text(metadata.get(LABEL_NAME.replace("_", "-"), ""))
-        return None if label is None else label.export_id
+        provenance = Provenance.from_text(metadata.get(METADATA_KEY.replace("_", "-"), ""))
+        return None if provenance is None else provenance.export_id
 
 
 def usage_key(order: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig
-from airflow_provider_isvapp.transfer.staging.base import Label
+from airflow_provider_isvapp.transfer.staging.base import Provenance
 from tests.support.object_stores import moto
 from tests.system.cluster.arrivals import Arrival, Vendors, by_endpoint, most_in_a_second
 from tests.system.cluster.bucket import ACCOUNTS, APPS, Bucket, compare, usage_key
@@ -60,8 +60,8 @@ def bucket() -> Iterator[Bucket]:
 
 
 def put(bucket: Bucket, key: str, content: bytes, export_id: str | None = None) -> None:
-    label = {"isvapp-export": Label(export_id=export_id, shape="ndjson").to_text()} if export_id else {}
-    bucket._client.put_object(Bucket="lake", Key=key, Body=content, Metadata=label)
+    provenance = {"isvapp-provenance": Provenance(export_id=export_id, format="ndjson").to_text()} if export_id else {}
+    bucket._client.put_object(Bucket="lake", Key=key, Body=content, Metadata=provenance)
 
 
 def lines(rows: list[Any]) -> bytes:

@@ -50,11 +50,11 @@ def main(url: str, where: str, step: str) -> None:
     elif step == "writing":
         kill_around(kind, "write", after=True, calls=45)
     elif step == "sealing":
-        kill_around(kind, "seal", after=False)
-    elif step == "sealed":
-        kill_around(kind, "seal", after=True)
-    elif step == "promoted":
-        kill_around(kind, "promote", after=True)
+        kill_around(kind, "flush", after=False)
+    elif step == "flushed":
+        kill_around(kind, "flush", after=True)
+    elif step == "committed":
+        kill_around(kind, "commit", after=True)
     elif step == "renamed":
         kill_around(local, "_flush_directory", after=False)
     export = Export(id="e-1", status=ExportStatus.COMPLETED)

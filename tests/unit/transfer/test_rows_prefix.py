@@ -37,7 +37,7 @@ LINES = st.sampled_from(
 def with_bytes(text: bytes, begin: int, end: int) -> int | None:
     engine, rows_module._engine = rows_module._engine, lambda: bytes.count  # type: ignore[assignment]
     try:
-        return rows_module.count_like_rows(text, BEGINNING, begin, end)
+        return rows_module.count_rows_with_prefix(text, BEGINNING, begin, end)
     finally:
         rows_module._engine = engine
 
@@ -53,9 +53,9 @@ def expected(text: bytes) -> int | None:
 def test_both_ways_see_the_same(lines: list[bytes], before: bytes, after: bytes) -> None:
     pytest.importorskip("stringzilla")
     text = b"".join(lines)
-    place = (before + text + after, len(before), len(before) + len(text))
-    assert with_bytes(*place) == expected(text)
-    assert rows_module.count_like_rows(place[0], BEGINNING, *place[1:]) == expected(text)
+    span = (before + text + after, len(before), len(before) + len(text))
+    assert with_bytes(*span) == expected(text)
+    assert rows_module.count_rows_with_prefix(span[0], BEGINNING, *span[1:]) == expected(text)
 
 
 @settings(max_examples=200, deadline=None)
@@ -69,7 +69,7 @@ def test_a_changed_byte_is_judged_as_by_eye(rows: list[bytes], flaw: int, byte: 
     text = bytearray(b"".join(rows))
     text[flaw % len(text)] = byte
     changed = bytes(text)
-    assert rows_module.count_like_rows(changed, BEGINNING, 0, len(changed)) == expected(changed)
+    assert rows_module.count_rows_with_prefix(changed, BEGINNING, 0, len(changed)) == expected(changed)
     assert with_bytes(changed, 0, len(changed)) == expected(changed)
 
 
@@ -82,8 +82,8 @@ def test_rows_of_every_length_are_counted(beginning: bytes, lengths: list[int]) 
     """The search takes many bytes at a time, other numbers on other processors: ends and joints lie everywhere."""
     pytest.importorskip("stringzilla")
     text = b"".join(beginning + b"1" * length + b"}\n" for length in lengths)
-    assert rows_module.count_like_rows(text, beginning, 0, len(text)) == len(lengths)
-    assert rows_module.count_like_rows(text + b"\n", beginning, 0, len(text) + 1) is None
+    assert rows_module.count_rows_with_prefix(text, beginning, 0, len(text)) == len(lengths)
+    assert rows_module.count_rows_with_prefix(text + b"\n", beginning, 0, len(text) + 1) is None
 
 
 @pytest.mark.parametrize("installed", [True, False])
@@ -92,7 +92,7 @@ def test_stringzilla_is_used_where_it_is_installed(installed: bool) -> None:
     hidden = "" if installed else "sys.modules['stringzilla'] = None;"
     code = (
         f"import sys; {hidden} from airflow_provider_isvapp.transfer import rows as rows_module;"
-        " print(rows_module._engine() is bytes.count, rows_module.count_like_rows(b'{1}\\n{2}\\n', b'{', 0, 8))"
+        " print(rows_module._engine() is bytes.count, rows_module.count_rows_with_prefix(b'{1}\\n{2}\\n', b'{', 0, 8))"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.split() == [str(not installed), "2"]

@@ -38,16 +38,16 @@ def test_skip_leaves_what_is_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("if_exists", ["overwrite", "skip", "fail"])
 @pytest.mark.parametrize(
-    "shape",
+    "form",
     [{}, {"compression": "gzip"}, {"validate": "full"}, {"output_format": "parquet"}, {"manifest": True}],
     ids=str,
 )
-def test_a_rerun_of_the_same_export_downloads_nothing(tmp_path: Path, if_exists: Any, shape: dict[str, Any]) -> None:
-    if shape.get("output_format") == "parquet":
+def test_a_rerun_of_the_same_export_downloads_nothing(tmp_path: Path, if_exists: Any, form: dict[str, Any]) -> None:
+    if form.get("output_format") == "parquet":
         pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
     with FileServer(Answer(gzip_bytes(PLAIN))) as server:
         destination = open_destination(str(tmp_path / "x"))
-        options: Any = {"export_id": "e-1", "if_exists": if_exists, **shape}
+        options: Any = {"export_id": "e-1", "if_exists": if_exists, **form}
         first = download_export(server.source(), destination, **options)
         again = download_export(server.source(), destination, **options)
         assert len(server.ranges_asked) == 1
@@ -76,7 +76,7 @@ def test_a_file_that_was_changed_is_written_again(tmp_path: Path, change: Any) -
 
 
 @pytest.mark.parametrize(
-    "options", [{"export_id": "e-2"}, {"compression": "gzip"}, {"validate": "full"}], ids=["export", "shape", "checks"]
+    "options", [{"export_id": "e-2"}, {"compression": "gzip"}, {"validate": "full"}], ids=["export", "form", "checks"]
 )
 def test_another_export_or_form_is_written(tmp_path: Path, options: dict[str, Any]) -> None:
     download(tmp_path / "x", export_id="e-1")
@@ -151,7 +151,7 @@ def test_fail_goes_on_where_a_run_of_the_same_export_was_killed_between_two_mont
 def test_a_manifest_that_a_killed_run_did_not_write_is_written_by_the_next(tmp_path: Path, left: bytes | None) -> None:
     download(tmp_path / "x", export_id="e-1")
     if left is not None:
-        (tmp_path / "x.manifest.json").write_bytes(left)
+        (tmp_path / "_x.manifest.json").write_bytes(left)
     result = download(tmp_path / "x", export_id="e-1", manifest=True)
     assert result.outcome is Outcome.WRITTEN
-    assert b'"export_id": "e-1"' in (tmp_path / "x.manifest.json").read_bytes()
+    assert b'"export_id": "e-1"' in (tmp_path / "_x.manifest.json").read_bytes()

@@ -21,7 +21,7 @@ from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.download import download_export
 from airflow_provider_isvapp.transfer.lists import write_lines
 from airflow_provider_isvapp.transfer.results import DownloadResult
-from airflow_provider_isvapp.transfer.staging.local import LocalFile, LocalPlace
+from airflow_provider_isvapp.transfer.staging.local import LocalFile, LocalTarget
 from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 
 PLAIN = ndjson(300, months=("2024-02", "2024-03"))
@@ -77,7 +77,7 @@ def test_what_is_no_file_is_refused_before_anything_is_asked(tmp_path: Path, mak
     if "month" in which:
         options |= {"partition_by": "reference_date", "expected_months": ["2024-02", "2024-03"]}
         path, in_the_way = tmp_path / "{reference_date}", "2024-03"
-    in_the_way += ".manifest.json" if "manifest" in which else ""
+    in_the_way = f"_{in_the_way}.manifest.json" if "manifest" in which else in_the_way
     make(tmp_path / in_the_way)
     before = names(tmp_path)
     message = refused(path, **options)
@@ -102,11 +102,11 @@ def test_what_comes_while_the_download_runs_is_not_replaced(tmp_path: Path, make
     target = tmp_path / "x"
     file = LocalFile(target)
     file.write(b"new\n")
-    file.seal()
+    file.flush()
     make(target)
     with pytest.raises(StorageFailed, match="published nothing"):
-        file.promote()
-    file.discard()
+        file.commit()
+    file.abort()
     assert names(tmp_path) == ["x"]
     assert not target.is_file()
 
@@ -190,7 +190,7 @@ def as_nobody(code: str, folder: Path) -> str:
     return done.stdout
 
 
-_IMPORTS = "from pathlib import Path; from airflow_provider_isvapp.transfer.staging.local import LocalFile, LocalPlace"
+_IMPORTS = "from pathlib import Path; from airflow_provider_isvapp.transfer.staging.local import LocalFile, LocalTarget"
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_a_folder_without_the_right_to_write_is_named(open_folder: Path, mode: i
     folder = open_folder / "closed"
     folder.mkdir(mode=mode)
     said = as_nobody(
-        "\ntry: LocalPlace(sys.argv[1] + '/new/x').check()\nexcept Exception as error: print(repr(error))", folder
+        "\ntry: LocalTarget(sys.argv[1] + '/new/x').check()\nexcept Exception as error: print(repr(error))", folder
     )
     assert said.startswith("StorageFailed")
     assert f"may not create files in {folder}. Nothing was requested or written." in said
@@ -217,8 +217,9 @@ def test_a_folder_that_may_be_written_but_not_listed_is_written(open_folder: Pat
     folder.mkdir()
     folder.chmod(0o733)
     as_nobody(
-        "place = LocalPlace(sys.argv[1] + '/x'); place.check(); file = place.stage(exclusive=False, label=None);"
-        "file.write(b'new'); file.seal(); file.promote()",
+        "target = LocalTarget(sys.argv[1] + '/x'); target.check();"
+        "file = target.stage(exclusive=False, provenance=None);"
+        "file.write(b'new'); file.flush(); file.commit()",
         folder,
     )
     assert (folder / "x").read_bytes() == b"new"
@@ -227,8 +228,8 @@ def test_a_folder_that_may_be_written_but_not_listed_is_written(open_folder: Pat
 def rewritten(target: Path) -> os.stat_result:
     file = LocalFile(target)
     file.write(b"new\n")
-    file.seal()
-    file.promote()
+    file.flush()
+    file.commit()
     assert target.read_bytes() == b"new\n"
     return target.stat()
 
@@ -253,7 +254,7 @@ def test_a_group_that_cannot_be_kept_hands_no_right_on(open_folder: Path) -> Non
     target.write_bytes(b"old\n")
     target.chmod(0o664)
     as_nobody(
-        "file = LocalFile(Path(sys.argv[1])); file.write(b'new'); file.seal(); file.promote()",
+        "file = LocalFile(Path(sys.argv[1])); file.write(b'new'); file.flush(); file.commit()",
         target,
     )
     status = target.stat()
@@ -274,7 +275,7 @@ def test_an_error_after_publication_does_not_say_that_nothing_was_published(
 ) -> None:
     file = LocalFile(tmp_path / "x", exclusive=exclusive)
     file.write(b"new\n")
-    file.seal()
+    file.flush()
     real_close = os.close
 
     def close(fd: int) -> None:
@@ -282,7 +283,7 @@ def test_an_error_after_publication_does_not_say_that_nothing_was_published(
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "close", close)
-    file.promote()
+    file.commit()
     monkeypatch.undo()
     assert names(tmp_path) == ["x"]
 
@@ -291,7 +292,7 @@ def no_room_for_manifests(folder: Path) -> Callable[[], bool]:
     """Return something to call while a download runs; it takes the manifest's name."""
 
     def cancelled() -> bool:
-        (folder / "x.manifest.json").mkdir(exist_ok=True)
+        (folder / "_x.manifest.json").mkdir(exist_ok=True)
         return False
 
     return cancelled
@@ -302,21 +303,21 @@ def test_a_manifest_that_fails_after_publication_says_what_is_published(tmp_path
         download(tmp_path / "x", manifest=True, cancelled=no_room_for_manifests(tmp_path))
     assert "The export is published, but its manifest" in str(caught.value)
     assert (tmp_path / "x").read_bytes() == PLAIN
-    assert names(tmp_path) == ["x", "x.manifest.json"]
+    assert names(tmp_path) == ["_x.manifest.json", "x"]
 
 
 def test_a_manifest_that_cannot_be_staged_keeps_the_object_from_being_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "x").write_bytes(b"old\n")
-    stage = LocalPlace.stage
+    stage = LocalTarget.stage
 
-    def full(place: LocalPlace, **options: Any) -> LocalFile:
+    def full(place: LocalTarget, **options: Any) -> LocalFile:
         if ".manifest.json" in str(vars(place)):
             raise StorageFailed("No space left on device")
         return stage(place, **options)
 
-    monkeypatch.setattr(LocalPlace, "stage", full)
+    monkeypatch.setattr(LocalTarget, "stage", full)
     with pytest.raises(StorageFailed, match="No space left"):
         download(tmp_path / "x", manifest=True)
     assert (tmp_path / "x").read_bytes() == b"old\n"

@@ -385,4 +385,4 @@ def test_open_destination_takes_a_storage_path(bucket: Bucket) -> None:
 
     destination = open_destination(StoragePath())
     assert (destination.key, destination.uri) == (PATH, f"s3://conn@{PATH}")
-    assert destination.place().exists()
+    assert destination.target().exists()

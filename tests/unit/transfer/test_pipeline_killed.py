@@ -20,7 +20,7 @@ from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 OLD = b'{"old":true}\n'
 PLAIN = ndjson(22_000)
 NEW = ndjson(100)
-STEPS_BEFORE = ["staging", "writing", "sealing", "sealed"]
+STEPS_BEFORE = ["staging", "writing", "sealing", "flushed"]
 
 
 def run_killed(url: str, where: str, step: str) -> None:
@@ -34,7 +34,7 @@ def body() -> bytes:
     return gzip_bytes(PLAIN)
 
 
-@pytest.mark.parametrize("step", [*STEPS_BEFORE, "renamed", "promoted"])
+@pytest.mark.parametrize("step", [*STEPS_BEFORE, "renamed", "committed"])
 def test_a_local_file(tmp_path: Path, body: bytes, step: str) -> None:
     target = tmp_path / "export.ndjson"
     target.write_bytes(OLD)
@@ -55,7 +55,7 @@ def test_a_local_file(tmp_path: Path, body: bytes, step: str) -> None:
     assert target.read_bytes() == NEW
 
 
-@pytest.mark.parametrize("step", [*STEPS_BEFORE, "promoted"])
+@pytest.mark.parametrize("step", [*STEPS_BEFORE, "committed"])
 def test_an_s3_object(s3_server: str, body: bytes, step: str) -> None:
     import s3fs
 
@@ -72,8 +72,8 @@ def test_an_s3_object(s3_server: str, body: bytes, step: str) -> None:
     fs.invalidate_cache()
     if step in STEPS_BEFORE:
         assert fs.cat_file(f"{bucket}/{key}") == OLD
-        # The upload is opened by a thread of its own, so all but "sealed" can come before it.
-        assert open_uploads() in {"staging": (0,), "sealed": (1,)}.get(step, (0, 1))
+        # The upload is opened by a thread of its own, so all but "flushed" can come before it.
+        assert open_uploads() in {"staging": (0,), "flushed": (1,)}.get(step, (0, 1))
     else:
         assert fs.cat_file(f"{bucket}/{key}") == PLAIN
         assert open_uploads() == 0
@@ -93,11 +93,11 @@ def test_the_file_of_a_living_writer_is_no_leftover(tmp_path: Path) -> None:
     second = LocalFile(target)
     second.write(b"second\n")
     assert len(list(tmp_path.iterdir())) == 2
-    first.seal()
-    first.promote()
+    first.flush()
+    first.commit()
     assert target.read_bytes() == b"first\n"
-    second.seal()
-    second.promote()
+    second.flush()
+    second.commit()
     assert target.read_bytes() == b"second\n"
     assert [path.name for path in tmp_path.iterdir()] == ["export.ndjson"]
 
@@ -106,7 +106,7 @@ def test_files_of_others_are_no_leftovers(tmp_path: Path) -> None:
     others = [".export.ndjson.swp", "export.ndjson.1.isvapp-part", ".other.ndjson.12345678.isvapp-part"]
     for name in others:
         (tmp_path / name).write_bytes(b"")
-    LocalFile(tmp_path / "export.ndjson").discard()
+    LocalFile(tmp_path / "export.ndjson").abort()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
 
 

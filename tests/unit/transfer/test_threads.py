@@ -8,22 +8,22 @@ import threading
 
 import pytest
 
-from airflow_provider_isvapp.transfer.threads import Background
+from airflow_provider_isvapp.transfer.threads import WorkerThread
 
 
 def assert_ends(event: threading.Event) -> None:
     assert event.wait(10)
 
 
-def finish(work: Background) -> None:
-    while not work.is_done():
+def finish(work: WorkerThread) -> None:
+    while not work.poll():
         pass
 
 
 def test_it_is_done_when_the_work_is() -> None:
     may_end = threading.Event()
-    work = Background(lambda: assert_ends(may_end), name="test")
-    assert not work.is_done()
+    work = WorkerThread(lambda: assert_ends(may_end), name="test")
+    assert not work.poll()
     may_end.set()
     finish(work)
 
@@ -32,7 +32,7 @@ def test_an_error_is_raised_in_the_end() -> None:
     def fail() -> None:
         raise ValueError("damaged")
 
-    work = Background(fail, name="test")
+    work = WorkerThread(fail, name="test")
     with pytest.raises(ValueError, match="damaged"):
         finish(work)
 
@@ -45,7 +45,7 @@ def test_an_error_in_the_moment_of_the_question_is_not_lost(monkeypatch: pytest.
         may_fail.wait(10)
         raise ValueError("damaged")
 
-    work = Background(fail, name="test")
+    work = WorkerThread(fail, name="test")
     thread = work._thread
 
     def ends_now() -> bool:
@@ -56,4 +56,4 @@ def test_an_error_in_the_moment_of_the_question_is_not_lost(monkeypatch: pytest.
     monkeypatch.setattr(thread, "join", lambda timeout: None)
     monkeypatch.setattr(thread, "is_alive", ends_now)
     with pytest.raises(ValueError, match="damaged"):
-        work.is_done()
+        work.poll()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_isvapp.transfer.audit import month_problem
+from airflow_provider_isvapp.transfer.audit import find_month_mismatch
 
 YEAR = [f"2023-{month:02}" for month in range(3, 13)] + ["2024-01", "2024-02"]
 
@@ -25,7 +25,7 @@ def of(*months: str) -> dict[str, int]:
     ],
 )
 def test_the_right_months(found: dict[str, int], expected: list[str] | int | None, required: bool) -> None:
-    assert month_problem(found, expected, required=required) is None
+    assert find_month_mismatch(found, expected, required=required) is None
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_the_right_months(found: dict[str, int], expected: list[str] | int | Non
     ],
 )
 def test_wrong_months_are_named(found: dict[str, int], expected: list[str] | int, problem: str) -> None:
-    assert problem in (month_problem(found, expected, required=True) or "")
+    assert problem in (find_month_mismatch(found, expected, required=True) or "")
 
 
 @pytest.mark.parametrize("required", [True, False])
@@ -54,4 +54,4 @@ def test_wrong_months_are_named(found: dict[str, int], expected: list[str] | int
     ],
 )
 def test_months_that_are_none_or_too_many_are_named(found: dict[str, int], problem: str, required: bool) -> None:
-    assert problem in (month_problem(found, 12, required=required) or "")
+    assert problem in (find_month_mismatch(found, 12, required=required) or "")

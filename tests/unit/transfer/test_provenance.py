@@ -16,14 +16,14 @@ import pytest
 from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.download import download_export
 from airflow_provider_isvapp.transfer.results import DownloadResult, Outcome
-from airflow_provider_isvapp.transfer.staging.base import Label
-from airflow_provider_isvapp.transfer.staging.local import LocalPlace
+from airflow_provider_isvapp.transfer.staging.base import Provenance
+from airflow_provider_isvapp.transfer.staging.local import LocalTarget
 from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 
 PLAIN = ndjson(300)
 FULL: dict[str, Any] = {
     "export_id": "e-1",
-    "shape": "ndjson,structure",
+    "format": "ndjson,structure",
     "compressed_bytes": 1,
     "rows": 1,
     "bytes": 1,
@@ -55,7 +55,7 @@ HOSTILE = [
     with_(crc32=7),
     with_(later_version=1),
     with_(export_id=None),
-    b'{"export_id":"\\ud800","shape":"ndjson"}',
+    b'{"export_id":"\\ud800","format":"ndjson"}',
 ]
 
 
@@ -77,13 +77,13 @@ def little_memory() -> Iterator[None]:
 
 @pytest.mark.parametrize("text", [*HOSTILE, None, 7, ["a"]], ids=lambda text: str(text)[:30])
 def test_what_is_no_label_is_none(text: object) -> None:
-    assert Label.from_text(text) is None
+    assert Provenance.from_text(text) is None
 
 
 def test_a_label_is_read_as_it_was_written() -> None:
-    label = Label.from_text(with_())
-    assert label is not None
-    assert Label.from_text(label.to_text()) == label
+    provenance = Provenance.from_text(with_())
+    assert provenance is not None
+    assert Provenance.from_text(provenance.to_text()) == provenance
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: str(text)[:30])
@@ -92,10 +92,12 @@ def test_an_attribute_that_is_junk_is_no_label(tmp_path: Path, text: bytes) -> N
     target.write_bytes(b"old\n")
     status = target.stat()
     try:
-        os.setxattr(target, "user.isvapp_export", f"{status.st_size}-{status.st_mtime_ns} ".encode() + text[:60_000])
+        os.setxattr(
+            target, "user.isvapp_provenance", f"{status.st_size}-{status.st_mtime_ns} ".encode() + text[:60_000]
+        )
     except OSError:
-        os.setxattr(target, "user.isvapp_export", text[:1_000])
-    assert LocalPlace(str(target)).label() is None
+        os.setxattr(target, "user.isvapp_provenance", text[:1_000])
+    assert LocalTarget(str(target)).provenance() is None
     assert download(target).outcome is Outcome.WRITTEN
     assert target.read_bytes() == PLAIN
 
@@ -103,16 +105,16 @@ def test_an_attribute_that_is_junk_is_no_label(tmp_path: Path, text: bytes) -> N
 @pytest.mark.parametrize("text", [*HOSTILE, b'{"export":{"export_id":7}}', b'{"export":7}'], ids=lambda t: str(t)[:30])
 def test_a_manifest_that_is_junk_is_written_again(tmp_path: Path, text: bytes) -> None:
     download(tmp_path / "x")
-    (tmp_path / "x.manifest.json").write_bytes(text)
+    (tmp_path / "_x.manifest.json").write_bytes(text)
     assert download(tmp_path / "x", manifest=True).outcome is Outcome.WRITTEN
-    assert b'"export_id": "e-1"' in (tmp_path / "x.manifest.json").read_bytes()
+    assert b'"export_id": "e-1"' in (tmp_path / "_x.manifest.json").read_bytes()
 
 
 @pytest.mark.usefixtures("little_memory")
 def test_a_manifest_of_three_gibibytes_is_not_read(tmp_path: Path) -> None:
     download(tmp_path / "x")
-    (tmp_path / "x.manifest.json").touch()
-    os.truncate(tmp_path / "x.manifest.json", 3 * 1024**3)
+    (tmp_path / "_x.manifest.json").touch()
+    os.truncate(tmp_path / "_x.manifest.json", 3 * 1024**3)
     assert download(tmp_path / "x", manifest=True).outcome is Outcome.WRITTEN
 
 
@@ -120,11 +122,11 @@ def test_a_manifest_of_three_gibibytes_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", [b"\xff\xff\xff\xbfPAR1", b"\0\0\0\0PAR1", b"\x10\0\0\0PAR1", b"x"])
 def test_a_footer_that_is_junk_is_no_label(tmp_path: Path, end: bytes) -> None:
     pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
-    from airflow_provider_isvapp.transfer.existing import footer_label
+    from airflow_provider_isvapp.transfer.existing import footer_provenance
 
     target = tmp_path / "x"
     target.touch()
     os.truncate(target, 3 * 1024**3)
     with target.open("ab") as file:
         file.write(end)
-    assert footer_label(LocalPlace(str(target))) is None
+    assert footer_provenance(LocalTarget(str(target))) is None

@@ -229,28 +229,28 @@ class TestParquet:
 def test_a_manifest_is_written_last(tmp_path: Path) -> None:
     target = tmp_path / "x.ndjson"
     result = download(target, manifest=True, request={"timeframe": "LATEST_12_COMPLETED_MONTHS"})
-    assert result.manifests == (f"{target}.manifest.json",)
-    manifest = json.loads((tmp_path / "x.ndjson.manifest.json").read_bytes())
+    assert result.manifests == (str(tmp_path / "_x.ndjson.manifest.json"),)
+    manifest = json.loads((tmp_path / "_x.ndjson.manifest.json").read_bytes())
     assert manifest["object"]["sha256"] == hashlib.sha256(PLAIN).hexdigest()
     assert manifest["object"]["path"] == str(target)
     assert manifest["export"]["export_id"] == "e-1"
     assert manifest["export"]["months"] == {"2024-02": 1_500, "2024-03": 1_500}
     assert manifest["request"] == {"timeframe": "LATEST_12_COMPLETED_MONTHS"}
-    assert target.stat().st_mtime_ns <= (tmp_path / "x.ndjson.manifest.json").stat().st_mtime_ns
+    assert target.stat().st_mtime_ns <= (tmp_path / "_x.ndjson.manifest.json").stat().st_mtime_ns
 
 
 def test_each_month_has_its_manifest(tmp_path: Path) -> None:
     result = download(tmp_path / "{reference_date}", manifest=True, partition_by="reference_date")
-    assert names(tmp_path) == ["2024-02", "2024-02.manifest.json", "2024-03", "2024-03.manifest.json"]
+    assert names(tmp_path) == ["2024-02", "2024-03", "_2024-02.manifest.json", "_2024-03.manifest.json"]
     assert len(result.manifests) == 2
 
 
 def test_a_failed_download_leaves_the_manifest_of_the_old_object(tmp_path: Path) -> None:
     download(tmp_path / "x", manifest=True)
-    before = (tmp_path / "x.manifest.json").read_bytes()
+    before = (tmp_path / "_x.manifest.json").read_bytes()
     with pytest.raises(DamagedDownload):
         download(tmp_path / "x", manifest=True, body=gzip_bytes(PLAIN)[:-1])
-    assert (tmp_path / "x.manifest.json").read_bytes() == before
+    assert (tmp_path / "_x.manifest.json").read_bytes() == before
 
 
 def test_months_must_be_those_that_were_asked_for(tmp_path: Path) -> None:

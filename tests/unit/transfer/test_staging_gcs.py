@@ -95,13 +95,13 @@ def test_a_damaged_download_publishes_nothing(destination: Destination, front: F
 
 
 def test_nothing_shows_before_the_last_step(destination: Destination) -> None:
-    staged = destination.place().stage(exclusive=False, label=None)
+    staged = destination.target().stage(exclusive=False, provenance=None)
     for begin in range(0, len(BIG), 100_000):
         staged.write(BIG[begin : begin + 100_000])
-    staged.seal()
+    staged.flush()
     # A process that is killed here leaves an unfinished upload, which Google drops after a week.
     assert_holds(destination, OLD)
-    staged.promote()
+    staged.commit()
     assert_holds(destination, BIG)
 
 
@@ -152,16 +152,16 @@ def test_fail_is_decided_by_the_storage_in_the_last_step(
 ) -> None:
     """fake-gcs-server forgets the condition of an upload in blocks: Google's answer to it comes from the front."""
     destination.fs.rm_file(PATH)
-    staged = destination.place().stage(exclusive=True, label=None)
+    staged = destination.target().stage(exclusive=True, provenance=None)
     for begin in range(0, len(plain), 100_000):
         staged.write(plain[begin : begin + 100_000])
-    staged.seal()
+    staged.flush()
     destination.fs.pipe_file(PATH, OLD)
     conditions = [request for request in front.seen if "ifGenerationMatch=0" in request]
     front.fault = lambda method, path: 412 if "upload_id=" in path or "ifGenerationMatch=0" in path else None
     with pytest.raises(DestinationExists):
-        staged.promote()
-    staged.discard()
+        staged.commit()
+    staged.abort()
     conditions += [request for request in front.seen if "ifGenerationMatch=0" in request]
     assert conditions
     assert_holds(destination, OLD)

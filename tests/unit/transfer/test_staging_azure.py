@@ -83,7 +83,7 @@ def test_a_rerun_downloads_nothing(destination: Destination) -> None:
 
 
 def test_a_rerun_of_a_parquet_file_downloads_nothing(destination: Destination) -> None:
-    """Its label had to be sent before the figures were known: they come from the footer."""
+    """Its provenance had to be sent before the figures were known: they come from the footer."""
     pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
     options = {"export_id": "e-1", "output_format": "parquet"}
     first = download(gzip_bytes(BIG), destination, **options)
@@ -93,7 +93,7 @@ def test_a_rerun_of_a_parquet_file_downloads_nothing(destination: Destination) -
 
 
 def test_a_rerun_of_a_divided_export_downloads_nothing(destination: Destination) -> None:
-    """No label says which months there are: the request does."""
+    """No provenance says which months there are: the request does."""
     months = ["2024-02", "2024-03"]
     body = gzip_bytes(ndjson(400, months=months))
     template = Destination(
