@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What the layers tell whoever wants to count it: facts without ids, addresses or secrets.
+"""The events that the layers report, for metrics: without IDs, URLs or secrets.
 
 ``api/``, ``ratelimit/`` and ``transfer/`` take an :data:`Observer` and know nothing of Airflow's metrics, which
-:mod:`airflow_provider_isvapp.metrics` makes of these facts.
+:mod:`airflow_provider_isvapp.metrics` makes of these events.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Literal, TypeAlias
 
 @dataclass(frozen=True, kw_only=True)
 class RequestSent:
-    """A request went out, and its answer's headers came, or did not.
+    """A request was sent, and the headers of its response arrived, or did not.
 
     :param endpoint: the endpoint's name, one of about ten.
-    :param status: the HTTP status; None if there was no answer.
+    :param status: the HTTP status; None if there was no response.
     """
 
     endpoint: str
@@ -26,10 +26,10 @@ class RequestSent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TurnAwaited:
-    """A request has waited for its turn under the shared limit, be it for nothing.
+class PermitAcquired:
+    """A request acquired a permit of the shared limit, possibly without waiting, or gave up waiting for one.
 
-    :param seconds: how long.
+    :param seconds: how long it waited.
     """
 
     seconds: float
@@ -37,32 +37,32 @@ class TurnAwaited:
 
 @dataclass(frozen=True)
 class ExportCreated:
-    """The vendor has taken a request for an export."""
+    """The vendor accepted a request for an export."""
 
 
 @dataclass(frozen=True)
 class ExportReattached:
-    """A retry goes on with the export that an earlier try created."""
+    """A retry continues with the export that an earlier try created."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportEnded:
-    """A task has learned what became of its export.
+    """A task learned how its export ended.
 
-    :param how: as it says.
-    :param waited: of a completed one, the seconds from its creation until it was seen to be ready.
+    :param outcome: the state it ended in.
+    :param waited: for a completed one, the seconds from its creation until it was found ready.
     """
 
-    how: Literal["completed", "errored", "expired"]
+    outcome: Literal["completed", "errored", "expired"]
     waited: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadInterrupted:
-    """A download goes on after a trouble.
+    """A download continues after a failure.
 
-    :param then: ``resumed`` where the connection broke; ``restarted`` from the first byte where it broke and the rest
-        could not be had; ``retried`` because the file was damaged.
+    :param then: ``resumed`` after a broken connection; ``restarted`` from the first byte where the rest could not be
+        fetched; ``retried`` because the file was damaged.
     """
 
     then: Literal["resumed", "restarted", "retried"]
@@ -73,9 +73,9 @@ class DownloadFinished:
     """An export was downloaded, verified and published.
 
     :param rows: rows of the export.
-    :param bytes: size of its plain ndjson.
+    :param bytes: size of its decompressed ndjson.
     :param compressed_bytes: size of its file.
-    :param seconds: how long it took in all.
+    :param seconds: how long it took in total.
     """
 
     rows: int
@@ -84,13 +84,19 @@ class DownloadFinished:
     seconds: float
 
 
-Fact: TypeAlias = (
-    RequestSent | TurnAwaited | ExportCreated | ExportReattached | ExportEnded | DownloadInterrupted | DownloadFinished
+Event: TypeAlias = (
+    RequestSent
+    | PermitAcquired
+    | ExportCreated
+    | ExportReattached
+    | ExportEnded
+    | DownloadInterrupted
+    | DownloadFinished
 )
 
-Observer: TypeAlias = Callable[[Fact], None]
-"""Gets each fact once, in the thread where it happened; must neither block nor raise."""
+Observer: TypeAlias = Callable[[Event], None]
+"""Gets each event once, in the thread where it happens; must neither block nor raise."""
 
 
-def unobserved(fact: Fact) -> None:
-    """Let nobody know."""
+def no_op_observer(event: Event) -> None:
+    """Discard the event."""

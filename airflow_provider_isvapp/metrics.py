@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The metrics of this package: their names, and which fact counts towards which. The only place that speaks to Stats.
+"""The metrics of this package: their names, and which event counts towards which. The only module that calls Stats.
 
 Airflow sends them wherever its own metrics go. Plain statsd has no tags: there, Airflow's own metrics carry what would
 be tags in a second, longer name, unless ``[metrics] legacy_names_on`` is off, and so do these.
@@ -17,19 +17,19 @@ from functools import cache
 from airflow_provider_isvapp.events import (
     DownloadFinished,
     DownloadInterrupted,
+    Event,
     ExportCreated,
     ExportEnded,
     ExportReattached,
-    Fact,
+    PermitAcquired,
     RequestSent,
-    TurnAwaited,
 )
 from airflow_provider_isvapp.version_compat import Stats, conf
 
 log = logging.getLogger(__name__)
 
 TOO_MANY_REQUESTS = 429
-# In the place of a status.
+# Stands for the status of a request without a response.
 NO_ANSWER = "no_answer"
 
 
@@ -78,13 +78,13 @@ DOWNLOADS_RESTARTED = Metric("isvapp.downloads.restarted", Kind.COUNTER)
 
 METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
-# Sent as nought with each export: Prometheus sees an increase only where there was a value before, and an alert would
-# miss the first error of all.
-_SO_FAR_NONE = tuple(
+# Sent as zero with each export: Prometheus sees an increase only where there was a value before, and an alert would
+# miss the first error.
+_ZERO_SAMPLES = tuple(
     metric for metric in METRICS if metric.kind is Kind.COUNTER and not metric.tags and metric is not EXPORTS_CREATED
 )
 
-_ENDS = {"completed": EXPORTS_COMPLETED, "errored": EXPORTS_ERRORED, "expired": EXPORTS_EXPIRED}
+_OUTCOMES = {"completed": EXPORTS_COMPLETED, "errored": EXPORTS_ERRORED, "expired": EXPORTS_EXPIRED}
 _INTERRUPTIONS = {
     "retried": DOWNLOADS_RETRIED,
     "resumed": DOWNLOADS_RESUMED,
@@ -92,33 +92,33 @@ _INTERRUPTIONS = {
 }
 
 
-def record(fact: Fact) -> None:
-    """Count a fact; an :data:`~airflow_provider_isvapp.events.Observer`.
+def record(event: Event) -> None:
+    """Count a event; an :data:`~airflow_provider_isvapp.events.Observer`.
 
-    Nothing is raised: no task may fail for want of a metric.
+    Raises nothing: a task must not fail because of a metric.
     """
     try:
-        _record(fact)
+        _record(event)
     except Exception as error:  # noqa: BLE001 (whatever the configured client does)
-        _complain(f"{type(error).__name__}: {error}")
+        _warn_once(f"{type(error).__name__}: {error}")
 
 
-def _record(fact: Fact) -> None:
-    match fact:
+def _record(event: Event) -> None:
+    match event:
         case RequestSent(endpoint=endpoint, status=status):
             _count(REQUESTS, endpoint=endpoint, status=NO_ANSWER if status is None else str(status))
             if status == TOO_MANY_REQUESTS:
                 _count(RATE_LIMITED)
-        case TurnAwaited(seconds=seconds):
+        case PermitAcquired(seconds=seconds):
             _time(LIMITER_WAIT, seconds)
         case ExportCreated():
             _count(EXPORTS_CREATED)
-            for metric in _SO_FAR_NONE:
+            for metric in _ZERO_SAMPLES:
                 _count(metric, 0)
         case ExportReattached():
             _count(EXPORTS_REATTACHED)
-        case ExportEnded(how=how, waited=waited):
-            _count(_ENDS[how])
+        case ExportEnded(outcome=outcome, waited=waited):
+            _count(_OUTCOMES[outcome])
             if waited is not None:
                 _time(EXPORTS_WAIT, waited)
         case DownloadInterrupted(then=then):
@@ -153,6 +153,6 @@ def _long_names() -> bool:
 
 
 @cache
-def _complain(problem: str) -> None:
-    """Say a thing once for each process: there may be hundreds of facts."""
+def _warn_once(problem: str) -> None:
+    """Log a problem once per process: there may be hundreds of events."""
     log.warning("Metrics are not sent (%s). Check Airflow's section [metrics].", problem)

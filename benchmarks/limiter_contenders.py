@@ -41,7 +41,7 @@ def ours(storage: Callable[[Places], str]) -> Callable[[Places], Permit]:
     def make(places: Places) -> Permit:
         from airflow_provider_isvapp.ratelimit import open_limiter
 
-        return open_limiter(storage(places), key="bench", requests_per_second=PER_SECOND).permit
+        return open_limiter(storage(places), key="bench", requests_per_second=PER_SECOND).acquire
 
     return make
 

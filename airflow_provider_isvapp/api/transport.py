@@ -36,7 +36,7 @@ from airflow_provider_isvapp.errors import (
     ServiceUnavailable,
     UnexpectedAnswer,
 )
-from airflow_provider_isvapp.events import Observer, RequestSent, unobserved
+from airflow_provider_isvapp.events import Observer, RequestSent, no_op_observer
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.ratelimit import Limiter
@@ -172,7 +172,7 @@ class Transport:
         *,
         limiter: Limiter,
         redactor: Redactor | None = None,
-        observe: Observer = unobserved,
+        observe: Observer = no_op_observer,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -251,7 +251,7 @@ class Transport:
         prepared, environment = self._guarded(request, lambda: self._prepare(request, bearer))
         self._check_origin(request, prepared.url or "")
         timeouts = (self.settings.connect_timeout, self.settings.read_timeout)
-        with self._limiter.permit():
+        with self._limiter.acquire():
             deadline = Deadline(sum(timeouts))
             status = None
             try:
@@ -357,7 +357,7 @@ class Transport:
         theirs = http_date(response.headers.get("Date"))
         retry_after = parse_retry_after(response.headers.get("Retry-After"), now=ours if theirs is None else theirs)
         if status == 429:
-            self._limiter.push_back(max(PAUSE_AFTER_429, retry_after or 0.0))
+            self._limiter.block_for(max(PAUSE_AFTER_429, retry_after or 0.0))
             raise TransientFault(
                 "429, too many requests",
                 sent=False,

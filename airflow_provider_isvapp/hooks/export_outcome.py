@@ -34,7 +34,7 @@ def count_ready(details: Mapping[str, Any], *, seen_at: datetime, poll_interval:
     if completed_at is not None and seen_at - completed_at > timedelta(seconds=poll_interval):
         ready_at = completed_at
     waited = None if created_at is None else max((ready_at - created_at).total_seconds(), 0.0)
-    record(ExportEnded(how="completed", waited=waited))
+    record(ExportEnded(outcome="completed", waited=waited))
 
 
 @contextmanager
@@ -43,10 +43,10 @@ def failures_counted() -> Iterator[None]:
     try:
         yield
     except ExportFailed:
-        record(ExportEnded(how="errored"))
+        record(ExportEnded(outcome="errored"))
         raise
     except ExportExpired:
-        record(ExportEnded(how="expired"))
+        record(ExportEnded(outcome="expired"))
         raise
 
 
@@ -54,9 +54,9 @@ def count_if_lost(export: Export) -> None:
     """Count an export that is looked at again and has errored or expired meanwhile."""
     match decide(export, now=datetime.now(UTC)):
         case ExportState.FAILED:
-            record(ExportEnded(how="errored"))
+            record(ExportEnded(outcome="errored"))
         case ExportState.EXPIRED:
-            record(ExportEnded(how="expired"))
+            record(ExportEnded(outcome="expired"))
 
 
 def _moment(text: Any) -> datetime | None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Keeps every process that uses one account within the vendor's requests per second, together."""
+"""Keeps all processes of one account together within the vendor's requests per second."""
 
 from airflow_provider_isvapp.ratelimit.limiter import open_limiter
 from airflow_provider_isvapp.ratelimit.storage_base import Limiter

@@ -14,45 +14,53 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from airflow_provider_isvapp.errors import InvalidConnection, LimiterTimeout, LimiterUnavailable
-from airflow_provider_isvapp.events import Observer, TurnAwaited, unobserved
+from airflow_provider_isvapp.events import Observer, PermitAcquired, no_op_observer
 from airflow_provider_isvapp.ratelimit import schedule
-from airflow_provider_isvapp.ratelimit.schedule import FASTEST_PACE, SLOWEST_PACE, Pace, Schedule, Turn, decode, encode
+from airflow_provider_isvapp.ratelimit.schedule import (
+    HIGHEST_RATE,
+    LOWEST_RATE,
+    Decision,
+    RateLimit,
+    Schedule,
+    decode,
+    encode,
+)
 from airflow_provider_isvapp.ratelimit.storage_base import Limiter, Storage
 
 logger = logging.getLogger(__name__)
 
-# A storage that restarts is waited for; one that stays away is an error.
-PATIENCE_TO_SEND = 10.0
-# What is only good manners towards the others is not worth much waiting: a permit frees itself, a ticket is dropped.
-PATIENCE_AFTERWARDS = 1.0
+# A storage that restarts comes back within this time; one that stays away is an error.
+ACQUIRE_TIMEOUT = 10.0
+# Best-effort bookkeeping gets a short timeout: a permit expires by itself, and a ticket is dropped.
+BOOKKEEPING_TIMEOUT = 1.0
 ANNOUNCED_WAIT = 3.0
-# Up to this long a storage keeps its connection between two looks.
+# Up to this long a storage keeps its connection between two polls.
 SHORT_SLEEP = 2.0
 
 
 class SharedLimiter:
     """See `Limiter` for the promises.
 
-    :param storage: what the sharers have in common.
-    :param pace: the vendor's limit.
-    :param wait_timeout: seconds after which a wait for a turn ends with LimiterTimeout.
+    :param storage: the state that all processes share.
+    :param rate_limit: the vendor's limit.
+    :param wait_timeout: seconds after which the wait for a permit ends with LimiterTimeout.
     :param on_wait: gets one sentence, once for each wait that takes more than three seconds.
-    :param observe: told of each wait when it is over, however short it was.
+    :param observe: gets each wait when it is over, however short it was.
     """
 
     def __init__(
         self,
         storage: Storage,
         *,
-        pace: Pace,
+        rate_limit: RateLimit,
         wait_timeout: float,
         on_wait: Callable[[str], None],
-        observe: Observer = unobserved,
+        observe: Observer = no_op_observer,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._storage = storage
-        self._pace = pace
+        self._rate_limit = rate_limit
         self._wait_timeout = wait_timeout
         self._on_wait = on_wait
         self._observe = observe
@@ -63,88 +71,90 @@ class SharedLimiter:
         return f"<SharedLimiter {self._limit} in {self._storage.name}>"
 
     @contextmanager
-    def permit(self) -> Iterator[None]:
+    def acquire(self) -> Iterator[None]:
         """See `Limiter`."""
         ticket = secrets.token_hex(6)
         asked_at = self._clock()
         try:
-            self._wait_for_turn(ticket)
+            self._wait_for_permit(ticket)
         except LimiterUnavailable:
-            self._storage.rest()
+            self._storage.release()
             raise
         except BaseException:
-            self._afterwards(lambda state, now: schedule.leave(state, now, ticket))
+            self._update_best_effort(lambda state, now: schedule.cancel(state, now, ticket))
             raise
         finally:
-            self._observe(TurnAwaited(seconds=self._clock() - asked_at))
+            self._observe(PermitAcquired(seconds=self._clock() - asked_at))
         try:
             yield
         except BaseException:
-            # The request may still be on its way: its permit frees itself when that is no longer possible.
-            self._storage.rest()
+            # The request may still be on its way: its permit expires when that is no longer possible.
+            self._storage.release()
             raise
-        self._afterwards(lambda state, now: schedule.answered(state, self._pace, now, ticket))
+        self._update_best_effort(lambda state, now: schedule.record_response(state, self._rate_limit, now, ticket))
 
-    def push_back(self, seconds: float) -> None:
+    def block_for(self, seconds: float) -> None:
         """See `Limiter`."""
         if seconds > 0:
-            self._afterwards(lambda state, now: schedule.push_back(state, now, seconds))
+            self._update_best_effort(lambda state, now: schedule.block_for(state, now, seconds))
 
-    def _wait_for_turn(self, ticket: str) -> None:
+    def _wait_for_permit(self, ticket: str) -> None:
         started = self._clock()
         announced = False
         arrived: float | None = None
-        while not (turn := self._ask(ticket, arrived)).granted:
-            arrived = turn.arrived
+        while not (decision := self._ask(ticket, arrived)).granted:
+            arrived = decision.arrived
             waited = self._clock() - started
-            if not announced and waited + turn.expected >= ANNOUNCED_WAIT:
+            if not announced and waited + decision.expected >= ANNOUNCED_WAIT:
                 announced = True
-                self._on_wait(self._announcement(turn))
+                self._on_wait(self._announcement(decision))
             left = self._wait_timeout - waited
             if left <= 0:
                 raise LimiterTimeout(
                     f"No turn within {self._wait_timeout:g} s under the shared limit of {self._limit}: still"
-                    f" {_place(turn)} (limiter {self._storage.name}). Run fewer tasks at once on this account,"
+                    f" {_place(decision)} (limiter {self._storage.name}). Run fewer tasks at once on this account,"
                     " or let the task's retries try again later."
                 )
-            pause = min(turn.look_again, left)
+            pause = min(decision.poll_after, left)
             if pause > SHORT_SLEEP:
-                self._storage.rest()
+                self._storage.release()
             self._sleep(pause)
 
-    def _ask(self, ticket: str, arrived: float | None) -> Turn:
-        def change(text: str | None, now: float) -> tuple[str, Turn]:
-            state, turn = schedule.ask(decode(text, self._pace, now), self._pace, now, ticket, arrived)
-            return encode(state), turn
+    def _ask(self, ticket: str, arrived: float | None) -> Decision:
+        def change(text: str | None, now: float) -> tuple[str, Decision]:
+            state, decision = schedule.acquire(
+                decode(text, self._rate_limit, now), self._rate_limit, now, ticket, arrived
+            )
+            return encode(state), decision
 
-        return self._storage.update(change, patience=PATIENCE_TO_SEND)
+        return self._storage.update(change, timeout=ACQUIRE_TIMEOUT)
 
-    def _afterwards(self, step: Callable[[Schedule, float], Schedule]) -> None:
-        """Tell the others, if possible: what the caller has in hand (an answer, an exception) is worth more."""
+    def _update_best_effort(self, step: Callable[[Schedule, float], Schedule]) -> None:
+        """Update the shared state if possible; a failure must not replace the caller's response or exception."""
 
         def change(text: str | None, now: float) -> tuple[str, None]:
-            return encode(step(decode(text, self._pace, now), now)), None
+            return encode(step(decode(text, self._rate_limit, now), now)), None
 
         try:
-            self._storage.update(change, patience=PATIENCE_AFTERWARDS)
+            self._storage.update(change, timeout=BOOKKEEPING_TIMEOUT)
         except LimiterUnavailable as error:
-            logger.warning("The shared rate limiter did not take what it was told after a request: %s", error)
-        self._storage.rest()
+            logger.warning("The shared rate limiter could not be updated after a request: %s", error)
+        self._storage.release()
 
     @property
     def _limit(self) -> str:
-        return f"{self._pace.permits / self._pace.hold:g} requests/s"
+        return f"{self._rate_limit.permits / self._rate_limit.hold:g} requests/s"
 
-    def _announcement(self, turn: Turn) -> str:
-        pause = f"; after a 429, nobody sends for another {turn.blocked:.0f} s" if turn.blocked else ""
+    def _announcement(self, decision: Decision) -> str:
+        pause = f"; after a 429, no request is sent for another {decision.blocked:.0f} s" if decision.blocked else ""
         return (
-            f"Waiting for a turn under the shared limit of {self._limit}: {_place(turn)}, expected to start in"
-            f" {turn.expected:.0f} s{pause} (limiter {self._storage.name})."
+            f"Waiting for a turn under the shared limit of {self._limit}: {_place(decision)}, expected to start in"
+            f" {decision.expected:.0f} s{pause} (limiter {self._storage.name})."
         )
 
 
-def _place(turn: Turn) -> str:
-    return f"number {turn.position + 1} of {turn.depth} waiting"
+def _place(decision: Decision) -> str:
+    return f"number {decision.position + 1} of {decision.depth} waiting"
 
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -157,32 +167,32 @@ def open_limiter(
     requests_per_second: float,
     wait_timeout: float = 600.0,
     on_wait: Callable[[str], None] = logger.info,
-    observe: Observer = unobserved,
+    observe: Observer = no_op_observer,
 ) -> Limiter:
-    """Open the limiter that everybody with the same storage and key shares.
+    """Open the limiter that all processes with the same storage and key share.
 
     :param storage: ``""`` or ``file://`` (a file of this user on this host), ``file:///directory``, ``memory://`` (this
         process only), ``redis://…``, ``rediss://…`` or ``postgresql://…``.
     :param key: what the limit applies to, such as a hash of origin and credential. It is visible in the storage.
-    :param requests_per_second: the vendor's limit, from 0.01 to 1000. A fraction above one does not count: no second
-        holds more than two requests for 2.5.
+    :param requests_per_second: the vendor's limit, from 0.01 to 1000. Above one it is rounded down: 2.5 allows
+        two requests in any second.
     :param wait_timeout: seconds after which the wait for one request ends with LimiterTimeout.
     :param on_wait: gets one sentence with the place in the queue and the expected start, once for each wait of more
         than about three seconds.
-    :param observe: told of each wait when it is over.
+    :param observe: gets each wait when it is over.
     :raises InvalidConnection: the storage cannot be used as given; the message does not repeat it, as it may hold a
         password.
     """
     if not _KEY.fullmatch(key):
         raise ValueError(f"A limiter's key has letters, digits, '.', '_' and '-' only, at most 128: {key!r}")
-    if not SLOWEST_PACE <= requests_per_second <= FASTEST_PACE:  # false for nan, too
+    if not LOWEST_RATE <= requests_per_second <= HIGHEST_RATE:  # false for nan, too
         raise InvalidConnection(
-            f"The connection's extra requests_per_second must be a number from {SLOWEST_PACE:g} to {FASTEST_PACE:g},"
+            f"The connection's extra requests_per_second must be a number from {LOWEST_RATE:g} to {HIGHEST_RATE:g},"
             f" not {requests_per_second:g}."
         )
     return SharedLimiter(
         _open_storage(storage.strip(), key),
-        pace=Pace.of(requests_per_second),
+        rate_limit=RateLimit.of(requests_per_second),
         wait_timeout=wait_timeout,
         on_wait=on_wait,
         observe=observe,
@@ -247,7 +257,7 @@ def _split(storage: str) -> SplitResult:
     except ValueError:
         url = None
     # Characters that end the host part also end a password that holds them unescaped, and the rest of the password
-    # would turn up as a host, a path or a port in somebody's error message.
+    # would appear as a host, a path or a port in an error message.
     if url is None or url.fragment or url.netloc.count("@") > 1 or "@" in url.path + url.query:
         raise _invalid(
             "it cannot be read. Percent-encode special characters of user name and password (@ is %40, / is %2F)."

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""When the next request may be sent: the pure arithmetic of the limit and how its state is stored as text."""
+"""When the next request may be sent: the limit as pure functions of its state, and that state as text."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any
 
 from airflow_provider_isvapp.ratelimit.storage_base import LONGEST_TEXT
 
-# A request that has not reached the vendor this long after its grant is beyond the promise above.
+# The limit holds for requests that reach the vendor within this time after their permit was granted.
 TOLERATED_DELAY = 1.0
-# A ticket may be this much later than it was told to: a loaded machine wakes sleepers late.
+# A ticket may be this late at its next poll: a loaded machine wakes sleeping threads late.
 GRACE = 0.25
-# How often a waiting caller looks: at least this often near the front, more rarely the further its turn is away.
-LOOK_OFTEN, LOOK_SHARE, LOOK_SELDOM = 1.0, 8.0, 10.0
-MAX_PUSH_BACK = 300.0
-# Keeps the state below what storages read. Whoever waits behind them is not written down and comes back for a place.
+# Seconds between the polls of a waiting caller: the shortest interval, the share of the expected wait, the longest.
+POLL_OFTEN, POLL_SHARE, POLL_SELDOM = 1.0, 8.0, 10.0
+LONGEST_BLOCK = 300.0
+# Keeps the state below what storages read. Callers behind these are not recorded and ask for a place again.
 MOST_WAITING = 5000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
-    """A limit in the terms of this module; times in seconds.
+class RateLimit:
+    """A limit in terms of permits; times in seconds.
 
-    :param permits: how many requests may be under way or have been answered less than ``hold`` ago.
-    :param hold: how long a permit stays busy after the answer.
+    :param permits: how many requests may be in flight or have got their response less than ``hold`` ago.
+    :param hold: how long a permit stays busy after the response.
     """
 
     permits: int
@@ -35,12 +35,12 @@ class Pace:
 
     @property
     def lease(self) -> float:
-        """How long a permit stays busy after its grant, if nothing is heard of the answer."""
+        """How long a permit stays busy after it was granted, if no response is recorded."""
         return self.hold + TOLERATED_DELAY
 
     @classmethod
-    def of(cls, requests_per_second: float) -> Pace:
-        """Put a limit in requests per second into these terms."""
+    def of(cls, requests_per_second: float) -> RateLimit:
+        """Convert a limit in requests per second."""
         if requests_per_second < 1:
             return cls(permits=1, hold=1 / requests_per_second)
         return cls(permits=math.floor(requests_per_second), hold=1.0)
@@ -48,7 +48,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class BusyPermit:
-    """A permit in use: by the holder of that ticket until it reports the answer, then by nobody until ``free_at``."""
+    """A permit in use: leased to a ticket until its response is recorded, then held by no ticket until ``free_at``."""
 
     free_at: float
     holder: str | None
@@ -56,7 +56,7 @@ class BusyPermit:
 
 @dataclass(frozen=True, order=True)
 class Ticket:
-    """A place in the queue, in the queue's order; its owner was told to look again at ``due``."""
+    """A place in the queue, in the queue's order; its owner polls again at ``due``."""
 
     arrived: float
     id: str
@@ -65,7 +65,7 @@ class Ticket:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """The whole state of one limiter, on its storage's clock, as it was at the moment ``at``."""
+    """The whole state of one limiter at the time ``at``, by its storage's clock."""
 
     at: float
     busy: tuple[BusyPermit, ...] = ()
@@ -74,20 +74,20 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turn:
-    """The answer to a look.
+class Decision:
+    """The result of a poll.
 
     :param granted: whether the request may be sent now.
-    :param look_again: when to ask again, in seconds from now.
-    :param expected: when the turn comes, in seconds from now; it can come later, hardly earlier.
+    :param poll_after: when to poll again, in seconds from now.
+    :param expected: seconds until a permit is expected; it may take longer, hardly less.
     :param position: the place in the queue, from 0.
-    :param depth: how many wait, this one included.
-    :param blocked: how much longer a push-back stops everybody, in seconds.
-    :param arrived: the ticket's place in the order, to be brought along at the next look.
+    :param depth: the length of the queue, this ticket included.
+    :param blocked: for how many more seconds no permit is granted, after a 429.
+    :param arrived: the ticket's place in the order, an argument of its next poll.
     """
 
     granted: bool
-    look_again: float = 0.0
+    poll_after: float = 0.0
     expected: float = 0.0
     position: int = 0
     depth: int = 1
@@ -95,62 +95,64 @@ class Turn:
     arrived: float
 
 
-def fully_busy(pace: Pace, now: float) -> Schedule:
-    """Stands in for a state that was lost: as if every permit's answer had come just now."""
-    return Schedule(at=now, busy=(BusyPermit(now + pace.hold, None),) * pace.permits)
+def fully_busy(rate_limit: RateLimit, now: float) -> Schedule:
+    """Stand in for a lost state: as if the response to every permit had just arrived."""
+    return Schedule(at=now, busy=(BusyPermit(now + rate_limit.hold, None),) * rate_limit.permits)
 
 
-def ask(schedule: Schedule, pace: Pace, now: float, ticket: str, arrived: float | None) -> tuple[Schedule, Turn]:
-    """Look whether it is this ticket's turn.
+def acquire(
+    schedule: Schedule, rate_limit: RateLimit, now: float, ticket: str, arrived: float | None
+) -> tuple[Schedule, Decision]:
+    """Grant a permit to a ticket, or a place in the queue.
 
     :param ticket: the ticket's id.
-    :param arrived: what the previous look said, or None at the first.
+    :param arrived: what the previous poll returned; None at the first.
     """
-    schedule = _brought_up_to(schedule, now)
+    schedule = _advance_to(schedule, now)
     known = next((other.arrived for other in schedule.queue if other.id == ticket), None)
     if known is not None:
         arrived = known
     arrived = now if arrived is None else min(arrived, now)
-    # If this ticket holds a permit already, the message about it was lost, so nothing was sent under it.
+    # If this ticket holds a permit already, the message about it was lost, so no request was sent with it.
     schedule = replace(schedule, busy=tuple(permit for permit in schedule.busy if permit.holder != ticket))
     others = [other for other in schedule.queue if other.id != ticket and now <= other.due + GRACE]
     ahead = [other for other in others if (other.arrived, other.id) < (arrived, ticket)]
-    free = pace.permits - len(schedule.busy) if now >= schedule.blocked_until else 0
+    free = rate_limit.permits - len(schedule.busy) if now >= schedule.blocked_until else 0
     if len(ahead) < free:
-        granted = BusyPermit(now + pace.lease, ticket)
+        granted = BusyPermit(now + rate_limit.lease, ticket)
         return (
             replace(schedule, busy=(*schedule.busy, granted), queue=tuple(others)),
-            Turn(granted=True, arrived=arrived),
+            Decision(granted=True, arrived=arrived),
         )
-    expected = _expected_start(schedule, pace, now, len(ahead)) - now
-    look_again = min(expected, max(LOOK_OFTEN, expected / LOOK_SHARE), LOOK_SELDOM)
-    mine = Ticket(arrived, ticket, now + look_again)
+    expected = _expected_start(schedule, rate_limit, now, len(ahead)) - now
+    poll_after = min(expected, max(POLL_OFTEN, expected / POLL_SHARE), POLL_SELDOM)
+    mine = Ticket(arrived, ticket, now + poll_after)
     queue = (*ahead, mine, *others[len(ahead) :])
-    turn = Turn(
+    decision = Decision(
         granted=False,
-        look_again=look_again,
+        poll_after=poll_after,
         expected=expected,
         position=len(ahead),
         depth=len(queue),
         blocked=max(0.0, schedule.blocked_until - now),
         arrived=arrived,
     )
-    return replace(schedule, queue=queue[:MOST_WAITING]), turn
+    return replace(schedule, queue=queue[:MOST_WAITING]), decision
 
 
-def answered(schedule: Schedule, pace: Pace, now: float, ticket: str) -> Schedule:
-    """The answer to the ticket's request is there: its permit has a known end."""
-    schedule = _brought_up_to(schedule, now)
+def record_response(schedule: Schedule, rate_limit: RateLimit, now: float, ticket: str) -> Schedule:
+    """Record that the response to the ticket's request arrived, so that its permit has a known end."""
+    schedule = _advance_to(schedule, now)
     busy = tuple(
-        BusyPermit(min(permit.free_at, now + pace.hold), None) if permit.holder == ticket else permit
+        BusyPermit(min(permit.free_at, now + rate_limit.hold), None) if permit.holder == ticket else permit
         for permit in schedule.busy
     )
     return replace(schedule, busy=busy)
 
 
-def leave(schedule: Schedule, now: float, ticket: str) -> Schedule:
-    """The ticket's owner gave up before it sent anything."""
-    schedule = _brought_up_to(schedule, now)
+def cancel(schedule: Schedule, now: float, ticket: str) -> Schedule:
+    """Remove a ticket whose owner gave up before it sent a request."""
+    schedule = _advance_to(schedule, now)
     return replace(
         schedule,
         busy=tuple(permit for permit in schedule.busy if permit.holder != ticket),
@@ -158,17 +160,17 @@ def leave(schedule: Schedule, now: float, ticket: str) -> Schedule:
     )
 
 
-def push_back(schedule: Schedule, now: float, seconds: float) -> Schedule:
-    """Nobody may send for that long; an earlier push-back that lasts longer stays."""
-    schedule = _brought_up_to(schedule, now)
-    return replace(schedule, blocked_until=max(schedule.blocked_until, now + min(seconds, MAX_PUSH_BACK)))
+def block_for(schedule: Schedule, now: float, seconds: float) -> Schedule:
+    """Grant no permit for that long; an earlier block that lasts longer stays."""
+    schedule = _advance_to(schedule, now)
+    return replace(schedule, blocked_until=max(schedule.blocked_until, now + min(seconds, LONGEST_BLOCK)))
 
 
-def _brought_up_to(schedule: Schedule, now: float) -> Schedule:
-    """Forget permits that are free by now.
+def _advance_to(schedule: Schedule, now: float) -> Schedule:
+    """Drop permits that are free by now.
 
-    If the clock was set back, or started anew with the machine, every time moves along with it: what was to last
-    another second still does, and nothing waits for a moment that is hours away.
+    If the clock was set back, or started again with the machine, all times move with it: what has a second left still
+    has a second left, and no ticket waits for hours.
     """
     if (shift := now - schedule.at) < 0:
         schedule = Schedule(
@@ -180,29 +182,30 @@ def _brought_up_to(schedule: Schedule, now: float) -> Schedule:
     return replace(schedule, at=now, busy=tuple(permit for permit in schedule.busy if permit.free_at > now))
 
 
-def _expected_start(schedule: Schedule, pace: Pace, now: float, position: int) -> float:
-    """When the ticket at that position can go at the earliest: every answer under way arriving at once.
+def _expected_start(schedule: Schedule, rate_limit: RateLimit, now: float, position: int) -> float:
+    """Return the earliest time for the ticket at a position: as if all outstanding responses arrived now.
 
-    A look at that moment finds the true time of the permit, as the answer's time is known by then, so nobody has to
-    look in short intervals.
+    A poll at that time finds the true end of the permit, since the response has arrived by then, so short polling
+    intervals are not needed.
     """
     ends = sorted(
-        permit.free_at if permit.holder is None else min(permit.free_at, now + pace.hold) for permit in schedule.busy
+        permit.free_at if permit.holder is None else min(permit.free_at, now + rate_limit.hold)
+        for permit in schedule.busy
     )
-    # Connections to one account may disagree about its limit: then more permits can be busy than this pace has.
-    ends = [now] * (pace.permits - len(ends)) + ends[max(0, len(ends) - pace.permits) :]
-    rounds, place = divmod(position, pace.permits)
-    return max(ends[place], schedule.blocked_until) + rounds * pace.hold
+    # Connections to one account may disagree about its limit: then more permits can be busy than this limit has.
+    ends = [now] * (rate_limit.permits - len(ends)) + ends[max(0, len(ends) - rate_limit.permits) :]
+    rounds, place = divmod(position, rate_limit.permits)
+    return max(ends[place], schedule.blocked_until) + rounds * rate_limit.hold
 
 
-# The slowest pace that `open_limiter` accepts bounds how far ahead a permit's end can lie in a sound state, the fastest
+# The lowest rate that `open_limiter` accepts bounds how far ahead a permit's end can lie in a valid state, the highest
 # one how long the text of a state can be.
-SLOWEST_PACE, FASTEST_PACE = 0.01, 1000.0
-_LONGEST_LEASE = 1 / SLOWEST_PACE + TOLERATED_DELAY
+LOWEST_RATE, HIGHEST_RATE = 0.01, 1000.0
+_LONGEST_LEASE = 1 / LOWEST_RATE + TOLERATED_DELAY
 
 
 def encode(schedule: Schedule) -> str:
-    """Write a state down."""
+    """Serialize a state."""
     return json.dumps(
         {
             "at": schedule.at,
@@ -214,10 +217,10 @@ def encode(schedule: Schedule) -> str:
     )
 
 
-def decode(text: str | None, pace: Pace, now: float) -> Schedule:
-    """Read a stored state; one that cannot be right, whoever wrote it, is taken for lost.
+def decode(text: str | None, rate_limit: RateLimit, now: float) -> Schedule:
+    """Read a stored state; an invalid one is treated as lost.
 
-    :param text: None if there certainly never was one, so that all permits are free.
+    :param text: None if no state was ever written, so that all permits are free.
     """
     if text is None:
         return Schedule(at=now)
@@ -226,7 +229,7 @@ def decode(text: str | None, pace: Pace, now: float) -> Schedule:
             raise ValueError("a limiter's state is not that long")
         return _parse(text)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        return fully_busy(pace, now)
+        return fully_busy(rate_limit, now)
 
 
 def _parse(text: str) -> Schedule:
@@ -234,14 +237,14 @@ def _parse(text: str) -> Schedule:
     at = _time(state["at"], latest=math.inf)
     return Schedule(
         at=at,
-        blocked_until=_time(state["blocked_until"], latest=at + MAX_PUSH_BACK),
+        blocked_until=_time(state["blocked_until"], latest=at + LONGEST_BLOCK),
         busy=tuple(
             BusyPermit(_time(free_at, latest=at + _LONGEST_LEASE), None if holder is None else _id(holder))
             for free_at, holder in state["busy"]
         ),
         queue=tuple(
             sorted(
-                Ticket(_time(arrived, latest=at), _id(ticket), _time(due, latest=at + LOOK_SELDOM))
+                Ticket(_time(arrived, latest=at), _id(ticket), _time(due, latest=at + POLL_SELDOM))
                 for arrived, ticket, due in state["queue"]
             )
         ),

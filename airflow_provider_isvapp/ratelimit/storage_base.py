@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What a storage of the limiter's state does, and the update by compare-and-set that most share."""
+"""The protocol of a storage for the limiter's state, and what the storages share: compare-and-set, errors, memory."""
 
 from __future__ import annotations
 
@@ -18,67 +18,66 @@ from airflow_provider_isvapp.errors import LimiterUnavailable
 T = TypeVar("T")
 
 LONGEST_TEXT = 512 * 1024
-"""How many characters of a stored text count. A limiter's longest state is shorter; what is longer was not its own."""
+"""How many characters of a stored text are read. A limiter never writes a longer one."""
 
-# Gets the stored text (None: certainly never written) and the storage's clock in seconds; gives the new text and a
-# result. It may be called several times for one update, so it must not do anything but compute.
+# Takes the stored text (None: never written) and the storage's clock in seconds; returns the new text and a result. It
+# may be called several times for one update, so it must be pure.
 Change = Callable[[str | None, float], tuple[str, T]]
 
 
 class Limiter(Protocol):
-    """One account's request budget. Safe to share between threads; both methods block, so a coroutine runs them in one.
+    """One account's request budget. Thread-safe. Both methods block.
 
-    In an event loop, run the whole exchange in a thread, for instance with ``asyncio.to_thread``: waiting for a permit
-    can take as long as the queue is.
+    On an event loop, run the whole request in a thread, for example with ``asyncio.to_thread``: the wait for a permit
+    is as long as the queue.
     """
 
-    def permit(self) -> AbstractContextManager[None]:
-        """Wait for the turn to send one request.
+    def acquire(self) -> AbstractContextManager[None]:
+        """Wait for a permit to send one request.
 
-        Leave the context as soon as the answer's headers are there: the permit's pause begins then, so reading
-        a long body inside it would slow everybody down. Leaving with an exception says that the request's fate is
-        unknown, and the permit frees itself a little later.
+        Leave the context as soon as the headers of the response are there: the permit's pause begins then, so reading
+        a long body inside it slows all processes down. After an exception it is unknown whether the request was
+        received, and the permit expires a little later.
 
-        :raises LimiterUnavailable: the storage does not answer.
-        :raises LimiterTimeout: the turn did not come in time.
+        :raises LimiterUnavailable: if the storage does not respond.
+        :raises LimiterTimeout: if no permit was granted in time.
         """
 
-    def push_back(self, seconds: float) -> None:
-        """Let nobody send for a while, because the vendor answered 429 all the same.
+    def block_for(self, seconds: float) -> None:
+        """Grant no permit for a while, because the vendor responded with 429 all the same.
 
         :param seconds: how long, from now; at most five minutes count.
         """
 
 
 class Storage(Protocol):
-    """Keeps one text for everybody who shares a limiter, with a clock of its own.
+    """Keeps one text for all processes that share a limiter, and has a clock.
 
-    Of a text that somebody else put there, however long, it reads not much more than `LONGEST_TEXT`, and the next
-    update replaces it.
+    A foreign text in its place is read up to little more than `LONGEST_TEXT` and replaced by the next update.
     """
 
     @property
     def name(self) -> str:
-        """Where it is, for messages, without a password."""
+        """The location, for messages, without a password."""
 
-    def update(self, change: Change[T], *, patience: float) -> T:
-        """Replace the text by what ``change`` makes of it, so that no other update comes between.
+    def update(self, change: Change[T], *, timeout: float) -> T:
+        """Replace the text by the result of ``change``, atomically.
 
-        :param patience: for how many seconds to try when the storage is busy or out of reach.
-        :raises LimiterUnavailable: it stayed so.
+        :param timeout: for how many seconds to try while the storage is busy or unreachable.
+        :raises LimiterUnavailable: if it stays so.
         """
 
-    def rest(self) -> None:
-        """Give back what is only worth keeping for updates that follow each other closely."""
+    def release(self) -> None:
+        """Release any connection held between updates."""
 
 
 _PAUSE_AFTER_CONFLICT = 0.005
 _PAUSE_AFTER_FAILURE = 0.25
-_LONGEST_WORDS = 500
+_LONGEST_MESSAGE = 500
 
 
 class Cell(Protocol):
-    """One text on a server. Both methods raise LimiterUnavailable if the server does not answer within seconds."""
+    """One text on a server. Both methods raise LimiterUnavailable if the server does not respond within seconds."""
 
     name: str
 
@@ -86,12 +85,12 @@ class Cell(Protocol):
         """Get the text and the server's clock in seconds."""
 
     def replace(self, old: str | None, new: str) -> bool:
-        """Write ``new`` if the text is still ``old``, and tell whether it was."""
+        """Write ``new`` if the text is still ``old``; return whether it was."""
 
 
-def compare_and_set(cell: Cell, change: Change[T], *, patience: float) -> T:
-    """Do one update, as often as it takes; see `Storage.update`."""
-    deadline = time.monotonic() + patience
+def compare_and_set(cell: Cell, change: Change[T], *, timeout: float) -> T:
+    """Update the text, retrying until no other update interferes; see `Storage.update`."""
+    deadline = time.monotonic() + timeout
     while True:
         pause = _PAUSE_AFTER_CONFLICT
         try:
@@ -101,7 +100,7 @@ def compare_and_set(cell: Cell, change: Change[T], *, patience: float) -> T:
                 return result
             failure = LimiterUnavailable(
                 f"The rate limiter's storage {cell.name} is too slow for the number of processes that use it:"
-                f" somebody else's update came first for {patience:g} s."
+                f" another process won every update for {timeout:g} s."
             )
         except LimiterUnavailable as error:
             # A server that restarts or fails over comes back.
@@ -118,31 +117,31 @@ def storage_name(url: SplitResult) -> str:
 
 
 def unavailable(url: SplitResult, error: Exception) -> LimiterUnavailable:
-    """Say what a driver's exception says, without keeping the exception: its frames and objects know the password."""
+    """Quote a driver's exception without keeping it: its frames and objects know the password."""
     return LimiterUnavailable(
-        f"The rate limiter's storage {storage_name(url)} does not answer: {_words(url, error)}. Requests are not sent"
-        " without it: check that it runs and the connection's extra rate_limit_storage."
+        f"The rate limiter's storage {storage_name(url)} does not respond: {_driver_message(url, error)}. Requests are"
+        " not sent without it: check that it runs and the connection's extra rate_limit_storage."
     )
 
 
 def refused(url: SplitResult, error: Exception, *, where: str) -> LimiterUnavailable:
-    """Say why a server that answers refuses a statement; see `unavailable`.
+    """Say why a server refuses a statement; see `unavailable`.
 
-    :param where: the place on the server that it was about, which something else may occupy.
+    :param where: the key or table that the statement uses, which something else may occupy.
     """
     return LimiterUnavailable(
-        f"The rate limiter's storage {storage_name(url)} refuses what the limiter needs: {_words(url, error)}. Requests"
-        f" are not sent without it: check the user's rights and remove what stands in the place of {where}, or set the"
-        " connection's extra rate_limit_storage to another place."
+        f"The rate limiter's storage {storage_name(url)} refuses what the limiter needs: {_driver_message(url, error)}."
+        f" Requests are not sent without it: check the user's rights and remove what stands in the place of {where}, or"
+        " set the connection's extra rate_limit_storage to another place."
     )
 
 
-def _words(url: SplitResult, error: Exception) -> str:
+def _driver_message(url: SplitResult, error: Exception) -> str:
     text = str(error)
     for spelling in sorted(_spellings(url), key=len, reverse=True):
         text = text.replace(spelling, "***")
     text = " ".join(text.split()) or type(error).__name__
-    return text if len(text) <= _LONGEST_WORDS else f"{text[:_LONGEST_WORDS]}…"
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}…"
 
 
 def _spellings(url: SplitResult) -> set[str]:
@@ -162,24 +161,24 @@ class _Cell:
 
 
 class MemoryStorage:
-    """One text for each key, as long as the process lives."""
+    """One text per key, for the life of the process."""
 
     def __init__(self, key: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._key = key
         self._clock = clock
         self.name = "memory://"
 
-    def update(self, change: Change[T], *, patience: float) -> T:
+    def update(self, change: Change[T], *, timeout: float) -> T:
         """See `Storage`."""
         cell = _cells.setdefault(self._key, _Cell())
         with cell.lock:
             cell.text, result = change(cell.text, self._clock())
         return result
 
-    def rest(self) -> None:
-        """Nothing is kept."""
+    def release(self) -> None:
+        """No connection is held."""
 
 
 _cells: dict[str, _Cell] = {}
-# A forked child is a process of its own; a lock that another thread of the parent held would never open in it.
+# A forked child starts without them: a lock that another thread of the parent held would never be released in it.
 os.register_at_fork(after_in_child=_cells.clear)

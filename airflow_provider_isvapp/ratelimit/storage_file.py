@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Shares a limit between all processes of one host, with nothing but a file and the kernel's lock on it."""
+"""Shares a limit between all processes of one host, through a file and the kernel's lock on it."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _NEXT_STEP = "Correct it, or set the connection's extra rate_limit_storage to an
 
 
 def default_directory() -> Path:
-    """One directory for each user of this host, so that nobody can disturb another user's limiter."""
+    """Return a directory per user of this host, so that no user can disturb the limiter of another."""
     return Path(tempfile.gettempdir()) / f"airflow-provider-isvapp-{os.getuid()}"
 
 
 class FileStorage:
-    """One small file for each key, changed in place under ``flock``; the kernel frees the lock of a killed process.
+    """One small file per key, changed in place under ``flock``; the kernel frees the lock of a killed process.
 
-    Times are CLOCK_MONOTONIC, which all processes of a host share and nobody can set.
+    Times are CLOCK_MONOTONIC, which all processes of a host share and which cannot be set.
 
-    Whoever may write in the directory can put something else in the file's place. Only what the limiter makes itself is
-    written to: a regular file with no second name, of this user or of the directory's owner; of anybody in a directory
-    that its group, and nobody else, may write in.
+    A user with write access to the directory can put something else in the file's place. Only what the limiter itself
+    creates is written to: a regular file with a single link that belongs to this user or to the directory's owner, or
+    to any user where the directory is writable for its group alone.
 
     :param directory: None for the per-user default. Another directory is made if it is missing; if its group may write
         in it, and nobody else, the group may use the limiter's files, too.
@@ -48,9 +48,9 @@ class FileStorage:
         self._clock = clock
         self.name = f"file {self._path}"
 
-    def update(self, change: Change[T], *, patience: float) -> T:
+    def update(self, change: Change[T], *, timeout: float) -> T:
         """See `Storage`."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         failure: str | None = None
         try:
             # Opened for every update: a lock belongs to an open file, and threads and forks must not share one.
@@ -63,8 +63,8 @@ class FileStorage:
             raise LimiterUnavailable(failure)
         return result
 
-    def rest(self) -> None:
-        """Nothing is kept."""
+    def release(self) -> None:
+        """No connection is held."""
 
     @contextmanager
     def _locked(self, deadline: float) -> Iterator[tuple[int, bool]]:
@@ -128,7 +128,7 @@ class FileStorage:
             return self._directory.stat()
         self._directory.mkdir(mode=0o700, exist_ok=True)
         info = self._directory.lstat()
-        # Anybody may create names in the system's directory for temporary files, also this one, to trap its user.
+        # Any user may create this name in the system's directory for temporary files, to trap its owner.
         if not stat.S_ISDIR(info.st_mode):
             problem = "is no directory"
         elif info.st_uid != os.getuid():
@@ -159,12 +159,12 @@ def _read(file: int, is_new: bool) -> str | None:
     size = os.fstat(file).st_size
     if is_new and not size:
         return None
-    # The rest of a longer line that was there before does not count, and nobody knows how large it is.
+    # The rest of a longer line from before does not count, and its size is unknown.
     return os.pread(file, min(size, LONGEST_TEXT + 1), 0).partition(b"\n")[0].decode("utf-8", "replace")
 
 
 def _rights_of_group(directory: os.stat_result) -> int:
-    """Tell what the group may do with files in a directory: nothing in one where everybody may write."""
+    """Return the rights of the group on files in a directory: none where all users may write."""
     return 0 if directory.st_mode & stat.S_IWOTH else directory.st_mode & (stat.S_IRGRP | stat.S_IWGRP)
 
 

@@ -32,14 +32,14 @@ _MOST_READ = LONGEST_TEXT + 1
 _CREATE: LiteralString = """
 CREATE TABLE IF NOT EXISTS isvapp_rate_limit (key text PRIMARY KEY, state text NOT NULL) WITH (fillfactor = 50)
 """
-# A state that somebody emptied or made too long is no state, but the row is there: it is replaced like any other.
+# A state that is empty or too long is invalid, but the row exists: it is replaced like any other.
 _READ: LiteralString = """
 SELECT
     (SELECT coalesce(left(state, %s), '') FROM isvapp_rate_limit WHERE key = %s),
     extract(epoch FROM clock_timestamp())::float8
 """
-# The settings travel with the write in one message and end with it. Nobody waits for the disk: a server that crashes
-# can forget the last half second, which is worth two requests.
+# The settings travel with the write in one message and end with it. The commit is asynchronous: a server that
+# crashes can lose the last half second, which is worth two requests.
 _INSERT: LiteralString = """
 SET LOCAL lock_timeout = '2s'; SET LOCAL synchronous_commit = off;
 INSERT INTO isvapp_rate_limit (state, key) VALUES (%s, %s) ON CONFLICT DO NOTHING
@@ -51,25 +51,25 @@ UPDATE isvapp_rate_limit SET state = %s WHERE key = %s AND coalesce(left(state, 
 
 
 class PostgresqlStorage:
-    """One row for each key, in a table that the first use creates.
+    """One row per key, in a table that the first use creates.
 
-    A thread's connection lives only while it waits for its turn, and not through a longer sleep: hundreds of waiting
+    A thread's connection lives only while it waits for a permit, and not through a longer sleep: hundreds of waiting
     tasks must not take all the connections that the server has.
     """
 
     def __init__(self, url: SplitResult, key: str) -> None:
         if not _readable(url):
-            raise ValueError("libpq does not understand this address")
+            raise ValueError("libpq does not understand this URL")
         self._url = url
         self._key = key
         self.name = storage_name(url)
         self._of_thread = threading.local()
 
-    def update(self, change: Change[T], *, patience: float) -> T:
+    def update(self, change: Change[T], *, timeout: float) -> T:
         """See `Storage`."""
-        return compare_and_set(self, change, patience=patience)
+        return compare_and_set(self, change, timeout=timeout)
 
-    def rest(self) -> None:
+    def release(self) -> None:
         """Close this thread's connection."""
         connection = self._open_connection()
         self._of_thread.connection = None
@@ -102,7 +102,7 @@ class PostgresqlStorage:
         # ValueError: a text that is not UTF-8, which a database without an encoding can hold.
         except (psycopg.Error, OSError, ValueError) as error:
             failure = unavailable(self._url, error)
-        self.rest()
+        self.release()
         raise failure
 
     def _open_connection(self) -> psycopg.Connection[Any] | None:
@@ -147,7 +147,7 @@ def _last_result(connection: psycopg.Connection[Any], statement: LiteralString, 
 
 @contextmanager
 def _cut_off(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """End the connection if the server hangs: the driver has no time limit of its own for an answer."""
+    """End the connection if the server hangs: the driver has no timeout for a response."""
     with socket.socket(fileno=os.dup(connection.fileno())) as same_connection:
         timer = threading.Timer(_TIMEOUT, _shut_down, [same_connection])
         timer.daemon = True
@@ -159,6 +159,6 @@ def _cut_off(connection: psycopg.Connection[Any]) -> Iterator[None]:
 
 
 def _shut_down(connection: socket.socket) -> None:
-    # The answer may come, and the socket be closed, at this very moment.
+    # The response may arrive, and the socket be closed, at this very moment.
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)

@@ -26,10 +26,10 @@ from airflow_provider_isvapp.ratelimit.storage_base import (
 )
 
 _TIMEOUT = 2.0
-# Far beyond everything that a state can ask anybody to wait for.
+# Far longer than any wait that a state can demand.
 _KEPT_AFTER_USE = 3600
 
-# The beginning of a text that is too long says enough: that it is not a state, and whether it is still there.
+# The beginning of a text that is too long suffices: it shows that it is no state, and whether it is still there.
 _READ = f"return {{redis.call('GETRANGE', KEYS[1], 0, {LONGEST_TEXT}), redis.call('TIME')}}"
 _REPLACE = f"""
 if redis.call('GETRANGE', KEYS[1], 0, {LONGEST_TEXT}) == ARGV[1] then
@@ -41,10 +41,10 @@ return 0
 
 
 class RedisStorage:
-    """One string for each key. The driver opens a connection for each thread that needs one, and anew after a fork.
+    """One string per key. The driver opens a connection for each thread that needs one, and again after a fork.
 
-    A key that is missing may have expired, or the server may have lost it: the permits are taken for busy, which delays
-    the first request after an hour without any by one pause.
+    A missing key may have expired, or the server may have lost it: the permits are treated as busy, which delays the
+    first request after an idle hour by one pause.
     """
 
     def __init__(self, url: SplitResult, key: str) -> None:
@@ -62,14 +62,14 @@ class RedisStorage:
         )
         # The driver takes a database that is not a number for 0.
         if not _usable(self._client) or not re.fullmatch(r"(/\d*)?", url.path):
-            raise ValueError("the driver does not understand this address")
+            raise ValueError("the driver does not understand this URL")
 
-    def update(self, change: Change[T], *, patience: float) -> T:
+    def update(self, change: Change[T], *, timeout: float) -> T:
         """See `Storage`."""
-        return compare_and_set(self, change, patience=patience)
+        return compare_and_set(self, change, timeout=timeout)
 
-    def rest(self) -> None:
-        """A connection costs a Redis server next to nothing: it is kept."""
+    def release(self) -> None:
+        """Keep the connection: it costs a Redis server next to nothing."""
 
     def read(self) -> tuple[str, float]:
         """See `Cell`."""
@@ -85,7 +85,7 @@ class RedisStorage:
             return understand(self._client.eval(script, 1, self._key, *arguments))
         except ResponseError as error:
             failure = refused(self._url, error, where=f"key {self._key}")
-        # ValueError and TypeError: what listens there does not speak like Redis, or its name is none.
+        # ValueError and TypeError: the server there does not speak Redis, or its name is invalid.
         except (RedisError, OSError, ValueError, TypeError) as error:
             failure = unavailable(self._url, error)
         raise failure
@@ -99,7 +99,7 @@ def _text_and_time(response: Any) -> tuple[str, float]:
 def _usable(client: Redis) -> bool:
     pool = client.connection_pool
     try:
-        # Does not connect yet. The driver looks at the options of an address no earlier.
+        # Does not connect yet. The driver checks the options of a URL no earlier.
         pool.connection_class(**pool.connection_kwargs)
     except TypeError:
         return False

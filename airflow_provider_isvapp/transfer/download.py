@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
 from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, InvalidArgument
-from airflow_provider_isvapp.events import DownloadFinished, DownloadInterrupted, Observer, unobserved
+from airflow_provider_isvapp.events import DownloadFinished, DownloadInterrupted, Observer, no_op_observer
 from airflow_provider_isvapp.transfer.audit import find_month_mismatch
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.existing import find_existing_export
@@ -42,7 +42,7 @@ def download_export(
     attempts: int = 5,
     cancelled: Callable[[], bool] = lambda: False,
     log: logging.Logger = _LOG,
-    observe: Observer = unobserved,
+    observe: Observer = no_op_observer,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> DownloadResult:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from airflow_provider_isvapp.api.isvapp.download import DownloadBody
 from airflow_provider_isvapp.errors import BrokenTransfer, DamagedDownload, TransferError
-from airflow_provider_isvapp.events import DownloadInterrupted, Observer, unobserved
+from airflow_provider_isvapp.events import DownloadInterrupted, Observer, no_op_observer
 
 
 class ExportSource(Protocol):
@@ -78,7 +78,7 @@ class ResumableDownload:
     :param observe: told when the rest of a broken answer comes.
     """
 
-    def __init__(self, source: ExportSource, attempts: RetryBudget, *, observe: Observer = unobserved) -> None:
+    def __init__(self, source: ExportSource, attempts: RetryBudget, *, observe: Observer = no_op_observer) -> None:
         self._observe = observe
         self._source = source
         self._attempts = attempts

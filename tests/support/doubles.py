@@ -12,14 +12,14 @@ class RecordingLimiter:
 
     def __init__(self) -> None:
         self.permits = 0
-        self.pushed_back: list[float] = []
+        self.blocked_for: list[float] = []
 
-    def permit(self) -> AbstractContextManager[None]:
+    def acquire(self) -> AbstractContextManager[None]:
         self.permits += 1
         return nullcontext()
 
-    def push_back(self, seconds: float) -> None:
-        self.pushed_back.append(seconds)
+    def block_for(self, seconds: float) -> None:
+        self.blocked_for.append(seconds)
 
 
 class FakeTime:

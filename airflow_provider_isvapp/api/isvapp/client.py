@@ -30,7 +30,7 @@ from airflow_provider_isvapp.errors import (
     RequestRefused,
     UnexpectedAnswer,
 )
-from airflow_provider_isvapp.events import ExportCreated, Observer, unobserved
+from airflow_provider_isvapp.events import ExportCreated, Observer, no_op_observer
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.ratelimit import Limiter
@@ -64,7 +64,7 @@ class IsvappClient:
         settings: IsvappSettings,
         *,
         limiter: Limiter,
-        observe: Observer = unobserved,
+        observe: Observer = no_op_observer,
         on_new_token: Callable[[str], object] = lambda _: None,
         reload_settings: Callable[[], IsvappSettings] | None = None,
         clock: Callable[[], float] = time.time,

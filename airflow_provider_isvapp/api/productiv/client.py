@@ -18,7 +18,7 @@ from airflow_provider_isvapp.api.productiv.settings import ApiVersion, Productiv
 from airflow_provider_isvapp.api.responses import decode, json_object, lines_of, require_utf8
 from airflow_provider_isvapp.api.transport import Request, Transport
 from airflow_provider_isvapp.errors import API_CHANGED, ContractBroken, InvalidArgument
-from airflow_provider_isvapp.events import Observer, unobserved
+from airflow_provider_isvapp.events import Observer, no_op_observer
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.ratelimit import Limiter
@@ -95,7 +95,7 @@ class ProductivClient:
         settings: ProductivSettings,
         *,
         limiter: Limiter,
-        observe: Observer = unobserved,
+        observe: Observer = no_op_observer,
         on_new_token: Callable[[str], object] = lambda _: None,
         reload_settings: Callable[[], ProductivSettings] | None = None,
         clock: Callable[[], float] = time.time,

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
 from airflow_provider_isvapp.errors import ExportError, ExportExpired, ExportFailed, NotFound, ProviderError
-from airflow_provider_isvapp.events import ExportEnded, Fact
+from airflow_provider_isvapp.events import Event, ExportEnded
 from airflow_provider_isvapp.hooks import export_outcome
 from airflow_provider_isvapp.hooks.export_outcome import count_if_lost, count_ready, failures_counted
 
@@ -17,8 +17,8 @@ DETAILS = {"created_at": CREATED.isoformat(), "completed_at": (CREATED + timedel
 
 
 @pytest.fixture
-def facts(monkeypatch: pytest.MonkeyPatch) -> list[Fact]:
-    found: list[Fact] = []
+def events(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
+    found: list[Event] = []
     monkeypatch.setattr(export_outcome, "record", found.append)
     return found
 
@@ -33,45 +33,45 @@ def facts(monkeypatch: pytest.MonkeyPatch) -> list[Fact]:
         pytest.param(-5, 0, id="by a clock that is behind"),
     ],
 )
-def test_a_wait_ends_when_it_is_seen_unless_nobody_waited(facts: list[Fact], seen_after: int, waited: int) -> None:
+def test_a_wait_ends_when_it_is_seen_unless_nobody_waited(events: list[Event], seen_after: int, waited: int) -> None:
     count_ready(DETAILS, seen_at=CREATED + timedelta(seconds=seen_after), poll_interval=30)
 
-    assert facts == [ExportEnded(how="completed", waited=waited)]
+    assert events == [ExportEnded(outcome="completed", waited=waited)]
 
 
-def test_a_record_without_times_counts(facts: list[Fact]) -> None:
+def test_a_record_without_times_counts(events: list[Event]) -> None:
     count_ready({"created_at": None}, seen_at=CREATED, poll_interval=30)
 
-    assert facts == [ExportEnded(how="completed")]
+    assert events == [ExportEnded(outcome="completed")]
 
 
 @pytest.mark.parametrize(
     ("error", "counted"),
     [
-        (ExportFailed("no", export_id="e"), [ExportEnded(how="errored")]),
-        (ExportExpired("no", export_id="e"), [ExportEnded(how="expired")]),
+        (ExportFailed("no", export_id="e"), [ExportEnded(outcome="errored")]),
+        (ExportExpired("no", export_id="e"), [ExportEnded(outcome="expired")]),
         (ExportError("not yet", export_id="e"), []),
         (NotFound("gone", status=404), []),
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_only_the_end_of_an_export_counts(facts: list[Fact], error: ProviderError, counted: list[Fact]) -> None:
+def test_only_the_end_of_an_export_counts(events: list[Event], error: ProviderError, counted: list[Event]) -> None:
     with pytest.raises(type(error)), failures_counted():
         raise error
 
-    assert facts == counted
+    assert events == counted
 
 
 @pytest.mark.parametrize(
     ("export", "counted"),
     [
-        (Export(id="e", status=ExportStatus.ERRORED), [ExportEnded(how="errored")]),
-        (Export(id="e", status=ExportStatus.COMPLETED, is_expired=True), [ExportEnded(how="expired")]),
+        (Export(id="e", status=ExportStatus.ERRORED), [ExportEnded(outcome="errored")]),
+        (Export(id="e", status=ExportStatus.COMPLETED, is_expired=True), [ExportEnded(outcome="expired")]),
         (Export(id="e", status=ExportStatus.COMPLETED), []),
         (Export(id="e", status=ExportStatus.PENDING), []),
     ],
 )
-def test_a_lost_export_counts(facts: list[Fact], export: Export, counted: list[Fact]) -> None:
+def test_a_lost_export_counts(events: list[Event], export: Export, counted: list[Event]) -> None:
     count_if_lost(export)
 
-    assert facts == counted
+    assert events == counted

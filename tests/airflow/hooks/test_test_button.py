@@ -301,6 +301,6 @@ class TestLimit:
         works, message = isvapp_button(extra={"rate_limit_storage": f"redis://user:sentinel@127.0.0.1:{port}/0"})
 
         assert not works
-        assert message.startswith(f"The rate limiter's storage redis://127.0.0.1:{port}/0 does not answer")
+        assert message.startswith(f"The rate limiter's storage redis://127.0.0.1:{port}/0 does not respond")
         assert "rate_limit_storage" in message
         assert emulator.requests == []

@@ -104,12 +104,12 @@ def every_line(*, number: int = 1) -> list[str]:
         for status in (200, 429, 503, None):
             for endpoint in ("list_exports", "download", "productiv_apps"):
                 metrics.record(events.RequestSent(endpoint=endpoint, status=status))
-        metrics.record(events.TurnAwaited(seconds=0.7))
+        metrics.record(events.PermitAcquired(seconds=0.7))
         metrics.record(events.ExportCreated())
         metrics.record(events.ExportReattached())
-        metrics.record(events.ExportEnded(how="completed", waited=100.0 * number))
-        metrics.record(events.ExportEnded(how="errored"))
-        metrics.record(events.ExportEnded(how="expired"))
+        metrics.record(events.ExportEnded(outcome="completed", waited=100.0 * number))
+        metrics.record(events.ExportEnded(outcome="errored"))
+        metrics.record(events.ExportEnded(outcome="expired"))
         for then in ("resumed", "restarted", "retried"):
             metrics.record(events.DownloadInterrupted(then=then))
         metrics.record(events.DownloadFinished(rows=1000, bytes=500_000, compressed_bytes=50_000, seconds=12.5))

@@ -60,7 +60,7 @@ STORAGE_AWAY = f"redis://:{SECRETS['password of a storage that is away']}@127.0.
 WRONG = {
     "isvapp_wrong_secret": ({"password": SECRETS["wrong client secret"]}, "(401): invalid_client"),
     "isvapp_wrong_key": ({"login": None, "password": SECRETS["wrong API key"]}, "(401)"),
-    "isvapp_storage_away": ({"extra": {"rate_limit_storage": STORAGE_AWAY}}, "does not answer"),
+    "isvapp_storage_away": ({"extra": {"rate_limit_storage": STORAGE_AWAY}}, "does not respond"),
 }
 BROKEN = {conn_id: says for conn_id, (_, says) in (FAULTS | WRONG).items()}
 BROKEN["productiv_wrong_secret"] = "(401): invalid_client"

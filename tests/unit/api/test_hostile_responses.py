@@ -165,7 +165,7 @@ class HeldPermits(RecordingLimiter):
         self.held: list[float] = []
 
     @contextmanager
-    def permit(self) -> Iterator[None]:
+    def acquire(self) -> Iterator[None]:
         started = time.monotonic()
         try:
             yield

@@ -16,7 +16,7 @@ from airflow_provider_isvapp.api.productiv.client import ProductivClient
 from airflow_provider_isvapp.api.productiv.settings import ProductivSettings
 from airflow_provider_isvapp.api.transport import Request, Transport, TransportSettings
 from airflow_provider_isvapp.errors import OutcomeUnknown, ProviderError
-from airflow_provider_isvapp.events import ExportCreated, Fact, RequestSent
+from airflow_provider_isvapp.events import Event, ExportCreated, RequestSent
 from tests.support.scripted_server import Answer, ScriptedServer
 from tests.unit.api.conftest import FakeTime, RecordingLimiter
 
@@ -28,12 +28,12 @@ REQUEST = ExportRequest.checked(timeframe="2024-02", taxonomy_ids=["t1"])
 
 
 @pytest.fixture
-def facts() -> list[Fact]:
+def events() -> list[Event]:
     return []
 
 
 def test_every_endpoint_of_both_vendors_has_the_emulators_name_for_it(
-    facts: list[Fact], limiter: RecordingLimiter
+    events: list[Event], limiter: RecordingLimiter
 ) -> None:
     with Emulator(EmulatorConfig(requests_per_second=None, export_seconds=0, rows=10)) as emulator:
         isvapp = IsvappSettings.from_connection(
@@ -46,29 +46,29 @@ def test_every_endpoint_of_both_vendors_has_the_emulators_name_for_it(
             extra={"token_url": emulator.productiv_token_url},
         )
         emulator.inject(Fault(endpoint="show_export", kind="status", status=429, retry_after=0))
-        with IsvappClient(isvapp, limiter=limiter, observe=facts.append, sleep=lambda _: None) as client:
+        with IsvappClient(isvapp, limiter=limiter, observe=events.append, sleep=lambda _: None) as client:
             client.get_account()
             export = client.create_export(REQUEST)
             client.list_exports()
             client.list_salesforce_accounts()
             client.open_download(export.id).close()
-        with ProductivClient(productiv, limiter=limiter, observe=facts.append) as apps:
+        with ProductivClient(productiv, limiter=limiter, observe=events.append) as apps:
             apps.get_app(apps.list_apps()[0]["ApplicationId"])
         seen = Counter((str(record.endpoint), record.status) for record in emulator.requests)
 
-    assert Counter((fact.endpoint, fact.status) for fact in facts if isinstance(fact, RequestSent)) == seen
+    assert Counter((event.endpoint, event.status) for event in events if isinstance(event, RequestSent)) == seen
     assert len({endpoint for endpoint, _ in seen}) == 10
     assert seen["show_export", 429] == 1
-    assert facts.count(ExportCreated()) == 1
+    assert events.count(ExportCreated()) == 1
 
 
 @pytest.fixture
-def transport(server: ScriptedServer, limiter: RecordingLimiter, time: FakeTime, facts: list[Fact]) -> Transport:
+def transport(server: ScriptedServer, limiter: RecordingLimiter, time: FakeTime, events: list[Event]) -> Transport:
     settings = TransportSettings(vendor="ISVapp", base_url=server.url, attempts=2)
-    return Transport(settings, limiter=limiter, observe=facts.append, clock=time, sleep=time.sleep)
+    return Transport(settings, limiter=limiter, observe=events.append, clock=time, sleep=time.sleep)
 
 
-def test_each_try_counts(server: ScriptedServer, transport: Transport, facts: list[Fact]) -> None:
+def test_each_try_counts(server: ScriptedServer, transport: Transport, events: list[Event]) -> None:
     server.script("/thing", Answer(misdeed="reset"), Answer(503))
     request = Request(method="GET", url=f"{server.url}/thing", label="GET /thing", endpoint="thing", scope="exports")
 
@@ -76,16 +76,16 @@ def test_each_try_counts(server: ScriptedServer, transport: Transport, facts: li
         transport.fetch(request, ApiKey("key"))
     transport.close()
 
-    assert facts == [RequestSent(endpoint="thing", status=None), RequestSent(endpoint="thing", status=503)]
+    assert events == [RequestSent(endpoint="thing", status=None), RequestSent(endpoint="thing", status=503)]
 
 
 def test_an_export_that_may_not_exist_is_not_counted(
-    server: ScriptedServer, limiter: RecordingLimiter, facts: list[Fact]
+    server: ScriptedServer, limiter: RecordingLimiter, events: list[Event]
 ) -> None:
     server.script("/api/v1/exports", Answer(misdeed="reset"))
     settings = IsvappSettings.from_connection(login=None, password="key", host=server.url)
 
-    with IsvappClient(settings, limiter=limiter, observe=facts.append) as client, pytest.raises(OutcomeUnknown):
+    with IsvappClient(settings, limiter=limiter, observe=events.append) as client, pytest.raises(OutcomeUnknown):
         client.create_export(REQUEST)
 
-    assert facts == [RequestSent(endpoint="create_export", status=None)]
+    assert events == [RequestSent(endpoint="create_export", status=None)]

@@ -111,7 +111,7 @@ def test_a_429_holds_everybody_back_and_is_repeated_even_for_a_create(server, as
 
     assert ask(method="POST", idempotent=False) == b"created"
 
-    assert limiter.pushed_back == [7.0]
+    assert limiter.blocked_for == [7.0]
     assert time.pauses == [7.0]
 
 
@@ -120,7 +120,7 @@ def test_a_429_without_retry_after_holds_everybody_back_for_the_window(server, a
 
     assert ask() == b"ok"
 
-    assert limiter.pushed_back == [1.0]
+    assert limiter.blocked_for == [1.0]
     assert time.pauses[0] >= 1.0
 
 
@@ -155,7 +155,7 @@ def test_retry_after_zero_does_not_use_up_all_attempts_at_once(server, ask, time
 
     assert time.pauses[0] >= 1.0
     assert time.pauses[1] >= 2.0
-    assert limiter.pushed_back == ([1.0, 1.0] if status == 429 else [])
+    assert limiter.blocked_for == ([1.0, 1.0] if status == 429 else [])
 
 
 def test_retry_after_is_capped(server, ask, time):

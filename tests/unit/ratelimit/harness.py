@@ -75,8 +75,8 @@ def workers(*all_workers: Worker) -> Iterator[tuple[Worker, ...]]:
 def shared_state(storage: str, *, key: str = "key") -> dict[str, Any]:
     """Read what the sharers see."""
     opened = _open_storage(storage, key)
-    text: str = opened.update(lambda text, now: (text or "", text or "{}"), patience=5)
-    opened.rest()
+    text: str = opened.update(lambda text, now: (text or "", text or "{}"), timeout=5)
+    opened.release()
     return {"queue": [], "busy": [], **json.loads(text)}
 
 

@@ -34,17 +34,17 @@ def storage(tmp_path: Path) -> FileStorage:
 
 
 def test_first_nothing_then_what_was_written(storage: FileStorage) -> None:
-    assert storage.update(written, patience=1) is None
-    assert storage.update(written, patience=1) == "written"
+    assert storage.update(written, timeout=1) is None
+    assert storage.update(written, timeout=1) == "written"
 
 
 def test_time_is_the_hosts_monotonic_clock(storage: FileStorage) -> None:
-    now = storage.update(lambda text, now: ("", now), patience=1)
+    now = storage.update(lambda text, now: ("", now), timeout=1)
     assert abs(time.clock_gettime(time.CLOCK_MONOTONIC) - now) < 1
 
 
 def test_only_this_user_may_touch_directory_and_file(storage: FileStorage, tmp_path: Path) -> None:
-    storage.update(written, patience=1)
+    storage.update(written, timeout=1)
     assert (tmp_path / "limiter").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "limiter" / "key.json").stat().st_mode & 0o777 == 0o600
 
@@ -52,51 +52,51 @@ def test_only_this_user_may_touch_directory_and_file(storage: FileStorage, tmp_p
 def test_a_directory_for_a_group_makes_files_for_the_group(tmp_path: Path) -> None:
     (tmp_path / "limiter").mkdir()
     (tmp_path / "limiter").chmod(0o770)
-    FileStorage(tmp_path / "limiter", "key").update(written, patience=1)
+    FileStorage(tmp_path / "limiter", "key").update(written, timeout=1)
     assert (tmp_path / "limiter" / "key.json").stat().st_mode & 0o777 == 0o660
 
 
 def test_an_emptied_file_is_not_a_new_one(storage: FileStorage, tmp_path: Path) -> None:
-    storage.update(written, patience=1)
+    storage.update(written, timeout=1)
     (tmp_path / "limiter" / "key.json").write_text("")
-    assert storage.update(written, patience=1) == ""
+    assert storage.update(written, timeout=1) == ""
 
 
 def test_a_broken_file_costs_one_pause_and_no_more(tmp_path: Path) -> None:
     (tmp_path / "key.json").write_bytes(b'{"at": 17\xff\x00')
     limiter = open_limiter(f"file://{tmp_path}", key="key", requests_per_second=2)
     start = time.monotonic()
-    with limiter.permit():
+    with limiter.acquire():
         assert 0.99 <= time.monotonic() - start < 5
 
 
 def test_a_short_text_after_a_long_one(storage: FileStorage) -> None:
-    storage.update(lambda text, now: ("a much longer text than the next", None), patience=1)
-    storage.update(written, patience=1)
-    assert storage.update(written, patience=1) == "written"
+    storage.update(lambda text, now: ("a much longer text than the next", None), timeout=1)
+    storage.update(written, timeout=1)
+    assert storage.update(written, timeout=1) == "written"
 
 
 def test_a_lock_that_stays_is_an_error_that_names_the_file(storage: FileStorage, tmp_path: Path) -> None:
-    storage.update(written, patience=1)
+    storage.update(written, timeout=1)
     path = tmp_path / "limiter" / "key.json"
     start = time.monotonic()
     with path.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(LimiterUnavailable, match=f"locked.*{path}"):
-            storage.update(never, patience=0.2)
+            storage.update(never, timeout=0.2)
     assert 0.2 <= time.monotonic() - start < 5
 
 
 def test_a_lock_is_free_again_after_a_failed_update(storage: FileStorage) -> None:
     with pytest.raises(ZeroDivisionError):
-        storage.update(lambda text, now: ("", 1 / 0), patience=1)
-    assert storage.update(written, patience=0.1) == ""
+        storage.update(lambda text, now: ("", 1 / 0), timeout=1)
+    assert storage.update(written, timeout=0.1) == ""
 
 
 def test_a_file_that_was_removed_meanwhile_is_made_anew(
     storage: FileStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage.update(written, patience=1)
+    storage.update(written, timeout=1)
     path = tmp_path / "limiter" / "key.json"
     lock = fcntl.flock
 
@@ -106,7 +106,7 @@ def test_a_file_that_was_removed_meanwhile_is_made_anew(
         lock(file, operation)
 
     monkeypatch.setattr(fcntl, "flock", flock_after_a_cleaner_came)
-    assert storage.update(written, patience=1) is None
+    assert storage.update(written, timeout=1) is None
     assert path.read_text().startswith("written\n")
 
 
@@ -120,7 +120,7 @@ def test_an_unusable_place_is_an_error_that_names_it(tmp_path: Path, hindrance: 
         path = directory / "key.json"
         path.mkdir() if hindrance == "directory instead of file" else path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(LimiterUnavailable, match=f"{directory}.*rate_limit_storage") as raised:
-        FileStorage(directory, "key").update(never, patience=0.1)
+        FileStorage(directory, "key").update(never, timeout=0.1)
     assert raised.value.__context__ is None
     assert not (tmp_path / "elsewhere").exists()
 
@@ -137,7 +137,7 @@ class TestWhatOthersPutThere:
 
     def refused(self, directory: Path) -> str:
         with pytest.raises(LimiterUnavailable, match="rate_limit_storage") as raised:
-            FileStorage(directory, "key").update(never, patience=0.1)
+            FileStorage(directory, "key").update(never, timeout=0.1)
         assert raised.value.__context__ is None
         assert str(directory / "key.json") in str(raised.value)
         return str(raised.value)
@@ -167,7 +167,7 @@ class TestWhatOthersPutThere:
         directory.chmod(mode)
         (directory / "key.json").write_text("theirs")
         os.chown(directory / "key.json", 12345, 12345)
-        assert FileStorage(directory, "key").update(written, patience=1) == "theirs"
+        assert FileStorage(directory, "key").update(written, timeout=1) == "theirs"
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's file")
     def test_a_file_of_the_directorys_owner_is_shared(self, directory: Path) -> None:
@@ -175,11 +175,11 @@ class TestWhatOthersPutThere:
         (directory / "key.json").write_text("theirs")
         for path in (directory, directory / "key.json"):
             os.chown(path, 12345, 12345)
-        assert FileStorage(directory, "key").update(written, patience=1) == "theirs"
+        assert FileStorage(directory, "key").update(written, timeout=1) == "theirs"
 
     def test_where_everybody_may_write_the_file_is_for_this_user_alone(self, directory: Path) -> None:
         directory.chmod(0o1777)
-        FileStorage(directory, "key").update(written, patience=1)
+        FileStorage(directory, "key").update(written, timeout=1)
         assert (directory / "key.json").stat().st_mode & 0o777 == 0o600
 
     def test_a_file_of_three_gib_is_read_to_the_bound_only(self, directory: Path) -> None:
@@ -188,14 +188,14 @@ class TestWhatOthersPutThere:
         os.truncate(path, 3 << 30)
         tracemalloc.start()
         try:
-            text = FileStorage(directory, "key").update(written, patience=1)
+            text = FileStorage(directory, "key").update(written, timeout=1)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
         assert text is not None
         assert len(text) == LONGEST_TEXT + 1
         assert peak < 10 * LONGEST_TEXT
-        assert FileStorage(directory, "key").update(written, patience=1) == "written"
+        assert FileStorage(directory, "key").update(written, timeout=1) == "written"
 
 
 class TestDefaultDirectory:
@@ -204,7 +204,7 @@ class TestDefaultDirectory:
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     def test_it_belongs_to_this_user_alone(self) -> None:
-        FileStorage(None, "key").update(written, patience=1)
+        FileStorage(None, "key").update(written, timeout=1)
         assert str(os.getuid()) in default_directory().name
         assert default_directory().stat().st_mode & 0o777 == 0o700
 
@@ -212,17 +212,17 @@ class TestDefaultDirectory:
         default_directory().mkdir()
         default_directory().chmod(0o777)
         with pytest.raises(LimiterUnavailable, match=r"written in by others \(mode 777.*rate_limit_storage"):
-            FileStorage(None, "key").update(never, patience=0.1)
+            FileStorage(None, "key").update(never, timeout=0.1)
 
     def test_a_link_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "trap").mkdir(mode=0o700)
         default_directory().symlink_to(tmp_path / "trap")
         with pytest.raises(LimiterUnavailable, match=r"is no directory.*rate_limit_storage"):
-            FileStorage(None, "key").update(never, patience=0.1)
+            FileStorage(None, "key").update(never, timeout=0.1)
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's directory")
     def test_another_users_is_refused(self) -> None:
         default_directory().mkdir(mode=0o700)
         os.chown(default_directory(), 12345, 12345)
         with pytest.raises(LimiterUnavailable, match=r"another user \(id 12345\).*rate_limit_storage"):
-            FileStorage(None, "key").update(never, patience=0.1)
+            FileStorage(None, "key").update(never, timeout=0.1)

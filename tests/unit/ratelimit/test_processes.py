@@ -23,7 +23,7 @@ def open_two_a_second(storage: str, key: str) -> Limiter:
 
 
 def send(limiter: Limiter) -> float:
-    with limiter.permit():
+    with limiter.acquire():
         return time.monotonic()
 
 
@@ -65,7 +65,7 @@ def test_a_killed_waiter_is_passed_over(storage: str, key: str) -> None:
     limiter = open_two_a_second(storage, key)
     with workers(Worker(storage, "loop", key=key)) as (waiter,):
         waiter.wait_until_ready()
-        with limiter.permit(), limiter.permit():
+        with limiter.acquire(), limiter.acquire():
             waiter.begin()
             wait_for_queue(storage, 1, key=key)
             waiter.kill()
@@ -75,9 +75,9 @@ def test_a_killed_waiter_is_passed_over(storage: str, key: str) -> None:
     assert shared_state(storage, key=key)["queue"] == []
 
 
-def test_a_push_back_stops_other_processes(storage: str, key: str) -> None:
+def test_a_block_stops_other_processes(storage: str, key: str) -> None:
     limiter = open_two_a_second(storage, key)
-    with workers(Worker(storage, "push back", 2.5, key=key)) as (pusher,):
+    with workers(Worker(storage, "block", 2.5, key=key)) as (pusher,):
         pushed = pusher.next_time()
     assert send(limiter) - pushed == pytest.approx(2.5, abs=SLACK)
 
@@ -91,7 +91,7 @@ def test_a_process_that_was_forked_from_a_user_of_the_limiter_can_use_it_too(sto
         # Newer Pythons warn of forks in processes with threads; Airflow forks its workers all the same.
         warnings.simplefilter("ignore", DeprecationWarning)
         children = [fork.Process(target=_send_three_times, args=(limiter,)) for _ in range(2)]
-        with limiter.permit():
+        with limiter.acquire():
             for child in children:
                 child.start()
     for _ in range(3):

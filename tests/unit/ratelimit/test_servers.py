@@ -18,7 +18,7 @@ import redis
 from airflow_provider_isvapp.errors import LimiterUnavailable
 from airflow_provider_isvapp.ratelimit import open_limiter
 from airflow_provider_isvapp.ratelimit.limiter import SharedLimiter, _open_storage
-from airflow_provider_isvapp.ratelimit.schedule import Pace, decode, fully_busy
+from airflow_provider_isvapp.ratelimit.schedule import RateLimit, decode, fully_busy
 from airflow_provider_isvapp.ratelimit.storage_base import LONGEST_TEXT, Storage, refused, unavailable
 from tests.support.services import ESCAPED_PASSWORD, PASSWORD, Server
 from tests.unit.ratelimit.harness import shared_state, wait_for_queue
@@ -30,8 +30,8 @@ def written(text: str | None, now: float) -> tuple[str, str | None]:
 
 def unavailable_error(storage: Storage) -> str:
     with pytest.raises(LimiterUnavailable) as raised:
-        storage.update(written, patience=0.2)
-    storage.rest()
+        storage.update(written, timeout=0.2)
+    storage.release()
     assert raised.value.__context__ is None
     message = str(raised.value)
     assert PASSWORD not in message
@@ -47,8 +47,8 @@ def storage_port(storage: Storage) -> str:
 
 def test_time_is_the_servers(server: Server, key: str) -> None:
     storage = _open_storage(server.url, key)
-    assert abs(storage.update(lambda text, now: ("x", now), patience=1) - time.time()) < 5
-    storage.rest()
+    assert abs(storage.update(lambda text, now: ("x", now), timeout=1) - time.time()) < 5
+    storage.release()
 
 
 def test_updates_of_many_threads_are_all_kept(server: Server, key: str) -> None:
@@ -56,24 +56,24 @@ def test_updates_of_many_threads_are_all_kept(server: Server, key: str) -> None:
 
     def count() -> None:
         for _ in range(20):
-            storage.update(lambda text, now: (str(int(text or 0) + 1), None), patience=30)
-        storage.rest()
+            storage.update(lambda text, now: (str(int(text or 0) + 1), None), timeout=30)
+        storage.release()
 
     threads = [threading.Thread(target=count) for _ in range(5)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert storage.update(written, patience=1) == "100"
-    storage.rest()
+    assert storage.update(written, timeout=1) == "100"
+    storage.release()
 
 
 def test_a_stopped_server_is_an_error_within_the_bound(server: Server, key: str) -> None:
     storage = _open_storage(server.url, key)
-    storage.update(written, patience=1)
+    storage.update(written, timeout=1)
     server.stop()
     start = time.monotonic()
-    assert "does not answer" in unavailable_error(storage)
+    assert "does not respond" in unavailable_error(storage)
     assert time.monotonic() - start < 5
 
 
@@ -83,7 +83,7 @@ def test_a_hanging_server_is_an_error_within_the_bound(
     for kind in ("redis", "postgresql"):
         monkeypatch.setattr(f"airflow_provider_isvapp.ratelimit.storage_{kind}._TIMEOUT", 1)
     fresh, used = _open_storage(server.url, key), _open_storage(server.url, key)
-    used.update(written, patience=1)
+    used.update(written, timeout=1)
     server.pause()
     for storage in (used, fresh):
         start = time.monotonic()
@@ -92,20 +92,20 @@ def test_a_hanging_server_is_an_error_within_the_bound(
 
 
 def test_no_permit_without_the_server(server: Server, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_isvapp.ratelimit.limiter.PATIENCE_TO_SEND", 0.5)
+    monkeypatch.setattr("airflow_provider_isvapp.ratelimit.limiter.ACQUIRE_TIMEOUT", 0.5)
     server.stop()
     limiter = open_limiter(server.url, key=key, requests_per_second=2)
-    with pytest.raises(LimiterUnavailable), limiter.permit():
+    with pytest.raises(LimiterUnavailable), limiter.acquire():
         pytest.fail("sent without a permit")
 
 
 def test_a_waiter_outlasts_a_restart(server: Server, key: str) -> None:
     limiter = open_limiter(server.url, key=key, requests_per_second=2)
-    limiter.push_back(2)
+    limiter.block_for(2)
     sent = threading.Event()
 
     def send() -> None:
-        with limiter.permit():
+        with limiter.acquire():
             sent.set()
 
     waiter = threading.Thread(target=send)
@@ -132,12 +132,12 @@ def test_a_name_without_password_in_every_repr(server: Server, key: str) -> None
 @pytest.mark.parametrize("text", ["not json", "[" * 2_000_000, ""], ids=["broken", "far too long", "empty"])
 def test_a_state_of_somebody_else_counts_as_lost_and_is_replaced(server: Server, key: str, text: str) -> None:
     storage = _open_storage(server.url, key)
-    storage.update(lambda _, now: (text, None), patience=1)
-    read = storage.update(written, patience=1)
+    storage.update(lambda _, now: (text, None), timeout=1)
+    read = storage.update(written, timeout=1)
     assert read == text[: LONGEST_TEXT + 1]
-    assert decode(read, Pace.of(2), 5.0) == fully_busy(Pace.of(2), 5.0)
-    assert storage.update(written, patience=1) == "written"
-    storage.rest()
+    assert decode(read, RateLimit.of(2), 5.0) == fully_busy(RateLimit.of(2), 5.0)
+    assert storage.update(written, timeout=1) == "written"
+    storage.release()
 
 
 @pytest.mark.parametrize("password", ["p@ss w:rd/ü", "two  spaces+plus", "'quoted\\'", "short", "%41%zz"])
@@ -185,7 +185,7 @@ def test_what_does_not_speak_the_protocol_is_unavailable(scheme: str, response: 
 @pytest.mark.parametrize("scheme", ["redis", "postgresql"])
 def test_a_host_that_cannot_be_a_name_is_unavailable(scheme: str, host: str, key: str) -> None:
     with pytest.raises(LimiterUnavailable, match="rate_limit_storage"):
-        _open_storage(f"{scheme}://:s3cret@{host}:1/0", key).update(written, patience=0)
+        _open_storage(f"{scheme}://:s3cret@{host}:1/0", key).update(written, timeout=0)
 
 
 class TestRedis:
@@ -211,21 +211,21 @@ class TestRedis:
         with redis.Redis.from_url(redis_server.url) as client:
             client.set(f"isvapp:rate-limit:{key}", state)
         storage = _open_storage(redis_server.url, key)
-        assert storage.update(written, patience=1) is not None
-        assert storage.update(written, patience=1) == "written"
+        assert storage.update(written, timeout=1) is not None
+        assert storage.update(written, timeout=1) == "written"
 
     def test_a_lost_state_is_not_taken_for_an_unused_one(self, redis_server: Server, key: str) -> None:
         limiter = open_limiter(redis_server.url, key=key, requests_per_second=2)
-        with limiter.permit():
+        with limiter.acquire():
             pass
         with redis.Redis.from_url(redis_server.url) as client:
             client.flushall()
         start = time.monotonic()
-        with limiter.permit():
+        with limiter.acquire():
             assert 0.99 <= time.monotonic() - start < 5
 
     def test_a_key_goes_when_nobody_uses_it(self, redis_server: Server, key: str) -> None:
-        _open_storage(redis_server.url, key).update(written, patience=1)
+        _open_storage(redis_server.url, key).update(written, timeout=1)
         with redis.Redis.from_url(redis_server.url) as client:
             assert 3590 <= client.ttl(f"isvapp:rate-limit:{key}") <= 3600
 
@@ -254,8 +254,8 @@ class TestPostgresql:
         def first_use() -> None:
             storage = _open_storage(postgresql_server.url, key)
             barrier.wait()
-            results.append(storage.update(written, patience=5))
-            storage.rest()
+            results.append(storage.update(written, timeout=5))
+            storage.release()
 
         threads = [threading.Thread(target=first_use) for _ in range(8)]
         for thread in threads:
@@ -266,7 +266,7 @@ class TestPostgresql:
 
     def test_a_row_that_somebody_locked_is_an_error_within_the_bound(self, postgresql_server: Server, key: str) -> None:
         storage = _open_storage(postgresql_server.url, key)
-        storage.update(written, patience=1)
+        storage.update(written, timeout=1)
         with psycopg.connect(postgresql_server.url) as connection:
             connection.execute("SELECT * FROM isvapp_rate_limit WHERE key = %s FOR UPDATE", [key])
             start = time.monotonic()
@@ -283,14 +283,14 @@ class TestPostgresql:
 
         limiter = SharedLimiter(
             _open_storage(postgresql_server.url, key),
-            pace=Pace.of(2),
+            rate_limit=RateLimit.of(2),
             wait_timeout=6,
             clock=lambda: len(sleeps) * 2.5,
             on_wait=lambda message: None,
             sleep=sleep,
         )
-        limiter.push_back(60)
-        with pytest.raises(Exception, match="No turn within"), limiter.permit():
+        limiter.block_for(60)
+        with pytest.raises(Exception, match="No turn within"), limiter.acquire():
             pass
         assert sleeps == [0, 0, 1]
         assert self.sessions(postgresql_server, expected=0) == 0
@@ -308,12 +308,12 @@ class TestPostgresql:
         storage = _open_storage(postgresql_server.url, key)
         try:
             if column == "state text":  # and NULL in it
-                assert storage.update(written, patience=1) == ""
-                assert storage.update(written, patience=1) == "written"
+                assert storage.update(written, timeout=1) == ""
+                assert storage.update(written, timeout=1) == "written"
             else:
                 assert "table isvapp_rate_limit" in unavailable_error(storage)
         finally:
-            storage.rest()
+            storage.release()
             with psycopg.connect(postgresql_server.url) as connection:
                 connection.execute("DROP TABLE isvapp_rate_limit")
 
@@ -334,8 +334,8 @@ class TestPostgresql:
             connection.execute("CREATE DATABASE bytes ENCODING 'SQL_ASCII' TEMPLATE template0")
         url = postgresql_server.url.replace("/postgres", "/bytes")
         storage = _open_storage(url, key)
-        assert storage.update(written, patience=1) is None
-        assert storage.update(written, patience=1) == "written"
+        assert storage.update(written, timeout=1) is None
+        assert storage.update(written, timeout=1) == "written"
         with psycopg.connect(url, client_encoding="SQL_ASCII") as connection:
             connection.execute("UPDATE isvapp_rate_limit SET state = chr(255)")
         unavailable_error(storage)
@@ -347,5 +347,5 @@ class TestPostgresql:
             connection.execute("CREATE ROLE reader LOGIN PASSWORD 'reader'")
         url = f"postgresql://reader:reader@127.0.0.1:{postgresql_server.port}/postgres"
         with pytest.raises(LimiterUnavailable, match="permission denied"):
-            _open_storage(url, key).update(written, patience=0)
+            _open_storage(url, key).update(written, timeout=0)
         assert shared_state(postgresql_server.url, key=key)["queue"] == []

@@ -11,10 +11,10 @@ import time
 import pytest
 
 from airflow_provider_isvapp.errors import LimiterTimeout, LimiterUnavailable
-from airflow_provider_isvapp.events import Fact, TurnAwaited
+from airflow_provider_isvapp.events import Event, PermitAcquired
 from airflow_provider_isvapp.ratelimit import open_limiter
 from airflow_provider_isvapp.ratelimit.limiter import SharedLimiter
-from airflow_provider_isvapp.ratelimit.schedule import Pace
+from airflow_provider_isvapp.ratelimit.schedule import RateLimit
 from airflow_provider_isvapp.ratelimit.storage_base import Change, MemoryStorage, T
 from tests.unit.ratelimit.harness import shared_state
 
@@ -38,12 +38,12 @@ class UnreliableStorage(MemoryStorage):
     reachable = True
     rests = 0
 
-    def update(self, change: Change[T], *, patience: float) -> T:
+    def update(self, change: Change[T], *, timeout: float) -> T:
         if not self.reachable:
             raise LimiterUnavailable("gone")
-        return super().update(change, patience=patience)
+        return super().update(change, timeout=timeout)
 
-    def rest(self) -> None:
+    def release(self) -> None:
         self.rests += 1
 
 
@@ -64,7 +64,9 @@ def said() -> list[str]:
 
 @pytest.fixture
 def limiter(storage: UnreliableStorage, clock: Clock, said: list[str]) -> SharedLimiter:
-    return SharedLimiter(storage, pace=Pace.of(2), wait_timeout=60, on_wait=said.append, clock=clock, sleep=clock.sleep)
+    return SharedLimiter(
+        storage, rate_limit=RateLimit.of(2), wait_timeout=60, on_wait=said.append, clock=clock, sleep=clock.sleep
+    )
 
 
 def queue_and_busy(key: str) -> tuple[int, int]:
@@ -74,7 +76,7 @@ def queue_and_busy(key: str) -> tuple[int, int]:
 
 def take_both_permits(limiter: SharedLimiter) -> None:
     for _ in range(2):
-        with limiter.permit():
+        with limiter.acquire():
             pass
 
 
@@ -82,25 +84,25 @@ class TestPermits:
     def test_requests_keep_the_rate(self, limiter: SharedLimiter, clock: Clock) -> None:
         sent = []
         for _ in range(6):
-            with limiter.permit():
+            with limiter.acquire():
                 sent.append(clock.now)
         assert sent == pytest.approx([1000, 1000, 1001, 1001, 1002, 1002])
 
     def test_the_pause_counts_from_the_answer(self, limiter: SharedLimiter, clock: Clock) -> None:
         for _ in range(2):
-            with limiter.permit():
+            with limiter.acquire():
                 clock.sleep(0.4)
-        with limiter.permit():
+        with limiter.acquire():
             assert clock.now == pytest.approx(1001.4)
 
     def test_a_request_that_failed_keeps_its_permit_for_the_lease(
         self, limiter: SharedLimiter, clock: Clock, storage: UnreliableStorage
     ) -> None:
         for _ in range(2):
-            with pytest.raises(OSError, match="reset"), limiter.permit():
+            with pytest.raises(OSError, match="reset"), limiter.acquire():
                 raise OSError("reset")
         assert storage.rests == 2
-        with limiter.permit():
+        with limiter.acquire():
             assert clock.now == pytest.approx(1002.0)
 
     def test_after_each_request_the_storage_may_rest(self, limiter: SharedLimiter, storage: UnreliableStorage) -> None:
@@ -113,7 +115,7 @@ class TestPermits:
 
         def send() -> None:
             for _ in range(5):
-                with limiter.permit():
+                with limiter.acquire():
                     sent.append(time.monotonic())
 
         threads = [threading.Thread(target=send) for _ in range(6)]
@@ -130,41 +132,41 @@ class TestWaiting:
     def test_an_observer_is_told_of_each_wait_be_it_short_long_or_for_nothing(
         self, storage: UnreliableStorage, clock: Clock
     ) -> None:
-        facts: list[Fact] = []
+        events: list[Event] = []
         limiter = SharedLimiter(
             storage,
-            pace=Pace.of(2),
+            rate_limit=RateLimit.of(2),
             wait_timeout=60,
             on_wait=lambda _: None,
-            observe=facts.append,
+            observe=events.append,
             clock=clock,
             sleep=clock.sleep,
         )
         take_both_permits(limiter)
-        with limiter.permit():
+        with limiter.acquire():
             clock.sleep(0.5)
-        limiter.push_back(100)
-        with pytest.raises(LimiterTimeout), limiter.permit():
+        limiter.block_for(100)
+        with pytest.raises(LimiterTimeout), limiter.acquire():
             pass
-        waits = [fact.seconds for fact in facts if isinstance(fact, TurnAwaited)]
+        waits = [event.seconds for event in events if isinstance(event, PermitAcquired)]
         assert waits == pytest.approx([0, 0, 1, 60])
 
     def test_a_long_wait_is_told_once_with_place_and_expected_start(
         self, limiter: SharedLimiter, said: list[str]
     ) -> None:
         take_both_permits(limiter)
-        limiter.push_back(20)
-        with limiter.permit():
+        limiter.block_for(20)
+        with limiter.acquire():
             pass
         assert len(said) == 1
         assert "2 requests/s" in said[0]
         assert "number 1 of 1 waiting" in said[0]
         assert "expected to start in 20 s" in said[0]
-        assert "after a 429, nobody sends for another 20 s" in said[0]
+        assert "after a 429, no request is sent for another 20 s" in said[0]
 
     def test_a_short_wait_is_not_told(self, limiter: SharedLimiter, said: list[str]) -> None:
         for _ in range(10):
-            with limiter.permit():
+            with limiter.acquire():
                 pass
         assert said == []
 
@@ -177,20 +179,20 @@ class TestWaiting:
         def sleep(seconds: float) -> None:
             real_sleep(seconds)
             if clock.now < 1010:  # again and again somebody else's 429
-                limiter.push_back(2)
+                limiter.block_for(2)
 
         monkeypatch.setattr(limiter, "_sleep", sleep)
-        with limiter.permit():
+        with limiter.acquire():
             pass
         assert len(said) == 1
 
     def test_a_wait_beyond_the_bound_is_an_error_that_tells_the_queue(
         self, limiter: SharedLimiter, key: str, clock: Clock
     ) -> None:
-        limiter.push_back(300)
+        limiter.block_for(300)
         with (
             pytest.raises(LimiterTimeout, match=r"within 60 s .* 2 requests/s: still number 1 of 1 waiting") as raised,
-            limiter.permit(),
+            limiter.acquire(),
         ):
             pass
         assert "memory://" in str(raised.value)
@@ -208,7 +210,7 @@ class TestWaiting:
             raise interruption
 
         monkeypatch.setattr(limiter, "_sleep", interrupt)
-        with pytest.raises(interruption), limiter.permit():
+        with pytest.raises(interruption), limiter.acquire():
             pass
         assert queue_and_busy(key) == (0, 2)
 
@@ -216,7 +218,7 @@ class TestWaiting:
 class TestStorageFailures:
     def test_no_request_without_the_storage(self, limiter: SharedLimiter, storage: UnreliableStorage) -> None:
         storage.reachable = False
-        with pytest.raises(LimiterUnavailable), limiter.permit():
+        with pytest.raises(LimiterUnavailable), limiter.acquire():
             pytest.fail("sent without a permit")
         assert storage.rests == 1
 
@@ -225,23 +227,23 @@ class TestStorageFailures:
     ) -> None:
         with caplog.at_level(logging.WARNING):
             for _ in range(2):
-                with limiter.permit():
+                with limiter.acquire():
                     storage.reachable = False
                 storage.reachable = True
         assert "gone" in caplog.text
-        with limiter.permit():
+        with limiter.acquire():
             assert clock.now == pytest.approx(1002.0)
 
-    def test_a_push_back_that_cannot_be_reported_is_no_error(
+    def test_a_block_that_cannot_be_reported_is_no_error(
         self, limiter: SharedLimiter, storage: UnreliableStorage, caplog: pytest.LogCaptureFixture
     ) -> None:
         storage.reachable = False
-        limiter.push_back(5)
+        limiter.block_for(5)
         assert "gone" in caplog.text
 
 
 @pytest.mark.parametrize("seconds", [0, -5, float("nan")])
-def test_a_push_back_of_no_length_changes_nothing(limiter: SharedLimiter, seconds: float, clock: Clock) -> None:
-    limiter.push_back(seconds)
-    with limiter.permit():
+def test_a_block_of_no_length_changes_nothing(limiter: SharedLimiter, seconds: float, clock: Clock) -> None:
+    limiter.block_for(seconds)
+    with limiter.acquire():
         assert clock.now == 1000.0

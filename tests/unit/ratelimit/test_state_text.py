@@ -12,22 +12,22 @@ from hypothesis import strategies as st
 
 from airflow_provider_isvapp.ratelimit.schedule import (
     _LONGEST_LEASE,
-    FASTEST_PACE,
-    LOOK_SELDOM,
-    MAX_PUSH_BACK,
+    HIGHEST_RATE,
+    LONGEST_BLOCK,
     MOST_WAITING,
+    POLL_SELDOM,
     BusyPermit,
-    Pace,
+    RateLimit,
     Schedule,
     Ticket,
-    ask,
+    acquire,
     decode,
     encode,
     fully_busy,
 )
 from airflow_provider_isvapp.ratelimit.storage_base import LONGEST_TEXT
 
-PACE = Pace.of(2)
+TWO = RateLimit.of(2)
 STATE = Schedule(
     at=1000.5,
     busy=(BusyPermit(1001.25, None), BusyPermit(1002.123456789, "cafe")),
@@ -37,7 +37,7 @@ STATE = Schedule(
 
 
 def test_what_is_written_is_read_again() -> None:
-    assert decode(encode(STATE), PACE, 1001.0) == STATE
+    assert decode(encode(STATE), TWO, 1001.0) == STATE
 
 
 def test_it_is_one_line() -> None:
@@ -45,7 +45,7 @@ def test_it_is_one_line() -> None:
 
 
 def test_nothing_ever_written_means_that_all_permits_are_free() -> None:
-    assert ask(decode(None, PACE, 5.0), PACE, 5.0, "a", None)[1].granted
+    assert acquire(decode(None, TWO, 5.0), TWO, 5.0, "a", None)[1].granted
 
 
 def broken(**changes: object) -> str:
@@ -86,10 +86,10 @@ def broken(**changes: object) -> str:
     ],
 )
 def test_a_broken_state_is_taken_for_busy_and_ends_after_one_pause(text: str) -> None:
-    state = decode(text, PACE, 1001.0)
-    assert state == fully_busy(PACE, 1001.0)
-    assert not ask(state, PACE, 1001.0, "a", None)[1].granted
-    assert ask(state, PACE, 1001.0 + PACE.hold, "a", None)[1].granted
+    state = decode(text, TWO, 1001.0)
+    assert state == fully_busy(TWO, 1001.0)
+    assert not acquire(state, TWO, 1001.0, "a", None)[1].granted
+    assert acquire(state, TWO, 1001.0 + TWO.hold, "a", None)[1].granted
 
 
 MORE_JSON = st.recursive(
@@ -111,31 +111,31 @@ STATES = st.fixed_dictionaries(
 @settings(max_examples=500, deadline=None)
 @given(text=st.text() | st.one_of(MORE_JSON, STATES).map(json.dumps))
 def test_whatever_is_stored_everybody_gets_a_turn_within_minutes(text: str) -> None:
-    """Not even a state that looks right, and was made to keep everybody out, lasts longer than a push-back."""
+    """Not even a state that looks right, and was made to keep everybody out, lasts longer than a block."""
     now, arrived = 1001.0, None
     while True:
-        state, turn = ask(decode(text, PACE, now), PACE, now, "mine", arrived)
-        if turn.granted:
+        state, decision = acquire(decode(text, TWO, now), TWO, now, "mine", arrived)
+        if decision.granted:
             return
-        assert 0 < turn.look_again <= LOOK_SELDOM
-        assert now < 1001 + 2 * (MAX_PUSH_BACK + _LONGEST_LEASE)
-        text, arrived, now = encode(state), turn.arrived, now + turn.look_again
+        assert 0 < decision.poll_after <= POLL_SELDOM
+        assert now < 1001 + 2 * (LONGEST_BLOCK + _LONGEST_LEASE)
+        text, arrived, now = encode(state), decision.arrived, now + decision.poll_after
 
 
 def test_the_longest_state_that_a_limiter_writes_is_read_again() -> None:
-    pace = Pace.of(FASTEST_PACE)
+    rate_limit = RateLimit.of(HIGHEST_RATE)
     now, waiting = 1_700_000_000.1234567, "0123456789ab"
     state = Schedule(
         at=now,
-        busy=(BusyPermit(now + pace.lease, waiting),) * pace.permits,
-        queue=(Ticket(now, waiting, now + LOOK_SELDOM),) * MOST_WAITING,
+        busy=(BusyPermit(now + rate_limit.lease, waiting),) * rate_limit.permits,
+        queue=(Ticket(now, waiting, now + POLL_SELDOM),) * MOST_WAITING,
     )
-    state, _ = ask(state, pace, now, "another 12345", None)
+    state, _ = acquire(state, rate_limit, now, "another 12345", None)
     assert len(state.queue) == MOST_WAITING
     assert len(encode(state)) < LONGEST_TEXT
-    assert decode(encode(state), pace, now) == state
+    assert decode(encode(state), rate_limit, now) == state
 
 
 def test_a_queue_in_disorder_is_put_in_order() -> None:
     text = broken(queue=[[1000.0, "f00d", 1001.5], [999.0, "beef", 1001.0]])
-    assert decode(text, PACE, 1001.0).queue == STATE.queue
+    assert decode(text, TWO, 1001.0).queue == STATE.queue

@@ -19,19 +19,19 @@ def say(word: str) -> None:
 
 def main(storage: str, key: str, task: str, seconds: str = "0") -> None:
     limiter = open_limiter(storage, key=key, requests_per_second=2)
-    if task == "push back":
-        limiter.push_back(float(seconds))
+    if task == "block":
+        limiter.block_for(float(seconds))
         say("pushed")
         return
     say("ready")  # imports are over
     sys.stdin.readline()
     if task == "hold":
-        with limiter.permit():
+        with limiter.acquire():
             say("sent")
             time.sleep(60)
     end = time.monotonic() + float(seconds)
     while True:
-        with limiter.permit():
+        with limiter.acquire():
             say("sent")
         if time.monotonic() >= end:
             return

@@ -16,7 +16,7 @@ from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.models import ExportRequest
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.errors import BrokenTransfer, DamagedDownload, ExportExpired, ProviderError
-from airflow_provider_isvapp.events import DownloadFinished, DownloadInterrupted, Fact
+from airflow_provider_isvapp.events import DownloadFinished, DownloadInterrupted, Event
 from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.download import download_export
 from airflow_provider_isvapp.transfer.results import DownloadResult
@@ -32,10 +32,10 @@ MONTH = "2024-03"
 class NoLimit:
     """The emulator accepts any number of requests here."""
 
-    def permit(self) -> AbstractContextManager[None]:
+    def acquire(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def push_back(self, seconds: float) -> None:
+    def block_for(self, seconds: float) -> None:
         pass
 
 
@@ -141,12 +141,12 @@ DAMAGE = [
 def test_an_observer_is_told_of_each_trouble_and_of_the_end(
     target: Path, fault: dict[str, Any], config: dict[str, Any], then: Any
 ) -> None:
-    facts: list[Fact] = []
+    events: list[Event] = []
     with ready(target, **config) as download:
         download.emulator.inject(Fault(endpoint="download", times=2, **fault))
-        result = download(observe=facts.append)
-        again = download(observe=facts.append, if_exists="skip")
-    assert facts == [
+        result = download(observe=events.append)
+        again = download(observe=events.append, if_exists="skip")
+    assert events == [
         DownloadInterrupted(then=then),
         DownloadInterrupted(then=then),
         DownloadFinished(
