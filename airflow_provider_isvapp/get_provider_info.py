@@ -18,6 +18,27 @@ _MODULES = {
 
 _EXTRA_LINKS = ("isvapp.IsvappExportLink", "isvapp.WrittenObjectLink")
 
+_CONFIGURATION = {
+    "isvapp": {
+        "description": "Defaults for all connections of the type isvapp.",
+        "options": {
+            "rate_limit_storage": {
+                "description": (
+                    "Where the shared limit of requests is kept for connections whose own field is empty: redis://… or "
+                    "postgresql://… once tasks run on several machines, which cannot share a file. Empty: a file on "
+                    "each machine.\n"
+                ),
+                "version_added": "0.1.0",
+                "type": "string",
+                # It can hold a password: Airflow hides it, and also reads it from a command or a secrets backend.
+                "sensitive": True,
+                "example": "redis://redis:6379/0",
+                "default": "",
+            },
+        },
+    },
+}
+
 
 def get_provider_info() -> dict[str, Any]:
     """Describe the provider in the terms of Airflow's ``provider_info.schema.json``."""
@@ -44,6 +65,7 @@ def get_provider_info() -> dict[str, Any]:
                 **PRODUCTIV_FORM.provider_info(),
             },
         ],
+        "config": _CONFIGURATION,
         "extra-links": [f"airflow_provider_isvapp.links.{link}" for link in _EXTRA_LINKS],
         **{
             kind: [

@@ -204,8 +204,8 @@ ISVAPP_FORM = ConnectionForm(
             name="rate_limit_storage",
             label="Rate limit storage",
             help=(
-                "Where the shared request limit is kept: empty for a file on each machine, "
-                "redis://… or postgresql://… for several machines."
+                "Where the shared request limit is kept: redis://… or postgresql://… for several machines. "
+                "Default: [isvapp] rate_limit_storage in Airflow's configuration, else a file on each machine."
             ),
             example="redis://redis:6379/0",
             # Such an address can hold a password.

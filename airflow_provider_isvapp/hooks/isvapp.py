@@ -17,13 +17,13 @@ from airflow_provider_isvapp.errors import ProviderError
 from airflow_provider_isvapp.hooks.base import (
     SECONDS_IN_QUEUE,
     airflow_errors,
-    fields_of,
     impatient,
     look_up,
     look_up_async,
     look_up_in_loop,
 )
 from airflow_provider_isvapp.hooks.connection_form import ISVAPP_FORM
+from airflow_provider_isvapp.hooks.rate_limit import isvapp_settings
 from airflow_provider_isvapp.metrics import record
 from airflow_provider_isvapp.version_compat import BaseHook, mask_secret
 
@@ -101,17 +101,15 @@ class IsvappHook(BaseHook):
             loop = asyncio.get_running_loop()
 
             def reload_settings() -> IsvappSettings:
-                return IsvappSettings.from_connection(**fields_of(look_up_in_loop(self.isvapp_conn_id, loop)))
+                return isvapp_settings(look_up_in_loop(self.isvapp_conn_id, loop))
 
             self._client = await asyncio.to_thread(
-                lambda: self._open(
-                    IsvappSettings.from_connection(**fields_of(connection)), reload_settings=reload_settings
-                )
+                lambda: self._open(isvapp_settings(connection), reload_settings=reload_settings)
             )
         return self._client
 
     def _read_settings(self) -> IsvappSettings:
-        return IsvappSettings.from_connection(**fields_of(look_up(self.isvapp_conn_id)))
+        return isvapp_settings(look_up(self.isvapp_conn_id))
 
     def _open(
         self,

@@ -17,7 +17,8 @@ from airflow_provider_isvapp.api.isvapp.export_state import decide
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.errors import InvalidConnection, ProviderError
-from airflow_provider_isvapp.hooks.base import SECONDS_IN_QUEUE, fields_of, impatient, look_up
+from airflow_provider_isvapp.hooks.base import SECONDS_IN_QUEUE, impatient, look_up
+from airflow_provider_isvapp.hooks.rate_limit import isvapp_settings
 from airflow_provider_isvapp.metrics import record
 from airflow_provider_isvapp.ratelimit import open_limiter
 
@@ -101,7 +102,7 @@ def _settings(conn_id: str) -> IsvappSettings:
             f"The connection {conn_id!r} is of the type {connection.conn_type!r}. This page shows those of the type "
             f"{CONN_TYPE!r}."
         )
-    settings = IsvappSettings.from_connection(**fields_of(connection))
+    settings = isvapp_settings(connection)
     return replace(settings, transport=impatient(settings.transport))
 
 

@@ -268,4 +268,6 @@ def _split(storage: str) -> SplitResult:
 
 
 def _invalid(problem: str) -> InvalidConnection:
-    return InvalidConnection(f"The connection's extra rate_limit_storage is wrong: {problem}")
+    return InvalidConnection(
+        f"rate_limit_storage, of the connection or of [isvapp] in Airflow's configuration, is wrong: {problem}"
+    )

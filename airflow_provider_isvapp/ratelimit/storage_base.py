@@ -120,7 +120,8 @@ def unavailable(url: SplitResult, error: Exception) -> LimiterUnavailable:
     """Quote a driver's exception without keeping it: its frames and objects know the password."""
     return LimiterUnavailable(
         f"The rate limiter's storage {storage_name(url)} does not respond: {_driver_message(url, error)}. Requests are"
-        " not sent without it: check that it runs and the connection's extra rate_limit_storage."
+        " not sent without it: check that it runs, and rate_limit_storage of the connection or of Airflow's"
+        " configuration."
     )
 
 

@@ -132,7 +132,10 @@ def test_a_wrong_argument_is_named_and_nothing_is_sent(
         ({"extra": {"attempts": "many"}}, "extra attempts: must be a number"),
         ({"extra": {"requests_per_second": 0}}, "extra requests_per_second: must be a number above 0"),
         ({"extra": {"reqests_per_second": 1}}, "extra: unknown field 'reqests_per_second'"),
-        ({"extra": {"rate_limit_storage": "mongo://host"}}, "rate_limit_storage is wrong: mongo:// is not known"),
+        (
+            {"extra": {"rate_limit_storage": "mongo://host"}},
+            "rate_limit_storage, .* is wrong: mongo:// is not known",
+        ),
     ],
 )
 def test_a_wrong_field_of_the_connection_is_named(

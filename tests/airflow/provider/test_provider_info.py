@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -163,6 +164,17 @@ class TestInstalled:
             importlib.metadata.distribution("airflow-provider-isvapp")
         except importlib.metadata.PackageNotFoundError:
             pytest.skip("the package is not installed here")
+
+    @pytest.mark.filterwarnings("ignore")
+    def test_airflow_knows_the_section_of_its_configuration(self) -> None:
+        listed = subprocess.run(
+            [Path(sys.executable).parent / "airflow", "config", "list", "--section", "isvapp", "--defaults", "-V"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+        assert "AIRFLOW__ISVAPP__RATE_LIMIT_STORAGE" in listed
 
     # Airflow loads all providers, some of which warn.
     @pytest.mark.filterwarnings("ignore")

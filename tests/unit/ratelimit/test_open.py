@@ -63,7 +63,7 @@ def test_storages_by_address(storage: str, name: str) -> None:
     ],
 )
 def test_a_wrong_address_names_the_field_and_not_the_address(storage: str, hint: str) -> None:
-    with pytest.raises(InvalidConnection, match="extra rate_limit_storage") as raised:
+    with pytest.raises(InvalidConnection, match="rate_limit_storage, of the connection") as raised:
         opened(storage)
     assert hint in str(raised.value)
     assert "cret" not in str(raised.value)
