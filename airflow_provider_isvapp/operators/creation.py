@@ -1,33 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Has an export created: once, when its month is complete, and not again after a crash."""
+"""Obtains a ready export in a task: created once, when its month is complete, and waited for."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
-from airflow_provider_isvapp.api.isvapp.export_state import ExportState, decide
-from airflow_provider_isvapp.api.isvapp.models import Aggregation, Export, ExportRequest, ExportType, TimeframeKeyword
-from airflow_provider_isvapp.errors import InvalidArgument, NotFound, RequestRefused
+from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest, TimeframeKeyword
+from airflow_provider_isvapp.errors import ExportTimeout, InvalidArgument, NotFound, RequestRefused
 from airflow_provider_isvapp.events import ExportReattached
-from airflow_provider_isvapp.hooks.base import airflow_errors
-from airflow_provider_isvapp.hooks.export_look import when_known
+from airflow_provider_isvapp.hooks.export_look import look_at_export, when_known
 from airflow_provider_isvapp.hooks.export_outcome import count_if_lost
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, link_to_export
-from airflow_provider_isvapp.log_messages import log_request
+from airflow_provider_isvapp.log_messages import Log, WaitLog, log_ready, log_request
 from airflow_provider_isvapp.metrics import record
+from airflow_provider_isvapp.operators.checkpoint import (
+    ExportCheckpoint,
+    fingerprint_of,
+    reason_to_replace,
+    reason_to_start_afresh,
+)
 from airflow_provider_isvapp.triggers.moment import MomentTrigger
-from airflow_provider_isvapp.version_compat import BaseOperator, BaseOperatorLink, Context, conf
+from airflow_provider_isvapp.triggers.waiters import interval_after
+from airflow_provider_isvapp.version_compat import BaseTrigger, Context
 
 # What the template says where there is no month to take.
 NO_DATA_INTERVAL = "no data interval"
@@ -41,6 +42,8 @@ MONTH_OF_RUN = (
 
 ASK_AGAIN_AFTER = timedelta(hours=1)
 
+# Airflow ends a deferral by itself this many seconds after its moment, if no triggerer could.
+_TRIGGERER_GRACE = 3600.0
 # 200 is a refusal, too: the vendor documents the failure's JSON, and not its status.
 _REFUSED_AS_IT_IS = (200, 400, 422)
 _COUNTS: dict[str, int] = {
@@ -51,7 +54,7 @@ _MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
 
 
 def checked_timeframe(timeframe: str) -> str:
-    """Refuse what :data:`MONTH_OF_RUN` says about a run without a data interval."""
+    """Refuse what :data:`MONTH_OF_RUN` renders to in a run without a data interval."""
     if timeframe == NO_DATA_INTERVAL:
         raise InvalidArgument(
             "timeframe: this run has no data interval to take the month from. Pass timeframe, for example "
@@ -62,12 +65,12 @@ def checked_timeframe(timeframe: str) -> str:
 
 
 def ask_again_at(timeframe: str, refusal: RequestRefused, *, wait_for_month: timedelta, now: datetime) -> datetime:
-    """Say when to ask again for a month that was refused.
+    """Return when to request a refused month again.
 
     Only a month that has ended, less than ``wait_for_month`` ago, can be "not complete yet".
 
-    :param now: the present time, aware.
-    :return: a moment that is not after the deadline, which is ``wait_for_month`` after the month's end in UTC.
+    :param now: the current time, timezone-aware.
+    :return: a time that is not after the deadline, which is ``wait_for_month`` after the month's end in UTC.
     :raises RequestRefused: if the refusal is final.
     """
     month = _MONTH.fullmatch(timeframe)
@@ -96,233 +99,112 @@ def requested_months(timeframe: str) -> tuple[str, ...] | int:
     return _COUNTS.get(timeframe, (timeframe,))
 
 
-STORE_KEY = "isvapp_export"
+class CreatingOperator(Protocol):
+    """What an operator that creates an export has; the operators describe each argument."""
 
-
-def fingerprint_of(request: ExportRequest) -> str:
-    """Return a short text that is equal for equal requests only."""
-    return hashlib.sha256(json.dumps(request.payload(), sort_keys=True).encode()).hexdigest()[:32]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RememberedExport:
-    """What is kept of an export.
-
-    :param fingerprint: of the request that it was created with.
-    :param max_tries: Airflow's bookkeeping at that time.
-    :param known_since: when it was created, in seconds since the epoch.
-    """
-
-    export_id: str
-    fingerprint: str
-    max_tries: int
-    known_since: float
-
-
-def reason_to_start_afresh(remembered: RememberedExport, *, fingerprint: str, max_tries: int) -> str | None:
-    """Say why an export is not even worth asking for; None if it is."""
-    if remembered.max_tries != max_tries:
-        return "the task was cleared since"
-    if remembered.fingerprint != fingerprint:
-        return "the request has changed since"
-    return None
-
-
-def reason_to_replace(export: Export | None, *, now: datetime) -> str | None:
-    """Say why an export cannot be taken over; None if it can.
-
-    :param export: as the vendor shows it now; None if the vendor does not know it.
-    :param now: the present time, aware.
-    """
-    if export is None:
-        return "ISVapp does not know it"
-    match decide(export, now=now):
-        case ExportState.FAILED:
-            return f"it errored ({export.error_message or 'no reason given'})"
-        case ExportState.EXPIRED:
-            return "it has expired"
-        case ExportState.WAITING | ExportState.READY:
-            return None
-
-
-class ExportMemory:
-    """The place of one task for the export that it has created.
-
-    :param context: of the running task. Without a store in it, nothing is kept.
-    """
-
-    def __init__(self, context: Context) -> None:
-        self._store: Any = context.get("task_state_store")
-        self._max_tries = 0 if self._store is None else int(context["ti"].max_tries)
+    timeframe: str
+    taxonomy_ids: Sequence[str] | None
+    taxonomy_level_ids: Sequence[str] | None
+    taxonomy_item_ids: Sequence[str] | None
+    salesforce_account_ids: Sequence[str] | None
+    export_type: str
+    aggregation: str
+    wait_for_month: timedelta | None
+    deferrable: bool
 
     @property
-    def max_tries(self) -> int:
-        """Airflow's bookkeeping now."""
-        return self._max_tries
+    def log(self) -> Any:
+        """The logger of the task."""
 
-    def recall(self) -> RememberedExport | None:
-        """Return what was kept, if anything that this version understands."""
-        match None if self._store is None else self._store.get(STORE_KEY):
-            case {
-                "export_id": str(export_id),
-                "fingerprint": str(fingerprint),
-                "max_tries": int(max_tries),
-                "known_since": float(known_since),
-            }:
-                return RememberedExport(
-                    export_id=export_id, fingerprint=fingerprint, max_tries=max_tries, known_since=known_since
-                )
-        return None
+    def defer(self, *, trigger: BaseTrigger, method_name: str, timeout: timedelta | None = None) -> NoReturn:
+        """Let the triggerer wait, and continue in a method."""
 
-    def keep(self, export_id: str, *, fingerprint: str) -> None:
-        """Keep an export for the next try."""
-        if self._store is not None:
-            kept = RememberedExport(
-                export_id=export_id, fingerprint=fingerprint, max_tries=self._max_tries, known_since=time.time()
-            )
-            self._store.set(STORE_KEY, asdict(kept))
-
-    def is_first_sight(self) -> bool:
-        """Say whether the kept export is seen to be ready for the first time in all tries, and keep that it was."""
-        kept = None if self._store is None else self._store.get(STORE_KEY)
-        if not isinstance(kept, dict):
-            return True
-        if kept.get("seen_ready"):
-            return False
-        self._store.set(STORE_KEY, {**kept, "seen_ready": True})
-        return True
-
-    def forget(self) -> None:
-        """Let the next try create an export of its own."""
-        if self._store is not None:
-            self._store.delete(STORE_KEY)
+    def resume_creation(self, context: Context, event: Any = None) -> Any:
+        """Request the export again, after a wait for the month."""
 
 
-# Airflow ends a deferral by itself this many seconds after its moment, if no triggerer could.
-_TRIGGERER_GRACE = 3600.0
+def checked_request(operator: CreatingOperator) -> ExportRequest:
+    """Build the request of a running task, whose templates are rendered.
 
-
-class CreatesExport(BaseOperator):
-    """Base of the operators that have an export created; the fields are described there."""
-
-    template_fields: Sequence[str] = (
-        "timeframe",
-        "taxonomy_ids",
-        "taxonomy_level_ids",
-        "taxonomy_item_ids",
-        "salesforce_account_ids",
-        "isvapp_conn_id",
+    :raises InvalidArgument: naming the argument that is wrong.
+    """
+    if operator.wait_for_month is not None and not isinstance(operator.wait_for_month, timedelta):
+        raise InvalidArgument(f"wait_for_month: must be a timedelta, not {operator.wait_for_month!r}.")
+    return ExportRequest.checked(
+        timeframe=checked_timeframe(operator.timeframe),
+        taxonomy_ids=operator.taxonomy_ids,
+        taxonomy_level_ids=operator.taxonomy_level_ids,
+        taxonomy_item_ids=operator.taxonomy_item_ids,
+        salesforce_account_ids=operator.salesforce_account_ids,
+        export_type=operator.export_type,
+        aggregation=operator.aggregation,
     )
-    operator_extra_links: Sequence[BaseOperatorLink] = EXPORT_LINKS
 
-    def __init__(
-        self,
-        *,
-        timeframe: str = MONTH_OF_RUN,
-        taxonomy_ids: Sequence[str] | None = None,
-        taxonomy_level_ids: Sequence[str] | None = None,
-        taxonomy_item_ids: Sequence[str] | None = None,
-        salesforce_account_ids: Sequence[str] | None = None,
-        export_type: str = ExportType.TAXONOMY_ITEM.value,
-        aggregation: str = Aggregation.MONTHLY.value,
-        wait_for_month: timedelta | None = None,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        isvapp_conn_id: str = IsvappHook.default_conn_name,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.timeframe = timeframe
-        self.taxonomy_ids = taxonomy_ids
-        self.taxonomy_level_ids = taxonomy_level_ids
-        self.taxonomy_item_ids = taxonomy_item_ids
-        self.salesforce_account_ids = salesforce_account_ids
-        self.export_type = export_type
-        self.aggregation = aggregation
-        self.wait_for_month = wait_for_month
-        self.deferrable = deferrable
-        self.isvapp_conn_id = isvapp_conn_id
 
-    @airflow_errors()
-    def execute(self, context: Context) -> Any:
-        """Check the arguments, have the export created and go on with it."""
-        return self._start(context)
+class ExportCreator:
+    """Obtains the export of a task: that of an earlier try, or a new one.
 
-    @airflow_errors()
-    def ask_again(self, context: Context, event: Any = None) -> Any:
-        """Start once more, after a wait for the month."""
-        return self._start(context)
+    :param operator: of the task; it is deferred or sleeps where the month is not complete yet.
+    :param checkpoint: where the export is kept over the tries.
+    """
 
-    def _start(self, context: Context) -> Any:
-        raise NotImplementedError
+    def __init__(self, operator: CreatingOperator, client: IsvappClient, checkpoint: ExportCheckpoint) -> None:
+        self._operator = operator
+        self._client = client
+        self._checkpoint = checkpoint
+        self._log: Log = operator.log
 
-    def _checked_request(self) -> ExportRequest:
-        if self.wait_for_month is not None and not isinstance(self.wait_for_month, timedelta):
-            raise InvalidArgument(f"wait_for_month: must be a timedelta, not {self.wait_for_month!r}.")
-        return ExportRequest.checked(
-            timeframe=checked_timeframe(self.timeframe),
-            taxonomy_ids=self.taxonomy_ids,
-            taxonomy_level_ids=self.taxonomy_level_ids,
-            taxonomy_item_ids=self.taxonomy_item_ids,
-            salesforce_account_ids=self.salesforce_account_ids,
-            export_type=self.export_type,
-            aggregation=self.aggregation,
-        )
-
-    def _obtain_export(
-        self, context: Context, request: ExportRequest, client: IsvappClient, memory: ExportMemory
-    ) -> Export:
-        """Return the export of an earlier try, or a new one; it is on record then."""
+    def obtain(self, request: ExportRequest) -> Export:
+        """Return the export of an earlier try, or a new one; the checkpoint holds it then."""
         fingerprint = fingerprint_of(request)
-        export = self._export_of_earlier_try(fingerprint, client, memory)
+        export = self._export_of_earlier_try(fingerprint)
         if export is None:
-            export = self._create(request, client)
-            memory.keep(export.id, fingerprint=fingerprint)
-            self.log.info("Export %s is created and %s", export.id, export.status)
-        link_to_export(context, conn_id=self.isvapp_conn_id, export_id=export.id)
+            export = self._create(request)
+            self._checkpoint.save(export.id, fingerprint=fingerprint)
+            self._log.info("Export %s is created and %s", export.id, export.status)
         return export
 
-    def _export_of_earlier_try(self, fingerprint: str, client: IsvappClient, memory: ExportMemory) -> Export | None:
-        remembered = memory.recall()
+    def _export_of_earlier_try(self, fingerprint: str) -> Export | None:
+        remembered = self._checkpoint.load()
         if remembered is None:
             return None
-        reason = reason_to_start_afresh(remembered, fingerprint=fingerprint, max_tries=memory.max_tries)
+        reason = reason_to_start_afresh(remembered, fingerprint=fingerprint, max_tries=self._checkpoint.max_tries)
         if reason is None:
             export: Export | None
             try:
                 export = when_known(
-                    partial(client.get_export, remembered.export_id),
+                    partial(self._client.get_export, remembered.export_id),
                     known_since=datetime.fromtimestamp(remembered.known_since, UTC),
-                    log=self.log,
+                    log=self._log,
                 )
             except NotFound:
                 export = None
             reason = reason_to_replace(export, now=datetime.now(UTC))
             if reason is None and export is not None:
-                self.log.info("Export %s of an earlier try is %s: going on with it", export.id, export.status)
+                self._log.info("Export %s of an earlier try is %s: continuing with it", export.id, export.status)
                 record(ExportReattached())
                 return export
             if export is not None:
                 count_if_lost(export)
-        self.log.info("Export %s of an earlier try is not used: %s", remembered.export_id, reason)
-        memory.forget()
+        self._log.info("Export %s of an earlier try is not used: %s", remembered.export_id, reason)
+        self._checkpoint.clear()
         return None
 
-    def _create(self, request: ExportRequest, client: IsvappClient) -> Export:
-        log_request(self.log, request)
+    def _create(self, request: ExportRequest) -> Export:
+        log_request(self._log, request)
         while True:
             try:
-                return client.create_export(request)
+                return self._client.create_export(request)
             except RequestRefused as refusal:
-                if self.wait_for_month is None:
+                wait_for_month = self._operator.wait_for_month
+                if wait_for_month is None:
                     raise
-                moment = ask_again_at(
-                    request.timeframe, refusal, wait_for_month=self.wait_for_month, now=datetime.now(UTC)
-                )
+                moment = ask_again_at(request.timeframe, refusal, wait_for_month=wait_for_month, now=datetime.now(UTC))
                 said = str(refusal)
-            self.log.info(
+            self._log.info(
                 "%s is taken as not complete yet, since it ended less than %s ago; asking again at %s UTC. %s",
                 request.timeframe,
-                self.wait_for_month,
+                wait_for_month,
                 f"{moment:%Y-%m-%d %H:%M:%S}",
                 said,
             )
@@ -330,10 +212,40 @@ class CreatesExport(BaseOperator):
 
     def _wait_until(self, moment: datetime) -> None:
         seconds = max(moment.timestamp() - time.time(), 0.0)
-        if self.deferrable:
-            self.defer(
+        if self._operator.deferrable:
+            self._operator.defer(
                 trigger=MomentTrigger(moment=moment.timestamp()),
-                method_name="ask_again",
+                method_name="resume_creation",
                 timeout=timedelta(seconds=seconds + _TRIGGERER_GRACE),
             )
         time.sleep(seconds)
+
+
+def wait_in_worker(
+    hook: IsvappHook, export_id: str, *, timeout: float, poll_interval: float, known_since: datetime, log: Log
+) -> Export:
+    """Poll until an export is ready.
+
+    :param timeout: seconds to wait.
+    :param poll_interval: the most seconds between two polls.
+    :param known_since: when the task first had the export's id, timezone-aware.
+    :raises ExportTimeout: if it is not ready in time; the message names what was last seen.
+    :raises ProviderError: if the export errored or expired, or asking again cannot help.
+    """
+    wait_log = WaitLog(export_id, log)
+    started = time.monotonic()
+    while True:
+        waited = time.monotonic() - started
+        time.sleep(min(interval_after(waited, poll_interval=poll_interval), max(timeout - waited, 0.0)))
+        look = look_at_export(hook, export_id, known_since=known_since, log=log)
+        if look.ready is not None:
+            log_ready(log, look.ready.details())
+            return look.ready
+        if look.waiting is not None:
+            wait_log.saw(look.waiting)
+        if time.monotonic() - started >= timeout:
+            raise ExportTimeout(
+                f"Export {export_id} was not finished within {timeout:.0f} s; {look.seen}. If such exports take "
+                "that long, give the task a longer timeout; clearing it requests a new export.",
+                export_id=export_id,
+            )

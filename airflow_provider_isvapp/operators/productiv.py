@@ -11,11 +11,11 @@ from airflow_provider_isvapp.api.productiv.settings import checked_api_version
 from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
 from airflow_provider_isvapp.lineage.datasets import Fields, Source, app_fields
-from airflow_provider_isvapp.operators.base import PathArgument, WritesObjects, destination_of
+from airflow_provider_isvapp.operators.base import PathArgument, Publication, WriteOperator, resolve_destination
 from airflow_provider_isvapp.version_compat import Context
 
 
-class ProductivFetchAppsOperator(WritesObjects):
+class ProductivFetchAppsOperator(WriteOperator):
     """Write the app portfolio from Productiv as newline-delimited JSON, rows as the vendor sent them.
 
     XCom: a dict with ``path``, ``rows``, ``bytes`` and ``as_of_date``, the date that the rows are for.
@@ -52,7 +52,7 @@ class ProductivFetchAppsOperator(WritesObjects):
         """Fetch, publish, and return what was written."""
         from airflow_provider_isvapp.transfer.lists import write_lines  # not needed to parse a DAG
 
-        destination = destination_of(self.path)
+        destination = resolve_destination(self.path)
         destination.target().check()
         api_version = None if self.api_version is None else checked_api_version(self.api_version)
         with ProductivHook(productiv_conn_id=self.productiv_conn_id) as hook:
@@ -78,8 +78,8 @@ class ProductivFetchAppsOperator(WritesObjects):
             "bytes": result.bytes,
             "as_of_date": apps.as_of_date,
         }
-        self._tell_of_list(context, destination, result, written)
-        return written
+        publication = Publication.of_list(destination, result, fields=self._fields(), xcom=written)
+        return self._publish_events(context, publication)
 
     def _source(self) -> Source:
         return Source.in_productiv(self.productiv_conn_id, "apps", self._fields())

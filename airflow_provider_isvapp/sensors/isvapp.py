@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -16,9 +15,9 @@ from airflow_provider_isvapp.hooks.export_look import look_at_export
 from airflow_provider_isvapp.hooks.export_outcome import count_ready, failures_counted
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, link_to_export
-from airflow_provider_isvapp.log_messages import WaitLog, log_deferral, log_ready
+from airflow_provider_isvapp.log_messages import WaitLog, log_ready
 from airflow_provider_isvapp.triggers.events import read_event, seen_at
-from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
+from airflow_provider_isvapp.triggers.isvapp import defer_until_ready
 from airflow_provider_isvapp.triggers.waiters import checked_seconds, seconds_of
 from airflow_provider_isvapp.version_compat import (
     AirflowSensorTimeout,
@@ -30,10 +29,6 @@ from airflow_provider_isvapp.version_compat import (
     execute_base_sensor,
     first_reschedule_of,
 )
-
-# Airflow ends a deferral by itself this many seconds after the deadline: only if no triggerer could do it, with a
-# message that names the last state.
-_TRIGGERER_GRACE = 300.0
 
 
 class IsvappExportSensor(BaseSensorOperator):
@@ -117,7 +112,15 @@ class IsvappExportSensor(BaseSensorOperator):
             count_ready(details, seen_at=datetime.now(UTC), poll_interval=self.poke_interval)
             return PokeReturnValue(is_done=True, xcom_value=details)
         if self.deferrable:
-            self._defer()
+            defer_until_ready(
+                self,
+                export_id=self.export_id,
+                isvapp_conn_id=self.isvapp_conn_id,
+                timeout=self.timeout,
+                poll_interval=self.poke_interval,
+                known_since=self._known_since,
+                method_name="execute_complete",
+            )
         return PokeReturnValue(is_done=False)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
@@ -144,18 +147,3 @@ class IsvappExportSensor(BaseSensorOperator):
         if look.waiting is not None:
             self._wait_log.saw(look.waiting)
         return look.ready
-
-    def _defer(self) -> None:
-        deadline = time.time() + self.timeout
-        log_deferral(self.log, deadline=deadline, poll_interval=self.poke_interval)
-        self.defer(
-            trigger=IsvappExportTrigger(
-                export_id=self.export_id,
-                isvapp_conn_id=self.isvapp_conn_id,
-                deadline=deadline,
-                poll_interval=self.poke_interval,
-                known_since=self._known_since.timestamp(),
-            ),
-            method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout + _TRIGGERER_GRACE),
-        )

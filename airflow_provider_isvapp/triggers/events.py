@@ -58,6 +58,17 @@ def read_event(event: Any, *, export_id: str) -> dict[str, Any]:
     )
 
 
+def export_id_of(event: Any) -> str:
+    """Take the export's id out of an event.
+
+    It is not among the deferral's arguments, because ``dag.test()`` of Airflow 3.3 loses those.
+    """
+    match event:
+        case {"export_id": str(export_id)}:
+            return export_id
+    return "unknown"
+
+
 def seen_at(event: Any) -> datetime:
     """Take the moment out of an event in which the export was seen to be ready; now, if it does not tell."""
     match event:

@@ -8,18 +8,19 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.export_state import ExportState, decide
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.errors import ProviderError
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
+from airflow_provider_isvapp.log_messages import log_deferral
 from airflow_provider_isvapp.triggers.events import failure_event, ready_event
 from airflow_provider_isvapp.triggers.poller import shared_poller
 from airflow_provider_isvapp.triggers.waiters import as_provider_error, checked_moment, checked_seconds
-from airflow_provider_isvapp.version_compat import BaseEventTrigger, BaseTrigger, TriggerEvent
+from airflow_provider_isvapp.version_compat import BaseEventTrigger, BaseOperator, BaseTrigger, TriggerEvent
 
 # An event soon after the deferral can find the task not yet stored as deferred, and the scheduler then fails it (seen
 # on Airflow 3.3.2 after 2 s, 3 of 200, and after 3 s on a busy machine; apache/airflow 66374, 67287).
@@ -84,6 +85,43 @@ class IsvappExportTrigger(BaseTrigger):
 
     async def _connect(self) -> IsvappClient:
         return await IsvappHook(isvapp_conn_id=self.isvapp_conn_id).aget_client()
+
+
+# Airflow ends a deferral by itself this many seconds after the deadline: only if no triggerer could do it, with a
+# message that does not name the last state.
+_TRIGGERER_GRACE = 300.0
+
+
+def defer_until_ready(
+    operator: BaseOperator,
+    *,
+    export_id: str,
+    isvapp_conn_id: str,
+    timeout: float,
+    poll_interval: float,
+    known_since: datetime,
+    method_name: str,
+) -> NoReturn:
+    """Defer a task until an export is ready, failed or expired, or the timeout has passed.
+
+    :param timeout: seconds to wait from now on.
+    :param poll_interval: the longest time in seconds between two polls.
+    :param known_since: when the task first had the export's id, timezone-aware.
+    :param method_name: of the operator, which takes the event.
+    """
+    deadline = time.time() + timeout
+    log_deferral(operator.log, deadline=deadline, poll_interval=poll_interval)
+    operator.defer(
+        trigger=IsvappExportTrigger(
+            export_id=export_id,
+            isvapp_conn_id=isvapp_conn_id,
+            deadline=deadline,
+            poll_interval=poll_interval,
+            known_since=known_since.timestamp(),
+        ),
+        method_name=method_name,
+        timeout=timedelta(seconds=timeout + _TRIGGERER_GRACE),
+    )
 
 
 STORE_KEY = "isvapp_announced_exports"

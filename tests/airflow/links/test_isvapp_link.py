@@ -93,7 +93,7 @@ class TestEarly:
             seen.append(self.link(context))
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("airflow_provider_isvapp.operators.isvapp.time.sleep", look_at_the_link)
+        monkeypatch.setattr("airflow_provider_isvapp.operators.creation.time.sleep", look_at_the_link)
         with pytest.raises(KeyboardInterrupt):
             IsvappExportOperator(task_id="x", path=str(tmp_path / "x"), deferrable=False, **REQUEST).execute(context)
 

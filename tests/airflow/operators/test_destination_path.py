@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.errors import InvalidArgument
-from airflow_provider_isvapp.operators.base import destination_of
+from airflow_provider_isvapp.operators.base import resolve_destination
 from airflow_provider_isvapp.version_compat import ObjectStoragePath
 from tests.support.airflow_connections import SetConnection
 
@@ -21,7 +21,7 @@ def test_a_local_file_in_every_form(form: str, tmp_path: Path) -> None:
     uri = f"file://{file}"
     path = {"plain": str(file), "uri": uri, "object": ObjectStoragePath(uri)}[form]
 
-    destination = destination_of(path)
+    destination = resolve_destination(path)
 
     assert destination.fs is None
     assert destination.key == str(file)
@@ -44,12 +44,12 @@ def test_a_local_file_in_every_form(form: str, tmp_path: Path) -> None:
 )
 def test_what_cannot_be_written_is_named(path: Any, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
-        destination_of(path)
+        resolve_destination(path)
 
 
 def test_a_storage_whose_provider_is_missing_names_the_extra() -> None:
     with pytest.raises(InvalidArgument, match=r"no file system for az://. .*airflow-provider-isvapp\[azure\]"):
-        destination_of("az://container/usage.ndjson")
+        resolve_destination("az://container/usage.ndjson")
 
 
 class TestS3:
@@ -69,7 +69,7 @@ class TestS3:
     def test_the_connection_in_the_address_is_used(self, as_object: bool) -> None:
         address = "s3://lake@bucket/month=2024-02/usage.ndjson"
 
-        destination = destination_of(ObjectStoragePath(address) if as_object else address)
+        destination = resolve_destination(ObjectStoragePath(address) if as_object else address)
 
         assert destination.fs is not None
         assert destination.fs.endpoint_url == "http://127.0.0.1:1"
@@ -78,10 +78,10 @@ class TestS3:
 
     def test_a_bucket_alone_is_no_object(self) -> None:
         with pytest.raises(InvalidArgument, match="names a folder"):
-            destination_of("s3://lake@bucket")
+            resolve_destination("s3://lake@bucket")
 
     def test_a_missing_library_names_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "s3fs", None)
         # Airflow keeps a file system once it is open.
         with pytest.raises(InvalidArgument, match=r"no file system for s3://. .*airflow-provider-isvapp\[s3\]"):
-            destination_of("s3://another_lake@bucket/key")
+            resolve_destination("s3://another_lake@bucket/key")

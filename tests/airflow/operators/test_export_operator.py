@@ -19,7 +19,6 @@ from airflow_provider_isvapp.api.isvapp import export_state
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.hooks import export_look
 from airflow_provider_isvapp.operators import creation
-from airflow_provider_isvapp.operators import isvapp as export_module
 from airflow_provider_isvapp.operators.creation import MONTH_OF_RUN
 from airflow_provider_isvapp.operators.isvapp import (
     IsvappCreateExportOperator,
@@ -49,7 +48,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def finishing(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
     """Let the vendor finish its exports while the task sleeps or, passed as ``deferred``, while it is deferred."""
-    monkeypatch.setattr(export_module, "time", SimpleNamespace(**vars(time) | {"sleep": lambda _: clock.advance(61)}))
+    monkeypatch.setattr(creation, "time", SimpleNamespace(**vars(time) | {"sleep": lambda _: clock.advance(61)}))
     return lambda _: clock.advance(61)
 
 
@@ -133,7 +132,7 @@ class TestOneTask:
             set_connection("isvapp_default", **key | {"password": "new-key"})
             clock.advance(61)
 
-        monkeypatch.setattr(export_module, "time", SimpleNamespace(**vars(time) | {"sleep": rotate}))
+        monkeypatch.setattr(creation, "time", SimpleNamespace(**vars(time) | {"sleep": rotate}))
 
         written = run_to_its_end(
             lambda: export_to(tmp_path / "usage", deferrable=deferrable), task_context(), deferred=rotate
@@ -301,7 +300,7 @@ class TestRetry:
 
         assert create().execute(task_context(store)) == first
         assert list(isvapp.exports) == [first]
-        assert f"Export {first} of an earlier try is PENDING: going on with it" in logs()
+        assert f"Export {first} of an earlier try is PENDING: continuing with it" in logs()
 
     @BOTH_MODES
     def test_after_a_crash_in_the_wait_goes_on_with_the_same_export(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow_provider_isvapp.operators.base import published_objects
+from airflow_provider_isvapp.operators.download import published_objects
 from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.results import DownloadResult, Outcome
 

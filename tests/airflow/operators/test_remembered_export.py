@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest, ExportStatus
-from airflow_provider_isvapp.operators import creation
-from airflow_provider_isvapp.operators.creation import (
+from airflow_provider_isvapp.operators import checkpoint
+from airflow_provider_isvapp.operators.checkpoint import (
     STORE_KEY,
-    ExportMemory,
+    ExportCheckpoint,
     RememberedExport,
     fingerprint_of,
     reason_to_replace,
@@ -75,55 +75,55 @@ class TestReplace:
         assert reason_to_replace(export, now=NOW) == reason
 
 
-class TestMemory:
+class TestCheckpoint:
     @pytest.fixture(autouse=True)
     def created_at_that_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(creation.time, "time", lambda: KEPT.known_since)  # type: ignore[attr-defined]
+        monkeypatch.setattr(checkpoint.time, "time", lambda: KEPT.known_since)  # type: ignore[attr-defined]
 
-    def test_keeps_an_export_for_the_next_try(self) -> None:
+    def test_saves_an_export_for_the_next_try(self) -> None:
         store = TaskStateStore()
-        ExportMemory(task_context(store, max_tries=3)).keep("export-1", fingerprint="f")
+        ExportCheckpoint(task_context(store, max_tries=3)).save("export-1", fingerprint="f")
 
-        assert ExportMemory(task_context(store)).recall() == KEPT
+        assert ExportCheckpoint(task_context(store)).load() == KEPT
 
-    def test_forgets(self) -> None:
+    def test_is_cleared(self) -> None:
         store = TaskStateStore()
-        memory = ExportMemory(task_context(store))
-        memory.keep("export-1", fingerprint="f")
+        checkpoint = ExportCheckpoint(task_context(store))
+        checkpoint.save("export-1", fingerprint="f")
 
-        memory.forget()
+        checkpoint.clear()
 
-        assert memory.recall() is None
+        assert checkpoint.load() is None
 
     @pytest.mark.parametrize("value", ["export-1", 7, {}, {"export_id": "export-1"}, {**vars(KEPT), "max_tries": "3"}])
     def test_does_not_trust_what_it_does_not_understand(self, value: Any) -> None:
         store = TaskStateStore()
         store.set(STORE_KEY, value)
 
-        assert ExportMemory(task_context(store)).recall() is None
+        assert ExportCheckpoint(task_context(store)).load() is None
 
     def test_without_a_store_nothing_is_kept(self) -> None:
-        memory = ExportMemory(task_context())
-        memory.keep("export-1", fingerprint="f")
-        memory.forget()
+        checkpoint = ExportCheckpoint(task_context())
+        checkpoint.save("export-1", fingerprint="f")
+        checkpoint.clear()
 
-        assert memory.recall() is None
+        assert checkpoint.load() is None
 
     def test_a_ready_export_is_seen_for_the_first_time_once_over_all_tries(self) -> None:
         store = TaskStateStore()
-        ExportMemory(task_context(store)).keep("export-1", fingerprint="f")
+        ExportCheckpoint(task_context(store)).save("export-1", fingerprint="f")
 
-        first, later = ExportMemory(task_context(store)), ExportMemory(task_context(store))
+        first, later = ExportCheckpoint(task_context(store)), ExportCheckpoint(task_context(store))
 
         assert first.is_first_sight()
         assert not first.is_first_sight()
         assert not later.is_first_sight()
-        assert later.recall() == KEPT
-        later.keep("export-2", fingerprint="f")
+        assert later.load() == KEPT
+        later.save("export-2", fingerprint="f")
         assert later.is_first_sight()
 
     def test_without_a_store_each_try_sees_an_export_of_its_own(self) -> None:
-        memory = ExportMemory(task_context())
+        checkpoint = ExportCheckpoint(task_context())
 
-        assert memory.is_first_sight()
-        assert memory.is_first_sight()
+        assert checkpoint.is_first_sight()
+        assert checkpoint.is_first_sight()

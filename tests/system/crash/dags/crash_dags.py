@@ -29,11 +29,10 @@ REQUEST = {"timeframe": "{{ dag_run.conf.get('timeframe', 'LATEST_COMPLETED_MONT
 class KilledAfterCreate(IsvappExportOperator):
     """Dies by SIGKILL in its first try, when the export is created and on record."""
 
-    def _obtain_export(self, *arguments):
-        export = super()._obtain_export(*arguments)
+    def _wait(self, *arguments):
         if os.environ.get("AIRFLOW_CTX_TRY_NUMBER") == "1":
             os.kill(os.getpid(), signal.SIGKILL)
-        return export
+        return super()._wait(*arguments)
 
 
 def dag(dag_id: str, schedule: object = None, end_date: pendulum.DateTime | None = None) -> DAG:

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Keeps the export of a task over its tries, so that a retry takes it over instead of creating another one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from airflow_provider_isvapp.api.isvapp.export_state import ExportState, decide
+from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest
+from airflow_provider_isvapp.errors import DamagedDownload, ExportError, ExportExpired, ExportFailed
+from airflow_provider_isvapp.hooks.export_outcome import failures_counted
+from airflow_provider_isvapp.version_compat import Context
+
+STORE_KEY = "isvapp_export"
+
+
+def fingerprint_of(request: ExportRequest) -> str:
+    """Return a short text that is equal for equal requests only."""
+    return hashlib.sha256(json.dumps(request.payload(), sort_keys=True).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RememberedExport:
+    """What the checkpoint holds.
+
+    :param fingerprint: of the request that it was created with.
+    :param max_tries: Airflow's bookkeeping at that time.
+    :param known_since: when it was created, in seconds since the epoch.
+    """
+
+    export_id: str
+    fingerprint: str
+    max_tries: int
+    known_since: float
+
+
+def reason_to_start_afresh(remembered: RememberedExport, *, fingerprint: str, max_tries: int) -> str | None:
+    """Return why the saved export is not even worth a request; None if it is."""
+    if remembered.max_tries != max_tries:
+        return "the task was cleared since"
+    if remembered.fingerprint != fingerprint:
+        return "the request has changed since"
+    return None
+
+
+def reason_to_replace(export: Export | None, *, now: datetime) -> str | None:
+    """Return why an export cannot be taken over; None if it can.
+
+    :param export: as the vendor shows it now; None if the vendor does not know it.
+    :param now: the current time, timezone-aware.
+    """
+    if export is None:
+        return "ISVapp does not know it"
+    match decide(export, now=now):
+        case ExportState.FAILED:
+            return f"it errored ({export.error_message or 'no reason given'})"
+        case ExportState.EXPIRED:
+            return "it has expired"
+        case ExportState.WAITING | ExportState.READY:
+            return None
+
+
+class ExportCheckpoint:
+    """Where a task keeps its export over its tries.
+
+    :param context: of the running task. Without a store in it (before Airflow 3.3), nothing is kept.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._store: Any = context.get("task_state_store")
+        self._max_tries = 0 if self._store is None else int(context["ti"].max_tries)
+
+    @property
+    def max_tries(self) -> int:
+        """Airflow's bookkeeping now."""
+        return self._max_tries
+
+    def load(self) -> RememberedExport | None:
+        """Return what an earlier try saved, if this version understands it."""
+        match None if self._store is None else self._store.get(STORE_KEY):
+            case {
+                "export_id": str(export_id),
+                "fingerprint": str(fingerprint),
+                "max_tries": int(max_tries),
+                "known_since": float(known_since),
+            }:
+                return RememberedExport(
+                    export_id=export_id, fingerprint=fingerprint, max_tries=max_tries, known_since=known_since
+                )
+        return None
+
+    def save(self, export_id: str, *, fingerprint: str) -> None:
+        """Save an export for the next try."""
+        if self._store is not None:
+            kept = RememberedExport(
+                export_id=export_id, fingerprint=fingerprint, max_tries=self._max_tries, known_since=time.time()
+            )
+            self._store.set(STORE_KEY, asdict(kept))
+
+    def is_first_sight(self) -> bool:
+        """Return whether no earlier try saw the saved export ready, and save that this one did."""
+        kept = None if self._store is None else self._store.get(STORE_KEY)
+        if not isinstance(kept, dict):
+            return True
+        if kept.get("seen_ready"):
+            return False
+        self._store.set(STORE_KEY, {**kept, "seen_ready": True})
+        return True
+
+    def clear(self) -> None:
+        """Let the next try create an export of its own."""
+        if self._store is not None:
+            self._store.delete(STORE_KEY)
+
+    @contextmanager
+    def cleared_by_lost_export(self, export_id: str) -> Iterator[None]:
+        """Make an export that errored, expired or is damaged a failure that a retry mends: it creates a new one."""
+        try:
+            with failures_counted():
+                yield
+        except DamagedDownload:
+            self.clear()
+            raise
+        except (ExportFailed, ExportExpired) as error:
+            self.clear()
+            raise ExportError(f"{error} A retry of this task creates one.", export_id=export_id) from error
