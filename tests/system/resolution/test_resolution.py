@@ -43,6 +43,15 @@ for module in [*modules, "airflow_provider_isvapp.plugins.isvapp", "airflow_prov
     importlib.import_module(module)
 """
 
+# Each extra has what Airflow opens its URLs with, and what writes there.
+LOAD_STORAGES = """
+import importlib
+from airflow_provider_isvapp.version_compat import has_file_system
+assert all(map(has_file_system, ("gs", "abfs"))), "Airflow does not know the scheme"
+for module in ("gcsfs", "adlfs", "google.cloud.storage", "azure.storage.blob"):
+    importlib.import_module(module)
+"""
+
 
 def day_of(release: str) -> list[str]:
     date, _ = RELEASES[release]
@@ -89,14 +98,29 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("release", ["2.11.0", "2.11.2", "3.0.6", "3.1.8", "3.2.2", "3.3.2"])
 def test_the_wheel_is_installed_and_loaded_beside(release: str, wheel: Path, tmp_path: Path) -> None:
-    python = tmp_path / "venv/bin/python"
-    uv("venv", "--quiet", "--python", "3.11", tmp_path / "venv")
-    uv("pip", "install", "--quiet", "--python", python, *day_of(release), f"apache-airflow=={release}", wheel)
+    install_and_run(LOAD, str(wheel), beside=release, folder=tmp_path)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("release", ["2.11.2", "3.3.2"])
+def test_the_extras_for_google_and_azure_are_installed_and_imported_beside(
+    release: str, wheel: Path, tmp_path: Path
+) -> None:
+    requirement = f"airflow-provider-isvapp[azure,gcs] @ {wheel.as_uri()}"
+
+    install_and_run(LOAD_STORAGES, requirement, beside=release, folder=tmp_path)
+
+
+def install_and_run(program: str, requirement: str, *, beside: str, folder: Path) -> None:
+    """Install a requirement with a release of Airflow, and run a program with them."""
+    python = folder / "venv/bin/python"
+    uv("venv", "--quiet", "--python", "3.11", folder / "venv")
+    uv("pip", "install", "--quiet", "--python", python, *day_of(beside), f"apache-airflow=={beside}", requirement)
 
     ended = subprocess.run(
-        [python, "-c", LOAD],
-        env={"AIRFLOW_HOME": str(tmp_path / "airflow"), "PATH": "/usr/bin:/bin"},
-        cwd=tmp_path,
+        [python, "-c", program],
+        env={"AIRFLOW_HOME": str(folder / "airflow"), "PATH": "/usr/bin:/bin"},
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
