@@ -67,11 +67,16 @@ def _newest_links(*, since: datetime, dag_ids: Collection[str]) -> list[tuple[Ex
     from airflow.utils.session import create_session
     from sqlalchemy import and_, select
 
-    same_task = and_(
-        TaskInstance.dag_id == XComModel.dag_id,
-        TaskInstance.run_id == XComModel.run_id,
-        TaskInstance.task_id == XComModel.task_id,
-        TaskInstance.map_index == XComModel.map_index,
+    # Airflow 3.4 keeps the XComs of each attempt, and shows those of old and new tables as one that knows the attempt.
+    same_task = (
+        TaskInstance.id == XComModel.task_instance_id
+        if hasattr(XComModel, "task_instance_id")
+        else and_(
+            TaskInstance.dag_id == XComModel.dag_id,
+            TaskInstance.run_id == XComModel.run_id,
+            TaskInstance.task_id == XComModel.task_id,
+            TaskInstance.map_index == XComModel.map_index,
+        )
     )
     newest = (
         select(

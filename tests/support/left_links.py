@@ -30,10 +30,10 @@ def leave_link(
     from airflow.models.dagbundle import DagBundleModel
     from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
-    from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
     from sqlalchemy import insert, select
 
+    table = _xcom_table()
     at = at or datetime.now(UTC)
     task = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
     with create_session() as session:
@@ -48,15 +48,17 @@ def leave_link(
             session.execute(
                 insert(DagRun).values(dag_id=dag_id, run_id=run_id, run_type="scheduled", run_after=at, state="success")
             )
-        session.execute(
-            insert(TaskInstance).values(
-                **task, operator=operator, state="success", pool="default_pool", pool_slots=1, start_date=at
-            )
+        task_instance = insert(TaskInstance).values(
+            **task, operator=operator, state="success", pool="default_pool", pool_slots=1, start_date=at
         )
+        task_instance_id = session.scalar(task_instance.returning(TaskInstance.id))
         session.execute(
-            insert(XComModel).values(
-                **task,
-                dag_run_id=session.scalar(run),
+            insert(table).values(
+                **(
+                    {"task_instance_id": task_instance_id}
+                    if hasattr(table, "task_instance_id")
+                    else {**task, "dag_run_id": session.scalar(run)}
+                ),
                 key=key,
                 value=export_address(conn_id, export_id) if value is None else value,
                 timestamp=at,
@@ -69,10 +71,16 @@ def forget_links(*dag_ids: str) -> None:
     from airflow.models.dag import DagModel
     from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
-    from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
     from sqlalchemy import delete
 
     with create_session() as session:
-        for model in (XComModel, TaskInstance, DagRun, DagModel):
+        for model in (TaskInstance, DagRun, DagModel):  # XComs go with their task instance
             session.execute(delete(model).where(model.dag_id.in_(dag_ids)))
+
+
+def _xcom_table() -> Any:
+    """Return the model that stores XComs; that of Airflow 3.4 belongs to an attempt."""
+    from airflow.models import xcom
+
+    return getattr(xcom, "XComModelV2", None) or xcom.XComModel

@@ -22,6 +22,10 @@ IMPORT = """
 import sys
 from airflow_provider_isvapp import version_compat
 from airflow import plugins_manager
+try:
+    from airflow.sdk.plugins_manager import AirflowPlugin
+except ImportError:
+    from airflow.plugins_manager import AirflowPlugin
 before = set(sys.modules)
 import airflow_provider_isvapp.plugins.isvapp
 print(" ".join(sorted(set(sys.modules) - before)))
