@@ -31,13 +31,12 @@ PRERELEASE_TESTS := $(addprefix tests/airflow/,operators sensors plugins provide
 # Tests wait more than they compute. Those of one module or class share what it starts, so one process runs them all. With
 # ARGS a lane runs its tests one after the other, without a coverage figure, unless they say otherwise.
 PARALLEL := $(if $(ARGS),,-n 3 --dist loadscope)
-UNIT_COVERAGE := $(if $(ARGS),,$(addprefix --cov=airflow_provider_isvapp.,api emulator limiter transfer) --cov-report=)
+UNIT_COVERAGE := $(if $(ARGS),,$(addprefix --cov=airflow_provider_isvapp.,api emulator ratelimit transfer) --cov-report=)
 
 # What the versions of other packages matter for.
 LOWEST_TESTS := $(addprefix tests/,unit/api unit/ratelimit airflow/hooks)
-# Airflow 2.11.0 warns where later releases do not. urllib3 decompresses a whole response at once before 2.6, which the
-# constraints of Airflow 2.11 keep away.
-LOWEST_TESTS += -W default -k "not a_small_body_that_becomes_a_large_one"
+# Airflow 2.11.0 warns where later releases do not.
+LOWEST_TESTS += -W default
 
 # What each environment has, and for which Python it asks first: a machine with several tests with several.
 WITH_airflow-3.3 := $(addprefix --extra ,emulator fast parquet postgresql redis s3) $(addprefix --group ,airflow-3.3 test \

@@ -14,6 +14,7 @@ import http.client
 import io
 import math
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -60,6 +61,7 @@ _LIBRARY_ERRORS = (
     OSError,
     ValueError,
     ArithmeticError,
+    zlib.error,
 )
 # Those of them that say that a request cannot be made, whoever would receive it. UnicodeError is about host names.
 _CANNOT_BE_SENT = (
@@ -378,8 +380,31 @@ class Transport:
 
 
 def _decoded(response: requests.Response) -> Iterator[bytes]:
-    """Yield a body decoded, in pieces of a bounded size however well it is compressed."""
-    if response.headers.get("Content-Encoding", "").strip().lower() not in _ENCODINGS:
+    """Yield a body decoded, in pieces of a bounded size however well it is compressed.
+
+    urllib3 before 2.6, which the constraints of Airflow 2.11 pin, decompresses whatever one read brings at once.
+    """
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in _ENCODINGS:
         raise urllib3.exceptions.DecodeError("an encoding that was not asked for")
-    while chunk := response.raw.read(_READ_BYTES, decode_content=True):
-        yield chunk
+    pieces = iter(lambda: response.raw.read(_READ_BYTES, decode_content=False), b"")
+    return pieces if encoding in ("", "identity") else _decompressed(pieces)
+
+
+def _decompressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    member = None
+    for piece in pieces:
+        data = piece
+        while data:
+            if member is None:
+                # "deflate" means the zlib format, but some servers send it without the header (RFC 9110, 8.4.1.2).
+                raw = data[:1] != b"\x1f" and data[0] & 0x0F != zlib.DEFLATED
+                member = zlib.decompressobj(-zlib.MAX_WBITS if raw else zlib.MAX_WBITS | 32)
+            yield member.decompress(data, _READ_BYTES)
+            data = member.unconsumed_tail
+            if member.eof:
+                data, member = member.unused_data, None
+    if member is not None:
+        yield member.flush()
+        if not member.eof:
+            raise urllib3.exceptions.DecodeError("a compressed body that is cut off")

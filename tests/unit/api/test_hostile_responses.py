@@ -254,6 +254,40 @@ def test_an_encoding_that_was_not_asked_for_is_not_decoded(raw, connect, encodin
         client.list_exports()
 
 
+def deflated(body: bytes, window: int) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, window)
+    return packer.compress(body) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [
+        ("gzip", gzip.compress),
+        ("x-gzip", gzip.compress),
+        ("gzip", lambda body: gzip.compress(body[:7]) + gzip.compress(body[7:])),
+        ("deflate", zlib.compress),
+        ("deflate", lambda body: deflated(body, -15)),
+    ],
+    ids=["gzip", "x-gzip", "two members", "zlib format", "without a header"],
+)
+@pytest.mark.parametrize("padding", [0, 65_536 * 3 - 40, 300_000])
+def test_an_encoding_that_was_asked_for_is_decoded(raw, connect, encoding, pack, padding):
+    packed = pack(b'{"success": true, "data": []' + b" " * padding + b"}")
+    raw.pieces = [head(200, f"Content-Encoding: {encoding}", f"Content-Length: {len(packed)}"), packed]
+
+    with connect(raw.url) as client:
+        assert client.list_exports() == []
+
+
+@pytest.mark.parametrize("missing", [1, 8, 12])
+def test_a_compressed_body_that_is_cut_off_is_no_body(raw, connect, missing):
+    packed = gzip.compress(b'{"success": true, "data": []}')[:-missing]
+    raw.pieces = [head(200, "Content-Encoding: gzip", f"Content-Length: {len(packed)}"), packed]
+
+    with connect(raw.url) as client, pytest.raises(ServiceUnavailable):
+        client.list_exports()
+
+
 JSON_VALUES = {
     "a number out of range": b"1e999",
     "a number of 5,000 digits": b"9" * 5000,
