@@ -42,6 +42,18 @@ def test_after_a_lane_that_fails_the_others_still_run() -> None:
     assert summary(ended)[-1] == "1 passed, 0 failed, 0 skipped"
 
 
+def test_lanes_beside_others_count_too() -> None:
+    ended = run_lanes("test-packaging", "--beside", "no-such-lane", "test-compose", ARGS="-k has_this_version")
+
+    assert ended.returncode == 1
+    assert [line.split()[:2] for line in summary(ended)[:3]] == [
+        ["ok", "test-packaging"],
+        ["FAILED", "no-such-lane"],
+        ["FAILED", "test-compose"],
+    ]
+    assert summary(ended)[-1] == "1 passed, 0 failed, 0 skipped"
+
+
 def test_in_ci_a_lane_that_hangs_is_ended() -> None:
     ended = run_lanes("test-packaging", CI="true", LANE_SECONDS="0.2", ARGS="-k has_this_version")
 
