@@ -83,25 +83,25 @@ def log_ready(log: Log, details: Mapping[str, Any]) -> None:
         if isinstance(size, int):
             facts.append(f"{size:,} bytes {words}")
     if expires is not None:
-        facts.append(f"to be had until {expires:%Y-%m-%d %H:%M:%S} UTC")
+        facts.append(f"available until {expires:%Y-%m-%d %H:%M:%S} UTC")
     log.info("Export %s is ready%s", details.get("id"), f": {', '.join(facts)}" if facts else "")
 
 
 def log_deferral(log: Log, *, deadline: float, poll_interval: float) -> None:
-    """Say that the wait goes on in the triggerer.
+    """Say that the wait continues in the triggerer.
 
     :param deadline: seconds since the epoch.
     """
     log.info(
-        "Waiting in the triggerer for at most %.0f s, until %s UTC, with a look every %.0f s at least",
+        "Waiting in the triggerer for at most %.0f s, until %s UTC, polling every %.0f s at least",
         deadline - time.time(),
         f"{datetime.fromtimestamp(deadline, UTC):%Y-%m-%d %H:%M:%S}",
         poll_interval,
     )
 
 
-class WaitLog:
-    """Logs the state of an export that is looked at again and again: when it changes, and once a minute.
+class StatusLogger:
+    """Logs the state of an export that is polled: when it changes, and once a minute.
 
     :param clock: seconds that only grow.
     """
@@ -111,17 +111,17 @@ class WaitLog:
         self._log = log
         self._clock = clock
         self._state = ""
-        self._since = self._said = 0.0
+        self._since = self._logged = 0.0
 
-    def saw(self, state: str) -> None:
-        """Take note of what a look has shown."""
+    def update(self, state: str) -> None:
+        """Log the state of the latest poll, if there is something to say."""
         now = self._clock()
         if state != self._state:
             self._log.info("Export %s is %s", self._export_id, state)
-            self._state, self._since, self._said = state, now, now
-        elif now - self._said >= _SECONDS_BETWEEN_REPEATS:
+            self._state, self._since, self._logged = state, now, now
+        elif now - self._logged >= _SECONDS_BETWEEN_REPEATS:
             self._log.info("Export %s is still %s after %.0f s", self._export_id, state, now - self._since)
-            self._said = now
+            self._logged = now
 
 
 def _moment(text: object) -> datetime | None:

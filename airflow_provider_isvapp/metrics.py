@@ -9,11 +9,17 @@ be tags in a second, longer name, unless ``[metrics] legacy_names_on`` is off, a
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
+from typing import Any
 
+from airflow_provider_isvapp.api.isvapp.export_state import ExportState, decide
+from airflow_provider_isvapp.api.isvapp.models import Export
+from airflow_provider_isvapp.errors import ExportExpired, ExportFailed
 from airflow_provider_isvapp.events import (
     DownloadFinished,
     DownloadInterrupted,
@@ -156,3 +162,49 @@ def _long_names() -> bool:
 def _warn_once(problem: str) -> None:
     """Log a problem once per process: there may be hundreds of events."""
     log.warning("Metrics are not sent (%s). Check Airflow's section [metrics].", problem)
+
+
+def record_ready(details: Mapping[str, Any], *, seen_at: datetime, poll_interval: float) -> None:
+    """Record an export that can be downloaded, with the time it took.
+
+    By the task that learns of it, never by a trigger: several triggers may wait for one export.
+
+    An export that was ready more than a poll interval before it was seen was not waited for: then the vendor's own time
+    counts.
+
+    :param details: the export's, as in an XCom.
+    :param seen_at: when it was seen to be ready, timezone-aware.
+    :param poll_interval: the most seconds between two polls.
+    """
+    created_at, completed_at = (_parse_time(details.get(name)) for name in ("created_at", "completed_at"))
+    ready_at = seen_at
+    if completed_at is not None and seen_at - completed_at > timedelta(seconds=poll_interval):
+        ready_at = completed_at
+    waited = None if created_at is None else max((ready_at - created_at).total_seconds(), 0.0)
+    record(ExportEnded(outcome="completed", waited=waited))
+
+
+@contextmanager
+def record_failures() -> Iterator[None]:
+    """Record an export that turns out to have errored or expired within the block."""
+    try:
+        yield
+    except ExportFailed:
+        record(ExportEnded(outcome="errored"))
+        raise
+    except ExportExpired:
+        record(ExportEnded(outcome="expired"))
+        raise
+
+
+def record_if_lost(export: Export) -> None:
+    """Record an export of an earlier try that has errored or expired meanwhile."""
+    match decide(export, now=datetime.now(UTC)):
+        case ExportState.FAILED:
+            record(ExportEnded(outcome="errored"))
+        case ExportState.EXPIRED:
+            record(ExportEnded(outcome="expired"))
+
+
+def _parse_time(text: Any) -> datetime | None:
+    return datetime.fromisoformat(text) if isinstance(text, str) else None

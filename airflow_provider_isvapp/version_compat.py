@@ -108,6 +108,7 @@ __all__ = [
     "TriggerEvent",
     "alias_extra",
     "conf",
+    "date_time_trigger",
     "execute_base_sensor",
     "first_reschedule_of",
     "get_async_connection",
@@ -138,6 +139,20 @@ def _hashable(value: Any) -> Any:
     if isinstance(value, dict):
         return _HashableDict({name: _hashable(item) for name, item in value.items()})
     return tuple(map(_hashable, value)) if isinstance(value, list) else value
+
+
+def date_time_trigger(moment: datetime) -> BaseTrigger:
+    """Return Airflow's own trigger that waits until a time.
+
+    :param moment: timezone-aware.
+    """
+    # In here, since only a deferral needs it.
+    try:
+        from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+    except ImportError:
+        from airflow.triggers.temporal import DateTimeTrigger  # type: ignore[import-not-found, no-redef]
+    trigger: BaseTrigger = DateTimeTrigger(moment)
+    return trigger
 
 
 def execute_base_sensor(sensor: BaseSensorOperator, context: Context) -> Any:

@@ -243,7 +243,7 @@ async def own_poll(export_id: str, plan: Plan) -> AsyncIterator[None]:
 
     def look() -> bool:
         with IsvappHook() as hook:
-            return require_ready(hook.get_client().get_export(export_id), now=datetime.now(UTC))
+            return require_ready(hook.get_conn().get_export(export_id), now=datetime.now(UTC))
 
     while not await asyncio.to_thread(look):  # noqa: ASYNC110 (this is what is measured)
         await asyncio.sleep(plan.poll_interval)

@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What both hooks share: stored connections, Airflow's exceptions, timeouts of requests that a user waits for."""
+"""What the hooks share: a base class, stored connections, Airflow's exceptions, timeouts while a user waits."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
+from airflow_provider_isvapp.api.connection_check import Finding
 from airflow_provider_isvapp.api.redaction import password_in
 from airflow_provider_isvapp.api.transport import TransportSettings
 from airflow_provider_isvapp.errors import ExportTimeout, InvalidConnection, ProviderError
+from airflow_provider_isvapp.hooks.connection_form import ConnectionForm
 from airflow_provider_isvapp.version_compat import (
     AirflowException,
     AirflowFailException,
@@ -44,29 +46,29 @@ def airflow_errors() -> Iterator[None]:
         raise as_airflow_error(error) from error
 
 
-SECONDS_IN_QUEUE = 20.0
-"""For a turn under the shared limit."""
+INTERACTIVE_QUEUE_TIMEOUT = 20.0
+"""Seconds to wait for a permit of the shared limit while a user waits."""
 
-_ATTEMPTS = 2
-_SECONDS_TO_CONNECT = 5.0
-_SECONDS_TO_READ = 20.0
+_INTERACTIVE_ATTEMPTS = 2
+_INTERACTIVE_CONNECT_TIMEOUT = 5.0
+_INTERACTIVE_READ_TIMEOUT = 20.0
 
 
-def impatient(transport: TransportSettings) -> TransportSettings:
-    """Shorten a connection's patience where it is longer."""
+def interactive_timeouts(transport: TransportSettings) -> TransportSettings:
+    """Shorten a connection's timeouts to what a user waits for."""
     return replace(
         transport,
-        attempts=min(transport.attempts, _ATTEMPTS),
-        connect_timeout=min(transport.connect_timeout, _SECONDS_TO_CONNECT),
-        read_timeout=min(transport.read_timeout, _SECONDS_TO_READ),
+        attempts=min(transport.attempts, _INTERACTIVE_ATTEMPTS),
+        connect_timeout=min(transport.connect_timeout, _INTERACTIVE_CONNECT_TIMEOUT),
+        read_timeout=min(transport.read_timeout, _INTERACTIVE_READ_TIMEOUT),
     )
 
 
 # A thread that asks an event loop must not wait for one that has stopped.
-_LONGEST_LOOK_UP = 60.0
+_LONGEST_FETCH = 60.0
 
 
-def look_up(conn_id: str) -> Connection:
+def fetch_connection(conn_id: str) -> Connection:
     """Fetch a connection.
 
     :raises InvalidConnection: if there is none of that id.
@@ -77,11 +79,11 @@ def look_up(conn_id: str) -> Connection:
     except AirflowNotFoundException:
         problem: ProviderError = _not_defined(conn_id)
     except Exception as error:  # noqa: BLE001 (database, API server and secrets backends each fail in their own way)
-        problem = _not_looked_up(conn_id, error)
+        problem = _not_fetched(conn_id, error)
     raise problem
 
 
-async def look_up_async(conn_id: str) -> Connection:
+async def fetch_connection_async(conn_id: str) -> Connection:
     """Fetch a connection without blocking the event loop.
 
     :raises InvalidConnection: if there is none of that id.
@@ -92,21 +94,21 @@ async def look_up_async(conn_id: str) -> Connection:
     except AirflowNotFoundException:
         problem: ProviderError = _not_defined(conn_id)
     except Exception as error:  # noqa: BLE001 (database, API server and secrets backends each fail in their own way)
-        problem = _not_looked_up(conn_id, error)
+        problem = _not_fetched(conn_id, error)
     raise problem
 
 
-def look_up_in_loop(conn_id: str, loop: asyncio.AbstractEventLoop) -> Connection:
-    """Fetch a connection from a thread beside an event loop; raises like :func:`look_up_async`.
+def fetch_connection_in_loop(conn_id: str, loop: asyncio.AbstractEventLoop) -> Connection:
+    """Fetch a connection from a thread beside an event loop; raises like :func:`fetch_connection_async`.
 
     A triggerer asks its supervisor through the loop's own streams, which another thread cannot use.
     """
-    looking = asyncio.run_coroutine_threadsafe(look_up_async(conn_id), loop)
+    fetching = asyncio.run_coroutine_threadsafe(fetch_connection_async(conn_id), loop)
     try:
-        return looking.result(_LONGEST_LOOK_UP)
+        return fetching.result(_LONGEST_FETCH)
     except TimeoutError as error:
-        looking.cancel()
-        problem = _not_looked_up(conn_id, error)
+        fetching.cancel()
+        problem = _not_fetched(conn_id, error)
     raise problem
 
 
@@ -119,7 +121,7 @@ async def _find_async(conn_id: str) -> Connection:
         return await asyncio.to_thread(BaseHook.get_connection, conn_id)
 
 
-def fields_of(connection: Connection) -> dict[str, Any]:
+def connection_fields(connection: Connection) -> dict[str, Any]:
     """Take the fields that settings are made of, and hide the secrets among them from all logs.
 
     Blocks: in a task and in a triggerer the secrets are sent to the supervising process, which masks them as well.
@@ -158,7 +160,7 @@ def _without_prefix(extra: dict[str, Any], conn_type: str | None) -> dict[str, A
     return prefixed | {name: value for name, value in extra.items() if not name.startswith(prefix)}
 
 
-def _not_looked_up(conn_id: str, error: Exception) -> ProviderError:
+def _not_fetched(conn_id: str, error: Exception) -> ProviderError:
     return ProviderError(f"Airflow could not look up the connection {conn_id!r} ({type(error).__name__}).")
 
 
@@ -166,3 +168,93 @@ def _not_defined(conn_id: str) -> InvalidConnection:
     return InvalidConnection(
         f"There is no Airflow connection {conn_id!r}. Create it, or give the task the id of another one."
     )
+
+
+class Client(Protocol):
+    """What a hook needs of a vendor's client."""
+
+    def close(self) -> None:
+        """Close the network connections."""
+
+
+ClientT = TypeVar("ClientT", bound=Client)
+SettingsT = TypeVar("SettingsT")
+
+
+class VendorHook(BaseHook, Generic[ClientT, SettingsT]):
+    """Base of the hooks: the connection form, and one client that is opened when it is needed."""
+
+    connection_form: ClassVar[ConnectionForm]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._client: ClientT | None = None
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Describe Airflow's own fields of the connection form, for Airflow 2.11 to 3.1."""
+        return cls.connection_form.ui_field_behaviour()
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Describe the further fields of the connection form, for Airflow 2.11 to 3.1."""
+        return cls.connection_form.widgets()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the network connections; the hook can still be used and opens new ones then."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def get_conn(self) -> ClientT:
+        """Return the client below the hook; always the same one, so that tokens are used again.
+
+        Its methods raise the errors of :mod:`airflow_provider_isvapp.errors` as they are.
+
+        :raises InvalidConnection: naming the field of the connection that is wrong.
+        """
+        if self._client is None:
+            # Nothing of ours logs a token; this is for whatever else writes to the task's log.
+            self._client = self._open(
+                self._read_settings(), on_new_token=mask_secret, reload_settings=self._read_settings
+            )
+        return self._client
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Try the connection, for the Test button: who it is and what it may do, or what is wrong."""
+        try:
+            finding = self._check(self._read_settings())
+        except ProviderError as error:
+            return False, str(error)
+        return finding.works, finding.message
+
+    def _read_settings(self) -> SettingsT:
+        """Read the stored connection.
+
+        :raises InvalidConnection: naming the field that is wrong.
+        """
+        raise NotImplementedError
+
+    def _open(
+        self,
+        settings: SettingsT,
+        *,
+        on_new_token: Callable[[str], object] = lambda _: None,
+        reload_settings: Callable[[], SettingsT] | None = None,
+    ) -> ClientT:
+        """Open a client.
+
+        :param on_new_token: called with each new token.
+        :param reload_settings: reads the connection anew when the vendor refuses its credentials.
+        """
+        raise NotImplementedError
+
+    def _check(self, settings: SettingsT) -> Finding:
+        """Try a connection while a user waits."""
+        raise NotImplementedError

@@ -5,30 +5,34 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
-from airflow_provider_isvapp.api.connection_check import check_api_key, check_client_credentials
+from airflow_provider_isvapp.api.connection_check import Finding, check_api_key, check_client_credentials
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
+from airflow_provider_isvapp.api.isvapp.export_state import may_appear, require_ready
 from airflow_provider_isvapp.api.isvapp.models import Account, Aggregation, Export, ExportRequest, ExportType
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
-from airflow_provider_isvapp.errors import ProviderError
+from airflow_provider_isvapp.errors import NotFound, ProviderError
 from airflow_provider_isvapp.hooks.base import (
-    SECONDS_IN_QUEUE,
+    INTERACTIVE_QUEUE_TIMEOUT,
+    VendorHook,
     airflow_errors,
-    impatient,
-    look_up,
-    look_up_async,
-    look_up_in_loop,
+    fetch_connection,
+    fetch_connection_async,
+    fetch_connection_in_loop,
+    interactive_timeouts,
 )
 from airflow_provider_isvapp.hooks.connection_form import ISVAPP_FORM
 from airflow_provider_isvapp.hooks.rate_limit import isvapp_settings
+from airflow_provider_isvapp.log_messages import Log
 from airflow_provider_isvapp.metrics import record
-from airflow_provider_isvapp.version_compat import BaseHook, mask_secret
 
 
-class IsvappHook(BaseHook):
+class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
     """Call ISVapp with the credentials of an Airflow connection, within its shared limit of requests.
 
     A context manager that closes its network connections; not for several threads at once. The methods raise
@@ -42,53 +46,13 @@ class IsvappHook(BaseHook):
     default_conn_name = "isvapp_default"
     conn_type = "isvapp"
     hook_name = "ISVapp"
+    connection_form = ISVAPP_FORM
 
     def __init__(self, *, isvapp_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.isvapp_conn_id = isvapp_conn_id
-        self._client: IsvappClient | None = None
 
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Describe Airflow's own fields of the connection form, for Airflow 2.11 to 3.1."""
-        return ISVAPP_FORM.ui_field_behaviour()
-
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Describe the further fields of the connection form, for Airflow 2.11 to 3.1."""
-        return ISVAPP_FORM.widgets()
-
-    def __enter__(self) -> IsvappHook:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the network connections; the hook can still be used and opens new ones then."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
-
-    def get_client(self) -> IsvappClient:
-        """Return the client below the hook; always the same one, so that tokens are used again.
-
-        Its methods raise the errors of :mod:`airflow_provider_isvapp.errors` as they are.
-
-        :raises InvalidConnection: naming the field of the connection that is wrong.
-        """
-        if self._client is None:
-            # Nothing of ours logs a token; this is for whatever else writes to the task's log.
-            self._client = self._open(
-                self._read_settings(), on_new_token=mask_secret, reload_settings=self._read_settings
-            )
-        return self._client
-
-    def get_conn(self) -> IsvappClient:
-        """Return the client, under the name that Airflow's hooks have for it."""
-        return self.get_client()
-
-    async def aget_client(self) -> IsvappClient:
+    async def aget_conn(self) -> IsvappClient:
         """Return the client, for code on an event loop. Calls on the client block: they belong in a thread.
 
         Its tokens are not registered with ``mask_secret``: a triggerer runs for months, each registered secret makes
@@ -97,11 +61,11 @@ class IsvappHook(BaseHook):
         :raises InvalidConnection: naming the field of the connection that is wrong.
         """
         if self._client is None:
-            connection = await look_up_async(self.isvapp_conn_id)
+            connection = await fetch_connection_async(self.isvapp_conn_id)
             loop = asyncio.get_running_loop()
 
             def reload_settings() -> IsvappSettings:
-                return isvapp_settings(look_up_in_loop(self.isvapp_conn_id, loop))
+                return isvapp_settings(fetch_connection_in_loop(self.isvapp_conn_id, loop))
 
             self._client = await asyncio.to_thread(
                 lambda: self._open(isvapp_settings(connection), reload_settings=reload_settings)
@@ -109,7 +73,7 @@ class IsvappHook(BaseHook):
         return self._client
 
     def _read_settings(self) -> IsvappSettings:
-        return isvapp_settings(look_up(self.isvapp_conn_id))
+        return isvapp_settings(fetch_connection(self.isvapp_conn_id))
 
     def _open(
         self,
@@ -117,7 +81,7 @@ class IsvappHook(BaseHook):
         *,
         on_new_token: Callable[[str], object] = lambda _: None,
         reload_settings: Callable[[], IsvappSettings] | None = None,
-        **limit: float,
+        wait_timeout: float | None = None,
     ) -> IsvappClient:
         from airflow_provider_isvapp.ratelimit import open_limiter  # storage back ends are not needed to parse a DAG
 
@@ -127,7 +91,7 @@ class IsvappHook(BaseHook):
             requests_per_second=settings.requests_per_second,
             on_wait=self.log.info,
             observe=record,
-            **limit,
+            **({} if wait_timeout is None else {"wait_timeout": wait_timeout}),
         )
         return IsvappClient(
             settings, limiter=limiter, observe=record, on_new_token=on_new_token, reload_settings=reload_settings
@@ -136,7 +100,7 @@ class IsvappHook(BaseHook):
     @airflow_errors()
     def get_account(self) -> Account:
         """Show the ISVapp account that the connection belongs to."""
-        return self.get_client().get_account()
+        return self.get_conn().get_account()
 
     @airflow_errors()
     def create_export(
@@ -168,17 +132,17 @@ class IsvappHook(BaseHook):
             export_type=export_type,
             aggregation=aggregation,
         )
-        return self.get_client().create_export(request)
+        return self.get_conn().create_export(request)
 
     @airflow_errors()
     def get_export(self, export_id: str) -> Export:
         """Show one export."""
-        return self.get_client().get_export(export_id)
+        return self.get_conn().get_export(export_id)
 
     @airflow_errors()
     def list_exports(self) -> list[Export]:
         """List the 1000 most recent exports."""
-        return self.get_client().list_exports()
+        return self.get_conn().list_exports()
 
     @airflow_errors()
     def list_salesforce_accounts(
@@ -189,17 +153,68 @@ class IsvappHook(BaseHook):
         :param include_health_scores: add ``health_scores`` to each account.
         :param include_subscriber_orgs: add ``subscriber_orgs`` to each account.
         """
-        return self.get_client().list_salesforce_accounts(
+        return self.get_conn().list_salesforce_accounts(
             include_health_scores=include_health_scores, include_subscriber_orgs=include_subscriber_orgs
         )
 
-    def test_connection(self) -> tuple[bool, str]:
-        """Try the connection, for the Test button: whose account it is and what it may do, or what is wrong."""
+    def poll_export(self, export_id: str, *, known_since: datetime) -> PollResult:
+        """Poll an export once, for a wait in a worker. A poll that fails for a passing reason is not a failed export.
+
+        :param known_since: when the task first had the export's id, timezone-aware.
+        :raises ProviderError: as it is, if a further wait makes no sense: the export errored or expired, or asking
+            again cannot help.
+        """
         try:
-            settings = self._read_settings()
-            patience = replace(settings, transport=impatient(settings.transport))
-            with self._open(patience, wait_timeout=SECONDS_IN_QUEUE) as client:
-                finding = check_api_key(client) if settings.client_id is None else check_client_credentials(client)
+            export = self.get_conn().get_export(export_id)
+            now = datetime.now(UTC)
+            if require_ready(export, now=now):
+                return PollResult(ready=export, seen="ready")
         except ProviderError as error:
-            return False, str(error)
-        return finding.works, finding.message
+            new = isinstance(error, NotFound) and may_appear(known_since=known_since, now=datetime.now(UTC))
+            if error.permanent and not new:
+                raise
+            self.log.warning("This poll for export %s failed: %s", export_id, error)
+            return PollResult(ready=None, seen=f"the last poll failed: {error}")
+        return PollResult(
+            ready=None, seen=f"last seen {export.status} at {now:%H:%M:%S} UTC", waiting=str(export.status)
+        )
+
+    def _check(self, settings: IsvappSettings) -> Finding:
+        interactive = replace(settings, transport=interactive_timeouts(settings.transport))
+        with self._open(interactive, wait_timeout=INTERACTIVE_QUEUE_TIMEOUT) as client:
+            return check_api_key(client) if settings.client_id is None else check_client_credentials(client)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PollResult:
+    """What a poll has shown.
+
+    :param ready: the export, if it can be downloaded.
+    :param seen: a few words for the message of a wait that comes to nothing.
+    :param waiting: the export's status, if it is worth waiting; None too if the poll failed.
+    """
+
+    ready: Export | None
+    seen: str
+    waiting: str | None = None
+
+
+SECONDS_BETWEEN_POLLS = 2.0
+"""While the vendor may not know a new export yet."""
+
+Result = TypeVar("Result")
+
+
+def when_known(call: Callable[[], Result], *, known_since: datetime, log: Log) -> Result:
+    """Make a call about an export, and make it again while the vendor may not know the export yet.
+
+    :param known_since: when the task first had the export's id, timezone-aware.
+    """
+    while True:
+        try:
+            return call()
+        except NotFound as error:
+            if not may_appear(known_since=known_since, now=datetime.now(UTC)):
+                raise
+            log.warning("Asking again in %.0f s, since the export may be new: %s", SECONDS_BETWEEN_POLLS, error)
+        time.sleep(SECONDS_BETWEEN_POLLS)

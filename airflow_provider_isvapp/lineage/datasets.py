@@ -14,7 +14,7 @@ from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.api.origin import origin
 from airflow_provider_isvapp.api.productiv.settings import DEFAULT_BASE_URL as PRODUCTIV
 from airflow_provider_isvapp.api.productiv.settings import ProductivSettings
-from airflow_provider_isvapp.hooks.base import fields_of, look_up
+from airflow_provider_isvapp.hooks.base import connection_fields, fetch_connection
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.transfer.destination import Destination
@@ -182,7 +182,7 @@ class Source:
 
 def _origin(conn_id: str, settings: Callable[..., Any], default: str) -> str:
     try:
-        address = settings(**fields_of(look_up(conn_id))).transport.base_url
+        address = settings(**connection_fields(fetch_connection(conn_id))).transport.base_url
     except Exception:  # noqa: BLE001 (a failed look must not take the whole event away; the task says what is wrong)
         address = default
     return origin(address).removesuffix(":443" if address.startswith("https:") else ":80")

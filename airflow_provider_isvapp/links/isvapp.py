@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow_provider_isvapp.transfer.destination import Destination
 
 
-class StoredLink(BaseOperatorLink):
+class XComLink(BaseOperatorLink):
     """Base of this package's extra links.
 
     The address is an XCom under the key that Airflow 3 itself uses for links. Airflow 3 stores it only when a task ends
@@ -21,7 +21,7 @@ class StoredLink(BaseOperatorLink):
     """
 
     @classmethod
-    def store(cls, context: Context, address: str) -> None:
+    def persist(cls, context: Context, address: str) -> None:
         """Let the running task have this link.
 
         :param address: without any secret: whoever may see the task sees it.
@@ -33,7 +33,7 @@ class StoredLink(BaseOperatorLink):
         return str(xcom_of(ti_key, key=_key(type(self))) or "")
 
 
-def _key(link: type[StoredLink]) -> str:
+def _key(link: type[XComLink]) -> str:
     return f"_link_{link.__name__}"
 
 
@@ -41,7 +41,7 @@ def _key(link: type[StoredLink]) -> str:
 URL_PREFIX = "/isvapp-exports"
 
 
-class IsvappExportLink(StoredLink):
+class IsvappExportLink(XComLink):
     """Leads to the page "ISVapp exports", where it shows this export alone.
 
     The export in ISVapp's API is no page that somebody could look at.
@@ -54,23 +54,23 @@ class IsvappExportLink(StoredLink):
 EXPORT_LINKS: tuple[BaseOperatorLink, ...] = (IsvappExportLink(),) if shows_guarded_pages() else ()
 
 
-def link_to_export(context: Context, *, conn_id: str, export_id: str | None) -> None:
+def persist_export_link(context: Context, *, conn_id: str, export_id: str | None) -> None:
     """Let the running task have the link; call this as soon as the export is known.
 
     :param export_id: None or empty if the task was given no export, which is for others to complain about.
     """
     if EXPORT_LINKS and export_id:
-        IsvappExportLink.store(context, export_address(conn_id, export_id))
+        IsvappExportLink.persist(context, export_url(conn_id, export_id))
 
 
-def export_address(conn_id: str, export_id: str) -> str:
+def export_url(conn_id: str, export_id: str) -> str:
     """Return the address of an export on the page, without a host: it is the one that the browser talks to."""
     root = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
     return f"{root}/plugin{URL_PREFIX}?{urlencode({'connection': conn_id, 'export': export_id})}"
 
 
 def export_of(address: object) -> tuple[str, str] | None:
-    """Read connection id and export id from an address that :func:`export_address` made; None for anything else."""
+    """Read connection id and export id from an address that :func:`export_url` made; None for anything else."""
     if not isinstance(address, str):
         return None
     try:
@@ -93,7 +93,7 @@ _AWS_CONSOLES = {
 _GOOGLE = "https://storage.googleapis.com"
 
 
-class WrittenObjectLink(StoredLink):
+class WrittenObjectLink(XComLink):
     """Leads to the object in the console of Amazon S3 or Google Cloud Storage, or to the folder of several objects.
 
     Other storages have no console with addresses that could be known, so there the link stays away.
@@ -102,7 +102,7 @@ class WrittenObjectLink(StoredLink):
     name = "Written object"
 
 
-def console_address(destination: Destination, *, placeholder: str | None = None) -> str | None:
+def console_url(destination: Destination, *, placeholder: str | None = None) -> str | None:
     """Return the address of a place in its storage's console, if it has one.
 
     :param destination: that something was written to.

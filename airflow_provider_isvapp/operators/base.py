@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_provider_isvapp.errors import InvalidArgument
 from airflow_provider_isvapp.lineage.datasets import Fields, PublishedObject, Source, name_of
-from airflow_provider_isvapp.links.isvapp import WrittenObjectLink, console_address
+from airflow_provider_isvapp.links.isvapp import WrittenObjectLink, console_url
 from airflow_provider_isvapp.version_compat import (
     Asset,
     AssetAlias,
@@ -156,7 +156,7 @@ class WriteOperator(BaseOperator):
         _add_asset_events(context, self.outlets, publication.objects, publication.xcom)
         url = None
         if publication.objects:
-            url = console_address(publication.destination, placeholder=publication.placeholder)
+            url = console_url(publication.destination, placeholder=publication.placeholder)
         # Empty if there is none: Airflow 3 asks for it when the task ends, and logs an error if nothing is stored.
-        WrittenObjectLink.store(context, url or "")
+        WrittenObjectLink.persist(context, url or "")
         return publication.xcom

@@ -16,7 +16,7 @@ from typing import Any
 from airflow_provider_isvapp.api.isvapp.export_state import ExportState, decide
 from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest
 from airflow_provider_isvapp.errors import DamagedDownload, ExportError, ExportExpired, ExportFailed
-from airflow_provider_isvapp.hooks.export_outcome import failures_counted
+from airflow_provider_isvapp.metrics import record_failures
 from airflow_provider_isvapp.version_compat import Context
 
 STORE_KEY = "isvapp_export"
@@ -28,7 +28,7 @@ def fingerprint_of(request: ExportRequest) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RememberedExport:
+class SavedExport:
     """What the checkpoint holds.
 
     :param fingerprint: of the request that it was created with.
@@ -42,11 +42,11 @@ class RememberedExport:
     known_since: float
 
 
-def reason_to_start_afresh(remembered: RememberedExport, *, fingerprint: str, max_tries: int) -> str | None:
+def reason_to_start_afresh(saved: SavedExport, *, fingerprint: str, max_tries: int) -> str | None:
     """Return why the saved export is not even worth a request; None if it is."""
-    if remembered.max_tries != max_tries:
+    if saved.max_tries != max_tries:
         return "the task was cleared since"
-    if remembered.fingerprint != fingerprint:
+    if saved.fingerprint != fingerprint:
         return "the request has changed since"
     return None
 
@@ -83,7 +83,7 @@ class ExportCheckpoint:
         """Airflow's bookkeeping now."""
         return self._max_tries
 
-    def load(self) -> RememberedExport | None:
+    def load(self) -> SavedExport | None:
         """Return what an earlier try saved, if this version understands it."""
         match None if self._store is None else self._store.get(STORE_KEY):
             case {
@@ -92,7 +92,7 @@ class ExportCheckpoint:
                 "max_tries": int(max_tries),
                 "known_since": float(known_since),
             }:
-                return RememberedExport(
+                return SavedExport(
                     export_id=export_id, fingerprint=fingerprint, max_tries=max_tries, known_since=known_since
                 )
         return None
@@ -100,7 +100,7 @@ class ExportCheckpoint:
     def save(self, export_id: str, *, fingerprint: str) -> None:
         """Save an export for the next try."""
         if self._store is not None:
-            kept = RememberedExport(
+            kept = SavedExport(
                 export_id=export_id, fingerprint=fingerprint, max_tries=self._max_tries, known_since=time.time()
             )
             self._store.set(STORE_KEY, asdict(kept))
@@ -121,10 +121,10 @@ class ExportCheckpoint:
             self._store.delete(STORE_KEY)
 
     @contextmanager
-    def cleared_by_lost_export(self, export_id: str) -> Iterator[None]:
+    def clear_if_lost(self, export_id: str) -> Iterator[None]:
         """Make an export that errored, expired or is damaged a failure that a retry mends: it creates a new one."""
         try:
-            with failures_counted():
+            with record_failures():
                 yield
         except DamagedDownload:
             self.clear()

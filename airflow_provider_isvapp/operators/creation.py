@@ -15,20 +15,18 @@ from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest, TimeframeKeyword
 from airflow_provider_isvapp.errors import ExportTimeout, InvalidArgument, NotFound, RequestRefused
 from airflow_provider_isvapp.events import ExportReattached
-from airflow_provider_isvapp.hooks.export_look import look_at_export, when_known
-from airflow_provider_isvapp.hooks.export_outcome import count_if_lost
-from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.log_messages import Log, WaitLog, log_ready, log_request
-from airflow_provider_isvapp.metrics import record
+from airflow_provider_isvapp.hooks.isvapp import IsvappHook, when_known
+from airflow_provider_isvapp.log_messages import Log, StatusLogger, log_ready, log_request
+from airflow_provider_isvapp.metrics import record, record_if_lost
 from airflow_provider_isvapp.operators.checkpoint import (
     ExportCheckpoint,
     fingerprint_of,
     reason_to_replace,
     reason_to_start_afresh,
 )
-from airflow_provider_isvapp.triggers.moment import MomentTrigger
+from airflow_provider_isvapp.triggers.isvapp import EARLIEST_EVENT
 from airflow_provider_isvapp.triggers.waiters import interval_after
-from airflow_provider_isvapp.version_compat import BaseTrigger, Context
+from airflow_provider_isvapp.version_compat import BaseTrigger, Context, date_time_trigger
 
 # What the template says where there is no month to take.
 NO_DATA_INTERVAL = "no data interval"
@@ -40,10 +38,10 @@ MONTH_OF_RUN = (
     f" else '{NO_DATA_INTERVAL}' }}}}"
 )
 
-ASK_AGAIN_AFTER = timedelta(hours=1)
+REQUEST_INTERVAL = timedelta(hours=1)
 
-# Airflow ends a deferral by itself this many seconds after its moment, if no triggerer could.
-_TRIGGERER_GRACE = 3600.0
+# Airflow ends a deferral by itself this long after its time, if no triggerer could.
+_TRIGGERER_GRACE = timedelta(hours=1)
 # 200 is a refusal, too: the vendor documents the failure's JSON, and not its status.
 _REFUSED_AS_IT_IS = (200, 400, 422)
 _COUNTS: dict[str, int] = {
@@ -64,7 +62,7 @@ def checked_timeframe(timeframe: str) -> str:
     return timeframe
 
 
-def ask_again_at(timeframe: str, refusal: RequestRefused, *, wait_for_month: timedelta, now: datetime) -> datetime:
+def next_request_time(timeframe: str, refusal: RequestRefused, *, wait_for_month: timedelta, now: datetime) -> datetime:
     """Return when to request a refused month again.
 
     Only a month that has ended, less than ``wait_for_month`` ago, can be "not complete yet".
@@ -87,7 +85,7 @@ def ask_again_at(timeframe: str, refusal: RequestRefused, *, wait_for_month: tim
             f"{deadline:%Y-%m-%d %H:%M} UTC.",
             status=refusal.status,
         )
-    return min(now + ASK_AGAIN_AFTER, deadline)
+    return min(now + REQUEST_INTERVAL, deadline)
 
 
 def _end_of_month(year: int, month: int) -> datetime:
@@ -165,16 +163,16 @@ class ExportCreator:
         return export
 
     def _export_of_earlier_try(self, fingerprint: str) -> Export | None:
-        remembered = self._checkpoint.load()
-        if remembered is None:
+        saved = self._checkpoint.load()
+        if saved is None:
             return None
-        reason = reason_to_start_afresh(remembered, fingerprint=fingerprint, max_tries=self._checkpoint.max_tries)
+        reason = reason_to_start_afresh(saved, fingerprint=fingerprint, max_tries=self._checkpoint.max_tries)
         if reason is None:
             export: Export | None
             try:
                 export = when_known(
-                    partial(self._client.get_export, remembered.export_id),
-                    known_since=datetime.fromtimestamp(remembered.known_since, UTC),
+                    partial(self._client.get_export, saved.export_id),
+                    known_since=datetime.fromtimestamp(saved.known_since, UTC),
                     log=self._log,
                 )
             except NotFound:
@@ -185,8 +183,8 @@ class ExportCreator:
                 record(ExportReattached())
                 return export
             if export is not None:
-                count_if_lost(export)
-        self._log.info("Export %s of an earlier try is not used: %s", remembered.export_id, reason)
+                record_if_lost(export)
+        self._log.info("Export %s of an earlier try is not used: %s", saved.export_id, reason)
         self._checkpoint.clear()
         return None
 
@@ -199,7 +197,9 @@ class ExportCreator:
                 wait_for_month = self._operator.wait_for_month
                 if wait_for_month is None:
                     raise
-                moment = ask_again_at(request.timeframe, refusal, wait_for_month=wait_for_month, now=datetime.now(UTC))
+                moment = next_request_time(
+                    request.timeframe, refusal, wait_for_month=wait_for_month, now=datetime.now(UTC)
+                )
                 said = str(refusal)
             self._log.info(
                 "%s is taken as not complete yet, since it ended less than %s ago; asking again at %s UTC. %s",
@@ -211,14 +211,14 @@ class ExportCreator:
             self._wait_until(moment)
 
     def _wait_until(self, moment: datetime) -> None:
-        seconds = max(moment.timestamp() - time.time(), 0.0)
         if self._operator.deferrable:
+            delay = max(moment - datetime.now(UTC), timedelta(seconds=EARLIEST_EVENT))
             self._operator.defer(
-                trigger=MomentTrigger(moment=moment.timestamp()),
+                trigger=date_time_trigger(datetime.now(UTC) + delay),
                 method_name="resume_creation",
-                timeout=timedelta(seconds=seconds + _TRIGGERER_GRACE),
+                timeout=delay + _TRIGGERER_GRACE,
             )
-        time.sleep(seconds)
+        time.sleep(max(moment.timestamp() - time.time(), 0.0))
 
 
 def wait_in_worker(
@@ -232,20 +232,20 @@ def wait_in_worker(
     :raises ExportTimeout: if it is not ready in time; the message names what was last seen.
     :raises ProviderError: if the export errored or expired, or asking again cannot help.
     """
-    wait_log = WaitLog(export_id, log)
+    status_logger = StatusLogger(export_id, log)
     started = time.monotonic()
     while True:
         waited = time.monotonic() - started
         time.sleep(min(interval_after(waited, poll_interval=poll_interval), max(timeout - waited, 0.0)))
-        look = look_at_export(hook, export_id, known_since=known_since, log=log)
-        if look.ready is not None:
-            log_ready(log, look.ready.details())
-            return look.ready
-        if look.waiting is not None:
-            wait_log.saw(look.waiting)
+        poll = hook.poll_export(export_id, known_since=known_since)
+        if poll.ready is not None:
+            log_ready(log, poll.ready.details())
+            return poll.ready
+        if poll.waiting is not None:
+            status_logger.update(poll.waiting)
         if time.monotonic() - started >= timeout:
             raise ExportTimeout(
-                f"Export {export_id} was not finished within {timeout:.0f} s; {look.seen}. If such exports take "
+                f"Export {export_id} was not finished within {timeout:.0f} s; {poll.seen}. If such exports take "
                 "that long, give the task a longer timeout; clearing it requests a new export.",
                 export_id=export_id,
             )

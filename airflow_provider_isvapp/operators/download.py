@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.errors import InvalidArgument
-from airflow_provider_isvapp.hooks.export_look import when_known
+from airflow_provider_isvapp.hooks.isvapp import when_known
 from airflow_provider_isvapp.lineage.datasets import Fields, PublishedObject, name_of, usage_fields
 from airflow_provider_isvapp.log_messages import Log, log_folded
 from airflow_provider_isvapp.metrics import record

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_provider_isvapp.api.isvapp.export_state import require_ready
 from airflow_provider_isvapp.api.isvapp.models import Aggregation, Export, ExportRequest, ExportType
 from airflow_provider_isvapp.hooks.base import airflow_errors
-from airflow_provider_isvapp.hooks.export_outcome import count_ready, failures_counted
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.lineage.datasets import Fields, Source, account_fields, usage_fields
-from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, link_to_export
+from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, persist_export_link
 from airflow_provider_isvapp.log_messages import log_ready
+from airflow_provider_isvapp.metrics import record_failures, record_ready
 from airflow_provider_isvapp.operators.base import PathArgument, Publication, WriteOperator, resolve_destination
 from airflow_provider_isvapp.operators.checkpoint import ExportCheckpoint
 from airflow_provider_isvapp.operators.creation import (
@@ -45,7 +45,7 @@ __all__ = [
 class IsvappCreateExportOperator(BaseOperator):
     """Request an export of feature usage from ISVapp. XCom: the export's id.
 
-    In each try the request is sent once. On Airflow 3.3 the export is remembered over the tries of the task: a retry
+    In each try the request is sent once. On Airflow 3.3 the export is saved over the tries of the task: a retry
     takes it over while it is pending or can be downloaded, and creates another one only if it errored, expired or is
     gone, or if the request has changed. A clear creates a new export (but not while the task's process runs: Airflow
     makes a retry of that). Two crashes can leave an export behind that nobody downloads and that expires by itself: one
@@ -118,8 +118,8 @@ class IsvappCreateExportOperator(BaseOperator):
     def _create(self, context: Context) -> str:
         request = checked_request(self)
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
-            export = ExportCreator(self, hook.get_client(), ExportCheckpoint(context)).obtain(request)
-        link_to_export(context, conn_id=self.isvapp_conn_id, export_id=export.id)
+            export = ExportCreator(self, hook.get_conn(), ExportCheckpoint(context)).obtain(request)
+        persist_export_link(context, conn_id=self.isvapp_conn_id, export_id=export.id)
         return export.id
 
 
@@ -188,10 +188,10 @@ class IsvappDownloadExportOperator(WriteOperator):
         # A template renders to a string, which is a collection, too: of characters.
         months = (self.expected_months,) if isinstance(self.expected_months, str) else self.expected_months
         download = ExportDownload(DownloadOptions.of(self), expected_months=months, log=self.log)
-        link_to_export(context, conn_id=self.isvapp_conn_id, export_id=self.export_id)
+        persist_export_link(context, conn_id=self.isvapp_conn_id, export_id=self.export_id)
         self._read_export = self.export_id
-        with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook, failures_counted():
-            publication = download.run(hook.get_client(), self.export_id, cancelled=lambda: self._killed)
+        with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook, record_failures():
+            publication = download.run(hook.get_conn(), self.export_id, cancelled=lambda: self._killed)
         return self._publish_events(context, publication)
 
     def on_kill(self) -> None:
@@ -208,7 +208,7 @@ class IsvappExportOperator(WriteOperator):
     The same as ``IsvappCreateExportOperator``, ``IsvappExportSensor`` and ``IsvappDownloadExportOperator`` in a row,
     with the download's result, in one line of a DAG and with fewer starts of a worker process.
 
-    On Airflow 3.3 a crash at any point costs no second export: the export is remembered over the tries of the task, and
+    On Airflow 3.3 a crash at any point costs no second export: the export is saved over the tries of the task, and
     a retry takes it over while it is pending or can be downloaded. One that errored, expired, is gone or has a damaged
     file is replaced by a retry, which creates a new one. So does a changed request, and so does a clear (but not while
     the task's process runs: Airflow makes a retry of that). Two crashes can leave an export behind that nobody
@@ -324,7 +324,7 @@ class IsvappExportOperator(WriteOperator):
         saved = checkpoint.load()
         export_id = export_id_of(event) if saved is None else saved.export_id
         self._read_export = export_id
-        with checkpoint.cleared_by_lost_export(export_id), IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
+        with checkpoint.clear_if_lost(export_id), IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
             details = read_event(event, export_id=export_id)
             log_ready(self.log, details)
             self._count_ready(details, checkpoint, seen_at(event))
@@ -338,10 +338,10 @@ class IsvappExportOperator(WriteOperator):
         request, download = self._checked_arguments()
         checkpoint = ExportCheckpoint(context)
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
-            export = ExportCreator(self, hook.get_client(), checkpoint).obtain(request)
-            link_to_export(context, conn_id=self.isvapp_conn_id, export_id=export.id)
+            export = ExportCreator(self, hook.get_conn(), checkpoint).obtain(request)
+            persist_export_link(context, conn_id=self.isvapp_conn_id, export_id=export.id)
             self._read_export = export.id
-            with checkpoint.cleared_by_lost_export(export.id):
+            with checkpoint.clear_if_lost(export.id):
                 # The response to the creation, or the record of an earlier try's export, is the first poll.
                 if not require_ready(export, now=datetime.now(UTC)):
                     export = self._wait(export, hook)
@@ -381,13 +381,13 @@ class IsvappExportOperator(WriteOperator):
     def _count_ready(self, details: dict[str, Any], checkpoint: ExportCheckpoint, moment: datetime) -> None:
         """Count the export, unless an earlier try has done so."""
         if checkpoint.is_first_sight():
-            count_ready(details, seen_at=moment, poll_interval=self.poll_interval)
+            record_ready(details, seen_at=moment, poll_interval=self.poll_interval)
 
     def _download(
         self, context: Context, hook: IsvappHook, export_id: str, request: ExportRequest, download: ExportDownload
     ) -> dict[str, Any]:
         publication = download.run(
-            hook.get_client(), export_id, cancelled=lambda: self._killed, request=request.payload()
+            hook.get_conn(), export_id, cancelled=lambda: self._killed, request=request.payload()
         )
         return self._publish_events(context, publication)
 
@@ -437,7 +437,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
                 "with" if self.include_health_scores else "without",
                 "with" if self.include_subscriber_orgs else "without",
             )
-            lines = hook.get_client().salesforce_account_lines(
+            lines = hook.get_conn().salesforce_account_lines(
                 include_health_scores=self.include_health_scores,
                 include_subscriber_orgs=self.include_subscriber_orgs,
             )

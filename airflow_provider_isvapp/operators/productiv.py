@@ -61,7 +61,7 @@ class ProductivFetchAppsOperator(WriteOperator):
                 "all attributes of" if self.verbose else "summaries of",
                 "with" if self.include_inactive else "without",
             )
-            apps = hook.get_client().list_apps(
+            apps = hook.get_conn().list_apps(
                 include_inactive=self.include_inactive, verbose=self.verbose, api_version=api_version
             )
         result = write_lines(apps.lines, destination)

@@ -17,7 +17,7 @@ from airflow_provider_isvapp.api.isvapp.export_state import decide
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.errors import InvalidConnection, ProviderError
-from airflow_provider_isvapp.hooks.base import SECONDS_IN_QUEUE, impatient, look_up
+from airflow_provider_isvapp.hooks.base import INTERACTIVE_QUEUE_TIMEOUT, fetch_connection, interactive_timeouts
 from airflow_provider_isvapp.hooks.rate_limit import isvapp_settings
 from airflow_provider_isvapp.metrics import record
 from airflow_provider_isvapp.ratelimit import open_limiter
@@ -87,7 +87,7 @@ class ConnectionReader:
             settings.rate_limit_storage,
             key=settings.limiter_key,
             requests_per_second=settings.requests_per_second,
-            wait_timeout=SECONDS_IN_QUEUE,
+            wait_timeout=INTERACTIVE_QUEUE_TIMEOUT,
             observe=record,
         )
         client = IsvappClient(settings, limiter=limiter, observe=record)
@@ -96,14 +96,14 @@ class ConnectionReader:
 
 
 def _settings(conn_id: str) -> IsvappSettings:
-    connection = look_up(conn_id)
+    connection = fetch_connection(conn_id)
     if connection.conn_type != CONN_TYPE:
         raise InvalidConnection(
             f"The connection {conn_id!r} is of the type {connection.conn_type!r}. This page shows those of the type "
             f"{CONN_TYPE!r}."
         )
     settings = isvapp_settings(connection)
-    return replace(settings, transport=impatient(settings.transport))
+    return replace(settings, transport=interactive_timeouts(settings.transport))
 
 
 # Longer than a nervous finger, shorter than the fastest export.

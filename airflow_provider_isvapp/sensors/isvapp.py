@@ -11,11 +11,10 @@ from typing import Any
 
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.hooks.base import airflow_errors
-from airflow_provider_isvapp.hooks.export_look import look_at_export
-from airflow_provider_isvapp.hooks.export_outcome import count_ready, failures_counted
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, link_to_export
-from airflow_provider_isvapp.log_messages import WaitLog, log_ready
+from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, persist_export_link
+from airflow_provider_isvapp.log_messages import StatusLogger, log_ready
+from airflow_provider_isvapp.metrics import record_failures, record_ready
 from airflow_provider_isvapp.triggers.events import read_event, seen_at
 from airflow_provider_isvapp.triggers.isvapp import defer_until_ready
 from airflow_provider_isvapp.triggers.waiters import checked_seconds, seconds_of
@@ -36,17 +35,17 @@ class IsvappExportSensor(BaseSensorOperator):
 
     Exports take 30 seconds to 10 minutes. In all modes the task ends well with the export's details as XCom (the
     record's fields, times as ISO 8601 strings, no download address), fails without a retry with ISVapp's message if
-    the export errored, or with an error of its own if the file expired or the timeout is over. A look that fails for
+    the export errored, or with an error of its own if the file expired or the timeout is over. A poll that fails for
     a passing reason is not a failed export: the sensor waits on. So it does for half a minute if ISVapp does not know
     the export, which may have been created a moment ago.
 
-    Deferrable sensors look once before they defer, and then share one poll for all exports of a connection. Use this
+    Deferrable sensors poll once before they defer, and then share one poll for all exports of a connection. Use this
     mode where a triggerer runs.
 
     :param export_id: the export (templated).
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
     :param deferrable: wait in the triggerer; the default is Airflow's option ``default_deferrable``.
-    :param poke_interval: seconds between two looks; in deferrable mode the most that may lie between them.
+    :param poke_interval: seconds between two polls; in deferrable mode the most that may lie between them.
     :param timeout: seconds to wait in all, counted from the start of a try.
     """
 
@@ -76,18 +75,18 @@ class IsvappExportSensor(BaseSensorOperator):
 
     @cached_property
     def hook(self) -> IsvappHook:
-        """The hook of one run: its token serves all looks of a poking sensor."""
+        """The hook of one run: its token serves all polls of a poking sensor."""
         return IsvappHook(isvapp_conn_id=self.isvapp_conn_id)
 
     @cached_property
-    def _wait_log(self) -> WaitLog:
-        return WaitLog(self.export_id, self.log)
+    def _status_logger(self) -> StatusLogger:
+        return StatusLogger(self.export_id, self.log)
 
     def execute(self, context: Context) -> Any:
-        """Look at the export until it is ready, or once and then defer."""
+        """Poll until the export is ready, or once and then defer."""
         with airflow_errors():
             self._check_times()
-        link_to_export(context, conn_id=self.isvapp_conn_id, export_id=self.export_id)
+        persist_export_link(context, conn_id=self.isvapp_conn_id, export_id=self.export_id)
         rescheduled = first_reschedule_of(self, context) if self.reschedule else None
         self._known_since = rescheduled or datetime.now(UTC)
         try:
@@ -101,15 +100,15 @@ class IsvappExportSensor(BaseSensorOperator):
             self.hook.close()
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once. In deferrable mode a wait goes on in the triggerer, so only the first look is made here.
+        """Poll once. In deferrable mode a wait continues in the triggerer, so only the first poll is made here.
 
         Airflow applies ``soft_fail``, ``never_fail`` and ``silent_fail`` around this method, whatever the mode.
         """
-        export = self._look()
+        export = self._poll()
         if export is not None:
             details = export.details()
             log_ready(self.log, details)
-            count_ready(details, seen_at=datetime.now(UTC), poll_interval=self.poke_interval)
+            record_ready(details, seen_at=datetime.now(UTC), poll_interval=self.poke_interval)
             return PokeReturnValue(is_done=True, xcom_value=details)
         if self.deferrable:
             defer_until_ready(
@@ -128,10 +127,10 @@ class IsvappExportSensor(BaseSensorOperator):
 
         :param event: see :mod:`airflow_provider_isvapp.triggers.events`; anything else fails the task.
         """
-        with airflow_errors(), failures_counted():
+        with airflow_errors(), record_failures():
             self._check_times()
             details = read_event(event, export_id=self.export_id)
-        count_ready(details, seen_at=seen_at(event), poll_interval=self.poke_interval)
+        record_ready(details, seen_at=seen_at(event), poll_interval=self.poke_interval)
         log_ready(self.log, details)
         return details
 
@@ -139,11 +138,11 @@ class IsvappExportSensor(BaseSensorOperator):
         checked_seconds("poke_interval", self.poke_interval)
         checked_seconds("timeout", self.timeout)
 
-    def _look(self) -> Export | None:
+    def _poll(self) -> Export | None:
         """Ask for the export; None if it is worth waiting, an Airflow exception if it is not."""
-        with airflow_errors(), failures_counted():
-            look = look_at_export(self.hook, self.export_id, known_since=self._known_since, log=self.log)
-        self._last_seen = look.seen
-        if look.waiting is not None:
-            self._wait_log.saw(look.waiting)
-        return look.ready
+        with airflow_errors(), record_failures():
+            poll = self.hook.poll_export(self.export_id, known_since=self._known_since)
+        self._last_seen = poll.seen
+        if poll.waiting is not None:
+            self._status_logger.update(poll.waiting)
+        return poll.ready

@@ -73,7 +73,7 @@ class IsvappExportTrigger(BaseTrigger):
                 deadline=checked_moment("deadline", self.deadline),
                 poll_interval=checked_seconds("poll_interval", self.poll_interval),
                 known_since=checked_moment("known_since", self.known_since),
-                on_trouble=self.log.warning,
+                on_warning=self.log.warning,
             )
             event = ready_event(export)
         except Exception as error:
@@ -84,7 +84,7 @@ class IsvappExportTrigger(BaseTrigger):
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _connect(self) -> IsvappClient:
-        return await IsvappHook(isvapp_conn_id=self.isvapp_conn_id).aget_client()
+        return await IsvappHook(isvapp_conn_id=self.isvapp_conn_id).aget_conn()
 
 
 # Airflow ends a deferral by itself this many seconds after the deadline: only if no triggerer could do it, with a
@@ -126,7 +126,7 @@ def defer_until_ready(
 
 STORE_KEY = "isvapp_announced_exports"
 # Seconds until a watch goes on that has met an error which will not pass by itself: an operator may mend it.
-AFTER_AN_ERROR = 300.0
+RETRY_DELAY = 300.0
 
 
 def to_announce(
@@ -195,8 +195,8 @@ class IsvappExportCompletedTrigger(BaseEventTrigger):
                     async for exports in lists:
                         yield exports
             except ProviderError as error:
-                self.log.error("Exports cannot be watched, trying again in %.0f s: %s", AFTER_AN_ERROR, error)
-                await asyncio.sleep(AFTER_AN_ERROR)
+                self.log.error("Exports cannot be watched, trying again in %.0f s: %s", RETRY_DELAY, error)
+                await asyncio.sleep(RETRY_DELAY)
 
     async def _recall(self) -> frozenset[str] | None:
         # Set by Airflow 3.3 before run().
@@ -212,8 +212,8 @@ class IsvappExportCompletedTrigger(BaseEventTrigger):
                 return None
             except Exception:
                 # Without it, a watch would take what completed meanwhile for old.
-                self.log.exception("What was announced cannot be read, trying again in %.0f s", AFTER_AN_ERROR)
-                await asyncio.sleep(AFTER_AN_ERROR)
+                self.log.exception("What was announced cannot be read, trying again in %.0f s", RETRY_DELAY)
+                await asyncio.sleep(RETRY_DELAY)
         return frozenset(map(str, kept)) if isinstance(kept, list) else None
 
     async def _keep(self, announced: frozenset[str]) -> None:
@@ -227,4 +227,4 @@ class IsvappExportCompletedTrigger(BaseEventTrigger):
             self.log.exception("What was announced cannot be kept; a restart may announce it again")
 
     async def _connect(self) -> IsvappClient:
-        return await IsvappHook(isvapp_conn_id=self.isvapp_conn_id).aget_client()
+        return await IsvappHook(isvapp_conn_id=self.isvapp_conn_id).aget_conn()

@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """One loop that asks for all exports that triggers of one process wait for.
 
-ISVapp allows two requests a second. With a poll for each of 200 waiting tasks one look would take 100 seconds of that;
-here one request lists the 1000 most recent exports and answers all of them. All triggers of a triggerer run in one
+ISVapp allows two requests per second. With a request for each of 200 waiting tasks, one poll would take 100 seconds;
+here one request lists the 1000 most recent exports, for all of them. All triggers of a triggerer run in one
 event loop, so the first that waits on a connection starts its poller and the last one ends it.
 """
 
@@ -22,12 +22,12 @@ from weakref import WeakKeyDictionary
 
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.errors import ApiError, ProviderError
-from airflow_provider_isvapp.triggers.waiters import ExportWait, FailedPolls, ListWait, as_provider_error
+from airflow_provider_isvapp.triggers.waiters import ExportWaiter, FailedPolls, ListSubscriber, as_provider_error
 
 T = TypeVar("T")
 
 
-async def in_daemon_thread(call: Callable[[], T], *, name: str) -> T:
+async def run_in_daemon_thread(call: Callable[[], T], *, name: str) -> T:
     """Run a blocking call in a thread of its own and wait for its result without blocking the loop.
 
     Cancelling the waiter leaves the thread to finish; what it returns then is dropped.
@@ -51,7 +51,7 @@ async def in_daemon_thread(call: Callable[[], T], *, name: str) -> T:
             result = call()
         except BaseException as problem:  # noqa: BLE001 (belongs to the waiter)
             error = problem
-        # The loop may be closed by now; then nobody waits any more.
+        # The loop may be closed by now; then there is no waiter any more.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(deliver, result, error)
 
@@ -62,9 +62,9 @@ async def in_daemon_thread(call: Callable[[], T], *, name: str) -> T:
 log = logging.getLogger(__name__)
 
 # Exports that are missing from the list cost a request each. The list is asked again after so many of them.
-SINGLES_A_ROUND = 10
+SINGLES_PER_ROUND = 10
 # How many waits are answered before the event loop may turn to something else.
-WAITERS_AT_A_TIME = 25
+WAITERS_PER_BATCH = 25
 # Seconds past its deadline that a wait may take because a request is still under way.
 DEADLINE_GRACE = 60.0
 
@@ -97,8 +97,8 @@ class ExportPoller:
     def __init__(self, name: str, connect: Connect) -> None:
         self._name = name
         self._connect = connect
-        self._waiters: set[ExportWait] = set()
-        self._listeners: set[ListWait] = set()
+        self._waiters: set[ExportWaiter] = set()
+        self._subscribers: set[ListSubscriber] = set()
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._wakes_at = 0.0
@@ -112,8 +112,8 @@ class ExportPoller:
         return self._over or (self._task is not None and not self._wanted)
 
     @property
-    def _wanted(self) -> list[ExportWait | ListWait]:
-        return [*self._waiters, *self._listeners]
+    def _wanted(self) -> list[ExportWaiter | ListSubscriber]:
+        return [*self._waiters, *self._subscribers]
 
     async def wait(
         self,
@@ -122,7 +122,7 @@ class ExportPoller:
         deadline: float,
         poll_interval: float,
         known_since: float,
-        on_trouble: Callable[[str], None],
+        on_warning: Callable[[str], None],
     ) -> Export:
         """Wait until an export is ready.
 
@@ -131,18 +131,18 @@ class ExportPoller:
         :param deadline: seconds since the epoch. The export is looked at at least once, even if that is past.
         :param poll_interval: the longest time in seconds between two looks.
         :param known_since: seconds since the epoch, when the task first had the export's id.
-        :param on_trouble: told, in the caller's context, when polls begin to fail.
+        :param on_warning: told, in the caller's context, when polls begin to fail.
         :raises ExportFailed: the vendor reports that it errored.
         :raises ExportExpired: its file is gone.
         :raises ExportTimeout: it was not ready at the deadline; the message names what was last seen.
         :raises ProviderError: no answer can be had, with the last reason.
         """
-        waiter = ExportWait(
+        waiter = ExportWaiter(
             export_id=export_id,
             poll_interval=poll_interval,
             deadline=time.monotonic() + deadline - time.time(),
             known_since=datetime.fromtimestamp(known_since, UTC),
-            on_trouble=on_trouble,
+            on_warning=on_warning,
             answer=asyncio.get_running_loop().create_future(),
         )
         self._waiters.add(waiter)
@@ -170,19 +170,19 @@ class ExportPoller:
 
         :raises ProviderError: no list can be had, with the last reason.
         """
-        listener = ListWait(poll_interval=poll_interval)
-        self._listeners.add(listener)
+        subscriber = ListSubscriber(poll_interval=poll_interval)
+        self._subscribers.add(subscriber)
         try:
             while True:
-                self._run_until(listener.due)
-                yield await listener.next()
+                self._run_until(subscriber.due)
+                yield await subscriber.next()
         finally:
-            self._listeners.discard(listener)
+            self._subscribers.discard(subscriber)
             if not self._wanted:
                 self._wake.set()
 
     def _run_until(self, due: float) -> None:
-        """See to it that a round begins when somebody's answer is due."""
+        """Have a round begin by the time a waiter is due."""
         if self._task is None:
             # In an empty context: else the poller's log lines would go to the log of the task that came first.
             self._task = asyncio.get_running_loop().create_task(
@@ -201,9 +201,9 @@ class ExportPoller:
                     await self._round()
                     rounds += 1
                 self._waiters -= {waiter for waiter in self._waiters if waiter.answer.done()}
-                self._listeners -= {listener for listener in self._listeners if listener.over}
+                self._subscribers -= {subscriber for subscriber in self._subscribers if subscriber.over}
         except Exception as defect:
-            # Whatever it is, nobody may wait for ever.
+            # Whatever it is, no waiter may wait for ever.
             log.exception("Polling for exports of connection %s broke", self._name)
             self._fail_all(defect)
         finally:
@@ -213,7 +213,7 @@ class ExportPoller:
 
     async def _pause(self) -> None:
         """Sleep until the first waiter is due, or one comes that is due sooner, or the last one has left."""
-        self._wakes_at = min(someone.due for someone in self._wanted)
+        self._wakes_at = min(waiter.due for waiter in self._wanted)
         self._wake.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(max(self._wakes_at - time.monotonic(), 0.0)):
@@ -223,7 +223,7 @@ class ExportPoller:
         try:
             if self._reader is None:
                 self._reader = await self._connect()
-            await self._look(self._reader)
+            await self._poll(self._reader)
         except Exception as error:  # noqa: BLE001 (a defect must not fail all waits before another round was tried)
             await self._poll_failed(error)
         else:
@@ -231,23 +231,23 @@ class ExportPoller:
                 log.info("Polling for exports of connection %s works again", self._name)
                 self._failed.clear()
 
-    async def _look(self, reader: ExportReader) -> None:
+    async def _poll(self, reader: ExportReader) -> None:
         """Ask once for all, and hand out what came."""
         listed = await self._listed(reader)
         exports = list(listed.values())
-        for listener in self._listeners:
-            listener.take(exports)
+        for subscriber in self._subscribers:
+            subscriber.take(exports)
         now = time.monotonic()
         missing: dict[str, float] = {}
         for number, waiter in enumerate(list(self._waiters), 1):
-            if number % WAITERS_AT_A_TIME == 0:
+            if number % WAITERS_PER_BATCH == 0:
                 # Hundreds of tasks that go on in the same moment would hold up all other triggers.
                 await asyncio.sleep(0)
             if waiter.export_id in listed:
-                waiter.see(listed[waiter.export_id])
+                waiter.on_export(listed[waiter.export_id])
             elif waiter.due <= now:
                 missing[waiter.export_id] = min(waiter.due, missing.get(waiter.export_id, waiter.due))
-        for export_id in sorted(missing, key=missing.__getitem__)[:SINGLES_A_ROUND]:
+        for export_id in sorted(missing, key=missing.__getitem__)[:SINGLES_PER_ROUND]:
             await self._single(reader, export_id)
 
     async def _listed(self, reader: ExportReader) -> dict[str, Export]:
@@ -258,7 +258,7 @@ class ExportPoller:
         return await self._call(lambda: {export.id: export for export in reader.list_exports(on_unreadable=skip)})
 
     async def _single(self, reader: ExportReader, export_id: str) -> None:
-        """Ask for one export that is not in the list, for everybody who waits for it."""
+        """Ask for one export that is not in the list, for all its waiters."""
         result: Export | Exception
         try:
             result = await self._call(lambda: reader.get_export(export_id))
@@ -267,7 +267,7 @@ class ExportPoller:
             result = error
         for waiter in [waiter for waiter in self._waiters if waiter.export_id == export_id]:
             if isinstance(result, Export):
-                waiter.see(result)
+                waiter.on_export(result)
             else:
                 waiter.failed(result)
 
@@ -282,19 +282,19 @@ class ExportPoller:
             self._fail_all(error)
             return
         problem = as_provider_error(error)
-        for listener in self._listeners:
-            listener.reschedule()
+        for subscriber in self._subscribers:
+            subscriber.reschedule()
         for waiter in list(self._waiters):
-            waiter.trouble(problem)
+            waiter.on_error(problem)
             if first:
-                waiter.tell(f"A poll failed, and will be repeated: {problem}")
+                waiter.log(f"A poll failed, and will be repeated: {problem}")
                 # A thousand log lines at once would hold up the other triggers.
                 await asyncio.sleep(0)
 
     def _fail_all(self, error: Exception) -> None:
         problem = as_provider_error(error)
-        for someone in self._wanted:
-            someone.end(problem)
+        for waiter in self._wanted:
+            waiter.end(problem)
 
     async def _disconnect(self) -> None:
         reader, self._reader = self._reader, None
@@ -302,7 +302,7 @@ class ExportPoller:
             await self._call(reader.close)
 
     async def _call(self, call: Callable[[], Result]) -> Result:
-        return await in_daemon_thread(call, name=f"isvapp-export-poller-{self._name}")
+        return await run_in_daemon_thread(call, name=f"isvapp-export-poller-{self._name}")
 
 
 def _if_defect(error: Exception) -> Exception | None:

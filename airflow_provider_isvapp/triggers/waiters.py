@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What somebody wants of a poller, until when, and when to look next."""
+"""Who waits for which exports, until when, and when the next poll is due."""
 
 from __future__ import annotations
 
@@ -110,9 +110,9 @@ class FailedPolls:
         if self._since is None:
             self._since = now
             return False
-        return now - self._since >= self._patience(error)
+        return now - self._since >= self._tolerance(error)
 
-    def _patience(self, error: Exception) -> float:
+    def _tolerance(self, error: Exception) -> float:
         match error:
             case InvalidConnection() | AuthenticationRefused() | PermissionRefused():
                 return LASTING_REFUSAL
@@ -132,7 +132,7 @@ def as_provider_error(error: Exception) -> ProviderError:
 
 
 @dataclass(eq=False, kw_only=True)
-class ExportWait:
+class ExportWaiter:
     """One trigger's wait. Times are those of the monotonic clock.
 
     :param known_since: when the task first had the export's id, aware.
@@ -142,7 +142,7 @@ class ExportWait:
     poll_interval: float
     deadline: float
     known_since: datetime
-    on_trouble: Callable[[str], None]
+    on_warning: Callable[[str], None]
     # An error is a result here: an exception of a future whose waiter has left would be reported as never retrieved.
     answer: asyncio.Future[Export | ProviderError]
     since: float = field(default_factory=time.monotonic)
@@ -161,8 +161,8 @@ class ExportWait:
         # The last look is at the deadline, however long the interval.
         self.due = min(now + interval, self.deadline)
 
-    def see(self, export: Export) -> None:
-        """Take an answer of the vendor: the wait ends or goes on."""
+    def on_export(self, export: Export) -> None:
+        """Take a record of the export: the wait ends or continues."""
         moment = datetime.now(UTC)
         try:
             ready = require_ready(export, now=moment)
@@ -174,23 +174,23 @@ class ExportWait:
             self.end(export)
             return
         self.last_seen = f"last seen {export.status} at {moment:%H:%M:%S} UTC"
-        self.go_on()
+        self.continue_waiting()
 
     def failed(self, error: Exception) -> None:
-        """Take note of a look at this export alone that failed: the wait ends or goes on."""
+        """Take a failed poll of this export alone: the wait ends or continues."""
         if isinstance(error, NotFound) and may_appear(known_since=self.known_since, now=datetime.now(UTC)):
-            self.trouble(error)
+            self.on_error(error)
         elif self._failed.add(error):
             self.end(as_provider_error(error))
         else:
-            self.trouble(as_provider_error(error))
+            self.on_error(as_provider_error(error))
 
-    def trouble(self, error: ProviderError) -> None:
-        """Take note of a poll that failed, which says nothing about the export."""
+    def on_error(self, error: ProviderError) -> None:
+        """Take a failed poll, which says nothing about the export."""
         self.last_seen = f"the last poll failed: {error}"
-        self.go_on()
+        self.continue_waiting()
 
-    def go_on(self) -> None:
+    def continue_waiting(self) -> None:
         """Wait on, unless the deadline has passed."""
         now = time.monotonic()
         if now >= self.deadline:
@@ -198,9 +198,9 @@ class ExportWait:
         else:
             self.reschedule(now)
 
-    def tell(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Write to the log of the waiting task."""
-        self.context.run(self.on_trouble, text)
+        self.context.run(self.on_warning, text)
 
     def timeout_error(self) -> ExportTimeout:
         """Build the error for a deadline that has passed, with what was last seen."""
@@ -217,8 +217,8 @@ class ExportWait:
 
 
 @dataclass(eq=False, kw_only=True)
-class ListWait:
-    """One who wants list after list, whatever is in them. Times are those of the monotonic clock."""
+class ListSubscriber:
+    """A subscriber to all lists of exports. Times are those of the monotonic clock."""
 
     poll_interval: float
     due: float = field(init=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_provider_isvapp.links.isvapp import export_address
+from airflow_provider_isvapp.links.isvapp import export_url
 
 KEY = "_link_IsvappExportLink"
 
@@ -60,7 +60,7 @@ def leave_link(
                     else {**task, "dag_run_id": session.scalar(run)}
                 ),
                 key=key,
-                value=export_address(conn_id, export_id) if value is None else value,
+                value=export_url(conn_id, export_id) if value is None else value,
                 timestamp=at,
             )
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow import __version__ as airflow_version
+from airflow.serialization.serialized_objects import BaseSerialization
 
 if airflow_version.startswith("2."):
     from airflow.exceptions import AirflowSkipException, TaskDeferred
@@ -111,7 +112,8 @@ def run_to_its_end(make: Callable[[], Any], context: Any, *, deferred: Callable[
 
 
 def _event_of(trigger: Any) -> Any:
-    path, arguments = json.loads(json.dumps(trigger.serialize()))
+    path, stored_arguments = trigger.serialize()
+    arguments = _stored(stored_arguments)
     module, _, name = path.rpartition(".")
     stored = getattr(importlib.import_module(module), name)(**arguments)
 
@@ -119,4 +121,9 @@ def _event_of(trigger: Any) -> Any:
         return [event.payload async for event in stored.run()]
 
     (payload,) = asyncio.run(asyncio.wait_for(all_events(), timeout=20))
-    return json.loads(json.dumps(payload))
+    return _stored(payload)
+
+
+def _stored(value: Any) -> Any:
+    """Return what Airflow reads back from its database, which keeps times as such."""
+    return BaseSerialization.deserialize(json.loads(json.dumps(BaseSerialization.serialize(value))))

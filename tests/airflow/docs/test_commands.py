@@ -87,6 +87,6 @@ def test_connections_can_be_read(block: Block, monkeypatch: pytest.MonkeyPatch) 
             monkeypatch.setenv(*line.split("=", 1))
 
     if "AIRFLOW_CONN_ISVAPP_DEFAULT" in block.text:
-        assert IsvappHook().get_client() is not None
+        assert IsvappHook().get_conn() is not None
     if "AIRFLOW_CONN_PRODUCTIV_DEFAULT" in block.text:
-        assert ProductivHook().get_client() is not None
+        assert ProductivHook().get_conn() is not None

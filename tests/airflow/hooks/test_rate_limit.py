@@ -35,7 +35,7 @@ def in_a_task() -> None:
 
 def in_the_triggerer() -> None:
     async def run() -> None:
-        client = await IsvappHook().aget_client()
+        client = await IsvappHook().aget_conn()
         await asyncio.to_thread(client.get_account)
 
     asyncio.run(run())

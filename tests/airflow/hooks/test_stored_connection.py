@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_isvapp.errors import InvalidConnection, ProviderError
 from airflow_provider_isvapp.hooks import base
-from airflow_provider_isvapp.hooks.base import fields_of, look_up_async
+from airflow_provider_isvapp.hooks.base import connection_fields, fetch_connection_async
 
 
 def stored(**fields: Any) -> Any:
@@ -22,25 +22,25 @@ def stored(**fields: Any) -> Any:
 @pytest.mark.parametrize("extra", ["{not json", "[1]", '"text"', "nonsense"])
 def test_an_extra_that_is_no_object_is_an_error_and_not_the_defaults(extra: str) -> None:
     with pytest.raises(InvalidConnection, match="extra: must be a JSON object"):
-        fields_of(stored(extra=extra))
+        connection_fields(stored(extra=extra))
 
 
 @pytest.mark.parametrize("extra", [None, "", "  ", "{}"])
 def test_no_extra_is_an_empty_one(extra: str | None) -> None:
-    assert fields_of(stored(extra=extra))["extra"] == {}
+    assert connection_fields(stored(extra=extra))["extra"] == {}
 
 
 def test_fields_that_come_twice_from_the_test_button_of_airflow_2_are_one() -> None:
     extra = '{"extra__isvapp__attempts": "3", "attempts": "3", "extra__other__attempts": "9"}'
 
-    assert fields_of(stored(conn_type="isvapp", extra=extra))["extra"] == {
+    assert connection_fields(stored(conn_type="isvapp", extra=extra))["extra"] == {
         "attempts": "3",
         "extra__other__attempts": "9",
     }
 
 
 def test_a_storage_address_that_cannot_be_read_is_left_to_the_limiter() -> None:
-    assert fields_of(stored(extra='{"rate_limit_storage": "redis://[x"}'))["extra"] == {
+    assert connection_fields(stored(extra='{"rate_limit_storage": "redis://[x"}'))["extra"] == {
         "rate_limit_storage": "redis://[x"
     }
 
@@ -54,6 +54,6 @@ def test_a_lookup_that_fails_in_the_triggerer_may_work_later(monkeypatch: pytest
     with pytest.raises(
         ProviderError, match=r"could not look up the connection 'some_id' \(ConnectionError\)"
     ) as caught:
-        asyncio.run(look_up_async("some_id"))
+        asyncio.run(fetch_connection_async("some_id"))
     assert not caught.value.permanent
     assert caught.value.__context__ is None

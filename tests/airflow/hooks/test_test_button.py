@@ -294,7 +294,7 @@ class TestLimit:
         self, isvapp_button: Press, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pytest.importorskip("redis")
-        monkeypatch.setattr("airflow_provider_isvapp.ratelimit.limiter.PATIENCE_TO_SEND", 0.1)
+        monkeypatch.setattr("airflow_provider_isvapp.ratelimit.limiter.ACQUIRE_TIMEOUT", 0.1)
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             port = unused.getsockname()[1]

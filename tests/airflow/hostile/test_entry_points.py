@@ -246,8 +246,8 @@ def cells_of(endpoint_name: str, base_url: str, other: str) -> Iterator[HostileR
 @pytest.fixture(autouse=True)
 def airflow(vendors: Vendors, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Connections to the vendors, and none of the pauses that a task makes."""
-    for module in ("isvapp", "moment"):
-        monkeypatch.setattr(f"airflow_provider_isvapp.triggers.{module}.EARLIEST_EVENT", 0.0)
+    for module in ("triggers.isvapp", "operators.creation"):
+        monkeypatch.setattr(f"airflow_provider_isvapp.{module}.EARLIEST_EVENT", 0.0)
     monkeypatch.setattr("airflow_provider_isvapp.triggers.waiters.FIRST_INTERVAL", 0.02)
     monkeypatch.setattr("airflow_provider_isvapp.transfer.resume._FIRST_WAIT", 0.0)
     monkeypatch.setattr("airflow_provider_isvapp.hooks.productiv._REQUESTS_PER_SECOND", 1000.0)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig, Fault
-from airflow_provider_isvapp.links.isvapp import export_address
+from airflow_provider_isvapp.links.isvapp import export_url
 from tests.airflow.lineage.valid_events import check_event
 from tests.support.airflow_connections import isvapp_fields, productiv_fields
 from tests.support.event_receiver import EventReceiver
@@ -83,7 +83,7 @@ def written(airflow: LineageAirflow, emulator: Emulator) -> str:
     run_id = airflow.trigger("written")
     airflow.wait_for("the deferral", lambda: airflow.task(run_id)["state"] == "deferred", seconds=120)
     if not AIRFLOW_2:
-        assert links(airflow, run_id)["ISVapp export"] == export_address("isvapp_default", *emulator.exports)
+        assert links(airflow, run_id)["ISVapp export"] == export_url("isvapp_default", *emulator.exports)
     airflow.wait_for("the run", lambda: airflow.run_state(run_id) in ("success", "failed"), seconds=180)
     assert airflow.run_state(run_id) == "success", airflow.logs()
     return run_id
@@ -176,7 +176,7 @@ def test_a_failure_names_no_output_and_the_error_without_secrets(
     assert event["run"]["facets"]["externalQuery"]["externalQueryId"] in emulator.exports
     assert not (lake / "never.ndjson").exists()
     if not AIRFLOW_2:
-        address = export_address("isvapp_default", list(emulator.exports)[-1])
+        address = export_url("isvapp_default", list(emulator.exports)[-1])
         assert links(airflow, run_id, map_index=0) == {"ISVapp export": address, "Written object": None}
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_isvapp.api.isvapp import export_state
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
-from airflow_provider_isvapp.links.isvapp import export_address
+from airflow_provider_isvapp.links.isvapp import export_url
 from airflow_provider_isvapp.operators.isvapp import (
     IsvappCreateExportOperator,
     IsvappDownloadExportOperator,
@@ -54,11 +54,11 @@ def test_there_is_no_link_without_the_page(isvapp: Emulator) -> None:
 
 
 def test_the_address_is_that_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert export_address("isvapp_default", "export-1") == (
+    assert export_url("isvapp_default", "export-1") == (
         "/plugin/isvapp-exports?connection=isvapp_default&export=export-1"
     )
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://data.example.com/airflow/")
-    assert export_address("a b&c", "x/y?z") == "/airflow/plugin/isvapp-exports?connection=a+b%26c&export=x%2Fy%3Fz"
+    assert export_url("a b&c", "x/y?z") == "/airflow/plugin/isvapp-exports?connection=a+b%26c&export=x%2Fy%3Fz"
 
 
 @has_page
@@ -73,7 +73,7 @@ class TestEarly:
 
         export_id = IsvappCreateExportOperator(task_id="create", **REQUEST).execute(context)
 
-        assert self.link(context) == export_address("isvapp_default", export_id)
+        assert self.link(context) == export_url("isvapp_default", export_id)
 
     def test_when_the_whole_task_defers(self, isvapp: Emulator, tmp_path: Path) -> None:
         context = task_context()
@@ -81,7 +81,7 @@ class TestEarly:
         with pytest.raises(TaskDeferred):
             IsvappExportOperator(task_id="x", path=str(tmp_path / "x"), deferrable=True, **REQUEST).execute(context)
 
-        assert self.link(context) == export_address("isvapp_default", *isvapp.exports)
+        assert self.link(context) == export_url("isvapp_default", *isvapp.exports)
 
     def test_while_the_whole_task_polls(
         self, isvapp: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -97,7 +97,7 @@ class TestEarly:
         with pytest.raises(KeyboardInterrupt):
             IsvappExportOperator(task_id="x", path=str(tmp_path / "x"), deferrable=False, **REQUEST).execute(context)
 
-        assert seen == [export_address("isvapp_default", *isvapp.exports)]
+        assert seen == [export_url("isvapp_default", *isvapp.exports)]
 
     def test_when_a_retry_takes_the_export_over(self, isvapp: Emulator) -> None:
         # Airflow deletes a task's XComs when it tries again.
@@ -106,7 +106,7 @@ class TestEarly:
         context = task_context(store)
 
         assert IsvappCreateExportOperator(task_id="create", **REQUEST).execute(context) == first
-        assert self.link(context) == export_address("isvapp_default", first)
+        assert self.link(context) == export_url("isvapp_default", first)
 
     @pytest.fixture(autouse=True)
     def no_grace_for_new_exports(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ class TestEarly:
         with pytest.raises(AirflowException):
             IsvappExportSensor(task_id="wait", export_id="export-1", deferrable=deferrable).execute(context)
 
-        assert self.link(context) == export_address("isvapp_default", "export-1")
+        assert self.link(context) == export_url("isvapp_default", "export-1")
 
     def test_when_a_download_fails(self, isvapp: Emulator, tmp_path: Path, clock: ManualClock) -> None:
         context = task_context()
@@ -128,7 +128,7 @@ class TestEarly:
         with pytest.raises(AirflowException):
             IsvappDownloadExportOperator(task_id="x", export_id="gone", path=str(tmp_path / "x")).execute(context)
 
-        assert self.link(context) == export_address("isvapp_default", "gone")
+        assert self.link(context) == export_url("isvapp_default", "gone")
 
     @pytest.mark.parametrize("export_id", ["", None])
     def test_not_without_an_export(self, isvapp: Emulator, tmp_path: Path, export_id: Any) -> None:

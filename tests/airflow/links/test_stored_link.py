@@ -12,7 +12,7 @@ import pytest
 from airflow.serialization import serialized_objects
 
 from airflow_provider_isvapp.emulator import Emulator
-from airflow_provider_isvapp.links.isvapp import export_address
+from airflow_provider_isvapp.links.isvapp import export_url
 from airflow_provider_isvapp.operators import base
 from airflow_provider_isvapp.version_compat import shows_guarded_pages
 from tests.airflow.dags.conftest import parse, run
@@ -35,7 +35,7 @@ def test_the_ui_finds_the_links_of_single_and_of_mapped_tasks(
     isvapp: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow.settings.DAGS_FOLDER", str(tmp_path))
-    monkeypatch.setattr(base, "console_address", lambda *_, **__: "https://console.example.com/object")
+    monkeypatch.setattr(base, "console_url", lambda *_, **__: "https://console.example.com/object")
     (tmp_path / "linked.py").write_text(DAG_FILE.format(lake=tmp_path))
     dag = parse("linked", folder=tmp_path)
 
@@ -53,7 +53,7 @@ def test_the_ui_finds_the_links_of_single_and_of_mapped_tasks(
         # Mapped tasks run in any order.
         export_of = {record["request"]["ids"][0]: export_id for export_id, record in isvapp.exports.items()}
         for map_index, taxonomy_id in enumerate(["one", "two"]):
-            address = export_address("isvapp_default", export_of[taxonomy_id])
+            address = export_url("isvapp_default", export_of[taxonomy_id])
             assert link("ISVapp export", "create", map_index) == address
     else:
         assert stored.get_task("create").extra_links == []

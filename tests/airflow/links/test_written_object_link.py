@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.emulator import Emulator, ManualClock
-from airflow_provider_isvapp.links.isvapp import console_address
+from airflow_provider_isvapp.links.isvapp import console_url
 from airflow_provider_isvapp.operators import base
 from airflow_provider_isvapp.operators.isvapp import IsvappExportOperator, IsvappFetchSalesforceAccountsOperator
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
@@ -41,21 +41,21 @@ class TestAmazon:
         ],
     )
     def test_each_partition_has_its_console(self, region: str, console: str) -> None:
-        assert console_address(s3(region)) == (
+        assert console_url(s3(region)) == (
             f"https://{console}/s3/object/bucket?region={region}&prefix=a%20folder/usage.ndjson"
         )
 
     def test_several_objects_have_the_folder_above_them(self) -> None:
         key = "bucket/usage/month={reference_date}/usage.ndjson"
 
-        assert console_address(s3("eu-central-1", key), placeholder="{reference_date}") == (
+        assert console_url(s3("eu-central-1", key), placeholder="{reference_date}") == (
             "https://console.aws.amazon.com/s3/buckets/bucket?region=eu-central-1&prefix=usage/"
         )
 
     def test_several_objects_at_the_top_have_the_bucket(self) -> None:
         destination = s3("eu-central-1", "bucket/{reference_date}.ndjson")
 
-        assert console_address(destination, placeholder="{reference_date}") == (
+        assert console_url(destination, placeholder="{reference_date}") == (
             "https://console.aws.amazon.com/s3/buckets/bucket?region=eu-central-1"
         )
 
@@ -63,16 +63,16 @@ class TestAmazon:
         "endpoint", ["http://127.0.0.1:9000", "https://s3.example.com", "https://amazonaws.com.example.com"]
     )
     def test_another_endpoint_has_none(self, endpoint: str) -> None:
-        assert console_address(s3("eu-central-1", endpoint_url=endpoint)) is None
+        assert console_url(s3("eu-central-1", endpoint_url=endpoint)) is None
 
     def test_an_endpoint_in_the_environment_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9000")
 
         # A region of its own: clients are kept.
-        assert console_address(s3("eu-north-1")) is None
+        assert console_url(s3("eu-north-1")) is None
 
     def test_there_is_no_credential_in_it(self) -> None:
-        address = console_address(s3("eu-central-1"))
+        address = console_url(s3("eu-central-1"))
 
         assert address is not None
         assert "AKIA" not in address
@@ -88,25 +88,25 @@ class TestGoogle:
     def test_an_object_has_its_page(self) -> None:
         destination = self.at("https://storage.googleapis.com/storage/v1/", "bucket/a folder/usage.ndjson")
 
-        assert console_address(destination) == (
+        assert console_url(destination) == (
             "https://console.cloud.google.com/storage/browser/_details/bucket/a%20folder/usage.ndjson"
         )
 
     def test_several_objects_have_the_folder_above_them(self) -> None:
         destination = self.at("https://storage.googleapis.com/storage/v1/", "bucket/usage/{reference_date}.ndjson")
 
-        assert console_address(destination, placeholder="{reference_date}") == (
+        assert console_url(destination, placeholder="{reference_date}") == (
             "https://console.cloud.google.com/storage/browser/bucket/usage/"
         )
 
     def test_an_emulator_has_none(self) -> None:
-        assert console_address(self.at("http://127.0.0.1:4443/storage/v1/", "bucket/key")) is None
+        assert console_url(self.at("http://127.0.0.1:4443/storage/v1/", "bucket/key")) is None
 
 
 def test_other_storages_have_none(tmp_path: Path) -> None:
-    assert console_address(open_destination(str(tmp_path / "usage"))) is None
+    assert console_url(open_destination(str(tmp_path / "usage"))) is None
     azure = SimpleNamespace(protocol=("abfs", "az"), account_name="account")
-    assert console_address(Destination(fs=azure, key="container/usage", uri="abfss://container/usage")) is None
+    assert console_url(Destination(fs=azure, key="container/usage", uri="abfss://container/usage")) is None
 
 
 def test_airflow_finds_it_empty_where_there_is_none(isvapp: Emulator, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ class TestStored:
             asked.append((destination.key, placeholder))
             return "https://console.example.com/object"
 
-        monkeypatch.setattr(base, "console_address", address)
+        monkeypatch.setattr(base, "console_url", address)
         return asked
 
     def test_of_a_list(self, isvapp: Emulator, tmp_path: Path, console: list[Any]) -> None:

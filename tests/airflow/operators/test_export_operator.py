@@ -17,7 +17,7 @@ import pytest
 from airflow_provider_isvapp import errors
 from airflow_provider_isvapp.api.isvapp import export_state
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
-from airflow_provider_isvapp.hooks import export_look
+from airflow_provider_isvapp.hooks import isvapp as isvapp_hook
 from airflow_provider_isvapp.operators import creation
 from airflow_provider_isvapp.operators.creation import MONTH_OF_RUN
 from airflow_provider_isvapp.operators.isvapp import (
@@ -25,7 +25,7 @@ from airflow_provider_isvapp.operators.isvapp import (
     IsvappDownloadExportOperator,
     IsvappExportOperator,
 )
-from airflow_provider_isvapp.triggers import isvapp, moment, waiters
+from airflow_provider_isvapp.triggers import isvapp, waiters
 from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, AirflowSensorTimeout, Asset
 from tests.support.airflow_connections import SetConnection, isvapp_fields
 from tests.support.task_context import TaskDeferred, TaskStateStore, run_to_its_end, task_context
@@ -37,10 +37,10 @@ BOTH_MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (isvapp, moment):
+    for module in (isvapp, creation):
         monkeypatch.setattr(module, "EARLIEST_EVENT", 0.0)
     monkeypatch.setattr(waiters, "FIRST_INTERVAL", 0.02)
-    monkeypatch.setattr(export_look, "SECONDS_BETWEEN_LOOKS", 0.02)
+    monkeypatch.setattr(isvapp_hook, "SECONDS_BETWEEN_POLLS", 0.02)
     monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(0))
     monkeypatch.setattr("airflow_provider_isvapp.transfer.resume._FIRST_WAIT", 0.0)
 
@@ -420,7 +420,7 @@ def last_month() -> str:
 class TestWaitForMonth:
     @pytest.fixture(autouse=True)
     def not_for_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("airflow_provider_isvapp.operators.creation.ASK_AGAIN_AFTER", timedelta(seconds=0.05))
+        monkeypatch.setattr("airflow_provider_isvapp.operators.creation.REQUEST_INTERVAL", timedelta(seconds=0.05))
 
     def wait(self, **arguments: Any) -> Any:
         return lambda: create(timeframe=last_month(), wait_for_month=timedelta(days=45), **arguments)
@@ -462,9 +462,20 @@ class TestWaitForMonth:
         with pytest.raises(TaskDeferred) as caught:
             self.wait(deferrable=True)().execute(task_context())
 
-        assert caught.value.timeout == pytest.approx(
-            timedelta(seconds=creation._TRIGGERER_GRACE), abs=timedelta(seconds=1)
-        )
+        assert caught.value.timeout == pytest.approx(creation._TRIGGERER_GRACE, abs=timedelta(seconds=1))
+
+    def test_no_event_comes_before_airflow_has_stored_the_deferral(
+        self, isvapp: Emulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(creation, "EARLIEST_EVENT", 5.0)
+        isvapp.inject(Fault(endpoint="create_export", kind="month_incomplete"))
+
+        with pytest.raises(TaskDeferred) as caught:
+            self.wait(deferrable=True)().execute(task_context())
+
+        path, arguments = caught.value.trigger.serialize()
+        assert path.endswith(".temporal.DateTimeTrigger")
+        assert arguments["moment"] - datetime.now(UTC) == pytest.approx(timedelta(seconds=5), abs=timedelta(seconds=1))
 
     def test_the_whole_export_waits_for_its_month_too(
         self, isvapp: Emulator, tmp_path: Path, clock: ManualClock

@@ -15,7 +15,7 @@ import pytest
 from airflow_provider_isvapp import errors
 from airflow_provider_isvapp.api.isvapp import export_state
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
-from airflow_provider_isvapp.hooks import export_look
+from airflow_provider_isvapp.hooks import isvapp as isvapp_hook
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.operators.isvapp import (
     IsvappCreateExportOperator,
@@ -193,7 +193,7 @@ class TestDownload:
         monkeypatch: pytest.MonkeyPatch,
         logs: Callable[[], str],
     ) -> None:
-        monkeypatch.setattr(export_look, "SECONDS_BETWEEN_LOOKS", 0.02)
+        monkeypatch.setattr(isvapp_hook, "SECONDS_BETWEEN_POLLS", 0.02)
         isvapp.inject(Fault(endpoint="show_export", kind="status", status=404, message="not found", times=3))
         operator = IsvappDownloadExportOperator(task_id="download", export_id=ready, path=str(tmp_path / "usage"))
 
@@ -205,7 +205,7 @@ class TestDownload:
     def test_an_export_that_the_vendor_never_knows_fails_for_good(
         self, isvapp: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(export_look, "SECONDS_BETWEEN_LOOKS", 0.02)
+        monkeypatch.setattr(isvapp_hook, "SECONDS_BETWEEN_POLLS", 0.02)
         monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(seconds=0.1))
         operator = IsvappDownloadExportOperator(task_id="download", export_id="nowhere", path=str(tmp_path / "usage"))
 

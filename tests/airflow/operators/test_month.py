@@ -19,8 +19,8 @@ from airflow_provider_isvapp.errors import (
 from airflow_provider_isvapp.operators.creation import (
     MONTH_OF_RUN,
     NO_DATA_INTERVAL,
-    ask_again_at,
     checked_timeframe,
+    next_request_time,
     requested_months,
 )
 
@@ -43,17 +43,17 @@ class TestAskAgain:
         ],
     )
     def test_a_month_that_ended_lately_is_not_complete_yet(self, timeframe: str, now: str, again: str) -> None:
-        assert ask_again_at(timeframe, REFUSED, wait_for_month=TEN_DAYS, now=moment(now)) == moment(again)
+        assert next_request_time(timeframe, REFUSED, wait_for_month=TEN_DAYS, now=moment(now)) == moment(again)
 
     @pytest.mark.parametrize("status", [200, 400, 422])
     def test_the_statuses_that_may_mean_it(self, status: int) -> None:
         refusal = RequestRefused("refused", status=status)
 
-        assert ask_again_at("2024-02", refusal, wait_for_month=TEN_DAYS, now=moment("2024-03-05"))
+        assert next_request_time("2024-02", refusal, wait_for_month=TEN_DAYS, now=moment("2024-03-05"))
 
     def test_at_the_deadline_the_refusal_is_final_and_says_so(self) -> None:
         with pytest.raises(RequestRefused, match=r"not complete The month ended at 2024-03-01 .* over at 2024-03-11"):
-            ask_again_at("2024-02", REFUSED, wait_for_month=TEN_DAYS, now=moment("2024-03-11 00:00"))
+            next_request_time("2024-02", REFUSED, wait_for_month=TEN_DAYS, now=moment("2024-03-11 00:00"))
 
     @pytest.mark.parametrize(
         ("timeframe", "now"),
@@ -66,7 +66,7 @@ class TestAskAgain:
     )
     def test_any_other_timeframe_is_refused_for_good(self, timeframe: str, now: str) -> None:
         with pytest.raises(RequestRefused) as caught:
-            ask_again_at(timeframe, REFUSED, wait_for_month=TEN_DAYS, now=moment(now))
+            next_request_time(timeframe, REFUSED, wait_for_month=TEN_DAYS, now=moment(now))
         assert caught.value is REFUSED
 
     @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ class TestAskAgain:
     )
     def test_a_refusal_with_another_reason_is_final(self, refusal: RequestRefused) -> None:
         with pytest.raises(RequestRefused) as caught:
-            ask_again_at("2024-02", refusal, wait_for_month=TEN_DAYS, now=moment("2024-03-05"))
+            next_request_time("2024-02", refusal, wait_for_month=TEN_DAYS, now=moment("2024-03-05"))
         assert caught.value is refusal
 
 

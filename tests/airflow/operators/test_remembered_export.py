@@ -12,7 +12,7 @@ from airflow_provider_isvapp.operators import checkpoint
 from airflow_provider_isvapp.operators.checkpoint import (
     STORE_KEY,
     ExportCheckpoint,
-    RememberedExport,
+    SavedExport,
     fingerprint_of,
     reason_to_replace,
     reason_to_start_afresh,
@@ -20,7 +20,7 @@ from airflow_provider_isvapp.operators.checkpoint import (
 from tests.support.task_context import TaskStateStore, task_context
 
 NOW = datetime(2024, 3, 6, 6, tzinfo=UTC)
-KEPT = RememberedExport(export_id="export-1", fingerprint="f", max_tries=3, known_since=1000.0)
+KEPT = SavedExport(export_id="export-1", fingerprint="f", max_tries=3, known_since=1000.0)
 
 
 def request_of(**changes: Any) -> ExportRequest:

@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_isvapp.api.isvapp.models import ExportRequest
 from airflow_provider_isvapp.emulator import Emulator, ManualClock
-from airflow_provider_isvapp.log_messages import WaitLog, log_folded, log_ready, log_request
+from airflow_provider_isvapp.log_messages import StatusLogger, log_folded, log_ready, log_request
 from airflow_provider_isvapp.operators.isvapp import IsvappExportOperator
 from tests.support.task_context import run_to_its_end, task_context
 
@@ -97,7 +97,7 @@ class TestReady:
 
         assert log.lines == [
             "Export export-1 is ready: made in 20 s, 1,071,290 bytes compressed, 13,481,053 bytes as ndjson, "
-            "to be had until 2026-11-21 21:51:38 UTC"
+            "available until 2026-11-21 21:51:38 UTC"
         ]
 
     def test_says_no_more_than_is_known(self, log: Lines) -> None:
@@ -108,14 +108,14 @@ class TestReady:
 
 def test_a_wait_tells_changes_and_once_a_minute_that_there_is_none(log: Lines) -> None:
     now = [0.0]
-    wait = WaitLog("export-1", log, clock=lambda: now[0])
+    wait = StatusLogger("export-1", log, clock=lambda: now[0])
 
     for moment, state in ((0, "PENDING"), (10, "PENDING"), (59, "PENDING"), (61, "PENDING"), (100, "PENDING")):
         now[0] = moment
-        wait.saw(state)
+        wait.update(state)
     now[0] = 121
-    wait.saw("PENDING")
-    wait.saw("QUEUED")
+    wait.update("PENDING")
+    wait.update("QUEUED")
 
     assert log.lines == [
         "Export export-1 is PENDING",
@@ -155,7 +155,7 @@ def test_a_whole_task_reads_like_a_story(
     story = [
         r"Requesting an export \(TAXONOMY_ITEM, MONTHLY\) of the latest 12 completed months: all items of taxonomy",
         rf"Export {export_id} is created and PENDING",
-        r"Waiting in the triggerer for at most 3600 s, until .* UTC, with a look every 30 s at least",
+        r"Waiting in the triggerer for at most 3600 s, until .* UTC, polling every 30 s at least",
         rf"Export {export_id} is ready: made in 60 s, [\d,]+ bytes compressed, [\d,]+ bytes as ndjson",
         rf"Downloading export {export_id} to {re.escape(path)}",
         rf"Wrote {re.escape(path)}: 2,400 rows, .* in .* s; 12 objects, one a month: \d{{4}}-\d\d to \d{{4}}-\d\d",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.api.isvapp.models import Export
-from airflow_provider_isvapp.links.isvapp import IsvappExportLink, export_address, export_of
+from airflow_provider_isvapp.links.isvapp import IsvappExportLink, export_of, export_url
 from airflow_provider_isvapp.plugins import export_tasks
 from airflow_provider_isvapp.plugins.export_tasks import ExportTask, tasks_of
 from airflow_provider_isvapp.version_compat import shows_guarded_pages
@@ -170,4 +170,4 @@ def test_one_query_finds_them_all_and_goes_by_the_index_of_the_keys() -> None:
 def test_a_links_address_can_be_read_again(conn_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://example.com/some/airflow/")
 
-    assert export_of(export_address(conn_id, "e=1")) == (conn_id, "e=1")
+    assert export_of(export_url(conn_id, "e=1")) == (conn_id, "e=1")

@@ -31,7 +31,7 @@ def create_exports(count: int) -> list[str]:
 
 
 async def connect() -> IsvappClient:
-    return await IsvappHook().aget_client()
+    return await IsvappHook().aget_conn()
 
 
 def wait_for(
@@ -41,14 +41,14 @@ def wait_for(
     seconds: float = 600.0,
     poll_interval: float = POLL_INTERVAL,
     known_since: float = 0.0,
-    on_trouble: Callable[[str], None] = print,
+    on_warning: Callable[[str], None] = print,
 ) -> Awaitable[Export]:
     return poller.wait(
         export_id,
         deadline=time.time() + seconds,
         poll_interval=poll_interval,
         known_since=known_since,
-        on_trouble=on_trouble,
+        on_warning=on_warning,
     )
 
 

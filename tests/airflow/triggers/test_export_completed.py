@@ -133,7 +133,7 @@ def test_a_triggerer_that_starts_again_catches_up(isvapp: Emulator, clock: Manua
 def test_failed_polls_do_not_end_the_watch(
     isvapp: Emulator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(isvapp_module, "AFTER_AN_ERROR", 0.05)
+    monkeypatch.setattr(isvapp_module, "RETRY_DELAY", 0.05)
     isvapp.inject(Fault(endpoint="list_exports", kind="status", status=503))
     isvapp.inject(Fault(endpoint="list_exports", kind="status", status=403, message="not now"))
     isvapp.inject(Fault(endpoint="list_exports", kind="edit", replace={"status": "ARCHIVED"}))
@@ -148,7 +148,7 @@ def test_failed_polls_do_not_end_the_watch(
 def test_a_store_that_fails_for_a_while_does_not_end_the_watch_or_lose_exports(
     isvapp: Emulator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(isvapp_module, "AFTER_AN_ERROR", 0.05)
+    monkeypatch.setattr(isvapp_module, "RETRY_DELAY", 0.05)
 
     class FailingStore(AssetStore):
         failures = 2

@@ -35,7 +35,7 @@ class TestTrouble:
 
         async def wait(poller: ExportPoller, export_id: str) -> Export:
             waiting_task.set(export_id)
-            return await wait_for(poller, export_id, on_trouble=lambda text: told.append((waiting_task.get(), text)))
+            return await wait_for(poller, export_id, on_warning=lambda text: told.append((waiting_task.get(), text)))
 
         async def scenario() -> None:
             poller = ExportPoller("isvapp_default", connect)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.emulator import Emulator
-from airflow_provider_isvapp.links.isvapp import export_address
+from airflow_provider_isvapp.links.isvapp import export_url
 from tests.support import ROOT
 from tests.system.browser.airflow_ui import AirflowUi
 from tests.system.browser.conftest import NewPage
@@ -83,7 +83,7 @@ def test_names_the_task_and_leads_to_it(new_page: NewPage, export_ids: list[str]
 
 def test_a_tasks_link_shows_its_export_alone(new_page: NewPage, export_ids: list[str]) -> None:
     page = new_page(width=390)
-    page.goto(export_address("isvapp_default", export_ids[1]), wait_until="commit")
+    page.goto(export_url("isvapp_default", export_ids[1]), wait_until="commit")
     page.locator(".isvapp-exports table").wait_for()
 
     assert page.locator("tbody a").all_inner_texts() == [export_ids[1], f"{DAG_ID}.wait"]

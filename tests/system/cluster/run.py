@@ -19,7 +19,7 @@ from tests.system.cluster.cluster import Cluster, ClusterFailed
 from tests.system.cluster.usage import UsageMeter
 
 DAG_ID, RUN_ID = "isvapp_history", "cluster-test"
-SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_BETWEEN_POLLS = 0.5
 # With retries left, a task in one of these states goes on by itself.
 FAILED_FOR_GOOD = ("failed", "upstream_failed")
 
@@ -186,7 +186,7 @@ def follow(
         if now > deadline:
             states = sorted({task.state or "none" for task in tasks.values()} - {"success"})
             raise ClusterFailed(f"The run had not ended after {seconds:.0f} s; its tasks are also {', '.join(states)}.")
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(SECONDS_BETWEEN_POLLS)
 
 
 def _act(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-SECONDS_BETWEEN_LOOKS = 2.0
+SECONDS_BETWEEN_POLLS = 2.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MIB = 1024 * 1024
@@ -83,7 +83,7 @@ class UsageMeter:
             return dict(found)
 
     def _run(self) -> None:
-        while not self._over.wait(SECONDS_BETWEEN_LOOKS):
+        while not self._over.wait(SECONDS_BETWEEN_POLLS):
             self.look()
 
     def _look(self) -> None:

@@ -20,7 +20,7 @@ from airflow_provider_isvapp.operators.isvapp import (
 )
 from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
 
-creation.ASK_AGAIN_AFTER = timedelta(seconds=3)
+creation.REQUEST_INTERVAL = timedelta(seconds=3)
 
 PATH = f"file://{os.environ['CRASH_LAKE']}/{{{{ run_id }}}}.ndjson"
 REQUEST = {"timeframe": "{{ dag_run.conf.get('timeframe', 'LATEST_COMPLETED_MONTH') }}", "taxonomy_ids": ["taxonomy"]}

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from airflow_provider_isvapp import metrics
 from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
 from airflow_provider_isvapp.errors import ExportError, ExportExpired, ExportFailed, NotFound, ProviderError
 from airflow_provider_isvapp.events import Event, ExportEnded
-from airflow_provider_isvapp.hooks import export_outcome
-from airflow_provider_isvapp.hooks.export_outcome import count_if_lost, count_ready, failures_counted
+from airflow_provider_isvapp.metrics import record_failures, record_if_lost, record_ready
 
 CREATED = datetime(2024, 3, 6, 6, tzinfo=UTC)
 DETAILS = {"created_at": CREATED.isoformat(), "completed_at": (CREATED + timedelta(seconds=100)).isoformat()}
@@ -19,7 +19,7 @@ DETAILS = {"created_at": CREATED.isoformat(), "completed_at": (CREATED + timedel
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
     found: list[Event] = []
-    monkeypatch.setattr(export_outcome, "record", found.append)
+    monkeypatch.setattr(metrics, "record", found.append)
     return found
 
 
@@ -34,13 +34,13 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
     ],
 )
 def test_a_wait_ends_when_it_is_seen_unless_nobody_waited(events: list[Event], seen_after: int, waited: int) -> None:
-    count_ready(DETAILS, seen_at=CREATED + timedelta(seconds=seen_after), poll_interval=30)
+    record_ready(DETAILS, seen_at=CREATED + timedelta(seconds=seen_after), poll_interval=30)
 
     assert events == [ExportEnded(outcome="completed", waited=waited)]
 
 
 def test_a_record_without_times_counts(events: list[Event]) -> None:
-    count_ready({"created_at": None}, seen_at=CREATED, poll_interval=30)
+    record_ready({"created_at": None}, seen_at=CREATED, poll_interval=30)
 
     assert events == [ExportEnded(outcome="completed")]
 
@@ -56,7 +56,7 @@ def test_a_record_without_times_counts(events: list[Event]) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_only_the_end_of_an_export_counts(events: list[Event], error: ProviderError, counted: list[Event]) -> None:
-    with pytest.raises(type(error)), failures_counted():
+    with pytest.raises(type(error)), record_failures():
         raise error
 
     assert events == counted
@@ -72,6 +72,6 @@ def test_only_the_end_of_an_export_counts(events: list[Event], error: ProviderEr
     ],
 )
 def test_a_lost_export_counts(events: list[Event], export: Export, counted: list[Event]) -> None:
-    count_if_lost(export)
+    record_if_lost(export)
 
     assert events == counted
