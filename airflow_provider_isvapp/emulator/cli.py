@@ -117,7 +117,7 @@ def _greeting(config: EmulatorConfig, url: str) -> str:
         "host": url,
         "login": config.productiv_client_id,
         "password": config.productiv_client_secret,
-        "extra": {"token_url": f"{url}/oauth2/token"},
+        "extra": {"auth_url": f"{url}/oauth2/token"},
     }
     return "\n".join(
         (

@@ -227,8 +227,8 @@ PRODUCTIV_FORM = ConnectionForm(
     },
     fields=(
         ExtraField(
-            name="token_url",
-            label="Token address",
+            name="auth_url",
+            label="Authentication URL",
             help="Where access tokens come from. Default: https://login.api.productiv.com/oauth2/token.",
             example="https://login.api.productiv.com/oauth2/token",
         ),

@@ -128,7 +128,7 @@ def _connect(airflow: AirflowRest, emulator: Emulator, console: Console) -> None
         "port": int(port),
         "login": emulator.productiv_client_id,
         "password": emulator.productiv_client_secret,
-        "extra": f'{{"token_url": "{emulator.productiv_token_url}"}}',
+        "extra": f'{{"auth_url": "{emulator.productiv_token_url}"}}',
     }
     for connection in (isvapp, productiv):
         airflow.create_connection(connection)

@@ -100,5 +100,5 @@ def productiv_fields(emulator: Emulator, **extra: Any) -> dict[str, Any]:
         "host": emulator.url,
         "login": emulator.productiv_client_id,
         "password": emulator.productiv_client_secret,
-        "extra": {"token_url": emulator.productiv_token_url, "attempts": 1, **extra},
+        "extra": {"auth_url": emulator.productiv_token_url, "attempts": 1, **extra},
     }

@@ -113,11 +113,11 @@ class ProductivClient:
     def _authorizer(self, settings: ProductivSettings) -> ClientCredentials:
         return ClientCredentials(
             self._transport,
-            token_url=settings.token_url,
+            token_url=settings.auth_url,
             client_id=settings.client_id,
             client_secret=settings.client_secret,
             style=SecretStyle.FORM,
-            address_field="extra token_url",
+            address_field="extra auth_url",
             endpoint="productiv_token",
             on_new_token=self._on_new_token,
             clock=self._clock,

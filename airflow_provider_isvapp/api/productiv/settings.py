@@ -17,18 +17,18 @@ from airflow_provider_isvapp.errors import InvalidArgument, InvalidConnection
 ApiVersion = Literal["v1", "v2", "v3"]
 
 DEFAULT_BASE_URL = "https://public-api.productiv.com"
-DEFAULT_TOKEN_URL = "https://login.api.productiv.com/oauth2/token"  # noqa: S105 (an address)
+DEFAULT_AUTH_URL = "https://login.api.productiv.com/oauth2/token"
 DEFAULT_SCOPE = "https://api.productiv.com/apps.read"
 DEFAULT_API_VERSION: ApiVersion = "v1"  # the documented one
 
-EXTRA_FIELDS = ("token_url", "scope", "api_version", "connect_timeout", "read_timeout", "attempts")
+EXTRA_FIELDS = ("auth_url", "scope", "api_version", "connect_timeout", "read_timeout", "attempts")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProductivSettings:
     """A checked connection.
 
-    :param token_url: where the client id and secret are exchanged for a token.
+    :param auth_url: where the client id and secret are exchanged for a token.
     :param scope: the OAuth2 scope to ask for.
     :param api_version: the version in the path of the app endpoints.
     """
@@ -36,7 +36,7 @@ class ProductivSettings:
     transport: TransportSettings
     client_id: str
     client_secret: str = field(repr=False)
-    token_url: str = DEFAULT_TOKEN_URL
+    auth_url: str = DEFAULT_AUTH_URL
     scope: str = DEFAULT_SCOPE
     api_version: ApiVersion = DEFAULT_API_VERSION
 
@@ -70,7 +70,7 @@ class ProductivSettings:
             ),
             client_id=secret(login, field="login", meaning="the client id"),
             client_secret=secret(password, field="password", meaning="the client secret"),
-            token_url=address(fields.text("token_url", DEFAULT_TOKEN_URL), field="extra token_url"),
+            auth_url=address(fields.text("auth_url", DEFAULT_AUTH_URL), field="extra auth_url"),
             scope=fields.text("scope", DEFAULT_SCOPE),
             api_version=api_version,
         )

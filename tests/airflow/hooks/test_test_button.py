@@ -238,10 +238,10 @@ class TestAddress:
 
     def test_a_token_address_that_is_not_productivs(self, productiv_button: Press, scripted: ScriptedServer) -> None:
         scripted.script("*", Answer(404, b"<p>sentinel"))
-        works, message = productiv_button(extra={"token_url": f"{scripted.url}/token"})
+        works, message = productiv_button(extra={"auth_url": f"{scripted.url}/token"})
 
         assert not works
-        assert message.endswith(f"{scripted.url} has no token endpoint: check the connection's extra token_url.")
+        assert message.endswith(f"{scripted.url} has no token endpoint: check the connection's extra auth_url.")
 
     def test_tries_no_longer_than_somebody_waits(self, isvapp_button: Press, emulator: Emulator) -> None:
         emulator.inject(Fault(endpoint="token", kind="status", status=503, retry_after=0, times=None))

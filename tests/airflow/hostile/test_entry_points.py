@@ -260,7 +260,7 @@ def airflow(vendors: Vendors, set_connection: SetConnection, monkeypatch: pytest
         host=vendors.url,
         login=CLIENT_ID,
         password=CLIENT_SECRET,
-        extra={"token_url": f"{vendors.url}/oauth2/token", **common},
+        extra={"auth_url": f"{vendors.url}/oauth2/token", **common},
     )
 
     def connect(api_key: bool) -> None:

@@ -54,6 +54,14 @@ def test_every_named_link_is_a_link(name: str) -> None:
     assert issubclass(getattr(importlib.import_module(module), link), BaseOperatorLink)
 
 
+def test_airflow_shows_every_field_that_is_no_secret() -> None:
+    """Airflow shows *** in the place of a value whose name has a word such as "token" in it."""
+    old = airflow_version.startswith(("2.", "3.0."))
+    masker = importlib.import_module("airflow.utils.log.secrets_masker" if old else "airflow._shared.secrets_masker")
+    for form in (ISVAPP_FORM, PRODUCTIV_FORM):
+        assert [field.name for field in form.fields if masker.should_hide_value_for_key(field.name)] == []
+
+
 @pytest.mark.parametrize("conn_type", ["isvapp", "productiv"])
 def test_the_hook_agrees_with_its_connection_type(conn_type: str) -> None:
     module, _, name = TYPES[conn_type]["hook-class-name"].rpartition(".")

@@ -37,7 +37,7 @@ def open_client(
     shared = {"limiter": RecordingLimiter(), "clock": fake, "sleep": fake.sleep}
     extra: dict[str, object] = {"attempts": ATTEMPTS, "read_timeout": read_timeout, "connect_timeout": 0.7}
     if endpoint.vendor is ProductivClient:
-        extra |= {"token_url": f"{vendors.url}{ENDPOINTS['productiv_token'].path}"}
+        extra |= {"auth_url": f"{vendors.url}{ENDPOINTS['productiv_token'].path}"}
         fields = {"login": CLIENT_ID, "password": CLIENT_SECRET, "host": vendors.url, "extra": extra}
         return ProductivClient(ProductivSettings.from_connection(**fields), **shared)
     extra |= {"rate_limit_storage": f"redis://:{quote(STORAGE_PASSWORD, safe='')}@localhost/0"}

@@ -154,7 +154,7 @@ def _connections(vendors: Emulator, broken: dict[str, Emulator], storage: str) -
         "conn_type": "productiv",
         "login": vendors.productiv_client_id,
         "password": vendors.productiv_client_secret,
-        "extra": {"token_url": vendors.productiv_token_url, "attempts": 2},
+        "extra": {"auth_url": vendors.productiv_token_url, "attempts": 2},
     }
     connections = {
         "isvapp_default": isvapp,

@@ -31,7 +31,7 @@ def test_defaults_are_the_vendors():
 
     other = productiv()
     assert other.transport.base_url == "https://public-api.productiv.com"
-    assert other.token_url == "https://login.api.productiv.com/oauth2/token"
+    assert other.auth_url == "https://login.api.productiv.com/oauth2/token"
     assert (other.scope, other.api_version) == ("https://api.productiv.com/apps.read", "v1")
 
 
@@ -128,8 +128,8 @@ def test_a_wrong_field_is_named(fields, message):
     [
         ({"login": None}, "login: empty; it takes the client id"),
         ({"password": " "}, "password: empty; it takes the client secret"),
-        ({"extra": {"token_url": "login.test/token"}}, "extra token_url: 'login.test/token' is not a full address"),
-        ({"extra": {"token_url": "ftp://login.test"}}, "extra token_url: the scheme must be http or https"),
+        ({"extra": {"auth_url": "login.test/token"}}, "extra auth_url: 'login.test/token' is not a full address"),
+        ({"extra": {"auth_url": "ftp://login.test"}}, "extra auth_url: the scheme must be http or https"),
         ({"extra": {"api_version": "v4"}}, "extra api_version: must be one of v1, v2, v3, not 'v4'"),
         ({"extra": {"scope": ["a"]}}, "extra scope: must be a string"),
         ({"extra": {"rate_limit": 1}}, "extra: unknown field 'rate_limit'"),

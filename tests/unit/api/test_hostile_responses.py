@@ -366,7 +366,7 @@ def test_no_value_of_productiv_brings_a_foreign_error(server, limiter, time, fie
         "/pull/v1/apps", Answer(body=body), Answer(body=b'{"AsOfDate": "x", "Apps": [{"a": %s}]}' % JSON_VALUES[value])
     )
     server.script("/pull/v1/apps/a", Answer(body=body))
-    extra = {"attempts": 1, "token_url": f"{server.url}/token"}
+    extra = {"attempts": 1, "auth_url": f"{server.url}/token"}
     connection = ProductivSettings.from_connection(login="client", password=KEY, host=server.url, extra=extra)
 
     with ProductivClient(connection, limiter=limiter, clock=time, sleep=time.sleep) as client:

@@ -43,7 +43,7 @@ def test_every_endpoint_of_both_vendors_has_the_emulators_name_for_it(
             login=emulator.productiv_client_id,
             password=emulator.productiv_client_secret,
             host=emulator.url,
-            extra={"token_url": emulator.productiv_token_url},
+            extra={"auth_url": emulator.productiv_token_url},
         )
         emulator.inject(Fault(endpoint="show_export", kind="status", status=429, retry_after=0))
         with IsvappClient(isvapp, limiter=limiter, observe=events.append, sleep=lambda _: None) as client:

@@ -151,7 +151,7 @@ def test_a_rotated_client_secret_is_read_again(server, limiter, time, where):
 
 def test_productiv_reads_a_rotated_secret_again(server, limiter, time):
     def settings(secret: str) -> ProductivSettings:
-        extra = {"attempts": 1, "token_url": f"{server.url}/token"}
+        extra = {"attempts": 1, "auth_url": f"{server.url}/token"}
         return ProductivSettings.from_connection(login="client", password=secret, host=server.url, extra=extra)
 
     server.script("/token", Answer(401, b'{"error": "invalid_client"}'), token("two"))

@@ -86,7 +86,7 @@ def test_it_prints_connections_to_paste(run: Run) -> None:
             "host": url,
             "login": "demo-productiv-client",
             "password": "demo-productiv-secret",
-            "extra": {"token_url": f"{url}/oauth2/token"},
+            "extra": {"auth_url": f"{url}/oauth2/token"},
         },
     }
 

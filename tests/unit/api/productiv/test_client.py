@@ -32,7 +32,7 @@ def connect(
     opened: list[ProductivClient] = []
 
     def build(**extra: object) -> ProductivClient:
-        fields = {"token_url": f"{server.url}/oauth2/token", "attempts": 2} | extra
+        fields = {"auth_url": f"{server.url}/oauth2/token", "attempts": 2} | extra
         settings = ProductivSettings.from_connection(login="client", password="sentinel", host=server.url, extra=fields)
         opened.append(ProductivClient(settings, limiter=limiter, clock=time, sleep=time.sleep))
         return opened[-1]
