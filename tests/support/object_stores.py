@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 from tests.support.http_server import HttpServer, QuietHandler
@@ -32,6 +33,13 @@ def moto() -> Iterator[str]:
         yield f"http://{host}:{port}"
     finally:
         server.stop()
+
+
+@pytest.fixture
+def s3_url() -> Iterator[str]:
+    """The URL of an empty S3 server."""
+    with moto() as url:
+        yield url
 
 
 def free_port() -> int:

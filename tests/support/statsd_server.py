@@ -7,8 +7,10 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import pytest
 
 PREFIX = "airflow."
 CLOSING = b"that is all"
@@ -69,6 +71,12 @@ class StatsdServer:
     def _receive(self) -> None:
         while (packet := self._socket.recv(65535)) != CLOSING:
             self._lines += [Line.parsed(text) for text in packet.decode().splitlines() if text]
+
+
+@pytest.fixture(scope="session")
+def statsd() -> Iterator[StatsdServer]:
+    with StatsdServer() as server:
+        yield server
 
 
 def total(lines: Sequence[Line], name: str) -> float:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from airflow_provider_isvapp.emulator import Emulator
 from tests.airflow.dags.conftest import parse, run
@@ -70,22 +69,13 @@ def test_the_connections_may_be_in_airflows_database(emulator: Emulator, lake: P
     assert emulator.request_counts()["list_exports"] >= 1
 
 
-@pytest.fixture
-def s3_address() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 def test_the_lake_may_be_a_bucket_behind_a_connection(
-    emulator: Emulator, s3_address: str, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator, s3_url: str, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = {"aws_access_key_id": "isvapp", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=s3_address, **keys)
+    client = boto3.client("s3", endpoint_url=s3_url, **keys)
     client.create_bucket(Bucket="isvapp-lake")
-    extra = {"endpoint_url": s3_address, "region_name": "us-east-1"}
+    extra = {"endpoint_url": s3_url, "region_name": "us-east-1"}
     set_connection("lake_store", conn_type="aws", login="isvapp", password="secret", extra=extra)
     monkeypatch.setenv("ISVAPP_LAKE", "s3://lake_store@isvapp-lake/raw")
 

@@ -102,12 +102,6 @@ def emulator() -> Iterator[Emulator]:
 
 
 @pytest.fixture(scope="session")
-def statsd() -> Iterator[StatsdServer]:
-    with StatsdServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
 def airflow(
     airflow_database: None,
     emulator: Emulator,

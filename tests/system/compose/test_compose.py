@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +20,6 @@ import yaml
 from airflow import __version__ as airflow_version
 from airflow.configuration import conf
 from cryptography.fernet import Fernet
-from moto.server import ThreadedMotoServer
 from packaging.requirements import Requirement
 
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
@@ -269,18 +267,9 @@ def test_the_emulator_starts_with_these_arguments(
         process.stdout.close()  # type: ignore[union-attr]
 
 
-@pytest.fixture
-def s3_address() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-def test_the_bucket_is_made_through_the_connection(airflow_environment: dict[str, str], s3_address: str) -> None:
+def test_the_bucket_is_made_through_the_connection(airflow_environment: dict[str, str], s3_url: str) -> None:
     aws = connection(airflow_environment, "aws_default")
-    aws["extra"]["endpoint_url"] = s3_address
+    aws["extra"]["endpoint_url"] = s3_url
     environment = os.environ | {
         "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
         "ISVAPP_LAKE": airflow_environment["ISVAPP_LAKE"],

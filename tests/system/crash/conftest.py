@@ -27,12 +27,6 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def statsd() -> Iterator[StatsdServer]:
-    with StatsdServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
 def airflow(
     airflow_database: None,
     emulator: Emulator,

@@ -8,14 +8,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import boto3
 import kubernetes_validate
 import pytest
 import yaml
-from moto.server import ThreadedMotoServer
 
 from tests.support import ROOT
 
@@ -41,24 +39,15 @@ def test_a_misspelt_field_would_be_noticed() -> None:
         kubernetes_validate.validate(job, KUBERNETES, strict=True)
 
 
-@pytest.fixture
-def s3_address() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-def test_the_bucket_gets_its_rule(s3_address: str) -> None:
+def test_the_bucket_gets_its_rule(s3_url: str) -> None:
     (job,) = yaml.safe_load_all((ROOT / "kubernetes" / "bucket-rule.yaml").read_text())
     (container,) = job["spec"]["template"]["spec"]["containers"]
     given = {item["name"]: item["value"] for item in container["env"] if "value" in item}
     s3 = boto3.client(
-        "s3", endpoint_url=s3_address, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
+        "s3", endpoint_url=s3_url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
     )
     s3.create_bucket(Bucket=given["BUCKET"])
-    aws = {"conn_type": "aws", "login": "a", "password": "b", "extra": {"endpoint_url": s3_address}}
+    aws = {"conn_type": "aws", "login": "a", "password": "b", "extra": {"endpoint_url": s3_url}}
 
     _, option = container["command"]
     subprocess.run(
