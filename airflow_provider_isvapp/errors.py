@@ -27,6 +27,8 @@
     └── TransferError
         ├── BrokenTransfer       the connection ended before the body did
         ├── DamagedDownload      the body is not what the vendor made
+        ├── AuditRefused         the result is whole, but not what was asked for
+        │   └── ExportRefused        so is the file of this export               permanent
         ├── DestinationExists    something is already written there              permanent
         ├── StorageFailed        the object store or the disk refused
         └── TransferCancelled    the task was told to stop
@@ -187,6 +189,16 @@ class BrokenTransfer(TransferError):
 
 class DamagedDownload(TransferError):
     """The body arrived but is not what the vendor made: truncated, corrupt, or of another size than the record says."""
+
+
+class AuditRefused(TransferError):
+    """A result is whole and sound, but has too few rows or the wrong months. Nothing was published."""
+
+
+class ExportRefused(AuditRefused):
+    """The file of an export is not what was asked for. It stays so: only another export can differ."""
+
+    permanent = True
 
 
 class DestinationExists(TransferError):

@@ -40,6 +40,7 @@ def ours(server: str, destination: Any, **options: Any) -> Work:
     from airflow_provider_isvapp.ratelimit import open_limiter
     from airflow_provider_isvapp.transfer.download import download_export
     from airflow_provider_isvapp.transfer.gzip import GzipMembers
+    from airflow_provider_isvapp.transfer.options import WriteOptions
     from airflow_provider_isvapp.transfer.results import Outcome
     from airflow_provider_isvapp.transfer.rows import count_rows_with_prefix
 
@@ -53,7 +54,7 @@ def ours(server: str, destination: Any, **options: Any) -> Work:
     source = partial(client.open_download, EXPORT_ID)
 
     def work() -> None:
-        result = download_export(source, destination, export_id=EXPORT_ID, **options)
+        result = download_export(source, destination, export_id=EXPORT_ID, options=WriteOptions(**options))
         # An export that is there already is not downloaded again, which would look like a very fast download.
         assert result.outcome is Outcome.WRITTEN, result.outcome
 

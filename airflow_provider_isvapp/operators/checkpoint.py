@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow_provider_isvapp.api.isvapp.export_state import ExportState, decide
 from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest
-from airflow_provider_isvapp.errors import DamagedDownload, ExportError, ExportExpired, ExportFailed
+from airflow_provider_isvapp.errors import DamagedDownload, ExportError, ExportExpired, ExportFailed, ExportRefused
 from airflow_provider_isvapp.metrics import record_failures
 from airflow_provider_isvapp.version_compat import Context
 
@@ -122,13 +122,13 @@ class ExportCheckpoint:
 
     @contextmanager
     def clear_if_lost(self, export_id: str) -> Iterator[None]:
-        """Make an export that errored, expired or is damaged a failure that a retry mends: it creates a new one."""
+        """Make a lost, damaged or refused export a failure that a retry mends: the retry creates a new one."""
         try:
             with record_failures():
                 yield
         except DamagedDownload:
             self.clear()
             raise
-        except (ExportFailed, ExportExpired) as error:
+        except (ExportFailed, ExportExpired, ExportRefused) as error:
             self.clear()
             raise ExportError(f"{error} A retry of this task creates one.", export_id=export_id) from error

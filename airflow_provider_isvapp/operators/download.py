@@ -7,22 +7,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
-from airflow_provider_isvapp.errors import InvalidArgument
 from airflow_provider_isvapp.hooks.isvapp import when_known
 from airflow_provider_isvapp.lineage.datasets import Fields, PublishedObject, name_of, usage_fields
 from airflow_provider_isvapp.log_messages import Log, log_folded
 from airflow_provider_isvapp.metrics import record
 from airflow_provider_isvapp.operators.base import PathArgument, Publication, resolve_destination
-from airflow_provider_isvapp.version_compat import BaseOperator
+from airflow_provider_isvapp.transfer.options import PLACEHOLDER, WriteOptions
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.api.isvapp.download import DownloadBody
     from airflow_provider_isvapp.transfer.destination import Destination
-    from airflow_provider_isvapp.transfer.format import IfExists, OutputFormat, Validate
-    from airflow_provider_isvapp.transfer.results import DownloadResult, WrittenObject
+    from airflow_provider_isvapp.transfer.results import WriteResult, WrittenObject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,25 +28,19 @@ class DownloadOptions:
     """How a task stores an export; the operators describe each option."""
 
     path: PathArgument
-    if_exists: IfExists
-    output_format: OutputFormat
-    compression: Literal["gzip"] | None
-    partition_by: Literal["reference_date"] | None
-    validate: Validate
     require_months: bool
-    manifest: bool
+    write: WriteOptions
 
     @classmethod
-    def of(cls, operator: BaseOperator) -> DownloadOptions:
+    def of(cls, operator: Any) -> DownloadOptions:
         """Take the options from the operator's attributes of the same names, whose templates are rendered by now."""
-        return cls(**{option.name: getattr(operator, option.name) for option in fields(cls)})
+        write = WriteOptions(**{option.name: getattr(operator, option.name) for option in fields(WriteOptions)})
+        return cls(path=operator.path, require_months=operator.require_months, write=write)
 
     @property
     def placeholder(self) -> str | None:
         """The part of the path that differs by object; None if there is a single object."""
-        from airflow_provider_isvapp.transfer.format import PLACEHOLDER  # codecs are not needed to parse a DAG
-
-        return None if self.partition_by is None else PLACEHOLDER
+        return None if self.write.partition_by is None else PLACEHOLDER
 
 
 class ExportDownload:
@@ -61,30 +53,18 @@ class ExportDownload:
     """
 
     def __init__(self, options: DownloadOptions, *, expected_months: Collection[str] | int | None, log: Log) -> None:
-        from airflow_provider_isvapp.transfer.download import check_targets  # codecs are not needed to parse a DAG
-        from airflow_provider_isvapp.transfer.format import IfExists, StorageFormat
+        from airflow_provider_isvapp.transfer.download import check_download  # codecs are not needed to parse a DAG
 
         self.options = options
         self.destination = resolve_destination(options.path)
         self._expected_months = expected_months
         self._log = log
-        storage_format = StorageFormat(
-            output_format=options.output_format,
-            compression=options.compression,
-            partition_by=options.partition_by,
-            validate=options.validate,
+        check_download(
+            self.destination,
+            options.write,
+            expected_months=expected_months,
+            require_months=options.require_months,
         )
-        storage_format.check(self.destination.uri)
-        if options.if_exists not in get_args(IfExists):
-            raise InvalidArgument(
-                f"if_exists must be one of {', '.join(get_args(IfExists))}, not {options.if_exists!r}."
-            )
-        if options.require_months and not expected_months:
-            raise InvalidArgument(
-                "require_months needs expected_months, since an export's record does not show which months it was "
-                "asked for."
-            )
-        check_targets(self.destination, storage_format, expected_months=expected_months, manifest=options.manifest)
 
     def run(
         self,
@@ -112,14 +92,9 @@ class ExportDownload:
             open_body,
             self.destination,
             export_id=export_id,
-            if_exists=options.if_exists,
-            output_format=options.output_format,
-            compression=options.compression,
-            partition_by=options.partition_by,
-            validate=options.validate,
+            options=options.write,
             expected_months=self._expected_months,
             require_months=options.require_months,
-            manifest=options.manifest,
             request=request,
             cancelled=cancelled,
             observe=record,
@@ -128,13 +103,13 @@ class ExportDownload:
             _log_written(self._log, result)
         return Publication(
             destination=self.destination,
-            objects=published_objects(result, self.destination, output_format=options.output_format),
+            objects=published_objects(result, self.destination, output_format=options.write.output_format),
             xcom=as_xcom(result),
             placeholder=options.placeholder,
         )
 
 
-def as_xcom(result: DownloadResult) -> dict[str, Any]:
+def as_xcom(result: WriteResult) -> dict[str, Any]:
     """Return a result as JSON values."""
     return {
         "path": result.path,
@@ -151,14 +126,12 @@ def as_xcom(result: DownloadResult) -> dict[str, Any]:
 
 
 def published_objects(
-    result: DownloadResult, destination: Destination, *, output_format: str
+    result: WriteResult, destination: Destination, *, output_format: str
 ) -> tuple[PublishedObject, ...]:
     """Return the objects that hold the export now; none if something else was left in place.
 
     An object of one month has metadata of its own, in which ``bytes`` and ``crc32`` are those of the stored object.
     """
-    from airflow_provider_isvapp.transfer.format import PLACEHOLDER  # codecs are not needed to parse a DAG
-
     fields = usage_fields(output_format)
     if result.outcome == "unchanged":
         return tuple(_found(result, destination, fields, placeholder=PLACEHOLDER))
@@ -174,7 +147,7 @@ def published_objects(
 
 
 def _found(
-    result: DownloadResult, destination: Destination, fields: Fields, *, placeholder: str
+    result: WriteResult, destination: Destination, fields: Fields, *, placeholder: str
 ) -> Iterator[PublishedObject]:
     """Yield what an earlier try has written; the sizes of single months are not known again."""
     if placeholder not in destination.key:
@@ -202,7 +175,7 @@ def _found(
         )
 
 
-def _month_metadata(month: str, item: WrittenObject, result: DownloadResult) -> dict[str, Any]:
+def _month_metadata(month: str, item: WrittenObject, result: WriteResult) -> dict[str, Any]:
     return {
         "path": item.path,
         "export_id": result.export_id,
@@ -215,7 +188,7 @@ def _month_metadata(month: str, item: WrittenObject, result: DownloadResult) -> 
     }
 
 
-def _log_written(log: Log, result: DownloadResult) -> None:
+def _log_written(log: Log, result: WriteResult) -> None:
     """Say what was written and where; the objects of several months are listed apart."""
     divided = len(result.objects) != 1 or result.objects[0].reference_date is not None
     months = sorted(result.months)

@@ -26,13 +26,14 @@ from airflow_provider_isvapp.operators.creation import (
     wait_in_worker,
 )
 from airflow_provider_isvapp.operators.download import DownloadOptions, ExportDownload
+from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.triggers.events import export_id_of, read_event, seen_at
 from airflow_provider_isvapp.triggers.isvapp import defer_until_ready
 from airflow_provider_isvapp.triggers.waiters import checked_seconds, seconds_of
 from airflow_provider_isvapp.version_compat import BaseOperator, BaseOperatorLink, Context, conf
 
 if TYPE_CHECKING:
-    from airflow_provider_isvapp.transfer.format import IfExists, OutputFormat, Validate
+    from airflow_provider_isvapp.transfer.options import IfExists, OutputFormat, Validate
 
 __all__ = [
     "IsvappCreateExportOperator",
@@ -146,6 +147,8 @@ class IsvappDownloadExportOperator(WriteOperator):
     :param require_months: whether each of ``expected_months`` must have a row; if not, nothing is published. A
         recalculation can make a month vanish for hours.
     :param manifest: write a manifest beside each object, last.
+    :param min_rows: publish nothing that has fewer rows. By default, an empty file may not replace an object that has
+        rows; 0 accepts that, too.
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
     """
 
@@ -165,6 +168,7 @@ class IsvappDownloadExportOperator(WriteOperator):
         expected_months: Sequence[str] | str | None = None,
         require_months: bool = False,
         manifest: bool = False,
+        min_rows: int | None = None,
         isvapp_conn_id: str = IsvappHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -179,6 +183,7 @@ class IsvappDownloadExportOperator(WriteOperator):
         self.expected_months = expected_months
         self.require_months = require_months
         self.manifest = manifest
+        self.min_rows = min_rows
         self.isvapp_conn_id = isvapp_conn_id
         self._killed = False
 
@@ -237,6 +242,8 @@ class IsvappExportOperator(WriteOperator):
     :param require_months: whether each month that was asked for must have a row; if not, nothing is published. A
         recalculation can make a month vanish for hours: let the retries be some hours apart.
     :param manifest: write a manifest beside each object, last.
+    :param min_rows: publish nothing that has fewer rows. By default, an empty file may not replace an object that has
+        rows; 0 accepts that, too.
     :param deferrable: wait in the triggerer; the default is Airflow's option ``default_deferrable``.
     :param poll_interval: the most seconds between two looks at the export.
     :param timeout: seconds to wait for the export in all, counted from its creation or from the start of a retry.
@@ -274,6 +281,7 @@ class IsvappExportOperator(WriteOperator):
         validate: Validate = "structure",
         require_months: bool = False,
         manifest: bool = False,
+        min_rows: int | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: timedelta | float = 30.0,
         timeout: timedelta | float = 3600.0,
@@ -297,6 +305,7 @@ class IsvappExportOperator(WriteOperator):
         self.validate = validate
         self.require_months = require_months
         self.manifest = manifest
+        self.min_rows = min_rows
         self.deferrable = deferrable
         self.poll_interval = seconds_of(poll_interval)
         self.timeout = seconds_of(timeout)
@@ -404,6 +413,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
         local path (templated). An existing object is replaced when the new one is complete.
     :param include_health_scores: add ``health_scores`` to each account.
     :param include_subscriber_orgs: add ``subscriber_orgs`` to each account.
+    :param min_rows: publish nothing that has fewer rows; 0 accepts an empty list.
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
     """
 
@@ -415,6 +425,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
         path: PathArgument,
         include_health_scores: bool = False,
         include_subscriber_orgs: bool = False,
+        min_rows: int = 1,
         isvapp_conn_id: str = IsvappHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -422,15 +433,17 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
         self.path = path
         self.include_health_scores = include_health_scores
         self.include_subscriber_orgs = include_subscriber_orgs
+        self.min_rows = min_rows
         self.isvapp_conn_id = isvapp_conn_id
 
     @airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
         """Fetch, publish, and return what was written."""
-        from airflow_provider_isvapp.transfer.lists import write_lines  # not needed to parse a DAG
+        from airflow_provider_isvapp.transfer.lists import check_list, write_list  # not needed to parse a DAG
 
         destination = resolve_destination(self.path)
-        destination.target().check()
+        options = WriteOptions(min_rows=self.min_rows)
+        check_list(destination, options)
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
             self.log.info(
                 "Fetching Salesforce accounts %s health scores and %s subscriber organizations",
@@ -441,7 +454,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
                 include_health_scores=self.include_health_scores,
                 include_subscriber_orgs=self.include_subscriber_orgs,
             )
-        result = write_lines(lines, destination)
+        result = write_list(lines, destination, dataset="salesforce_accounts", options=options)
         self.log.info("Wrote %s: %s accounts, %s bytes", result.path, f"{result.rows:,}", f"{result.bytes:,}")
         written = {"path": result.path, "rows": result.rows, "bytes": result.bytes}
         publication = Publication.of_list(destination, result, fields=self._fields(), xcom=written)

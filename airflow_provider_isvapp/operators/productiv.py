@@ -12,6 +12,7 @@ from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
 from airflow_provider_isvapp.lineage.datasets import Fields, Source, app_fields
 from airflow_provider_isvapp.operators.base import PathArgument, Publication, WriteOperator, resolve_destination
+from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.version_compat import Context
 
 
@@ -25,6 +26,7 @@ class ProductivFetchAppsOperator(WriteOperator):
     :param include_inactive: also fetch inactive apps.
     :param verbose: fetch all attributes of each app instead of the summary.
     :param api_version: ``v1``, ``v2`` or ``v3`` instead of the connection's (templated).
+    :param min_rows: publish nothing that has fewer rows; 0 accepts an empty list.
     :param productiv_conn_id: an Airflow connection of type ``productiv`` (templated).
     """
 
@@ -37,6 +39,7 @@ class ProductivFetchAppsOperator(WriteOperator):
         include_inactive: bool = False,
         verbose: bool = False,
         api_version: str | None = None,
+        min_rows: int = 1,
         productiv_conn_id: str = ProductivHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -45,15 +48,17 @@ class ProductivFetchAppsOperator(WriteOperator):
         self.include_inactive = include_inactive
         self.verbose = verbose
         self.api_version = api_version
+        self.min_rows = min_rows
         self.productiv_conn_id = productiv_conn_id
 
     @airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
         """Fetch, publish, and return what was written."""
-        from airflow_provider_isvapp.transfer.lists import write_lines  # not needed to parse a DAG
+        from airflow_provider_isvapp.transfer.lists import check_list, write_list  # not needed to parse a DAG
 
         destination = resolve_destination(self.path)
-        destination.target().check()
+        options = WriteOptions(min_rows=self.min_rows)
+        check_list(destination, options)
         api_version = None if self.api_version is None else checked_api_version(self.api_version)
         with ProductivHook(productiv_conn_id=self.productiv_conn_id) as hook:
             self.log.info(
@@ -64,7 +69,7 @@ class ProductivFetchAppsOperator(WriteOperator):
             apps = hook.get_conn().list_apps(
                 include_inactive=self.include_inactive, verbose=self.verbose, api_version=api_version
             )
-        result = write_lines(apps.lines, destination)
+        result = write_list(apps.lines, destination, dataset="apps", options=options, snapshot_date=apps.as_of_date)
         self.log.info(
             "Wrote %s: %s apps as of %s, %s bytes",
             result.path,

@@ -5,13 +5,46 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from airflow_provider_isvapp.transfer.staging.base import Provenance
 
 # The longest export that the vendor offers has twelve. Each has an open file while an export is divided, and all of
 # them are in the provenance, for which S3 has room of 2 KB.
 MOST_MONTHS = 60
 
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What a staged result must be like to be published.
+
+    :param min_rows: the fewest rows; with None, an empty result may not replace rows.
+    :param expected_months: see :func:`find_month_mismatch`.
+    :param require_months: whether each expected month must have a row.
+    """
+
+    min_rows: int | None
+    expected_months: Collection[str] | int | None = None
+    require_months: bool = False
+
+    def find_problem(self, staged: Provenance, *, replaces_rows: Callable[[], bool]) -> str | None:
+        """Judge a result of which every byte is staged and verified.
+
+        :param staged: with all figures.
+        :param replaces_rows: whether an object with rows is at the path now; asked only if it matters.
+        :return: the reason to publish nothing, and the next step.
+        """
+        rows = staged.rows or 0
+        if mismatch := find_month_mismatch(staged.months or {}, self.expected_months, required=self.require_months):
+            return f"{mismatch}. The vendor recalculates months at times: request a new export later"
+        if self.min_rows is not None and rows < self.min_rows:
+            return f"it has {rows} rows, and min_rows is {self.min_rows}. Set min_rows={rows} to accept so few"
+        if self.min_rows is None and rows == 0 and replaces_rows():
+            return "it has no rows, and the object at the path has some. Set min_rows=0 to replace it by an empty one"
+        return None
 
 
 def is_month(value: str) -> bool:

@@ -7,13 +7,11 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from airflow_provider_isvapp.errors import InvalidArgument
-from airflow_provider_isvapp.transfer.staging.base import ObjectTarget, StagedObject, storage_errors
+from airflow_provider_isvapp.transfer.staging.base import ObjectTarget, storage_errors
 
 StorageKind = Literal["local", "s3", "gcs", "azure"]
 
@@ -106,20 +104,6 @@ class Destination:
             return f"{folder}{slash}{prefix}{name}{suffix}"
 
         return replace(self, key=renamed(self.key), uri=renamed(self.uri))
-
-    @contextmanager
-    def staged(self) -> Iterator[StagedObject]:
-        """Stage an object, publish it at the end of the block, and drop it if the block raises."""
-        target = self.target()
-        target.check()
-        staged = target.stage(exclusive=False, provenance=None)
-        try:
-            yield staged
-            staged.flush()
-            staged.commit()
-        except BaseException:
-            staged.abort()
-            raise
 
 
 def open_destination(path: StoragePath | str) -> Destination:

@@ -7,17 +7,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Literal
+from datetime import datetime
+from functools import partial
+from typing import Any
 
-from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, InvalidArgument
+from airflow_provider_isvapp.errors import DamagedDownload, ExportRefused, InvalidArgument
 from airflow_provider_isvapp.events import DownloadFinished, DownloadInterrupted, Observer, no_op_observer
-from airflow_provider_isvapp.transfer.audit import find_month_mismatch
+from airflow_provider_isvapp.transfer.audit import Audit
 from airflow_provider_isvapp.transfer.destination import Destination
-from airflow_provider_isvapp.transfer.existing import find_existing_export
-from airflow_provider_isvapp.transfer.format import PLACEHOLDER, IfExists, OutputFormat, StorageFormat, Validate
-from airflow_provider_isvapp.transfer.manifest import find_manifests, manifest_of, staged_manifests
+from airflow_provider_isvapp.transfer.existing import find_existing_export, keeps_existing
+from airflow_provider_isvapp.transfer.manifest import check_targets, find_manifests
+from airflow_provider_isvapp.transfer.options import PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.pipeline import TransferPipeline
-from airflow_provider_isvapp.transfer.results import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.publish import find_problem, publish
+from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.resume import ExportSource, RestartRequired, ResumableDownload, RetryBudget
 from airflow_provider_isvapp.transfer.staging.base import Provenance
 from airflow_provider_isvapp.transfer.writers import PartitionedWriter, RowWriter, SingleObjectWriter
@@ -30,14 +33,9 @@ def download_export(
     destination: Destination,
     *,
     export_id: str | None = None,
-    if_exists: IfExists = "overwrite",
-    output_format: OutputFormat = "ndjson",
-    compression: Literal["gzip"] | None = None,
-    partition_by: Literal["reference_date"] | None = None,
-    validate: Validate = "structure",
+    options: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
     expected_months: Collection[str] | int | None = None,
     require_months: bool = False,
-    manifest: bool = False,
     request: Mapping[str, Any] | None = None,
     attempts: int = 5,
     cancelled: Callable[[], bool] = lambda: False,
@@ -45,7 +43,7 @@ def download_export(
     observe: Observer = no_op_observer,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> DownloadResult:
+) -> WriteResult:
     """Bring the rows of an export to storage.
 
     One pass in bounded memory: received, decompressed, checked, counted and staged. Only when the last check has passed
@@ -55,97 +53,72 @@ def download_export(
     :param destination: where the object shall be; with ``{reference_date}`` in it for ``partition_by``.
     :param export_id: the export's id. With it, an object that already holds this export in this form is recognised, and
         nothing is downloaded, whatever ``if_exists`` says.
-    :param if_exists: what to do about an object that is there: ``overwrite`` it, ``skip`` the download, or ``fail``.
-    :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (needs the extra ``parquet``).
-    :param compression: ``gzip`` to store ndjson compressed: the vendor's own gzip file, or a new one of each month.
-    :param partition_by: ``reference_date`` for one object a month.
-    :param validate: ``structure``: each line is one JSON object; ``full``: each row has the documented fields.
+    :param options: how it is written.
     :param expected_months: the months that were asked for (``YYYY-MM``), where a row of another one is an error; or how
         many consecutive ones, where only the vendor knows which.
     :param require_months: whether each of ``expected_months`` must have a row.
-    :param manifest: write a manifest beside each object, last.
     :param request: the export's request, for the manifest.
-    :param attempts: how many answers may be used up by connections that break and bodies that are damaged.
+    :param attempts: how many responses may be used up by connections that break and bodies that are damaged.
     :param cancelled: asked several times a second; when it says yes, the transfer stops.
     :param log: where progress goes.
     :param observe: told of each new attempt, and of the end of a download that succeeds.
     :param clock: seconds that only grow.
     :param sleep: how to wait between attempts.
     :raises InvalidArgument: if an argument is wrong; nothing was requested.
-    :raises DamagedDownload: if the file is not whole and sound, after the last attempt, or lacks a month.
+    :raises DamagedDownload: if the file is not whole and sound, after the last attempt.
+    :raises ExportRefused: if the file is sound, but a month is missing or too many, or it has too few rows.
     :raises BrokenTransfer: if the connection broke, after the last attempt.
     :raises DestinationExists: if there is an object and ``if_exists`` is ``fail``.
     :raises StorageFailed: if the storage refused.
     :raises TransferCancelled: if ``cancelled`` said yes.
     """
-    storage_format = StorageFormat(
-        output_format=output_format, compression=compression, partition_by=partition_by, validate=validate
-    )
-    storage_format.check(destination.uri)
-    if if_exists not in ("overwrite", "skip", "fail"):
-        raise InvalidArgument(f"if_exists must be 'overwrite', 'skip' or 'fail', not {if_exists!r}.")
-    if require_months and not expected_months:
-        raise InvalidArgument("require_months needs expected_months: the months that the export was asked for.")
-    check_targets(destination, storage_format, expected_months=expected_months, manifest=manifest)
+    check_download(destination, options, expected_months=expected_months, require_months=require_months)
     started = clock()
+    audit = Audit(min_rows=options.min_rows, expected_months=expected_months, require_months=require_months)
     if export_id is not None:
-        found = find_existing_export(destination, export_id, storage_format, expected_months=expected_months)
-        if (
-            found is not None
-            and find_month_mismatch(found.months or {}, expected_months, required=require_months) is None
-        ):
-            there = find_manifests(destination, found, storage_format) if manifest else ()
+        found = find_existing_export(destination, export_id, options, expected_months=expected_months)
+        if found is not None and find_problem(audit, found, destination, options) is None:
+            there = find_manifests(destination, found, options) if options.manifest else ()
             if there is not None:
                 log.info("%s already holds export %s: nothing to download", destination.uri, export_id)
-                return _result(
-                    destination, found, manifests=there, outcome=Outcome.UNCHANGED, seconds=clock() - started
+                return WriteResult.of(
+                    destination.uri, found, manifests=there, outcome=Outcome.UNCHANGED, seconds=clock() - started
                 )
-    if partition_by is None and if_exists != "overwrite" and destination.target().exists():
-        if if_exists == "fail":
-            raise DestinationExists(f"{destination.uri} exists, and if_exists is 'fail'.")
+    if options.partition_by is None and keeps_existing(destination, options):
         log.info("%s exists, and if_exists is 'skip': nothing to download", destination.uri)
-        return _result(destination, None, outcome=Outcome.SKIPPED, seconds=clock() - started)
+        return WriteResult(path=destination.uri, outcome=Outcome.SKIPPED, seconds=clock() - started)
 
     def open_writer(provenance: Provenance) -> RowWriter:
-        kind = SingleObjectWriter if partition_by is None else PartitionedWriter
-        return kind(destination, storage_format, if_exists=if_exists, provenance=provenance, sha256=manifest)
+        if options.partition_by is not None:
+            return PartitionedWriter(destination, options, provenance=provenance)
+        return SingleObjectWriter(
+            destination, options, provenance=provenance, as_received=options.compression == "gzip"
+        )
 
-    manifests: tuple[str, ...] = ()
     budget = RetryBudget(attempts, log=log, sleep=sleep)
     while True:
         resumable = ResumableDownload(source, budget, observe=observe)
-        run = TransferPipeline(
-            resumable, storage_format, open_writer=open_writer, cancelled=cancelled, log=log, clock=clock
-        )
+        run = TransferPipeline(resumable, options, open_writer=open_writer, cancelled=cancelled, log=log, clock=clock)
         try:
             with run.verified() as provenance:
-                problem = find_month_mismatch(provenance.months or {}, expected_months, required=require_months)
-                if problem is not None:
-                    # The file is sound, so it would be the same another time.
-                    raise _WrongMonths(
-                        f"Export {provenance.export_id} is not what was asked for: {problem}. Nothing was published. "
-                        "The vendor recalculates months at times: request a new export later."
-                    )
-                if not manifest:
-                    run.publish()
-                else:
-                    with staged_manifests(
-                        destination,
-                        run.objects,
-                        export=resumable.export,
-                        provenance=provenance,
-                        storage_format=storage_format,
-                        request=request,
-                    ) as manifests:
-                        run.publish()
+                export = resumable.export
+                manifests = publish(
+                    run.commit,
+                    run.objects,
+                    audit=audit,
+                    refuse=partial(_refuse, export.id),
+                    provenance=provenance,
+                    destination=destination,
+                    options=options,
+                    dates={"created_at": _iso(export.created_at), "completed_at": _iso(export.completed_at)},
+                    request=request,
+                )
         except RestartRequired:
             log.warning(
                 "The rest of export %s cannot be had: reading it from its beginning again.", resumable.export.id
             )
             observe(DownloadInterrupted(then="restarted"))
             continue
-        except _WrongMonths:
-            raise
         except DamagedDownload as damage:
             budget.backoff_or_raise(
                 DamagedDownload(
@@ -154,8 +127,8 @@ def download_export(
             )
             observe(DownloadInterrupted(then="retried"))
             continue
-        result = _result(
-            destination,
+        result = WriteResult.of(
+            destination.uri,
             provenance,
             objects=tuple(run.objects),
             manifests=manifests,
@@ -175,45 +148,36 @@ def download_export(
         return result
 
 
-def check_targets(
+def check_download(
     destination: Destination,
-    storage_format: StorageFormat,
+    options: WriteOptions,
     *,
     expected_months: Collection[str] | int | None,
-    manifest: bool,
+    require_months: bool,
 ) -> None:
-    """See that the objects of a download can be written, as far as that can be known before anything is requested.
+    """Check the arguments, and that the objects can be written, before anything is requested.
 
     :param expected_months: as for :func:`download_export`. Where the months are not known, the name of any is tried.
-    :raises InvalidArgument: if a name or a thing of another kind is in the way.
+    :param require_months: as for :func:`download_export`.
+    :raises InvalidArgument: if an argument is wrong, or something else is in the way.
     :raises StorageFailed: if the storage refuses.
     """
-    objects = [destination]
-    if storage_format.partition_by is not None:
-        months = ("0000-00",) if expected_months is None or isinstance(expected_months, int) else expected_months
-        objects = [destination.with_value(PLACEHOLDER, month) for month in months]
-    for item in objects:
-        item.target().check()
-        if manifest:
-            manifest_of(item).target().check()
-
-
-class _WrongMonths(DamagedDownload):
-    """The file is whole, but of other months."""
-
-
-def _result(destination: Destination, provenance: Provenance | None, **more: Any) -> DownloadResult:
-    if provenance is None:
-        return DownloadResult(
-            path=destination.uri, export_id=None, rows=None, bytes=None, compressed_bytes=None, crc32=None, **more
+    options.check_for_export(destination.uri)
+    if require_months and not expected_months:
+        raise InvalidArgument(
+            "require_months needs expected_months, since an export's record does not show which months it was "
+            "asked for."
         )
-    return DownloadResult(
-        path=destination.uri,
-        export_id=provenance.export_id,
-        rows=provenance.rows,
-        bytes=provenance.bytes,
-        compressed_bytes=provenance.compressed_bytes,
-        crc32=provenance.crc32,
-        months=provenance.months or {},
-        **more,
-    )
+    destinations = [destination]
+    if options.partition_by is not None:
+        months = ("0000-00",) if expected_months is None or isinstance(expected_months, int) else expected_months
+        destinations = [destination.with_value(PLACEHOLDER, month) for month in months]
+    check_targets(destinations, options)
+
+
+def _refuse(export_id: str, problem: str) -> ExportRefused:
+    return ExportRefused(f"Export {export_id} is not what was asked for: {problem}. Nothing was published.")
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

@@ -12,17 +12,18 @@ from typing import IO, TypeGuard
 
 import msgspec
 
-from airflow_provider_isvapp.errors import DamagedDownload
+from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists
 from airflow_provider_isvapp.transfer.audit import find_month_mismatch
 from airflow_provider_isvapp.transfer.destination import Destination
-from airflow_provider_isvapp.transfer.format import PLACEHOLDER, StorageFormat
 from airflow_provider_isvapp.transfer.gzip import Crc32, GzipMembers
+from airflow_provider_isvapp.transfer.options import PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.rows import RowInspector
 from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, ObjectTarget, Provenance
 
 _READ_BYTES = 256 * 1024
 # A Parquet file ends with its footer, the footer's length in four bytes, and the magic number it begins with.
 _MAGIC = b"PAR1"
+_GZIP_MAGIC = b"\x1f\x8b"
 _FOOTER_END = 4 + len(_MAGIC)
 # Of a file of 300 GB: about 3 KiB for each row group.
 _LONGEST_FOOTER = 16 * 1024 * 1024
@@ -76,10 +77,54 @@ def _footer(stored: IO[bytes]) -> bytes:
 _LOG = logging.getLogger(__name__)
 
 
+def keeps_existing(destination: Destination, options: WriteOptions) -> bool:
+    """Whether an object of other content exists and stays.
+
+    :raises DestinationExists: if one exists and ``if_exists`` is ``fail``.
+    """
+    if options.if_exists == "overwrite" or not destination.target().exists():
+        return False
+    if options.if_exists == "fail":
+        raise DestinationExists(f"{destination.uri} exists, and if_exists is 'fail'.")
+    return True
+
+
+def has_rows(destination: Destination) -> bool:
+    """Whether the existing object has rows, as far as its first bytes or its footer show; False if there is none.
+
+    What this package cannot read counts as rows: it may be data of another program.
+    """
+    target = destination.target()
+    if not target.exists():
+        return False
+    with target.open() as stored:
+        begin = stored.read(_READ_BYTES)
+        if begin.startswith(_MAGIC):
+            return _parquet_rows(_footer(stored)) != 0
+    if begin.startswith(_GZIP_MAGIC):
+        members = GzipMembers()
+        try:
+            shows_rows = any(plain.strip() for _, plain in members.decode(begin))
+        except DamagedDownload:
+            return True
+        return shows_rows or members.inside_member
+    return bool(begin.strip())
+
+
+def _parquet_rows(footer: bytes) -> int | None:
+    try:
+        import pyarrow.parquet as pq
+
+        rows: int = pq.read_metadata(BytesIO(footer)).num_rows
+    except Exception:  # noqa: BLE001 - pyarrow raises errors without a common root for bytes that are no Parquet
+        return None
+    return rows
+
+
 def find_existing_export(
     destination: Destination,
     export_id: str,
-    storage_format: StorageFormat,
+    options: WriteOptions,
     *,
     expected_months: Collection[str] | int | None,
 ) -> Provenance | None:
@@ -92,42 +137,42 @@ def find_existing_export(
     :param expected_months: as for the download. Tells whether a divided export is complete where no provenance names
         its months.
     """
-    if storage_format.partition_by is None:
-        provenance = _provenance(destination, export_id, storage_format)
+    if options.partition_by is None:
+        provenance = _provenance(destination, export_id, options)
         if provenance is None or provenance.is_complete:
             return provenance
-        return _recounted(destination, provenance, storage_format)
+        return _recounted(destination, provenance, options)
     provenances = {}
     for month in destination.values_of(PLACEHOLDER):
-        provenance = _provenance(destination.with_value(PLACEHOLDER, month), export_id, storage_format)
+        provenance = _provenance(destination.with_value(PLACEHOLDER, month), export_id, options)
         if provenance is not None:
             provenances[month] = provenance
     for provenance in provenances.values():
         if provenance.is_complete:
             return provenance if set(provenance.months or ()) <= set(provenances) else None
-    return _recounted_months(destination, provenances, storage_format, expected_months)
+    return _recounted_months(destination, provenances, options, expected_months)
 
 
-def _provenance(destination: Destination, export_id: str, storage_format: StorageFormat) -> Provenance | None:
+def _provenance(destination: Destination, export_id: str, options: WriteOptions) -> Provenance | None:
     target = destination.target()
     provenance = target.provenance()
-    if not _is_of(provenance, export_id, storage_format):
+    if not _is_of(provenance, export_id, options):
         return None
-    if not provenance.is_complete and storage_format.output_format == "parquet":
+    if not provenance.is_complete and options.output_format == "parquet":
         provenance = footer_provenance(target)
-    return provenance if _is_of(provenance, export_id, storage_format) else None
+    return provenance if _is_of(provenance, export_id, options) else None
 
 
-def _is_of(provenance: Provenance | None, export_id: str, storage_format: StorageFormat) -> TypeGuard[Provenance]:
-    return provenance is not None and (provenance.export_id, provenance.format) == (export_id, str(storage_format))
+def _is_of(provenance: Provenance | None, export_id: str, options: WriteOptions) -> TypeGuard[Provenance]:
+    return provenance is not None and (provenance.export_id, provenance.format) == (export_id, options.storage_format)
 
 
-def _recounted(destination: Destination, provenance: Provenance, storage_format: StorageFormat) -> Provenance | None:
+def _recounted(destination: Destination, provenance: Provenance, options: WriteOptions) -> Provenance | None:
     if provenance.compressed_bytes is None:
         return None
     _LOG.info("%s says that it holds export %s: reading it to count its rows", destination.uri, provenance.export_id)
     try:
-        return recount(destination.target(), provenance, compressed=storage_format.compression == "gzip")
+        return recount(destination.target(), provenance, compressed=options.compression == "gzip")
     except DamagedDownload as damage:
         _LOG.warning(
             "%s says that it holds export %s, but %s: writing it again", destination.uri, provenance.export_id, damage
@@ -138,7 +183,7 @@ def _recounted(destination: Destination, provenance: Provenance, storage_format:
 def _recounted_months(
     destination: Destination,
     provenances: dict[str, Provenance],
-    storage_format: StorageFormat,
+    options: WriteOptions,
     expected: Collection[str] | int | None,
 ) -> Provenance | None:
     """Count large months one by one; which there must be only the request can tell."""
@@ -150,7 +195,7 @@ def _recounted_months(
         return None
     months = {}
     for month, provenance in provenances.items():
-        counted = _recounted(destination.with_value(PLACEHOLDER, month), provenance, storage_format)
+        counted = _recounted(destination.with_value(PLACEHOLDER, month), provenance, options)
         if counted is None:
             return None
         months[month] = counted.rows or 0

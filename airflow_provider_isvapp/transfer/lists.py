@@ -1,42 +1,141 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Writes rows that are already in memory: Salesforce accounts, apps."""
+"""Writes a list that is in memory: Salesforce accounts, apps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
+from airflow_provider_isvapp.errors import AuditRefused
+from airflow_provider_isvapp.transfer.audit import Audit
 from airflow_provider_isvapp.transfer.destination import Destination
-from airflow_provider_isvapp.transfer.results import WriteResult
+from airflow_provider_isvapp.transfer.existing import keeps_existing
+from airflow_provider_isvapp.transfer.gzip import Crc32
+from airflow_provider_isvapp.transfer.manifest import check_targets, find_manifests
+from airflow_provider_isvapp.transfer.options import WriteOptions
+from airflow_provider_isvapp.transfer.publish import find_problem, publish
+from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
+from airflow_provider_isvapp.transfer.rows import ListRow, RowInspector
+from airflow_provider_isvapp.transfer.staging.base import Provenance
+from airflow_provider_isvapp.transfer.writers import Chunk, SingleObjectWriter
 
-# Small enough to be no second copy of the list, large enough that storages are not asked for every row.
+_LOG = logging.getLogger(__name__)
+
 _BATCH_BYTES = 256 * 1024
 
 
-def write_lines(lines: Iterable[bytes], destination: Destination) -> WriteResult:
+def check_list(destination: Destination, options: WriteOptions) -> None:
+    """Check the options, and that the objects can be written, before anything is requested.
+
+    :raises InvalidArgument: if an argument is wrong, or something else is in the way.
+    :raises StorageFailed: if the storage refuses.
+    """
+    options.check_for_list()
+    check_targets([destination], options)
+
+
+def write_list(
+    rows: Sequence[bytes],
+    destination: Destination,
+    *,
+    dataset: str,
+    options: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
+    snapshot_date: str | None = None,
+    request: Mapping[str, Any] | None = None,
+    log: logging.Logger = _LOG,
+    clock: Callable[[], float] = time.monotonic,
+) -> WriteResult:
     """Write one row a line to an object, published whole or not at all.
 
-    :param lines: the rows, each the vendor's own bytes of one JSON object without a newline.
-    :param destination: where the object shall be; an older one is replaced.
-    :raises StorageFailed: if the storage refused; the old object is in place then.
+    :param rows: the rows, each the vendor's own bytes of one JSON object without a newline.
+    :param destination: where the object shall be.
+    :param dataset: the list's name, for its provenance.
+    :param options: how it is written. By default, an empty list is refused.
+    :param snapshot_date: the date that the list describes, for the manifest.
+    :param request: the parameters that the list was requested with, for the manifest.
+    :param log: where messages go.
+    :param clock: seconds that only grow.
+    :raises InvalidArgument: if an argument is wrong; nothing was written.
+    :raises DamagedDownload: if a row is not one JSON object on one line.
+    :raises AuditRefused: if the list has fewer than ``min_rows`` rows. The old object stays, as on every error.
+    :raises DestinationExists: if an object of other content exists and ``if_exists`` is ``fail``.
+    :raises StorageFailed: if the storage refused.
     """
-    rows = size = 0
-    with destination.staged() as staged:
-        for batch, lines_in_batch in _batches(lines):
-            staged.write(batch)
-            rows += lines_in_batch
-            size += len(batch)
-    return WriteResult(path=destination.uri, rows=rows, bytes=size)
+    check_list(destination, options)
+    started = clock()
+    audit = Audit(min_rows=1 if options.min_rows is None else options.min_rows)
+    provenance = _describe(rows, dataset, options)
+    if destination.target().provenance() == provenance:
+        manifests = find_manifests(destination, provenance, options, snapshot_date=snapshot_date)
+        if (manifests or not options.manifest) and find_problem(audit, provenance, destination, options) is None:
+            log.info("%s already holds this list: nothing to write", destination.uri)
+            return WriteResult.of(
+                destination.uri,
+                provenance,
+                manifests=manifests or () if options.manifest else (),
+                outcome=Outcome.UNCHANGED,
+                seconds=clock() - started,
+            )
+    if keeps_existing(destination, options):
+        log.info("%s exists, and if_exists is 'skip': nothing to write", destination.uri)
+        return WriteResult(path=destination.uri, outcome=Outcome.SKIPPED, seconds=clock() - started)
+    writer = SingleObjectWriter(destination, options, provenance=provenance)
+    try:
+        for batch in _batches(rows):
+            writer.write(Chunk(memoryview(b""), batch))
+        objects = writer.flush(provenance)
+        manifests = publish(
+            writer.commit,
+            objects,
+            audit=audit,
+            refuse=lambda problem: AuditRefused(
+                f"The list {dataset} is not what was asked for: {problem}. Nothing was published."
+            ),
+            provenance=provenance,
+            destination=destination,
+            options=options,
+            dates={"snapshot_date": snapshot_date},
+            request=request,
+        )
+    finally:
+        writer.abort()
+    return WriteResult.of(
+        destination.uri, provenance, objects=tuple(objects), manifests=manifests, seconds=clock() - started
+    )
 
 
-def _batches(lines: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
+def _describe(rows: Sequence[bytes], dataset: str, options: WriteOptions) -> Provenance:
+    """Verify the rows and return what identifies them."""
+    inspector, crc32, sha256 = RowInspector(ListRow, parse_all=True), Crc32(), hashlib.sha256()
+    size = 0
+    for batch in _batches(rows):
+        inspector.feed(batch)
+        crc32.update(batch)
+        sha256.update(batch)
+        size += len(batch)
+    inspector.finish()
+    return Provenance(
+        format=options.storage_format,
+        dataset=dataset,
+        sha256=sha256.hexdigest(),
+        rows=inspector.rows,
+        bytes=size,
+        crc32=str(crc32),
+    )
+
+
+def _batches(rows: Sequence[bytes]) -> Iterator[bytes]:
     batch: list[bytes] = []
     size = 0
-    for line in lines:
-        batch.append(line)
-        size += len(line) + 1
+    for row in rows:
+        batch.append(row)
+        size += len(row) + 1
         if size >= _BATCH_BYTES:
-            yield b"\n".join(batch) + b"\n", len(batch)
+            yield b"\n".join(batch) + b"\n"
             batch, size = [], 0
     if batch:
-        yield b"\n".join(batch) + b"\n", len(batch)
+        yield b"\n".join(batch) + b"\n"

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -13,10 +13,9 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.errors import StorageFailed
 from airflow_provider_isvapp.transfer.destination import Destination
-from airflow_provider_isvapp.transfer.format import PLACEHOLDER, StorageFormat
+from airflow_provider_isvapp.transfer.options import PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.results import WrittenObject
 from airflow_provider_isvapp.transfer.staging.base import Provenance, StagedObject
 
@@ -24,14 +23,16 @@ from airflow_provider_isvapp.transfer.staging.base import Provenance, StagedObje
 _LONGEST = 1024 * 1024
 
 
-class _ExportOfManifest(msgspec.Struct):
-    export_id: str
+class _Source(msgspec.Struct):
+    export_id: str | None = None
+    sha256: str | None = None
+    snapshot_date: str | None = None
 
 
 class _Manifest(msgspec.Struct):
-    """What is read of a manifest that is there."""
+    """What is read of an existing manifest."""
 
-    export: _ExportOfManifest
+    source: _Source
 
 
 def manifest_of(destination: Destination) -> Destination:
@@ -42,24 +43,37 @@ def manifest_of(destination: Destination) -> Destination:
     return destination.sibling(prefix="_", suffix=".manifest.json")
 
 
+def check_targets(destinations: Iterable[Destination], options: WriteOptions) -> None:
+    """Check that objects and their manifests can be written, as far as that can be known without writing.
+
+    :raises InvalidArgument: if a path can never name one.
+    :raises StorageFailed: if the storage refuses.
+    """
+    for item in destinations:
+        item.target().check()
+        if options.manifest:
+            manifest_of(item).target().check()
+
+
 @contextmanager
 def staged_manifests(
     destination: Destination,
     objects: Sequence[WrittenObject],
     *,
-    export: Export,
     provenance: Provenance,
-    storage_format: StorageFormat,
+    dates: Mapping[str, str | None],
+    options: WriteOptions,
     request: Mapping[str, Any] | None,
 ) -> Iterator[tuple[str, ...]]:
     """Hand one manifest for each object to the storage, and publish them at the end of the block.
 
-    The block publishes the objects. So a manifest that names an export is proof that its object was published whole,
-    and a storage that takes no manifest refuses it before anything is published. An object that is replaced by
-    something else keeps the manifest of the one before: compare the checksum when in doubt.
+    The block publishes the objects. So a manifest proves that its object was published whole, and a storage that takes
+    no manifest refuses it before anything is published. An object that another program replaces keeps the manifest of
+    the one before: compare the checksum when in doubt.
 
-    :param request: what the export was asked for with, as the caller knows it.
-    :return: their addresses.
+    :param dates: what else is known of the source.
+    :param request: the parameters that the vendor was asked for the rows with.
+    :return: their URIs.
     :raises StorageFailed: saying that the objects are published, if only their manifests are not.
     """
     staged: list[StagedObject] = []
@@ -69,11 +83,10 @@ def staged_manifests(
             content = {
                 "version": 1,
                 "object": asdict(item),
-                "format": asdict(storage_format),
-                "export": msgspec.structs.asdict(provenance)
-                | {"created_at": _iso(export.created_at), "completed_at": _iso(export.completed_at)},
+                "format": options.describe_format(),
+                "source": provenance.to_dict() | dict(dates),
                 "request": None if request is None else dict(request),
-                "written_at": _iso(datetime.now(UTC)),
+                "written_at": datetime.now(UTC).isoformat(),
             }
             described = (
                 destination if item.reference_date is None else destination.with_value(PLACEHOLDER, item.reference_date)
@@ -96,7 +109,7 @@ def _publish(staged: Sequence[StagedObject], manifests: Sequence[str]) -> None:
             item.commit()
         except StorageFailed as error:
             failure = StorageFailed(
-                f"The export is published, but its manifest {uri} is not: {error} The next run writes it."
+                f"The object is published, but its manifest {uri} is not: {error} The next run writes it."
             )
         else:
             continue
@@ -104,22 +117,21 @@ def _publish(staged: Sequence[StagedObject], manifests: Sequence[str]) -> None:
 
 
 def find_manifests(
-    destination: Destination, provenance: Provenance, storage_format: StorageFormat
+    destination: Destination, provenance: Provenance, options: WriteOptions, *, snapshot_date: str | None = None
 ) -> tuple[str, ...] | None:
-    """Return the addresses of the manifests of an export that is there, or None if one is missing.
+    """Return the URIs of the manifests of existing objects, or None if one is missing or describes other content.
 
     A run that was killed between an object and its manifest leaves the one without the other.
     """
     destinations = [destination]
-    if storage_format.partition_by is not None:
+    if options.partition_by is not None:
         destinations = [destination.with_value(PLACEHOLDER, month) for month in provenance.months or ()]
     manifests = [manifest_of(item) for item in destinations]
-    return (
-        tuple(item.uri for item in manifests) if all(_is_of(item, provenance.export_id) for item in manifests) else None
-    )
+    source = _Source(export_id=provenance.export_id, sha256=provenance.sha256, snapshot_date=snapshot_date)
+    return tuple(item.uri for item in manifests) if all(_describes(item, source) for item in manifests) else None
 
 
-def _is_of(manifest: Destination, export_id: str) -> bool:
+def _describes(manifest: Destination, source: _Source) -> bool:
     target = manifest.target()
     if not target.exists():
         return False
@@ -128,10 +140,6 @@ def _is_of(manifest: Destination, export_id: str) -> bool:
     if len(text) > _LONGEST:
         return False
     try:
-        return msgspec.json.decode(text, type=_Manifest).export.export_id == export_id
+        return msgspec.json.decode(text, type=_Manifest).source == source
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return False
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()

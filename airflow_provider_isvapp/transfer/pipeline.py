@@ -13,8 +13,8 @@ import msgspec
 
 from airflow_provider_isvapp.errors import DamagedDownload, TransferCancelled
 from airflow_provider_isvapp.transfer.audit import too_many_months
-from airflow_provider_isvapp.transfer.format import StorageFormat
 from airflow_provider_isvapp.transfer.gzip import Crc32, GzipMembers
+from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.transfer.results import WrittenObject
 from airflow_provider_isvapp.transfer.resume import ResumableDownload
 from airflow_provider_isvapp.transfer.rows import Row, RowInspector, TaxonomyItemRow
@@ -69,7 +69,7 @@ class TransferPipeline:
     cost more than it saves: each piece would move to one more processor's cache.
 
     :param download: the file.
-    :param storage_format: how far to check its rows, and whether they are wanted by month.
+    :param options: how far to check its rows, and whether they are wanted by month.
     :param open_writer: opens the writer, with what is known before the first byte.
     :param cancelled: asked several times a second.
     :ivar objects: what there will be when it is published, known as soon as it is verified.
@@ -78,7 +78,7 @@ class TransferPipeline:
     def __init__(
         self,
         download: ResumableDownload,
-        storage_format: StorageFormat,
+        options: WriteOptions,
         *,
         open_writer: Callable[[Provenance], RowWriter],
         cancelled: Callable[[], bool],
@@ -93,14 +93,14 @@ class TransferPipeline:
             download.announced if download.announced is not None else download.export.download_size_compressed_bytes
         )
         self._provenance = Provenance(
-            export_id=download.export.id, format=str(storage_format), compressed_bytes=self._total
+            export_id=download.export.id, format=options.storage_format, compressed_bytes=self._total
         )
         self._progress = Progress(total=self._total, log=log, started=clock())
         self._members = GzipMembers()
         self._inspector = RowInspector(
-            TaxonomyItemRow if storage_format.validate == "full" else Row,
-            parse_all=storage_format.validate == "full",
-            by_month=storage_format.partition_by is not None,
+            TaxonomyItemRow if options.validate == "full" else Row,
+            parse_all=options.validate == "full",
+            by_month=options.partition_by is not None,
         )
         self._crc32 = Crc32()
         self._received = 0
@@ -112,7 +112,7 @@ class TransferPipeline:
     def verified(self) -> Iterator[Provenance]:
         """Run, and give the full provenance when every check has passed; nothing is published yet.
 
-        What :meth:`publish` has not published by the end of the block is removed.
+        What :meth:`commit` has not published by the end of the block is removed.
 
         :raises DamagedDownload: if the file is not whole and sound.
         """
@@ -138,7 +138,7 @@ class TransferPipeline:
         finally:
             self._writer.abort()
 
-    def publish(self) -> None:
+    def commit(self) -> None:
         """Publish what was verified."""
         assert self._writer is not None  # noqa: S101 - only called inside verified()
         self._writer.commit()

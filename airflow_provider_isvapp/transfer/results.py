@@ -6,10 +6,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
+
+from airflow_provider_isvapp.transfer.staging.base import Provenance
 
 
 class Outcome(StrEnum):
-    """What a download did to its destination."""
+    """What a write did to its destination."""
 
     WRITTEN = "written"
     UNCHANGED = "unchanged"
@@ -17,24 +20,10 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WriteResult:
-    """One object of JSON lines.
-
-    :param path: its address.
-    :param rows: lines in it.
-    :param bytes: its size.
-    """
-
-    path: str
-    rows: int
-    bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class WrittenObject:
-    """One object that a download wrote.
+    """One object that was written.
 
-    :param path: its address.
+    :param path: its URI.
     :param rows: rows in it.
     :param bytes: its size as it is stored.
     :param crc32: CRC-32 of what is stored, as eight hexadecimal digits.
@@ -51,33 +40,50 @@ class WrittenObject:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DownloadResult:
-    """One export at its destination.
+class WriteResult:
+    """One export or list at its destination.
 
-    :param path: address of the object, or the template of the addresses.
-    :param export_id: the export whose rows are there; None if something else was left there (``skipped``).
-    :param rows: rows of the export; None if skipped, as the next three are.
-    :param bytes: size of the export's plain ndjson in bytes, in whatever form it is stored.
-    :param compressed_bytes: size of its gzip file in bytes, as it came over the wire.
+    :param path: URI of the object, or the template of the URIs.
+    :param export_id: the export at the path; None for a list, and if another object was left there (``skipped``).
+    :param rows: all rows; None if skipped, as the next three are.
+    :param bytes: size of the plain ndjson in bytes, in whatever format it is stored.
+    :param compressed_bytes: size of the export's gzip file in bytes, as received; None for a list.
     :param crc32: CRC-32 of the plain ndjson as eight hexadecimal digits.
-    :param months: rows by ``reference_date``.
+    :param months: an export's rows by ``reference_date``.
     :param objects: the objects that were written; none if nothing was.
-    :param manifests: addresses of the manifests that were written.
-    :param attempts: answers that the download took: 1 when nothing went wrong, 0 when nothing was asked for.
-    :param seconds: how long it took.
-    :param outcome: ``written``; ``unchanged`` if the same export was there already; ``skipped`` if something was there
-        and ``if_exists`` is ``skip``.
+    :param manifests: URIs of the manifests at the path.
+    :param attempts: responses that a download took: 1 when nothing went wrong, 0 when nothing was requested.
+    :param seconds: duration of the write.
+    :param outcome: ``written``; ``unchanged`` if an object with the same content exists; ``skipped`` if another object
+        exists and ``if_exists`` is ``skip``.
     """
 
     path: str
-    export_id: str | None
-    rows: int | None
-    bytes: int | None
-    compressed_bytes: int | None
-    crc32: str | None
+    export_id: str | None = None
+    rows: int | None = None
+    bytes: int | None = None
+    compressed_bytes: int | None = None
+    crc32: str | None = None
     months: dict[str, int] = field(default_factory=dict)
     objects: tuple[WrittenObject, ...] = ()
     manifests: tuple[str, ...] = ()
     attempts: int = 0
     seconds: float = 0.0
     outcome: Outcome = Outcome.WRITTEN
+
+    @classmethod
+    def of(cls, path: str, provenance: Provenance, **more: Any) -> WriteResult:
+        """Return the result of a write that found or made this.
+
+        :param more: the other fields.
+        """
+        return cls(
+            path=path,
+            export_id=provenance.export_id,
+            rows=provenance.rows,
+            bytes=provenance.bytes,
+            compressed_bytes=provenance.compressed_bytes,
+            crc32=provenance.crc32,
+            months=provenance.months or {},
+            **more,
+        )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 from operator import attrgetter
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import msgspec
 
@@ -94,6 +94,12 @@ class Row(msgspec.Struct, gc=False):
 # The beginning of a row up to its month: an object of plain strings, so that nothing else can be meant. The fields of
 # every row come in one order, which makes this beginning the same for long runs of rows.
 _ROW_BEGINNING = re.compile(rb'\{(?:"[^"\\\n]*":"[^"\\\n]*",)*"reference_date":"([^"\\\n]*)"')
+
+
+class ListRow(msgspec.Struct, gc=False):
+    """An element of a list: an object without a month."""
+
+    reference_date: ClassVar[None] = None
 
 
 class _HasMonth(Protocol):
@@ -239,5 +245,5 @@ class RowInspector:
                 self._decoder.decode(line)
             except UNREADABLE as error:
                 # The row itself is not shown: it holds customers' data.
-                return DamagedDownload(f"line {number} is not a row of an export: {error}")
+                return DamagedDownload(f"line {number} is not a row: {error}")
         return DamagedDownload(f"after line {self.rows} there is not one JSON object a line")

@@ -7,14 +7,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, StorageFailed
 from airflow_provider_isvapp.transfer.audit import is_month
 from airflow_provider_isvapp.transfer.destination import Destination
-from airflow_provider_isvapp.transfer.format import PLACEHOLDER, IfExists, StorageFormat
 from airflow_provider_isvapp.transfer.gzip import Crc32
+from airflow_provider_isvapp.transfer.options import PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.results import WrittenObject
 from airflow_provider_isvapp.transfer.rows import PartitionChunk
 from airflow_provider_isvapp.transfer.staging.base import Provenance
@@ -75,16 +76,16 @@ def _new_compressor() -> _Compressor:
     return isal_zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
 
 
-def encoder_for(storage_format: StorageFormat) -> Encoder:
+def encoder_for(options: WriteOptions) -> Encoder:
     """Return a new encoder for one object.
 
     :raises InvalidArgument: if its library is not installed.
     """
-    if storage_format.output_format == "parquet":
+    if options.output_format == "parquet":
         from airflow_provider_isvapp.transfer.parquet import ParquetEncoder
 
         return ParquetEncoder()
-    return Gzip() if storage_format.compression == "gzip" else Plain()
+    return Gzip() if options.compression == "gzip" else Plain()
 
 
 _LOG = logging.getLogger(__name__)
@@ -92,20 +93,20 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Chunk:
-    """A chunk of an export that was received, decompressed and checked.
+    """A chunk of rows that was received, decompressed and checked.
 
-    :param compressed: as it came over the wire.
+    :param compressed: as it was received; empty for a list.
     :param plain: what that decompresses to.
     :param partitions: the rows that it completes, by month, for a writer that divides them.
     """
 
     compressed: memoryview
     plain: bytes
-    partitions: list[PartitionChunk]
+    partitions: Sequence[PartitionChunk] = ()
 
 
 class RowWriter(Protocol):
-    """Takes an export chunk by chunk and publishes it in the end, or not at all."""
+    """Takes rows chunk by chunk and publishes it in the end, or not at all."""
 
     def write(self, chunk: Chunk) -> None:
         """Store a chunk."""
@@ -181,26 +182,27 @@ class StoredObject:
 
 
 class SingleObjectWriter:
-    """All rows in one object."""
+    """All rows in one object.
+
+    :param as_received: store the vendor's own gzip file, which was verified on its way.
+    """
 
     def __init__(
         self,
         destination: Destination,
-        storage_format: StorageFormat,
+        options: WriteOptions,
         *,
-        if_exists: IfExists,
         provenance: Provenance,
-        sha256: bool,
+        as_received: bool = False,
     ) -> None:
-        self._encoder = encoder_for(storage_format)
-        # The vendor's own gzip file is what is wanted, and it was verified.
-        self._as_received = storage_format.output_format == "ndjson" and storage_format.compression == "gzip"
+        self._encoder = encoder_for(options)
+        self._as_received = as_received
         self._empty = True
         self._object = StoredObject(
             destination,
-            exclusive=if_exists != "overwrite",
+            exclusive=options.if_exists != "overwrite",
             provenance=provenance,
-            sha256=sha256,
+            sha256=options.manifest,
             stores_plain=isinstance(self._encoder, Plain),
         )
 
@@ -236,24 +238,21 @@ class PartitionedWriter:
     them all, or without ``overwrite`` those that are missing.
 
     :param destination: with ``{reference_date}`` in its path.
-    :param if_exists: what to do about each month whose object is there: ``overwrite`` it, ``skip`` it, or ``fail``
-        at its first row, unless it is of this export.
+    :param options: ``if_exists`` says what to do about each month whose object exists: ``overwrite`` it, ``skip`` it,
+        or ``fail`` at its first row, unless it is of this export.
     """
 
     def __init__(
         self,
         destination: Destination,
-        storage_format: StorageFormat,
+        options: WriteOptions,
         *,
-        if_exists: IfExists,
         provenance: Provenance,
-        sha256: bool,
     ) -> None:
         self._destination = destination
-        self._storage_format = storage_format
-        self._if_exists = if_exists
+        self._options = options
+        self._if_exists = options.if_exists
         self._provenance = provenance
-        self._sha256 = sha256
         self._months: dict[str, _MonthObject] = {}
         self._left: set[str] = set()
 
@@ -313,9 +312,12 @@ class PartitionedWriter:
             self._left.add(month)
             return None
         stored = StoredObject(
-            destination, exclusive=self._if_exists != "overwrite", provenance=self._provenance, sha256=self._sha256
+            destination,
+            exclusive=self._if_exists != "overwrite",
+            provenance=self._provenance,
+            sha256=self._options.manifest,
         )
-        self._months[month] = _MonthObject(stored, encoder_for(self._storage_format))
+        self._months[month] = _MonthObject(stored, encoder_for(self._options))
         return self._months[month]
 
     def _is_of_this_export(self, destination: Destination) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import IO, Annotated, Protocol
+from typing import IO, Annotated, Any, Protocol
 
 import msgspec
 
@@ -24,20 +24,24 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Travels with an object, so that it goes when the object is replaced.
 
-    Only verified objects are published, so one with a provenance holds the whole export. Most storages take it with
-    the first byte of an object, when the figures are unknown; they are None then.
+    Only verified objects are published, so one with a provenance holds the whole export or list. Most storages take it
+    with the first byte of an object, when the figures of an export are unknown; they are None then.
 
-    :param export_id: the export.
+    :param export_id: the export; None for a list.
+    :param dataset: the list; None for an export.
+    :param sha256: SHA-256 of a list's plain ndjson in hexadecimal digits, which identifies it; None for an export.
     :param format: how its rows are stored and how far they were checked.
     :param compressed_bytes: size of the export's gzip file.
-    :param rows: rows of the export.
+    :param rows: all rows, also those of other months' objects.
     :param bytes: size of its plain ndjson.
     :param crc32: CRC-32 of the plain ndjson as eight hexadecimal digits.
     :param months: rows by ``reference_date``.
     """
 
-    export_id: str
     format: str
+    export_id: str | None = None
+    dataset: str | None = None
+    sha256: str | None = None
     compressed_bytes: _Count | None = None
     rows: _Count | None = None
     bytes: _Count | None = None
@@ -51,7 +55,11 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def to_text(self) -> str:
         """Return the provenance as one line of ASCII."""
-        return json.dumps({name: value for name, value in msgspec.structs.asdict(self).items() if value is not None})
+        return json.dumps(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields that are known."""
+        return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
 
     @classmethod
     def from_text(cls, text: object) -> Provenance | None:

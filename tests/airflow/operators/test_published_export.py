@@ -8,11 +8,11 @@ from pathlib import Path
 
 from airflow_provider_isvapp.operators.download import published_objects
 from airflow_provider_isvapp.transfer.destination import open_destination
-from airflow_provider_isvapp.transfer.results import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 
 
-def found(path: Path) -> DownloadResult:
-    return DownloadResult(
+def found(path: Path) -> WriteResult:
+    return WriteResult(
         path=str(path),
         export_id="e-1",
         rows=5,

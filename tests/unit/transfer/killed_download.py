@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Run as a process of its own: a download that kills itself at a given step.
+"""Run as a process of its own: a write that kills itself at a given step.
 
-Arguments: address of the file, destination (a path, or the address of an S3 server and a key), step.
+Arguments: URL of an export's file, or ``list``; destination (a path, or the address of an S3 server and a key), step.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ from typing import Any
 from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
 from airflow_provider_isvapp.transfer.download import download_export
+from airflow_provider_isvapp.transfer.lists import write_list
 from airflow_provider_isvapp.transfer.staging import local, s3
 from tests.support.file_server import Source
+
+# More than one part of a multipart upload.
+LIST = [b'{"Id":"%08d","Name":"%s"}' % (number, b"x" * 100) for number in range(60_000)]
 
 
 def kill_around(owner: Any, name: str, *, after: bool, calls: int = 1) -> None:
@@ -48,7 +52,7 @@ def main(url: str, where: str, step: str) -> None:
     if step == "staging":
         kill_around(kind, "__init__", after=True)
     elif step == "writing":
-        kill_around(kind, "write", after=True, calls=45)
+        kill_around(kind, "write", after=True, calls=5 if url == "list" else 45)
     elif step == "sealing":
         kill_around(kind, "flush", after=False)
     elif step == "flushed":
@@ -57,8 +61,11 @@ def main(url: str, where: str, step: str) -> None:
         kill_around(kind, "commit", after=True)
     elif step == "renamed":
         kill_around(local, "_flush_directory", after=False)
-    export = Export(id="e-1", status=ExportStatus.COMPLETED)
-    download_export(Source(url, export, 10.0), destination)
+    if url == "list":
+        write_list(LIST, destination, dataset="apps")
+    else:
+        export = Export(id="e-1", status=ExportStatus.COMPLETED)
+        download_export(Source(url, export, 10.0), destination)
 
 
 if __name__ == "__main__":

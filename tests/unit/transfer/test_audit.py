@@ -2,9 +2,18 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 from __future__ import annotations
 
+import gzip
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from airflow_provider_isvapp.errors import ExportRefused
 from airflow_provider_isvapp.transfer.audit import find_month_mismatch
+from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
+from tests.support.downloads import download_with
+from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 
 YEAR = [f"2023-{month:02}" for month in range(3, 13)] + ["2024-01", "2024-02"]
 
@@ -55,3 +64,78 @@ def test_wrong_months_are_named(found: dict[str, int], expected: list[str] | int
 )
 def test_months_that_are_none_or_too_many_are_named(found: dict[str, int], problem: str, required: bool) -> None:
     assert problem in (find_month_mismatch(found, 12, required=required) or "")
+
+
+def download(path: Path, plain: bytes, **arguments: Any) -> WriteResult:
+    arguments = {"attempts": 3, "sleep": lambda seconds: None, **arguments}
+    with FileServer(Answer(gzip_bytes(plain))) as server:
+        result = download_with(server.source(), open_destination(str(path)), **arguments)
+        assert len(server.ranges_asked) <= 1
+        return result
+
+
+FORMATS: list[dict[str, Any]] = [{}, {"compression": "gzip"}, {"output_format": "parquet"}]
+
+
+def needs_pyarrow(*options: dict[str, Any]) -> None:
+    if any(option.get("output_format") == "parquet" for option in options):
+        pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
+
+
+@pytest.mark.parametrize("new", FORMATS, ids=str)
+@pytest.mark.parametrize("old", FORMATS, ids=str)
+def test_an_empty_export_does_not_replace_rows(tmp_path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    needs_pyarrow(old, new)
+    path = tmp_path / "x"
+    download(path, ndjson(3), **old)
+    before = path.read_bytes()
+    with pytest.raises(ExportRefused, match=r"no rows, and the object at the path has some\. Set min_rows=0") as caught:
+        download(path, b"", manifest=True, **new)
+    assert caught.value.permanent
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    assert download(path, b"", min_rows=0, **new).outcome is Outcome.WRITTEN
+    assert path.read_bytes() != before
+
+
+@pytest.mark.parametrize("new", FORMATS, ids=str)
+@pytest.mark.parametrize("old", [*FORMATS, None], ids=str)
+def test_an_empty_export_replaces_an_empty_one(tmp_path: Path, old: dict[str, Any] | None, new: dict[str, Any]) -> None:
+    needs_pyarrow(old or {}, new)
+    path = tmp_path / "x"
+    if old is not None:
+        download(path, b"", validate="full", **old)
+    result = download(path, b"", export_id="e-1", **new)
+    assert (result.outcome, result.rows) == (Outcome.WRITTEN, 0)
+    assert download(path, b"", export_id="e-1", **new).outcome is Outcome.UNCHANGED
+
+
+@pytest.mark.parametrize(
+    "data", [b"x", b"\x1f\x8b", b"\x1f\x8bjunk", b"PAR1", b"PAR1junk", gzip.compress(b"")[:5] + b"x" * 40], ids=str
+)
+def test_bytes_of_another_program_count_as_rows(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(data)
+    with pytest.raises(ExportRefused, match="min_rows=0"):
+        download(path, b"")
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("export_id", [None, "e-1"])
+def test_an_export_needs_its_fewest_rows(tmp_path: Path, export_id: str | None) -> None:
+    path = tmp_path / "x"
+    download(path, ndjson(3), min_rows=3, export_id=export_id)
+    before = path.read_bytes()
+    with pytest.raises(ExportRefused, match=r"Export e-1 .* it has 3 rows, and min_rows is 4"):
+        download(path, ndjson(3), min_rows=4, export_id=export_id)
+    assert path.read_bytes() == before
+
+
+def test_an_empty_export_by_month_leaves_the_months(tmp_path: Path) -> None:
+    path = tmp_path / "{reference_date}"
+    download(path, ndjson(3), partition_by="reference_date")
+    before = {item.name: item.read_bytes() for item in tmp_path.iterdir()}
+    assert download(path, b"", partition_by="reference_date").objects == ()
+    assert {item.name: item.read_bytes() for item in tmp_path.iterdir()} == before
+    with pytest.raises(ExportRefused, match="min_rows is 1"):
+        download(path, b"", partition_by="reference_date", min_rows=1)

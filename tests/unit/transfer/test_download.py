@@ -23,8 +23,8 @@ from airflow_provider_isvapp.errors import (
     TransferCancelled,
 )
 from airflow_provider_isvapp.transfer.destination import open_destination
-from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.results import DownloadResult
+from airflow_provider_isvapp.transfer.results import WriteResult
+from tests.support.downloads import download_with
 from tests.support.file_server import Answer, FileServer, Source, gzip_bytes, ndjson
 
 PLAIN = ndjson(6_000, months=("2024-02", "2024-03"))
@@ -47,9 +47,9 @@ def target(tmp_path: Path) -> Path:
     return path
 
 
-def download(source: Source, target: Path, **options: Any) -> DownloadResult:
+def download(source: Source, target: Path, **options: Any) -> WriteResult:
     options = {"sleep": Waits(), **options}
-    return download_export(source, open_destination(str(target)), **options)
+    return download_with(source, open_destination(str(target)), **options)
 
 
 def assert_written(target: Path, expected: bytes = PLAIN) -> None:
@@ -93,7 +93,7 @@ def test_exact_bytes(answer: Answer, target: Path) -> None:
 )
 def test_an_empty_export_is_an_empty_object(answer: Answer, sizes: dict[str, int], target: Path) -> None:
     with FileServer(answer) as server:
-        result = download(server.source(**sizes), target)
+        result = download(server.source(**sizes), target, min_rows=0)
     assert_written(target, b"")
     assert (result.rows, result.bytes, result.months) == (0, 0, {})
 
@@ -313,6 +313,6 @@ def test_bytes_in_are_bytes_out(rows: int, splits: list[int], cuts: list[int], c
     answers = [Answer(body, cut=min(cut, len(body) - 1), chunked=chunked) for cut in cuts]
     target = tmp_path / "export.ndjson"
     with FileServer(*answers, Answer(body, chunked=chunked)) as server:
-        result = download(server.source(compressed=len(body)), target)
+        result = download(server.source(compressed=len(body)), target, min_rows=0)
     assert_written(target, plain)
     assert result.rows == rows

@@ -15,11 +15,11 @@ import pytest
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.models import ExportRequest
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
-from airflow_provider_isvapp.errors import BrokenTransfer, DamagedDownload, ExportExpired, ProviderError
+from airflow_provider_isvapp.errors import BrokenTransfer, DamagedDownload, ExportExpired, ExportRefused, ProviderError
 from airflow_provider_isvapp.events import DownloadFinished, DownloadInterrupted, Event
 from airflow_provider_isvapp.transfer.destination import open_destination
-from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.results import DownloadResult
+from airflow_provider_isvapp.transfer.results import WriteResult
+from tests.support.downloads import download_with
 
 pytest.importorskip("aiohttp", reason="the extra 'emulator' is not installed")
 
@@ -50,9 +50,9 @@ class Download:
         self.client = client
         target.write_bytes(OLD)
 
-    def __call__(self, **options: Any) -> DownloadResult:
+    def __call__(self, **options: Any) -> WriteResult:
         source = partial(self.client.open_download, self.export_id)
-        return download_export(source, open_destination(str(self.target)), sleep=lambda seconds: None, **options)
+        return download_with(source, open_destination(str(self.target)), sleep=lambda seconds: None, **options)
 
     def assert_written(self) -> None:
         assert self.target.read_bytes() == self.emulator.export_bytes(self.export_id)
@@ -94,7 +94,7 @@ def test_exact_bytes(target: Path, framing: str, encoded: bool, members: int) ->
 @pytest.mark.parametrize("empty_file", ["gzip", "nothing"])
 def test_an_empty_export(target: Path, framing: str, empty_file: str) -> None:
     with ready(target, framing=framing, empty_file=empty_file, rows=0) as download:
-        assert download().rows == 0
+        assert download(min_rows=0).rows == 0
         download.assert_written()
 
 
@@ -213,7 +213,7 @@ def test_an_expired_export_is_its_own_error(target: Path) -> None:
 
 def test_a_missing_month(target: Path) -> None:
     with ready(target) as download:
-        with pytest.raises(DamagedDownload, match="no rows of 2024-04"):
+        with pytest.raises(ExportRefused, match="no rows of 2024-04"):
             download(expected_months=[MONTH, "2024-04"], require_months=True)
         download.assert_untouched()
         assert download.emulator.request_counts()["download"] == 1

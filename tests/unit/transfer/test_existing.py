@@ -12,23 +12,23 @@ import pytest
 
 from airflow_provider_isvapp.errors import DestinationExists
 from airflow_provider_isvapp.transfer.destination import open_destination
-from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.results import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
+from tests.support.downloads import download_with
 from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 
 PLAIN = ndjson(3_000, months=("2024-02", "2024-03"))
 
 
-def download(path: Path | str, plain: bytes = PLAIN, **options: Any) -> DownloadResult:
+def download(path: Path | str, plain: bytes = PLAIN, **options: Any) -> WriteResult:
     options = {"sleep": lambda seconds: None, "attempts": 1, **options}
     with FileServer(Answer(gzip_bytes(plain))) as server:
-        return download_export(server.source(), open_destination(str(path)), **options)
+        return download_with(server.source(), open_destination(str(path)), **options)
 
 
 def test_skip_leaves_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"old\n")
     with FileServer(Answer(gzip_bytes(PLAIN))) as server:
-        result = download_export(server.source(), open_destination(str(tmp_path / "x")), if_exists="skip")
+        result = download_with(server.source(), open_destination(str(tmp_path / "x")), if_exists="skip")
         assert server.ranges_asked == []
     assert result.outcome is Outcome.SKIPPED
     assert result.rows is None
@@ -48,8 +48,8 @@ def test_a_rerun_of_the_same_export_downloads_nothing(tmp_path: Path, if_exists:
     with FileServer(Answer(gzip_bytes(PLAIN))) as server:
         destination = open_destination(str(tmp_path / "x"))
         options: Any = {"export_id": "e-1", "if_exists": if_exists, **form}
-        first = download_export(server.source(), destination, **options)
-        again = download_export(server.source(), destination, **options)
+        first = download_with(server.source(), destination, **options)
+        again = download_with(server.source(), destination, **options)
         assert len(server.ranges_asked) == 1
     assert (first.outcome, again.outcome) == (Outcome.WRITTEN, Outcome.UNCHANGED)
     for figure in ("rows", "bytes", "compressed_bytes", "crc32", "months", "manifests"):
@@ -100,7 +100,7 @@ def test_a_rerun_of_a_divided_export_downloads_nothing(tmp_path: Path, if_exists
     template = tmp_path / "in[1]" / "{reference_date}" / "{reference_date}"
     first = download(template, **MONTHS, **more)
     with FileServer(Answer(b"")) as server:
-        again = download_export(server.source(), open_destination(str(template)), if_exists=if_exists, **MONTHS, **more)
+        again = download_with(server.source(), open_destination(str(template)), if_exists=if_exists, **MONTHS, **more)
         assert server.ranges_asked == []
     assert (first.outcome, again.outcome) == (Outcome.WRITTEN, Outcome.UNCHANGED)
     for figure in ("rows", "bytes", "compressed_bytes", "crc32", "months", "manifests"):
@@ -147,7 +147,7 @@ def test_fail_goes_on_where_a_run_of_the_same_export_was_killed_between_two_mont
     assert [item.reference_date for item in result.objects] == ["2024-03"]
 
 
-@pytest.mark.parametrize("left", [None, b"", b"{}", b'{"export": {"export_id": "e-0"}}'], ids=str)
+@pytest.mark.parametrize("left", [None, b"", b"{}", b'{"source": {"export_id": "e-0"}}'], ids=str)
 def test_a_manifest_that_a_killed_run_did_not_write_is_written_by_the_next(tmp_path: Path, left: bytes | None) -> None:
     download(tmp_path / "x", export_id="e-1")
     if left is not None:

@@ -27,6 +27,7 @@ from airflow_provider_isvapp.transfer.staging import local
 from airflow_provider_isvapp.transfer import download, existing
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
 from airflow_provider_isvapp.transfer.gzip import GzipMembers
+from airflow_provider_isvapp.transfer.options import WriteOptions
 from tests.support.file_server import Source
 
 GzipMembers()
@@ -50,7 +51,7 @@ before = kib("VmHWM")
 result = download.download_export(
     Source(url, Export(id="e", status=ExportStatus.COMPLETED), 30.0),
     destination,
-    partition_by="reference_date" if "{" in name else None,
+    options=WriteOptions(partition_by="reference_date" if "{" in name else None),
 )
 print((kib("VmHWM") - before) / 1024, result.bytes)
 """

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.transfer.destination import open_destination
-from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.results import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.staging.base import Provenance
 from airflow_provider_isvapp.transfer.staging.local import LocalTarget
+from tests.support.downloads import download_with
 from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 
 PLAIN = ndjson(300)
@@ -54,15 +54,15 @@ HOSTILE = [
     with_(months="2024-03"),
     with_(crc32=7),
     with_(later_version=1),
-    with_(export_id=None),
+    with_(export_id=7),
     b'{"export_id":"\\ud800","format":"ndjson"}',
 ]
 
 
-def download(path: Path, **options: Any) -> DownloadResult:
+def download(path: Path, **options: Any) -> WriteResult:
     options = {"sleep": lambda seconds: None, "attempts": 1, "export_id": "e-1", **options}
     with FileServer(Answer(gzip_bytes(PLAIN))) as server:
-        return download_export(server.source(), open_destination(str(path)), **options)
+        return download_with(server.source(), open_destination(str(path)), **options)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_an_attribute_that_is_junk_is_no_label(tmp_path: Path, text: bytes) -> N
     assert target.read_bytes() == PLAIN
 
 
-@pytest.mark.parametrize("text", [*HOSTILE, b'{"export":{"export_id":7}}', b'{"export":7}'], ids=lambda t: str(t)[:30])
+@pytest.mark.parametrize("text", [*HOSTILE, b'{"source":{"export_id":7}}', b'{"source":7}'], ids=lambda t: str(t)[:30])
 def test_a_manifest_that_is_junk_is_written_again(tmp_path: Path, text: bytes) -> None:
     download(tmp_path / "x")
     (tmp_path / "_x.manifest.json").write_bytes(text)

@@ -20,9 +20,9 @@ from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
 from airflow_provider_isvapp.errors import ApiError, BrokenTransfer, DamagedDownload
 from airflow_provider_isvapp.transfer.audit import MOST_MONTHS
 from airflow_provider_isvapp.transfer.destination import open_destination
-from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.results import DownloadResult
+from airflow_provider_isvapp.transfer.results import WriteResult
 from airflow_provider_isvapp.transfer.staging.local import LocalFile
+from tests.support.downloads import download_with
 from tests.support.file_server import Answer, FileServer, Source, export_row, gzip_bytes, ndjson
 
 PLAIN = ndjson(6_000)
@@ -44,9 +44,9 @@ class Clock:
         return self.looks * self._step
 
 
-def download(source: Source, target: Path, **options: Any) -> DownloadResult:
+def download(source: Source, target: Path, **options: Any) -> WriteResult:
     options = {"sleep": lambda seconds: None, "attempts": 1, **options}
-    return download_export(source, open_destination(str(target)), **options)
+    return download_with(source, open_destination(str(target)), **options)
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])

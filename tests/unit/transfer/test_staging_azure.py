@@ -12,9 +12,9 @@ import pytest
 
 from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists
 from airflow_provider_isvapp.transfer.destination import Destination
-from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.results import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.staging import fsspec
+from tests.support.downloads import download_with
 from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 from tests.support.object_stores import free_port, running
 
@@ -50,9 +50,9 @@ def destination(azurite: str, monkeypatch: pytest.MonkeyPatch) -> Destination:
     return Destination(fs=fs, key=PATH, uri=f"abfs://{PATH}")
 
 
-def download(body: bytes, destination: Destination, **options: Any) -> DownloadResult:
+def download(body: bytes, destination: Destination, **options: Any) -> WriteResult:
     with FileServer(Answer(body)) as server:
-        return download_export(server.source(), destination, attempts=1, **options)
+        return download_with(server.source(), destination, attempts=1, **options)
 
 
 def read(destination: Destination) -> bytes:
@@ -63,7 +63,7 @@ def read(destination: Destination) -> bytes:
 
 @pytest.mark.parametrize("plain", [BIG, ndjson(10), b""], ids=["blocks", "one block", "empty"])
 def test_exact_bytes(destination: Destination, plain: bytes) -> None:
-    result = download(gzip_bytes(plain), destination)
+    result = download(gzip_bytes(plain), destination, min_rows=0)
     assert read(destination) == plain
     assert result.bytes == len(plain)
 

@@ -13,9 +13,9 @@ import pytest
 
 from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, InvalidArgument, StorageFailed
 from airflow_provider_isvapp.transfer.destination import Destination
-from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.results import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.staging import fsspec
+from tests.support.downloads import download_with
 from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 from tests.support.object_stores import FaultyFront, free_port, running
 
@@ -65,9 +65,9 @@ def destination(front: FaultyFront, gcs_server: str, monkeypatch: pytest.MonkeyP
     return Destination(fs=fs, key=PATH, uri=f"gs://{PATH}")
 
 
-def download(body: bytes, destination: Destination, **options: Any) -> DownloadResult:
+def download(body: bytes, destination: Destination, **options: Any) -> WriteResult:
     with FileServer(Answer(body)) as server:
-        return download_export(server.source(), destination, attempts=1, **options)
+        return download_with(server.source(), destination, attempts=1, **options)
 
 
 def assert_holds(destination: Destination, content: bytes) -> None:
@@ -78,7 +78,7 @@ def assert_holds(destination: Destination, content: bytes) -> None:
 
 @pytest.mark.parametrize("plain", [BIG, ndjson(10), b""], ids=["blocks", "one block", "empty"])
 def test_exact_bytes(destination: Destination, front: FaultyFront, plain: bytes) -> None:
-    result = download(gzip_bytes(plain), destination)
+    result = download(gzip_bytes(plain), destination, min_rows=0)
     assert_holds(destination, plain)
     assert (result.bytes, result.rows) == (len(plain), plain.count(b"\n"))
     blocks = [request for request in front.seen if "upload_id=" in request]

@@ -18,10 +18,10 @@ import pytest
 
 from airflow_provider_isvapp.errors import InvalidArgument, StorageFailed
 from airflow_provider_isvapp.transfer.destination import open_destination
-from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.lists import write_lines
-from airflow_provider_isvapp.transfer.results import DownloadResult
+from airflow_provider_isvapp.transfer.lists import write_list
+from airflow_provider_isvapp.transfer.results import WriteResult
 from airflow_provider_isvapp.transfer.staging.local import LocalFile, LocalTarget
+from tests.support.downloads import download_with
 from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 
 PLAIN = ndjson(300, months=("2024-02", "2024-03"))
@@ -31,16 +31,16 @@ BODY = gzip_bytes(PLAIN)
 pytestmark = pytest.mark.timeout(30)
 
 
-def download(path: Path | str, **options: Any) -> DownloadResult:
+def download(path: Path | str, **options: Any) -> WriteResult:
     options = {"sleep": lambda seconds: None, "attempts": 1, **options}
     with FileServer(Answer(BODY)) as server:
-        return download_export(server.source(), open_destination(str(path)), **options)
+        return download_with(server.source(), open_destination(str(path)), **options)
 
 
 def refused(path: Path | str, **options: Any) -> str:
     """Return what is said about a path for which nothing may be asked of the vendor."""
     with pytest.raises((InvalidArgument, StorageFailed)) as caught:
-        download_export(lambda **_: pytest.fail("asked"), open_destination(str(path)), attempts=1, **options)
+        download_with(lambda **_: pytest.fail("asked"), open_destination(str(path)), attempts=1, **options)
     return str(caught.value)
 
 
@@ -94,7 +94,7 @@ def test_a_device_is_not_replaced() -> None:
 def test_a_list_is_not_written_over_what_is_no_file(tmp_path: Path) -> None:
     named_pipe(tmp_path / "x")
     with pytest.raises(InvalidArgument, match="a named pipe is there"):
-        write_lines([b"{}"], open_destination(str(tmp_path / "x")))
+        write_list([b"{}"], open_destination(str(tmp_path / "x")), dataset="apps")
 
 
 @pytest.mark.parametrize("make", [named_pipe, Path.mkdir])
@@ -301,7 +301,7 @@ def no_room_for_manifests(folder: Path) -> Callable[[], bool]:
 def test_a_manifest_that_fails_after_publication_says_what_is_published(tmp_path: Path) -> None:
     with pytest.raises(StorageFailed) as caught:
         download(tmp_path / "x", manifest=True, cancelled=no_room_for_manifests(tmp_path))
-    assert "The export is published, but its manifest" in str(caught.value)
+    assert "The object is published, but its manifest" in str(caught.value)
     assert (tmp_path / "x").read_bytes() == PLAIN
     assert names(tmp_path) == ["_x.manifest.json", "x"]
 

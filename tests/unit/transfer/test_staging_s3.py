@@ -17,12 +17,12 @@ import pytest
 
 from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, StorageFailed, TransferCancelled
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
-from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.lists import write_lines
-from airflow_provider_isvapp.transfer.results import DownloadResult, Outcome
+from airflow_provider_isvapp.transfer.lists import write_list
+from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.staging import s3
 from airflow_provider_isvapp.transfer.staging.s3 import botocore_client
 from tests.support.ceph_gateway import ACCESS_KEY, SECRET_KEY
+from tests.support.downloads import download_with
 from tests.support.file_server import MONTHS, Answer, FileServer, Source, gzip_bytes, ndjson
 from tests.support.object_stores import FaultyFront
 
@@ -92,16 +92,16 @@ def bucket(front: FaultyFront, monkeypatch: pytest.MonkeyPatch) -> Iterator[Buck
         bucket.fs.call_s3("abort_multipart_upload", Bucket="lake", Key=upload["Key"], UploadId=upload["UploadId"])
 
 
-def download(source: Source, destination: Destination, **options: Any) -> DownloadResult:
+def download(source: Source, destination: Destination, **options: Any) -> WriteResult:
     options = {"sleep": lambda seconds: None, **options}
-    return download_export(source, destination, **options)
+    return download_with(source, destination, **options)
 
 
 @on_every_store
 @pytest.mark.parametrize("plain", [BIG, SMALL, b""], ids=["parts", "one request", "empty"])
 def test_exact_bytes(bucket: Bucket, front: FaultyFront, plain: bytes) -> None:
     with FileServer(Answer(gzip_bytes(plain))) as server:
-        result = download(server.source(uncompressed=len(plain)), bucket.destination())
+        result = download(server.source(uncompressed=len(plain)), bucket.destination(), min_rows=0)
     bucket.assert_holds(plain)
     assert (result.path, result.bytes, result.rows) == (f"s3://{PATH}", len(plain), plain.count(b"\n"))
     parts = [request for request in front.seen if "partNumber" in request]
@@ -277,7 +277,7 @@ def test_writing_needs_no_right_to_list_uploads(bucket: Bucket, front: FaultyFro
 def test_of_two_tasks_the_one_that_began_first_gives_way(bucket: Bucket, front: FaultyFront, moment: str) -> None:
     verb, needle = moment.split(" ")
     other = ndjson(21_000)
-    second: list[DownloadResult] = []
+    second: list[WriteResult] = []
 
     def start_another(method: str, path: str) -> int | None:
         if method != verb or needle not in path:
@@ -364,13 +364,13 @@ def test_credentials_of_a_session_are_used(bucket: Bucket, front: FaultyFront) -
     session = AioSession()
     session.set_credentials("key-of-the-session", "secret")
     fs = s3fs.S3FileSystem(session=session, endpoint_url=front.url, skip_instance_cache=True)
-    write_lines([b'{"a":1}'], Destination(fs=fs, key=PATH, uri=f"s3://{PATH}"))
+    write_list([b'{"a":1}'], Destination(fs=fs, key=PATH, uri=f"s3://{PATH}"), dataset="apps")
     bucket.assert_holds(b'{"a":1}\n')
 
 
 def test_lists_are_written_the_same_way(bucket: Bucket) -> None:
     lines = [b'{"Id":"%d"}' % number for number in range(300_000)]
-    result = write_lines(iter(lines), bucket.destination())
+    result = write_list(lines, bucket.destination(), dataset="apps")
     bucket.assert_holds(b"".join(line + b"\n" for line in lines))
     assert (result.rows, result.bytes) == (300_000, sum(map(len, lines)) + 300_000)
 

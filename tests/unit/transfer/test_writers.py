@@ -15,21 +15,21 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.errors import DamagedDownload, InvalidArgument
+from airflow_provider_isvapp.errors import DamagedDownload, ExportRefused, InvalidArgument
 from airflow_provider_isvapp.transfer import parquet
 from airflow_provider_isvapp.transfer.destination import open_destination
-from airflow_provider_isvapp.transfer.download import download_export
-from airflow_provider_isvapp.transfer.results import DownloadResult
+from airflow_provider_isvapp.transfer.results import WriteResult
+from tests.support.downloads import download_with
 from tests.support.file_server import MONTHS, Answer, FileServer, export_row, gzip_bytes, ndjson
 
 PLAIN = ndjson(3_000, months=("2024-02", "2024-03"))
 
 
-def download(path: Path | str, plain: bytes = PLAIN, **options: Any) -> DownloadResult:
+def download(path: Path | str, plain: bytes = PLAIN, **options: Any) -> WriteResult:
     body = options.pop("body", None) or gzip_bytes(plain)
     options = {"sleep": lambda seconds: None, "attempts": 1, **options}
     with FileServer(Answer(body)) as server:
-        return download_export(server.source(), open_destination(str(path)), **options)
+        return download_with(server.source(), open_destination(str(path)), **options)
 
 
 def names(folder: Path) -> list[str]:
@@ -98,7 +98,10 @@ def test_a_row_without_month_cannot_be_divided(tmp_path: Path) -> None:
         ({"compression": "zstd"}, "compression must be"),
         ({"output_format": "parquet", "compression": "gzip"}, "compression is for ndjson"),
         ({"validate": "yes"}, "validate must be"),
-        ({"if_exists": "append"}, "if_exists must be"),
+        ({"if_exists": "append"}, "if_exists must be 'overwrite', 'skip' or 'fail', not 'append'"),
+        ({"min_rows": -1}, "min_rows must be a whole number from 0 or None, not -1"),
+        ({"min_rows": True}, "min_rows must be"),
+        ({"min_rows": "1"}, "min_rows must be"),
         ({"require_months": True}, "require_months needs expected_months"),
     ],
 )
@@ -106,7 +109,7 @@ def test_arguments_are_checked_before_anything_is_asked_for(
     tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidArgument, match=message):
-        download_export(lambda **_: pytest.fail("asked"), open_destination(str(tmp_path / "x")), **options)
+        download_with(lambda **_: pytest.fail("asked"), open_destination(str(tmp_path / "x")), **options)
 
 
 def test_parquet_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +136,7 @@ def test_gzip_keeps_the_vendors_file(tmp_path: Path) -> None:
 
 def test_an_empty_export_is_a_gzip_file_nevertheless(tmp_path: Path) -> None:
     with FileServer(Answer(b"")) as server:
-        download_export(server.source(), open_destination(str(tmp_path / "x.gz")), compression="gzip")
+        download_with(server.source(), open_destination(str(tmp_path / "x.gz")), compression="gzip")
     assert gzip.decompress((tmp_path / "x.gz").read_bytes()) == b""
     assert (tmp_path / "x.gz").stat().st_size > 0
 
@@ -233,8 +236,8 @@ def test_a_manifest_is_written_last(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "_x.ndjson.manifest.json").read_bytes())
     assert manifest["object"]["sha256"] == hashlib.sha256(PLAIN).hexdigest()
     assert manifest["object"]["path"] == str(target)
-    assert manifest["export"]["export_id"] == "e-1"
-    assert manifest["export"]["months"] == {"2024-02": 1_500, "2024-03": 1_500}
+    assert manifest["source"]["export_id"] == "e-1"
+    assert manifest["source"]["months"] == {"2024-02": 1_500, "2024-03": 1_500}
     assert manifest["request"] == {"timeframe": "LATEST_12_COMPLETED_MONTHS"}
     assert target.stat().st_mtime_ns <= (tmp_path / "_x.ndjson.manifest.json").stat().st_mtime_ns
 
@@ -254,9 +257,9 @@ def test_a_failed_download_leaves_the_manifest_of_the_old_object(tmp_path: Path)
 
 
 def test_months_must_be_those_that_were_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(DamagedDownload, match="rows of 2024-02, which was not asked for"):
+    with pytest.raises(ExportRefused, match="rows of 2024-02, which was not asked for"):
         download(tmp_path / "x", expected_months=["2024-03"])
-    with pytest.raises(DamagedDownload, match="no rows of 2024-04, 2024-05, which was asked for"):
+    with pytest.raises(ExportRefused, match="no rows of 2024-04, 2024-05, which was asked for"):
         download(tmp_path / "x", expected_months=["2024-02", "2024-03", "2024-04", "2024-05"], require_months=True)
     assert names(tmp_path) == []
     download(tmp_path / "x", expected_months=["2024-02", "2024-03", "2024-04"])

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""How rows are stored, and what is done about an object that exists: the same for exports and lists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Literal, get_args
+
+from airflow_provider_isvapp.errors import InvalidArgument
+
+OutputFormat = Literal["ndjson", "parquet"]
+Compression = Literal["gzip"]
+PartitionBy = Literal["reference_date"]
+IfExists = Literal["overwrite", "skip", "fail"]
+Validate = Literal["structure", "full"]
+
+PLACEHOLDER = "{reference_date}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteOptions:
+    """How an export or a list is written.
+
+    :param if_exists: what to do about an existing object: ``overwrite`` it, ``skip`` the write, or ``fail``. An object
+        that already holds the same content in the same format is recognised, whatever this says.
+    :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (exports only; needs the extra
+        ``parquet``).
+    :param compression: ``gzip`` to store ndjson compressed. A whole export is stored as the vendor's own gzip file.
+    :param partition_by: ``reference_date`` for one object per month (exports only); the path then contains
+        ``{reference_date}``.
+    :param validate: ``structure``: each line is one JSON object; ``full``: each row has the documented fields (exports
+        only).
+    :param manifest: write a manifest beside each object, last.
+    :param min_rows: publish nothing that has fewer rows. None means 1 for a list; for an export, it means that an empty
+        file may not replace an object that has rows.
+    """
+
+    if_exists: IfExists = "overwrite"
+    output_format: OutputFormat = "ndjson"
+    compression: Compression | None = None
+    partition_by: PartitionBy | None = None
+    validate: Validate = "structure"
+    manifest: bool = False
+    min_rows: int | None = None
+
+    @property
+    def storage_format(self) -> str:
+        """How the rows are stored and how far they were checked, as an object's provenance names it."""
+        return ",".join(part for part in self.describe_format().values() if part)
+
+    def describe_format(self) -> dict[str, str | None]:
+        """Return the options that shape the stored rows, as a manifest shows them."""
+        return {
+            "output_format": self.output_format,
+            "compression": self.compression,
+            "partition_by": self.partition_by,
+            "validate": self.validate,
+        }
+
+    def check_for_export(self, template: str) -> None:
+        """Check that each value is known and that they fit together and with the path.
+
+        :param template: the path.
+        :raises InvalidArgument: naming the argument.
+        """
+        self._check()
+        if self.output_format == "parquet" and self.compression is not None:
+            raise InvalidArgument("compression is for ndjson: Parquet compresses its columns itself (zstd).")
+        if (self.partition_by is not None) != (PLACEHOLDER in template):
+            raise InvalidArgument(
+                f"path {template!r}: with partition_by='reference_date' it must contain {PLACEHOLDER}, and only then."
+            )
+        if self.output_format == "parquet" and find_spec("pyarrow") is None:
+            raise InvalidArgument(
+                "output_format='parquet' needs pyarrow: install it with pip install 'airflow-provider-isvapp[parquet]'."
+            )
+
+    def check_for_list(self) -> None:
+        """Check that each value is known and that a list can be written so.
+
+        :raises InvalidArgument: naming the argument.
+        """
+        self._check()
+        for name, value, only in (
+            ("output_format", self.output_format, "ndjson"),
+            ("partition_by", self.partition_by, None),
+            ("validate", self.validate, "structure"),
+        ):
+            if value != only:
+                raise InvalidArgument(f"{name} must be {only!r} for a list, not {value!r}; exports take it.")
+
+    def _check(self) -> None:
+        _check_choice("if_exists", self.if_exists, get_args(IfExists))
+        _check_choice("output_format", self.output_format, get_args(OutputFormat))
+        _check_choice("compression", self.compression, (None, *get_args(Compression)))
+        _check_choice("partition_by", self.partition_by, (None, *get_args(PartitionBy)))
+        _check_choice("validate", self.validate, get_args(Validate))
+        if self.min_rows is not None and (type(self.min_rows) is not int or self.min_rows < 0):
+            raise InvalidArgument(f"min_rows must be a whole number from 0 or None, not {self.min_rows!r}.")
+
+
+def _check_choice(name: str, value: object, choices: tuple[Any, ...]) -> None:
+    if value not in choices:
+        *others, last = map(repr, choices)
+        raise InvalidArgument(f"{name} must be {', '.join(others)} or {last}, not {value!r}.")

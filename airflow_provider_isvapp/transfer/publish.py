@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The last steps of every write: audit what is staged, commit it, write its manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from airflow_provider_isvapp.errors import AuditRefused
+from airflow_provider_isvapp.transfer.audit import Audit
+from airflow_provider_isvapp.transfer.destination import Destination
+from airflow_provider_isvapp.transfer.existing import has_rows
+from airflow_provider_isvapp.transfer.manifest import staged_manifests
+from airflow_provider_isvapp.transfer.options import WriteOptions
+from airflow_provider_isvapp.transfer.results import WrittenObject
+from airflow_provider_isvapp.transfer.staging.base import Provenance
+
+
+def find_problem(audit: Audit, provenance: Provenance, destination: Destination, options: WriteOptions) -> str | None:
+    """Audit a result whose figures are all known.
+
+    :return: why it must not be published, if there is a reason.
+    """
+    # An export by month without rows makes no object, so it replaces none.
+    replaces_one = options.partition_by is None
+    return audit.find_problem(provenance, replaces_rows=lambda: replaces_one and has_rows(destination))
+
+
+def publish(
+    commit: Callable[[], None],
+    objects: Sequence[WrittenObject],
+    *,
+    audit: Audit,
+    refuse: Callable[[str], AuditRefused],
+    provenance: Provenance,
+    destination: Destination,
+    options: WriteOptions,
+    dates: Mapping[str, str | None],
+    request: Mapping[str, Any] | None,
+) -> tuple[str, ...]:
+    """Publish objects that are staged and verified, if they pass the audit.
+
+    :param commit: makes the objects visible.
+    :param objects: as they will be.
+    :param refuse: makes the error of a problem that the audit finds.
+    :param dates: for the manifest, with the provenance.
+    :param request: for the manifest.
+    :return: URIs of the manifests.
+    :raises AuditRefused: before anything is published.
+    :raises StorageFailed: if the storage refused; the message says what is published.
+    """
+    if problem := find_problem(audit, provenance, destination, options):
+        raise refuse(problem)
+    if not options.manifest:
+        commit()
+        return ()
+    with staged_manifests(
+        destination, objects, provenance=provenance, dates=dates, options=options, request=request
+    ) as manifests:
+        commit()
+    return manifests

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Downloads whose tests vary one option of many."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from airflow_provider_isvapp.transfer.destination import Destination
+from airflow_provider_isvapp.transfer.download import download_export
+from airflow_provider_isvapp.transfer.options import WriteOptions
+from airflow_provider_isvapp.transfer.results import WriteResult
+from airflow_provider_isvapp.transfer.resume import ExportSource
+
+_OPTIONS = {field.name for field in fields(WriteOptions)}
+
+
+def download_with(source: ExportSource, destination: Destination, **arguments: Any) -> WriteResult:
+    """Download with arguments of :func:`download_export` and of its options alike."""
+    options = WriteOptions(**{name: value for name, value in arguments.items() if name in _OPTIONS})
+    others = {name: value for name, value in arguments.items() if name not in _OPTIONS}
+    return download_export(source, destination, options=options, **others)

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Lists are written as exports are: whole or not at all, audited, and not again if nothing changed."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_isvapp.errors import AuditRefused, DamagedDownload, DestinationExists, InvalidArgument
+from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from airflow_provider_isvapp.transfer.lists import check_list, write_list
+from airflow_provider_isvapp.transfer.manifest import manifest_of
+from airflow_provider_isvapp.transfer.options import WriteOptions
+from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
+from tests.support import ROOT
+from tests.unit.transfer.killed_download import LIST
+
+ROWS = [b'{"Id":"1","Name":"M\xc3\xbcller"}', b'{"Id":"2","Costs":1.50}']
+PLAIN = b"".join(row + b"\n" for row in ROWS)
+OLD = b'{"old":true}\n'
+
+
+@dataclass
+class Store:
+    """A folder or a bucket with one name for a list."""
+
+    destination: Destination
+    read: Callable[[Destination], bytes]
+    put: Callable[[bytes], object]
+    names: Callable[[], list[str]]
+    where: str
+
+    def write(self, rows: list[bytes] = ROWS, *, snapshot_date: str | None = None, **options: Any) -> WriteResult:
+        return write_list(
+            rows,
+            self.destination,
+            dataset="apps",
+            options=WriteOptions(**options),
+            snapshot_date=snapshot_date,
+            request={"verbose": "true"},
+        )
+
+    def content(self) -> bytes:
+        return self.read(self.destination)
+
+    def manifest(self) -> Any:
+        return json.loads(self.read(manifest_of(self.destination)))
+
+
+def on_file(folder: Path) -> Store:
+    return Store(
+        destination=open_destination(str(folder / "apps")),
+        read=lambda destination: Path(destination.key).read_bytes(),
+        put=(folder / "apps").write_bytes,
+        names=lambda: sorted(path.name for path in folder.iterdir()),
+        where=str(folder / "apps"),
+    )
+
+
+def on_s3(server: str, bucket: str) -> Store:
+    import s3fs
+
+    fs = s3fs.S3FileSystem(key="x", secret="y", endpoint_url=server, client_kwargs={"region_name": "us-east-1"})
+    fs.call_s3("create_bucket", Bucket=bucket)
+
+    def names() -> list[str]:
+        fs.invalidate_cache()
+        assert "Uploads" not in fs.call_s3("list_multipart_uploads", Bucket=bucket)
+        return sorted(path.partition("/")[2] for path in fs.find(bucket))
+
+    def read(destination: Destination) -> bytes:
+        fs.invalidate_cache()
+        content: bytes = fs.cat_file(destination.key)
+        return content
+
+    key = f"{bucket}/apps"
+    return Store(
+        destination=Destination(fs=fs, key=key, uri=f"s3://{key}"),
+        read=read,
+        put=lambda content: fs.pipe_file(key, content),
+        names=names,
+        where=f"{server} {key}",
+    )
+
+
+@pytest.fixture(params=["file", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "file":
+        yield on_file(tmp_path)
+    else:
+        digest = hashlib.sha256(str(tmp_path).encode()).hexdigest()[:20]
+        yield on_s3(request.getfixturevalue("s3_server"), f"list-{digest}")
+
+
+def test_the_rows_keep_the_vendors_bytes(store: Store) -> None:
+    store.put(OLD)
+    result = store.write()
+    assert store.content() == PLAIN
+    assert store.names() == ["apps"]
+    assert (result.outcome, result.rows, result.bytes, result.path) == (
+        Outcome.WRITTEN,
+        2,
+        len(PLAIN),
+        store.destination.uri,
+    )
+    assert result.crc32 == f"{zlib.crc32(PLAIN):08x}"
+    assert [(item.path, item.rows, item.bytes) for item in result.objects] == [(store.destination.uri, 2, len(PLAIN))]
+
+
+def test_gzip_is_a_file_of_its_own(store: Store) -> None:
+    result = store.write(compression="gzip")
+    assert gzip.decompress(store.content()) == PLAIN
+    assert (result.bytes, result.objects[0].bytes) == (len(PLAIN), len(store.content()))
+    assert store.write(compression="gzip").outcome is Outcome.UNCHANGED
+    assert store.write().outcome is Outcome.WRITTEN
+    assert store.content() == PLAIN
+
+
+@pytest.mark.parametrize("if_exists", ["overwrite", "skip", "fail"])
+@pytest.mark.parametrize("manifest", [False, True])
+def test_an_unchanged_list_is_not_written_again(store: Store, if_exists: str, manifest: bool) -> None:
+    first = store.write(manifest=manifest, snapshot_date="2024-03-01")
+    version = store.destination.target().provenance()
+    again = store.write(manifest=manifest, snapshot_date="2024-03-01", if_exists=if_exists)
+    assert (first.outcome, again.outcome, again.objects) == (Outcome.WRITTEN, Outcome.UNCHANGED, ())
+    for figure in ("rows", "bytes", "crc32", "manifests"):
+        assert getattr(again, figure) == getattr(first, figure)
+    assert store.destination.target().provenance() == version
+    assert len(again.manifests) == manifest
+
+
+def test_a_changed_list_is_written(store: Store) -> None:
+    store.write()
+    assert store.write([*ROWS, b"{}"]).outcome is Outcome.WRITTEN
+    assert store.content() == PLAIN + b"{}\n"
+
+
+def test_the_same_list_of_another_day_gets_a_new_manifest(store: Store) -> None:
+    store.write(manifest=True, snapshot_date="2024-03-01")
+    assert store.write(manifest=True, snapshot_date="2024-03-02").outcome is Outcome.WRITTEN
+    assert store.manifest()["source"]["snapshot_date"] == "2024-03-02"
+
+
+def test_the_manifest_says_what_the_object_holds(store: Store) -> None:
+    result = store.write(manifest=True, snapshot_date="2024-03-01")
+    assert store.names() == ["_apps.manifest.json", "apps"]
+    assert result.manifests == (manifest_of(store.destination).uri,)
+    manifest = store.manifest()
+    assert manifest["source"] == {
+        "dataset": "apps",
+        "format": "ndjson,structure",
+        "sha256": hashlib.sha256(PLAIN).hexdigest(),
+        "rows": 2,
+        "bytes": len(PLAIN),
+        "crc32": f"{zlib.crc32(PLAIN):08x}",
+        "snapshot_date": "2024-03-01",
+    }
+    assert manifest["object"]["sha256"] == hashlib.sha256(PLAIN).hexdigest()
+    assert manifest["request"] == {"verbose": "true"}
+
+
+@pytest.mark.parametrize("old", [OLD, None])
+def test_an_empty_list_is_refused_and_the_old_object_stays(store: Store, old: bytes | None) -> None:
+    if old is not None:
+        store.put(old)
+    with pytest.raises(AuditRefused, match=r"it has 0 rows, and min_rows is 1\. Set min_rows=0") as caught:
+        store.write([], manifest=True)
+    assert not caught.value.permanent
+    assert store.names() == ([] if old is None else ["apps"])
+    assert old is None or store.content() == old
+
+
+def test_min_rows_is_the_fewest_that_may_replace(store: Store) -> None:
+    store.write(min_rows=2)
+    with pytest.raises(AuditRefused, match="it has 1 rows, and min_rows is 2"):
+        store.write(ROWS[:1], min_rows=2)
+    # Not even what is there already passes for enough.
+    with pytest.raises(AuditRefused, match="it has 2 rows, and min_rows is 3"):
+        store.write(min_rows=3)
+    assert store.content() == PLAIN
+    assert store.write([], min_rows=0).rows == 0
+    assert store.content() == b""
+    assert store.write([], min_rows=0).outcome is Outcome.UNCHANGED
+    with pytest.raises(AuditRefused):
+        store.write([])
+
+
+@pytest.mark.parametrize("cut", [b'{"Id":"2","Co', b"", b"[]", b"{}{}", b'"x"'], ids=str)
+def test_a_row_that_is_cut_or_no_object_publishes_nothing(store: Store, cut: bytes) -> None:
+    store.put(OLD)
+    with pytest.raises(DamagedDownload):
+        store.write([ROWS[0], cut])
+    assert store.content() == OLD
+    assert store.names() == ["apps"]
+
+
+def test_skip_and_fail_leave_another_object(store: Store) -> None:
+    store.put(OLD)
+    result = store.write(if_exists="skip")
+    assert (result.outcome, result.rows) == (Outcome.SKIPPED, None)
+    with pytest.raises(DestinationExists, match="exists, and if_exists is 'fail'"):
+        store.write(if_exists="fail")
+    assert store.content() == OLD
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"output_format": "parquet"}, "output_format must be 'ndjson' for a list, not 'parquet'"),
+        ({"output_format": "csv"}, "output_format must be 'ndjson' or 'parquet', not 'csv'"),
+        ({"partition_by": "reference_date"}, "partition_by must be None for a list"),
+        ({"validate": "full"}, "validate must be 'structure' for a list"),
+        ({"compression": "zstd"}, "compression must be None or 'gzip', not 'zstd'"),
+        ({"if_exists": "append"}, "if_exists must be"),
+        ({"min_rows": -1}, "min_rows must be"),
+    ],
+)
+def test_what_a_list_cannot_be_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    store = on_file(tmp_path)
+    with pytest.raises(InvalidArgument, match=message):
+        check_list(store.destination, WriteOptions(**options))
+    with pytest.raises(InvalidArgument, match=message):
+        store.write(**options)
+    assert store.names() == []
+
+
+@pytest.mark.parametrize("step", ["staging", "writing", "flushed", "committed"])
+def test_a_killed_write_leaves_the_old_object_or_the_new_one(store: Store, step: str) -> None:
+    store.put(OLD)
+    command = [sys.executable, "-m", "tests.unit.transfer.killed_download", "list", store.where, step]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    whole = b"".join(row + b"\n" for row in LIST)
+    assert store.content() == (whole if step == "committed" else OLD)
+    assert store.write(LIST).outcome is (Outcome.UNCHANGED if step == "committed" else Outcome.WRITTEN)
+    assert store.content() == whole
+    assert store.names() == ["apps"]
