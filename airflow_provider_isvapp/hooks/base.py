@@ -9,13 +9,12 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from airflow_provider_isvapp.api.connection_check import Finding
 from airflow_provider_isvapp.api.redaction import password_in
 from airflow_provider_isvapp.api.transport import TransportSettings
 from airflow_provider_isvapp.errors import ExportTimeout, InvalidConnection, ProviderError
-from airflow_provider_isvapp.hooks.connection_form import ConnectionForm
 from airflow_provider_isvapp.version_compat import (
     AirflowException,
     AirflowFailException,
@@ -182,23 +181,11 @@ SettingsT = TypeVar("SettingsT")
 
 
 class VendorHook(BaseHook, Generic[ClientT, SettingsT]):
-    """Base of the hooks: the connection form, and one client that is opened when it is needed."""
-
-    connection_form: ClassVar[ConnectionForm]
+    """Base of the hooks: one client, which is opened when it is needed."""
 
     def __init__(self) -> None:
         super().__init__()
         self._client: ClientT | None = None
-
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Describe Airflow's own fields of the connection form, for Airflow 2.11 to 3.1."""
-        return cls.connection_form.ui_field_behaviour()
-
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Describe the further fields of the connection form, for Airflow 2.11 to 3.1."""
-        return cls.connection_form.widgets()
 
     def __enter__(self) -> Self:
         return self

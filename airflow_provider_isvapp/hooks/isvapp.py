@@ -46,11 +46,21 @@ class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
     default_conn_name = "isvapp_default"
     conn_type = "isvapp"
     hook_name = "ISVapp"
-    connection_form = ISVAPP_FORM
 
     def __init__(self, *, isvapp_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.isvapp_conn_id = isvapp_conn_id
+
+    # Airflow 2.11 to 3.1 take the next two only from the class itself, not from a base.
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Describe Airflow's own fields of the connection form, for Airflow 2.11 to 3.1."""
+        return ISVAPP_FORM.ui_field_behaviour()
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Describe the further fields of the connection form, for Airflow 2.11 to 3.1."""
+        return ISVAPP_FORM.widgets()
 
     async def aget_conn(self) -> IsvappClient:
         """Return the client, for code on an event loop. Calls on the client block: they belong in a thread.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from airflow_provider_isvapp.api.connection_check import Finding, check_connection
 from airflow_provider_isvapp.api.productiv.client import AppDetails, AppList, ProductivClient
@@ -38,11 +39,21 @@ class ProductivHook(VendorHook[ProductivClient, ProductivSettings]):
     default_conn_name = "productiv_default"
     conn_type = "productiv"
     hook_name = "Productiv"
-    connection_form = PRODUCTIV_FORM
 
     def __init__(self, *, productiv_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.productiv_conn_id = productiv_conn_id
+
+    # Airflow 2.11 to 3.1 take the next two only from the class itself, not from a base.
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Describe Airflow's own fields of the connection form, for Airflow 2.11 to 3.1."""
+        return PRODUCTIV_FORM.ui_field_behaviour()
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Describe the further fields of the connection form, for Airflow 2.11 to 3.1."""
+        return PRODUCTIV_FORM.widgets()
 
     def _read_settings(self) -> ProductivSettings:
         return ProductivSettings.from_connection(**connection_fields(fetch_connection(self.productiv_conn_id)))
