@@ -8,17 +8,17 @@
     ├── InvalidConnection        a connection's field is wrong or missing        permanent
     ├── InvalidArgument          an argument is wrong; nothing was sent          permanent
     ├── ApiError
-    │   ├── RequestRefused       the vendor answered 4xx, with its message       permanent
-    │   │   ├── AuthenticationRefused   401, or the token endpoint said no
+    │   ├── RequestRefused       the vendor responded 4xx, with its message      permanent
+    │   │   ├── AuthenticationRefused   401, or the token endpoint refused
     │   │   ├── PermissionRefused       403: a scope is missing
     │   │   └── NotFound                404
     │   ├── ServiceUnavailable   429, 5xx, resets or timeouts outlasted the retries
-    │   ├── OutcomeUnknown       a create was sent and never answered
+    │   ├── OutcomeUnknown       a create was sent, and its outcome is not known
     │   ├── UnexpectedAnswer     HTML, nothing, or not JSON where JSON belongs
     │   ├── ContractBroken       JSON, but not what the vendor documents         permanent
-    │   └── ForeignAddress       an address leads to another host; nothing sent  permanent
+    │   └── ForeignAddress       a URL leads to another host; nothing was sent   permanent
     ├── LimiterError
-    │   ├── LimiterUnavailable   the shared limiter's storage does not answer
+    │   ├── LimiterUnavailable   the shared limiter's storage does not respond
     │   └── LimiterTimeout       the queue for a request was too long
     ├── ExportError              about one export, named by export_id
     │   ├── ExportFailed         the vendor reports ERRORED                      permanent
@@ -39,6 +39,7 @@
 
 from __future__ import annotations
 
+import copyreg
 from typing import ClassVar
 
 
@@ -46,6 +47,10 @@ class ProviderError(Exception):
     """Root of every error that this package raises on its own account."""
 
     permanent: ClassVar[bool] = False
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # An exception's own way calls the class with its positional arguments alone, and ours have keyword-only ones.
+        return (copyreg.__newobj__, (type(self), *self.args), vars(self))  # type: ignore[attr-defined]
 
 
 class InvalidConnection(ProviderError):
@@ -61,30 +66,23 @@ class InvalidArgument(ProviderError, ValueError):
 
 
 class ApiError(ProviderError):
-    """A request to a vendor did not give what was asked for."""
+    """A request to a vendor failed."""
 
 
 class RequestRefused(ApiError):
     """The vendor refused a request and will refuse it again.
 
-    :param message: what happened, with the vendor's own words and the next step.
+    :param message: what happened, with the vendor's message and the next step.
     :param status: the HTTP status of the refusal.
-    :param said: the vendor's own words, empty if there were none.
+    :param vendor_message: the vendor's own message, empty if there was none.
     """
 
     permanent = True
 
-    def __init__(self, message: str, *, status: int, said: str = "") -> None:
+    def __init__(self, message: str, *, status: int, vendor_message: str = "") -> None:
         super().__init__(message)
         self.status = status
-        self.said = said
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild_refusal, (type(self), str(self), self.status, self.said))
-
-
-def _rebuild_refusal(kind: type[RequestRefused], message: str, status: int, said: str) -> RequestRefused:
-    return kind(message, status=status, said=said)
+        self.vendor_message = vendor_message
 
 
 class AuthenticationRefused(RequestRefused):
@@ -100,18 +98,18 @@ class NotFound(RequestRefused):
 
 
 class ServiceUnavailable(ApiError):
-    """The vendor did not answer usefully within the bounded retries."""
+    """The vendor gave no usable response within the bounded retries."""
 
 
 class OutcomeUnknown(ApiError):
-    """A request that is not safe to repeat was sent, and no clear answer arrived.
+    """A request that is not safe to repeat was sent, and no clear response arrived.
 
-    Not permanent: what may be left behind is an export that nobody downloads, which is harmless and expires.
+    Not permanent: an export that was created unnoticed is harmless and expires.
     """
 
 
 class UnexpectedAnswer(ApiError):
-    """The answer is not JSON of the documented kind: a gateway's HTML page, an empty body."""
+    """The response is not JSON of the documented kind: a gateway's HTML page, an empty body."""
 
 
 API_CHANGED = "The vendor's API may have changed: look for a newer version of this provider."
@@ -119,13 +117,13 @@ API_CHANGED = "The vendor's API may have changed: look for a newer version of th
 
 
 class ContractBroken(ApiError):
-    """The answer is JSON but breaks the vendor's documentation: a field missing, an unknown export status."""
+    """The response is JSON but breaks the vendor's documentation: a field missing, an unknown export status."""
 
     permanent = True
 
 
 class ForeignAddress(ApiError):
-    """An address or a redirect leads to another origin; nothing was sent there."""
+    """A URL or a redirect leads to another origin; nothing was sent there."""
 
     permanent = True
 
@@ -135,11 +133,11 @@ class LimiterError(ProviderError):
 
 
 class LimiterUnavailable(LimiterError):
-    """The limiter's storage does not answer. Requests are not sent unlimited instead."""
+    """The limiter's storage does not respond. Requests are not sent unlimited instead."""
 
 
 class LimiterTimeout(LimiterError):
-    """A request waited for its turn longer than the bound."""
+    """A request waited for a permit longer than the bound."""
 
 
 class ExportError(ProviderError):
@@ -152,13 +150,6 @@ class ExportError(ProviderError):
     def __init__(self, message: str, *, export_id: str) -> None:
         super().__init__(message)
         self.export_id = export_id
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild_export_error, (type(self), str(self), self.export_id))
-
-
-def _rebuild_export_error(kind: type[ExportError], message: str, export_id: str) -> ExportError:
-    return kind(message, export_id=export_id)
 
 
 class ExportFailed(ExportError):

@@ -17,7 +17,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any
 
-from airflow_provider_isvapp.api.isvapp.export_state import ExportState, decide
+from airflow_provider_isvapp.api.isvapp.export_state import ExportState, classify
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.errors import ExportExpired, ExportFailed
 from airflow_provider_isvapp.events import (
@@ -199,7 +199,7 @@ def record_failures() -> Iterator[None]:
 
 def record_if_lost(export: Export) -> None:
     """Record an export of an earlier try that has errored or expired meanwhile."""
-    match decide(export, now=datetime.now(UTC)):
+    match classify(export, now=datetime.now(UTC)):
         case ExportState.FAILED:
             record(ExportEnded(outcome="errored"))
         case ExportState.EXPIRED:

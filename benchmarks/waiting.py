@@ -238,12 +238,12 @@ async def own_poll(export_id: str, plan: Plan) -> AsyncIterator[None]:
     """Wait as a trigger with a poll of its own does."""
     from datetime import UTC
 
-    from airflow_provider_isvapp.api.isvapp.export_state import require_ready
+    from airflow_provider_isvapp.api.isvapp.export_state import is_ready_or_raise
     from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 
     def look() -> bool:
         with IsvappHook() as hook:
-            return require_ready(hook.get_conn().get_export(export_id), now=datetime.now(UTC))
+            return is_ready_or_raise(hook.get_conn().get_export(export_id), now=datetime.now(UTC))
 
     while not await asyncio.to_thread(look):  # noqa: ASYNC110 (this is what is measured)
         await asyncio.sleep(plan.poll_interval)

@@ -20,15 +20,15 @@ from typing import Generic, Protocol, TypeVar
 from urllib.parse import quote_plus
 
 from airflow_provider_isvapp.api.http_errors import WEB_PAGE
-from airflow_provider_isvapp.api.origin import origin
 from airflow_provider_isvapp.api.redaction import Redactor
 from airflow_provider_isvapp.api.transport import Authorizer, Request, Transport, TransportSettings
+from airflow_provider_isvapp.api.url import origin
 from airflow_provider_isvapp.errors import AuthenticationRefused, PermissionRefused, RequestRefused, UnexpectedAnswer
 
-# A token is renewed this long before it expires, or after nine tenths of a short life.
+# A token is renewed this long before it expires, or after nine tenths of a short lifetime.
 RENEW_BEFORE = 60.0
-# A life that makes no sense, or would cost a token with each request, is taken for one of RENEW_BEFORE.
-SHORTEST_LIFE = 5.0
+# A lifetime that is invalid, or so short that each request would need a new token, counts as RENEW_BEFORE.
+SHORTEST_LIFETIME = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class ConnectionSettings(Protocol):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """All that no text may show."""
+        """The secrets, which no text may show."""
 
 
 Settings = TypeVar("Settings", bound=ConnectionSettings)
@@ -64,7 +64,7 @@ class Credentials(Generic[Settings]):
     :param settings: the connection as it was read first.
     :param build: makes the authorizer for some settings.
     :param reload_settings: reads the connection again; None if refused credentials stay refused.
-    :param redactor: is told each secret.
+    :param redactor: gets each secret.
     """
 
     def __init__(
@@ -144,11 +144,11 @@ class _Token:
 
 
 class ClientCredentials:
-    """OAuth2 client credentials (RFC 6749, 4.4): asks for one token a scope, when it is first needed.
+    """OAuth2 client credentials (RFC 6749, 4.4): asks for one token per scope, when it is first needed.
 
-    :param address_field: the connection's field that decides ``token_url``, for messages.
+    :param url_field: the connection's field that decides ``token_url``, for messages.
     :param endpoint: the token endpoint's name, for metrics.
-    :param on_new_token: gets each token as soon as it is there, so that logs can be told to hide it.
+    :param on_new_token: gets each token as soon as it arrives, so that logs can mask it.
     :param clock: monotonic seconds.
     """
 
@@ -160,7 +160,7 @@ class ClientCredentials:
         client_id: str,
         client_secret: str,
         style: SecretStyle,
-        address_field: str = "host",
+        url_field: str = "host",
         endpoint: str = "token",
         on_new_token: Callable[[str], object] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
@@ -170,7 +170,7 @@ class ClientCredentials:
         self._client_id = client_id
         self._client_secret = client_secret
         self._style = style
-        self._address_field = address_field
+        self._address_field = url_field
         self._endpoint = endpoint
         self._on_new_token = on_new_token
         self._clock = clock
@@ -185,7 +185,7 @@ class ClientCredentials:
         return held.value
 
     def rejected(self, scope: str, token: str) -> bool:
-        """Forget a token that was answered with 401, so that the next one is new."""
+        """Drop a token that got a 401, so that the next one is new."""
         held = self._tokens.get(scope)
         if held is not None and held.value == token:
             del self._tokens[scope]
@@ -213,19 +213,19 @@ class ClientCredentials:
         try:
             body = self._transport.fetch(request).content
         except RequestRefused as refused:
-            error: Exception = self._refusal(refused, scope=scope)
+            error: Exception = self._client_error(refused, scope=scope)
         else:
             return self._read(client, body, scope=scope, asked_at=asked_at)
         raise error
 
-    def _refusal(self, refused: RequestRefused, *, scope: str) -> RequestRefused:
-        """Say what the token endpoint's no means: by RFC 6749, 5.2, a wrong client and a wrong scope share the 400."""
-        status, said = refused.status, refused.said
-        code = said.partition(":")[0]
+    def _client_error(self, refused: RequestRefused, *, scope: str) -> RequestRefused:
+        """Explain a refusal of the token endpoint: by RFC 6749, 5.2, a wrong client and a wrong scope share the 400."""
+        status, message = refused.status, refused.vendor_message
+        code = message.partition(":")[0]
         vendor = self._transport.settings.vendor
         kind: type[RequestRefused] = AuthenticationRefused
         credentials = "Check the connection's login and password: the client id and the client secret"
-        if said == WEB_PAGE or status in (404, 405):
+        if message == WEB_PAGE or status in (404, 405):
             kind = RequestRefused
             advice = f"{origin(self._token_url)} has no token endpoint: check the connection's {self._address_field}."
         elif code == "invalid_scope" or status == 403:
@@ -235,38 +235,38 @@ class ClientCredentials:
             advice = f"{credentials}."
         else:
             advice = f"{credentials}; or give the client that scope in the vendor's settings."
-        text = f"{vendor} refused the token for scope {scope!r} ({status}): {said or 'without a message'}."
-        return kind(f"{text} {advice}", status=status, said=said)
+        text = f"{vendor} refused the token for scope {scope!r} ({status}): {message or 'without a message'}."
+        return kind(f"{text} {advice}", status=status, vendor_message=message)
 
     def _read(self, client: object, body: bytes, *, scope: str, asked_at: float) -> _Token:
         from oauthlib.oauth2 import OAuth2Error
 
         vendor = self._transport.settings.vendor
-        # Only the kind of a problem is told, here and below: the body may hold a token.
+        # Only the kind of a problem is shown, here and below: the body may hold a token.
         web_page = body.lstrip().startswith(b"<")
         reason = "a web page" if web_page else "not JSON of the documented kind"
         try:
-            answer = client.parse_request_body_response(body.decode())  # type: ignore[attr-defined]
-            value, lifetime = answer["access_token"], float(answer.get("expires_in") or 0)
+            response = client.parse_request_body_response(body.decode())  # type: ignore[attr-defined]
+            value, lifetime = response["access_token"], float(response.get("expires_in") or 0)
         except OAuth2Error as problem:
             # Of a page, it only says that no token is in there.
             value, reason = None, reason if web_page else self._transport.redact(str(problem.error or reason))
         except (ValueError, AttributeError, TypeError, ArithmeticError, RecursionError):
             value = None
         if isinstance(value, str) and value.isascii() and value.isprintable():
-            granted = answer.get("scope")
-            if granted is not None and scope not in answer.scopes:
+            granted = response.get("scope")
+            if granted is not None and scope not in response.scopes:
                 raise PermissionRefused(
                     f"{vendor} gave a token without the scope {scope!r}. "
                     "Give the client that scope in the vendor's settings.",
                     status=200,
                 )
             self._on_new_token(value)
-            if not SHORTEST_LIFE <= lifetime < math.inf:  # nan, too
+            if not SHORTEST_LIFETIME <= lifetime < math.inf:  # nan, too
                 lifetime = RENEW_BEFORE
             return _Token(value, asked_at + max(lifetime - RENEW_BEFORE, lifetime * 0.9))
         raise UnexpectedAnswer(
-            f"{vendor} answered the request for a token with something else ({reason}). "
+            f"{vendor} responded to the request for a token with something else ({reason}). "
             f"Check the connection's {self._address_field}."
         )
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_provider_isvapp.api.clock_difference import clock_warning
+from airflow_provider_isvapp.api.http_dates import clock_warning
 from airflow_provider_isvapp.api.isvapp.client import SCOPE_ACCOUNTS, SCOPE_EXPORTS, SCOPE_IDENTITY, IsvappClient
 from airflow_provider_isvapp.api.isvapp.models import Account
 from airflow_provider_isvapp.api.productiv.client import ProductivClient
@@ -26,23 +26,25 @@ class Finding:
     message: str
 
 
-def success(message: str, *, vendor: str, clock_ahead: float | None) -> Finding:
+def success(message: str, *, vendor: str, clock_skew: float | None) -> Finding:
     """Report that a connection works, unless the clocks differ."""
-    warning = clock_warning(clock_ahead, vendor=vendor)
+    warning = clock_warning(clock_skew, vendor=vendor)
     return Finding(works=not warning, message=f"{message} But: {warning}" if warning else message)
 
 
-def failure(error: ProviderError, *, vendor: str, clock_ahead: float | None) -> Finding:
+def failure(error: ProviderError, *, vendor: str, clock_skew: float | None) -> Finding:
     """Report an error, and that the clocks differ if they do: that may be the cause."""
-    return Finding(works=False, message=f"{error} {clock_warning(clock_ahead, vendor=vendor)}".rstrip())
+    return Finding(works=False, message=f"{error} {clock_warning(clock_skew, vendor=vendor)}".rstrip())
 
 
-def refused_at_once(error: AuthenticationRefused, *, vendor: str, clock_ahead: float | None) -> Finding:
+def refused_at_once(error: AuthenticationRefused, *, vendor: str, clock_skew: float | None) -> Finding:
     """Report that the vendor gave a token and then did not take it, which no wrong field of the connection explains."""
-    advice = clock_warning(clock_ahead, vendor=vendor) or (
+    advice = clock_warning(clock_skew, vendor=vendor) or (
         f"The client id and the client secret are right, and the clocks agree: try again, then ask {vendor}."
     )
-    text = f"{vendor} gave a token and refused it at once ({error.status}): {error.said or 'without a message'}."
+    text = (
+        f"{vendor} gave a token and refused it at once ({error.status}): {error.vendor_message or 'without a message'}."
+    )
     return Finding(works=False, message=f"{text} {advice}")
 
 
@@ -65,19 +67,20 @@ def check_api_key(client: IsvappClient) -> Finding:
     except AuthenticationRefused as refused:
         return _failed(
             client,
-            f"ISVapp does not know this API key ({refused.status}): {refused.said or 'without a message'}. Check the "
-            "connection's password, or give the client id that belongs to it as login.",
+            f"ISVapp does not know this API key ({refused.status}): {refused.vendor_message or 'without a message'}. "
+            "Check the connection's password, or give the client id that belongs to it as login.",
         )
     except PermissionRefused as refused:
         return _failed(
             client,
-            f"ISVapp knows this API key and refuses it ({refused.status}): {refused.said or 'without a message'}. "
-            f"Create one with the permission scope {API_KEY_PERMISSION!r}, under Setup > REST API in ISVapp.",
+            f"ISVapp knows this API key and refuses it ({refused.status}): "
+            f"{refused.vendor_message or 'without a message'}. Create one with the permission scope "
+            f"{API_KEY_PERMISSION!r}, under Setup > REST API in ISVapp.",
         )
     except ProviderError as error:
-        return failure(error, vendor=ISVAPP, clock_ahead=client.clock_ahead)
+        return failure(error, vendor=ISVAPP, clock_skew=client.clock_skew)
     message = f"Connected to ISVapp as {_name(account)} with an API key that has the permission {API_KEY_PERMISSION!r}."
-    return success(message, vendor=ISVAPP, clock_ahead=client.clock_ahead)
+    return success(message, vendor=ISVAPP, clock_skew=client.clock_skew)
 
 
 def check_client_credentials(client: IsvappClient) -> Finding:
@@ -85,19 +88,19 @@ def check_client_credentials(client: IsvappClient) -> Finding:
     try:
         granted, refused = _ask_for_scopes(client)
         if not granted:
-            return failure(refused[SCOPE_IDENTITY], vendor=ISVAPP, clock_ahead=client.clock_ahead)
+            return failure(refused[SCOPE_IDENTITY], vendor=ISVAPP, clock_skew=client.clock_skew)
         account = client.get_account() if SCOPE_IDENTITY in granted else None
     except AuthenticationRefused as error:
-        return refused_at_once(error, vendor=ISVAPP, clock_ahead=client.clock_ahead)
+        return refused_at_once(error, vendor=ISVAPP, clock_skew=client.clock_skew)
     except ProviderError as error:
-        return failure(error, vendor=ISVAPP, clock_ahead=client.clock_ahead)
+        return failure(error, vendor=ISVAPP, clock_skew=client.clock_skew)
     who = f" as {_name(account)}" if account else ""
     noun = "scope" if len(granted) == 1 else "scopes"
     message = f"Connected to ISVapp{who} with the {noun} {', '.join(granted)}."
     if not refused:
-        return success(message, vendor=ISVAPP, clock_ahead=client.clock_ahead)
+        return success(message, vendor=ISVAPP, clock_skew=client.clock_skew)
     missing = " ".join(
-        f"Without the scope {scope}, tasks cannot {_NEEDED_TO[scope]} ({error.said or error.status})."
+        f"Without the scope {scope}, tasks cannot {_NEEDED_TO[scope]} ({error.vendor_message or error.status})."
         for scope, error in refused.items()
     )
     return _failed(
@@ -125,7 +128,7 @@ def _ask_for_scopes(client: IsvappClient) -> tuple[list[str], dict[str, RequestR
 
 
 def _failed(client: IsvappClient, message: str) -> Finding:
-    return failure(ProviderError(message), vendor=ISVAPP, clock_ahead=client.clock_ahead)
+    return failure(ProviderError(message), vendor=ISVAPP, clock_skew=client.clock_skew)
 
 
 def _name(account: Account) -> str:
@@ -146,12 +149,12 @@ def check_connection(client: ProductivClient, *, scope: str) -> Finding:
     try:
         client.check_credentials()
     except ProviderError as error:
-        return failure(error, vendor=PRODUCTIV, clock_ahead=client.clock_ahead)
+        return failure(error, vendor=PRODUCTIV, clock_skew=client.clock_skew)
     try:
         apps = client.list_apps()
     except AuthenticationRefused as refused:
-        return refused_at_once(refused, vendor=PRODUCTIV, clock_ahead=client.clock_ahead)
+        return refused_at_once(refused, vendor=PRODUCTIV, clock_skew=client.clock_skew)
     except ProviderError as error:
-        return failure(error, vendor=PRODUCTIV, clock_ahead=client.clock_ahead)
+        return failure(error, vendor=PRODUCTIV, clock_skew=client.clock_skew)
     message = f"Connected to Productiv with the scope {scope}: {len(apps)} active apps as of {apps.as_of_date}."
-    return success(message, vendor=PRODUCTIV, clock_ahead=client.clock_ahead)
+    return success(message, vendor=PRODUCTIV, clock_skew=client.clock_skew)

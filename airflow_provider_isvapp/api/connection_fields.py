@@ -10,52 +10,50 @@ from enum import StrEnum
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from airflow_provider_isvapp.api.origin import origin
+from airflow_provider_isvapp.api.url import origin
 from airflow_provider_isvapp.errors import InvalidConnection
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
 
-def base_address(*, host: str | None, port: int | None, schema: str | None, default: str) -> str:
-    """Make one address of the fields host, port and schema.
+def read_base_url(*, host: str | None, port: int | None, schema: str | None, default: str) -> str:
+    """Make one URL of the fields host, port and schema.
 
-    :param host: a host name, or a full address with scheme and, if need be, port and path.
+    :param host: a host name, or a full URL with scheme and, if need be, port and path.
     :param default: used where the host is empty.
-    :return: the address without a trailing slash.
+    :return: the URL without a trailing slash.
     """
     given = (host or "").strip() or default
     if "://" not in given:
         given = f"{(schema or 'https').strip().lower()}://{given}"
-    return _checked_address(given, field="host", port=port)
+    return _checked_url(given, field="host", port=port)
 
 
-def address(value: str, *, field: str) -> str:
-    """Check a full address that stands in a field of its own."""
+def read_url(value: str, *, field: str) -> str:
+    """Check a full URL that has a field of its own."""
     if "://" not in value:
-        raise InvalidConnection(
-            f"{field}: {value!r} is not a full address; it needs a scheme, as in https://host/path."
-        )
-    return _checked_address(value, field=field, port=None)
+        raise InvalidConnection(f"{field}: {value!r} is not a full URL; it needs a scheme, as in https://host/path.")
+    return _checked_url(value, field=field, port=None)
 
 
-def _checked_address(given: str, *, field: str, port: int | None) -> str:
+def _checked_url(given: str, *, field: str, port: int | None) -> str:
     try:
         parts = urlsplit(given)
         own_port = parts.port
     except ValueError:
         raise InvalidConnection(
-            f"{field}: not an address that can be read; use https://host or https://host:port."
+            f"{field}: not a URL that can be read; use https://host or https://host:port."
         ) from None
     if parts.username or parts.password:
-        raise InvalidConnection(f"{field}: credentials do not belong into an address; use login and password.")
+        raise InvalidConnection(f"{field}: credentials do not belong in a URL; use login and password.")
     if parts.scheme not in ("http", "https"):
         raise InvalidConnection(f"{field}: the scheme must be http or https, not {parts.scheme!r}.")
     if not parts.hostname or any(letter.isspace() for letter in parts.netloc):
         raise InvalidConnection(f"{field}: {given!r} names no host; use https://host or https://host:port.")
     if not origin(given):
-        raise InvalidConnection(f"{field}: not an address that can be read; use https://host or https://host:port.")
+        raise InvalidConnection(f"{field}: not a URL that can be read; use https://host or https://host:port.")
     if parts.query or parts.fragment:
-        raise InvalidConnection(f"{field}: an address here takes no '?' or '#'.")
+        raise InvalidConnection(f"{field}: the URL takes no '?' or '#'.")
     if own_port and port and own_port != port:
         raise InvalidConnection(f"port: {port} contradicts the port {own_port} in {field}; give it once.")
     netloc = parts.netloc if own_port or not port else f"{parts.netloc.rstrip(':')}:{port}"

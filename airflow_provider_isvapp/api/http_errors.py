@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Errors of HTTP responses and TLS handshakes, put into words."""
+"""The errors for HTTP responses with an error status and for failed TLS handshakes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import msgspec
 import requests
 import urllib3.exceptions
 
-from airflow_provider_isvapp.api.origin import origin
 from airflow_provider_isvapp.api.redaction import Redactor
+from airflow_provider_isvapp.api.url import origin
 from airflow_provider_isvapp.errors import (
     AuthenticationRefused,
     InvalidConnection,
@@ -22,14 +22,14 @@ from airflow_provider_isvapp.errors import (
 )
 
 REFUSED_AGAIN = "It will be refused again as it is; change the request."
-WEB_PAGE = "a web page instead of an API answer"
-"""What is said of a refusal that is HTML: a gateway's, a login page's, or another server's altogether."""
+WEB_PAGE = "a web page instead of an API response"
+"""Stands for the message of a refusal in HTML, which comes from a gateway, a login page or another server."""
 
 
-def refusal(*, vendor: str, label: str, status: int, said: str, scope: str | None) -> RequestRefused:
+def client_error(*, vendor: str, label: str, status: int, vendor_message: str, scope: str | None) -> RequestRefused:
     """Build the error for a refused request.
 
-    :param said: the vendor's own words, see :func:`vendor_message`.
+    :param vendor_message: the vendor's own message, see :func:`find_vendor_message`.
     :param scope: the scope that the endpoint needs, named in the advice for a 403.
     """
     kind: type[RequestRefused] = RequestRefused
@@ -45,14 +45,14 @@ def refusal(*, vendor: str, label: str, status: int, said: str, scope: str | Non
         case 404:
             kind = NotFound
             advice = "Check the id, and that this connection belongs to the account that made it."
-    if said == WEB_PAGE:
-        advice = f"{vendor}'s API does not answer like this: check the connection's host, and what stands between."
-    text = f"{vendor} refused {label} ({status}): {said or 'without a message'}."
-    return kind(f"{text} {advice}", status=status, said=said)
+    if vendor_message == WEB_PAGE:
+        advice = f"{vendor}'s API does not respond like this: check the connection's host, and any gateway in between."
+    text = f"{vendor} refused {label} ({status}): {vendor_message or 'without a message'}."
+    return kind(f"{text} {advice}", status=status, vendor_message=vendor_message)
 
 
-def vendor_message(body: bytes, *, redact: Redactor) -> str:
-    """Find the vendor's own words in an error's body: the JSON field of its error schema, else the start of a text.
+def find_vendor_message(body: bytes, *, redact: Redactor) -> str:
+    """Find the vendor's message in the body of an error: the JSON field of its error schema, else the start of a text.
 
     ISVapp documents ``{"error": message, "success": false}``; OAuth2 (RFC 6749, 5.2) has ``error_description``;
     Productiv documents no format, and gateways use ``message``. An HTML page says nothing that helps.
@@ -87,7 +87,7 @@ _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_
 
 
 def tls_failure(error: requests.exceptions.SSLError, *, url: str) -> InvalidConnection:
-    """Build the error for a failed handshake; the library's own text is not repeated, as it quotes the address."""
+    """Build the error for a failed handshake; the library's own text is not repeated, as it quotes the URL."""
     cause = _ssl_error(error)
     if not isinstance(cause, ssl.SSLCertVerificationError) and (failure := environment_failure(error)):
         return failure
@@ -100,12 +100,12 @@ def tls_failure(error: requests.exceptions.SSLError, *, url: str) -> InvalidConn
     reason = (cause.reason if cause is not None else None) or ""
     if reason in _NOT_TLS:
         return InvalidConnection(
-            f"{text}: the other side does not speak TLS. Check the connection's host and port; an address without TLS "
+            f"{text}: the other side does not speak TLS. Check the connection's host and port; a URL without TLS "
             "begins with http://."
         )
     return InvalidConnection(
         f"{text} ({reason.replace('_', ' ').lower() or 'without a reason'}). Check the connection's host and port, and "
-        "whether a proxy stands between."
+        "any proxy in between."
     )
 
 

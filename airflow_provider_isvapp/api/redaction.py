@@ -66,7 +66,7 @@ class Redactor:
         secrets = (token,) if documented else (path, token if len(token) >= 2 * SHORTEST_SECRET else "")
         for secret in (query, *secrets):
             self.add_passing(secret)
-            # As it stands in the URL, and as it is meant: whoever repeats it may encode it in another way.
+            # As it stands in the URL, and as it is meant: a text that repeats it may encode it in another way.
             self.add_passing(unquote(secret))
 
     def mask(self, text: str) -> str:

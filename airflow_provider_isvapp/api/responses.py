@@ -19,7 +19,7 @@ Decoded = TypeVar("Decoded")
 _UNREADABLE = (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError)
 
 
-def json_object(response: Response, *, vendor: str, label: str, redact: Redactor) -> dict[str, msgspec.Raw]:
+def parse_object(response: Response, *, vendor: str, label: str, redact: Redactor) -> dict[str, msgspec.Raw]:
     """Read the top level of a JSON object; the values stay the vendor's own bytes.
 
     :param redact: removes secrets from what is quoted of the response.
@@ -41,13 +41,13 @@ def json_object(response: Response, *, vendor: str, label: str, redact: Redactor
     what = "a web page" if body.lstrip()[:1] == b"<" else "something that is not a JSON object"
     raise kind(
         f"{vendor} answered {label} with status {response.status} and {what} ({content_type}, "
-        f"{len(body)} bytes). A gateway or a login page may stand between; check the connection's host, "
+        f"{len(body)} bytes). A gateway or a login page may be in between; check the connection's host, "
         "and try again later."
     )
 
 
-def lines_of(value: msgspec.Raw, *, vendor: str, label: str, name: str) -> list[bytes]:
-    """Cut a JSON array of objects into its elements, each as the vendor's own bytes on one line.
+def split_array(value: msgspec.Raw, *, vendor: str, label: str, name: str) -> list[bytes]:
+    """Split a JSON array of objects into its elements, each as the vendor's own bytes on one line.
 
     Number spellings, escapes, key order and duplicate keys stay as they were sent. Only where the vendor's JSON is
     spread over several lines is the white space between tokens removed.
@@ -73,7 +73,7 @@ def lines_of(value: msgspec.Raw, *, vendor: str, label: str, name: str) -> list[
 
 
 def require_utf8(lines: list[bytes], *, vendor: str, label: str, name: str) -> list[bytes]:
-    """Return lines that are written as they are, which are only decoded to see that they can be.
+    """Check lines that are written as they are, and return them.
 
     :raises UnexpectedAnswer: if one of them is not UTF-8.
     """

@@ -12,9 +12,9 @@ import requests
 import tenacity
 import urllib3.exceptions
 
-from airflow_provider_isvapp.api.clock_difference import http_date
+from airflow_provider_isvapp.api.http_dates import http_date
 
-# A vendor or a proxy may ask for any pause; past this one the task had better fail and be seen.
+# A vendor or a proxy may ask for any pause; past this one the task should fail, so that it is noticed.
 RETRY_AFTER_CAP = 120.0
 BACKOFF_FIRST = 1.0
 BACKOFF_CAP = 30.0
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 class TransientFault(Exception):
     """One try failed in a way that another try may mend. Never leaves ``api/``.
 
-    :param reason: what happened, without any address in it.
+    :param reason: what happened, without any URL in it.
     :param sent: whether the request may have reached the vendor.
     :param retry_after: seconds that the vendor asked to wait, if it did.
     :param advice: what a reader can do if it lasts.
@@ -65,7 +65,7 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
 
 
 def transient_fault(error: Exception, *, connect_timeout: float, read_timeout: float) -> TransientFault:
-    """Put an error of the connection into words that hold no URL.
+    """Describe an error of the connection without quoting a URL.
 
     The texts of requests and urllib3 quote the path, and a download's path carries a token.
     """
@@ -77,7 +77,7 @@ def transient_fault(error: Exception, *, connect_timeout: float, read_timeout: f
     if isinstance(cause, urllib3.exceptions.NameResolutionError | urllib3.exceptions.NewConnectionError):
         return TransientFault(f"no connection ({_os_reason(cause)})", sent=False)
     if isinstance(error, requests.ReadTimeout) or isinstance(cause, urllib3.exceptions.ReadTimeoutError | TimeoutError):
-        return TransientFault(f"no answer within {read_timeout:g} s", sent=True)
+        return TransientFault(f"no response within {read_timeout:g} s", sent=True)
     return TransientFault(f"the connection broke ({_os_reason(cause)})", sent=True)
 
 
@@ -100,7 +100,7 @@ def _os_reason(cause: BaseException) -> str:
     if isinstance(original, OSError) and original.strerror:
         return original.strerror.lower()
     if isinstance(cause, http.client.RemoteDisconnected):
-        return "closed without an answer"
+        return "closed without a response"
     return type(cause).__name__
 
 

@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """The one path that every request to a vendor takes.
 
-Limiter, authentication, time limits, retries and the refusal of redirects are decided here and nowhere else; what an
-answer's body means is for the callers. It is a boundary, too: whatever a response or the environment provokes in the
+Limiter, authentication, time limits, retries and the refusal of redirects are decided here and nowhere else; what the
+body of a response means is for the callers. It is a boundary, too: what a response or the environment provokes in the
 libraries below leaves it as an error of :mod:`airflow_provider_isvapp.errors`, and no vendor's text leaves it with a
 secret in it.
 """
@@ -24,12 +24,12 @@ import requests
 import urllib3.exceptions
 
 from airflow_provider_isvapp import __version__
-from airflow_provider_isvapp.api.clock_difference import http_date, seconds_ahead
 from airflow_provider_isvapp.api.deadline import Deadline, DeadlineAdapter
-from airflow_provider_isvapp.api.http_errors import environment_failure, refusal, tls_failure, vendor_message
-from airflow_provider_isvapp.api.origin import host_of, origin
+from airflow_provider_isvapp.api.http_dates import clock_skew, http_date
+from airflow_provider_isvapp.api.http_errors import client_error, environment_failure, find_vendor_message, tls_failure
 from airflow_provider_isvapp.api.redaction import Redactor, hide_in_log
 from airflow_provider_isvapp.api.retry import TransientFault, parse_retry_after, retrying, transient_fault
+from airflow_provider_isvapp.api.url import host_of, origin
 from airflow_provider_isvapp.errors import (
     ForeignAddress,
     InvalidConnection,
@@ -42,7 +42,7 @@ from airflow_provider_isvapp.events import Observer, RequestSent, no_op_observer
 if TYPE_CHECKING:
     from airflow_provider_isvapp.ratelimit import Limiter
 
-# Without a Retry-After the vendor's own window (requests a second) has to pass before anybody may ask again.
+# Without a Retry-After the vendor's own window (requests per second) has to pass before the next request.
 PAUSE_AFTER_429 = 1.0
 # A whole response may take so many times as long as the silence that is allowed within it.
 READ_TIMEOUTS_A_BODY = 5
@@ -80,10 +80,10 @@ class TransportSettings:
     """What a connection says about how to talk to a vendor.
 
     :param vendor: the vendor's name, for messages.
-    :param base_url: address without a trailing slash; the only origin that ever sees a token.
-    :param connect_timeout: seconds until a connection stands.
+    :param base_url: URL without a trailing slash; the only origin that ever sees a token.
+    :param connect_timeout: seconds until a connection is established.
     :param read_timeout: seconds until the headers of a response are there, and between two bytes of its body.
-    :param attempts: how often a request is tried at most.
+    :param attempts: the maximum number of attempts per request.
     """
 
     vendor: str
@@ -97,11 +97,11 @@ class TransportSettings:
 class Request:
     """One request to a vendor.
 
-    :param url: the absolute address.
-    :param label: how messages name the request; never the address of a download, which carries a token.
+    :param url: the absolute URL.
+    :param label: how messages name the request; never the URL of a download, which carries a token.
     :param endpoint: how metrics name it: one word of a small set.
     :param scope: the OAuth2 scope that the endpoint needs; None for a request that authenticates itself.
-    :param idempotent: whether it may be sent again when nobody knows if it arrived.
+    :param idempotent: whether it may be sent again when it is unknown whether it arrived.
     """
 
     method: str
@@ -159,13 +159,13 @@ class _Session(requests.Session):
 class Transport:
     """Sends requests to one vendor.
 
-    Not for several threads at once. The limiter is held from just before a request is sent until its answer's headers
-    are there, which is what makes the vendor's limit hold whatever the network does.
+    Not for several threads at once. The limiter is held from just before a request is sent until the headers of its
+    response are there, which is what makes the vendor's limit hold whatever the network does.
 
     :param redactor: knows the connection's secrets; one that knows none if there is none.
-    :param observe: told of each request that was sent.
+    :param observe: gets each request that was sent.
     :param clock: seconds since the epoch; injected by tests, as is ``sleep``.
-    :ivar clock_ahead: how many seconds ``clock`` is ahead of the vendor's, by the latest answer; None if not known.
+    :ivar clock_skew: how many seconds ``clock`` is ahead of the vendor's, by the latest response; None if not known.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class Transport:
         self._observe = observe
         self._clock = clock
         self._sleep = sleep
-        self.clock_ahead: float | None = None
+        self.clock_skew: float | None = None
         self.redact = redactor or Redactor()
         hide_in_log(self.redact)
         self._session = _Session()
@@ -198,23 +198,23 @@ class Transport:
         self._session.close()
 
     def fetch(self, request: Request, authorizer: Authorizer | None = None) -> Response:
-        """Send a request and read the whole answer.
+        """Send a request and read the whole response.
 
-        :return: an answer with status 2xx and its body in ``content``.
+        :return: a response with status 2xx and its body in ``content``.
         :raises RequestRefused: for any 4xx, with the vendor's message.
         :raises ServiceUnavailable: when 429, 5xx, resets or timeouts outlasted the tries.
-        :raises OutcomeUnknown: when a request that must not be repeated was sent and not answered.
-        :raises UnexpectedAnswer: when the body is larger than any answer of the vendor.
-        :raises ForeignAddress: when the answer is a redirect or the address is not the vendor's.
+        :raises OutcomeUnknown: when a request that must not be repeated was sent and got no clear response.
+        :raises UnexpectedAnswer: when the body is larger than any response of the vendor.
+        :raises ForeignAddress: when the response is a redirect or the URL is not the vendor's.
         """
         return self._with_retries(request, lambda: self._read(request, *self._open(request, authorizer)))
 
     def stream(self, request: Request, authorizer: Authorizer | None = None) -> requests.Response:
-        """Send a request and leave the body of its answer to be read from ``raw``; raises like :meth:`fetch`."""
+        """Send a request and leave the body of its response to be read from ``raw``; raises like :meth:`fetch`."""
 
         def opened() -> requests.Response:
             response, deadline = self._open(request, authorizer)
-            deadline.extend(math.inf)  # how long a file takes is its reader's business
+            deadline.extend(math.inf)  # the reader of a file bounds its time
             return response
 
         return self._with_retries(request, opened)
@@ -227,8 +227,8 @@ class Transport:
         except TransientFault as fault:
             last = fault
         raise ServiceUnavailable(
-            f"{self.settings.vendor} did not answer {request.label} at {origin(request.url)} in "
-            f"{self.settings.attempts} tries; the last one: {last}. {last.advice}"
+            f"{self.settings.vendor} gave no usable response to {request.label} at {origin(request.url)} "
+            f"after {self.settings.attempts} attempts; last error: {last}. {last.advice}"
         )
 
     def _open(self, request: Request, authorizer: Authorizer | None) -> tuple[requests.Response, Deadline]:
@@ -244,11 +244,11 @@ class Transport:
                 bearer = authorizer.token(request.scope)
                 self.redact.add_passing(bearer)
                 response, deadline = self._send(request, bearer)
-        self._judge(request, response, deadline)
+        self._check_status(request, response, deadline)
         return response, deadline
 
     def _send(self, request: Request, bearer: str | None) -> tuple[requests.Response, Deadline]:
-        """Send once, under the limiter, and return when the headers of the answer are there."""
+        """Send once, under the limiter, and return when the headers of the response are there."""
         self._check_origin(request, request.url)
         prepared, environment = self._guarded(request, lambda: self._prepare(request, bearer))
         self._check_origin(request, prepared.url or "")
@@ -265,7 +265,7 @@ class Transport:
                 status = response.status_code
             finally:
                 self._observe(RequestSent(endpoint=request.endpoint, status=status))
-        self.clock_ahead = seconds_ahead(response.headers.get("Date"), now=self._clock())
+        self.clock_skew = clock_skew(response.headers.get("Date"), now=self._clock())
         return response, deadline
 
     def _prepare(self, request: Request, bearer: str | None) -> tuple[requests.PreparedRequest, Mapping[str, Any]]:
@@ -337,12 +337,12 @@ class Transport:
         if request.idempotent or not fault.sent:
             return fault
         return OutcomeUnknown(
-            f"{self.settings.vendor} gave no clear answer to {request.label} ({fault}). It was not sent "
+            f"{self.settings.vendor} gave no clear response to {request.label} ({fault}). It was not sent "
             "again, because it may have been carried out. A retry of the task asks once more; an export that was "
             "created unseen does no harm and expires."
         )
 
-    def _judge(self, request: Request, response: requests.Response, deadline: Deadline) -> None:
+    def _check_status(self, request: Request, response: requests.Response, deadline: Deadline) -> None:
         """Let a 2xx pass; turn everything else into the error that it means."""
         status = response.status_code
         if 200 <= status < 300:
@@ -354,7 +354,7 @@ class Transport:
                 body.write(chunk)
                 if body.tell() >= LARGEST_ERROR_BODY:
                     break
-        said = vendor_message(body.getvalue(), redact=self.redact)
+        message = find_vendor_message(body.getvalue(), redact=self.redact)
         ours = self._clock()
         theirs = http_date(response.headers.get("Date"))
         retry_after = parse_retry_after(response.headers.get("Retry-After"), now=ours if theirs is None else theirs)
@@ -368,7 +368,7 @@ class Transport:
                 "machine with another rate_limit_storage.",
             )
         if not 300 <= status < 500:
-            reason = f"status {status}: {said}" if said else f"status {status}"
+            reason = f"status {status}: {message}" if message else f"status {status}"
             raise self._unless_unsafe(request, TransientFault(reason, sent=True, retry_after=retry_after))
         if status < 400:
             target = self.redact(host_of(response.headers.get("Location", "")))
@@ -376,7 +376,9 @@ class Transport:
                 f"{self.settings.vendor} answered {request.label} with a redirect to {target}, which is not followed: "
                 "a token goes to the connection's own host only. Check the connection's host."
             )
-        raise refusal(vendor=self.settings.vendor, label=request.label, status=status, said=said, scope=request.scope)
+        raise client_error(
+            vendor=self.settings.vendor, label=request.label, status=status, vendor_message=message, scope=request.scope
+        )
 
 
 def _decoded(response: requests.Response) -> Iterator[bytes]:

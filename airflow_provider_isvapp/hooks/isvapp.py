@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from airflow_provider_isvapp.api.connection_check import Finding, check_api_key, check_client_credentials
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
-from airflow_provider_isvapp.api.isvapp.export_state import may_appear, require_ready
+from airflow_provider_isvapp.api.isvapp.export_state import is_ready_or_raise, may_appear
 from airflow_provider_isvapp.api.isvapp.models import Account, Aggregation, Export, ExportRequest, ExportType
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.errors import NotFound, ProviderError
@@ -177,7 +177,7 @@ class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
         try:
             export = self.get_conn().get_export(export_id)
             now = datetime.now(UTC)
-            if require_ready(export, now=now):
+            if is_ready_or_raise(export, now=now):
                 return PollResult(ready=export, seen="ready")
         except ProviderError as error:
             new = isinstance(error, NotFound) and may_appear(known_since=known_since, now=datetime.now(UTC))

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_isvapp.api.isvapp.export_state import ExportState, decide
+from airflow_provider_isvapp.api.isvapp.export_state import ExportState, classify
 from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest
 from airflow_provider_isvapp.errors import DamagedDownload, ExportError, ExportExpired, ExportFailed, ExportRefused
 from airflow_provider_isvapp.metrics import record_failures
@@ -59,7 +59,7 @@ def reason_to_replace(export: Export | None, *, now: datetime) -> str | None:
     """
     if export is None:
         return "ISVapp does not know it"
-    match decide(export, now=now):
+    match classify(export, now=now):
         case ExportState.FAILED:
             return f"it errored ({export.error_message or 'no reason given'})"
         case ExportState.EXPIRED:

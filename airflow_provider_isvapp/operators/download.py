@@ -18,7 +18,7 @@ from airflow_provider_isvapp.operators.base import PathArgument, Publication, re
 from airflow_provider_isvapp.transfer.options import PLACEHOLDER, WriteOptions
 
 if TYPE_CHECKING:
-    from airflow_provider_isvapp.api.isvapp.download import DownloadBody
+    from airflow_provider_isvapp.api.isvapp.download import DownloadResponse
     from airflow_provider_isvapp.transfer.destination import Destination
     from airflow_provider_isvapp.transfer.results import WriteResult, WrittenObject
 
@@ -83,7 +83,7 @@ class ExportDownload:
 
         known_since = datetime.now(UTC)
 
-        def open_body(**where: Any) -> DownloadBody:
+        def open_body(**where: Any) -> DownloadResponse:
             return when_known(lambda: client.open_download(export_id, **where), known_since=known_since, log=self._log)
 
         options = self.options

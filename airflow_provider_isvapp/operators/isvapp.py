@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_isvapp.api.isvapp.export_state import require_ready
+from airflow_provider_isvapp.api.isvapp.export_state import is_ready_or_raise
 from airflow_provider_isvapp.api.isvapp.models import Aggregation, Export, ExportRequest, ExportType
 from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
@@ -352,7 +352,7 @@ class IsvappExportOperator(WriteOperator):
             self._read_export = export.id
             with checkpoint.clear_if_lost(export.id):
                 # The response to the creation, or the record of an earlier try's export, is the first poll.
-                if not require_ready(export, now=datetime.now(UTC)):
+                if not is_ready_or_raise(export, now=datetime.now(UTC)):
                     export = self._wait(export, hook)
                 self._count_ready(export.details(), checkpoint, datetime.now(UTC))
                 return self._download(context, hook, export.id, request, download)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
-from airflow_provider_isvapp.api.isvapp.export_state import decide
+from airflow_provider_isvapp.api.isvapp.export_state import classify
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.errors import InvalidConnection, ProviderError
@@ -234,7 +234,7 @@ def _row(export: Export, now: datetime) -> ExportRow:
     finished_at = export.completed_at or export.errored_at
     return ExportRow(
         id=shown(export.id),
-        state=str(decide(export, now=now)),
+        state=str(classify(export, now=now)),
         created_at=_iso(export.created_at),
         finished_at=_iso(finished_at),
         expires_at=_iso(export.expires_at),

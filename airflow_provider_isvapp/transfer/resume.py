@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from logging import Logger
 from typing import Protocol
 
-from airflow_provider_isvapp.api.isvapp.download import DownloadBody
+from airflow_provider_isvapp.api.isvapp.download import DownloadResponse
 from airflow_provider_isvapp.errors import BrokenTransfer, DamagedDownload, TransferError
 from airflow_provider_isvapp.events import DownloadInterrupted, Observer, no_op_observer
 
@@ -20,7 +20,7 @@ class ExportSource(Protocol):
     ``functools.partial(client.open_download, export_id)`` is one.
     """
 
-    def __call__(self, *, offset: int = 0, validator: str | None = None) -> DownloadBody:
+    def __call__(self, *, offset: int = 0, validator: str | None = None) -> DownloadResponse:
         """Open the whole file, or its rest from ``offset`` if it still is the one that ``validator`` names."""
         ...
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
-from airflow_provider_isvapp.api.isvapp.export_state import ExportState, decide
+from airflow_provider_isvapp.api.isvapp.export_state import ExportState, classify
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.errors import ProviderError
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
@@ -137,7 +137,7 @@ def to_announce(
     :param announced: ids that are no news any more; None at the first look of all, whose exports were there before.
     :return: the exports to announce, oldest first, and the ids to remember: no more than there are in the list.
     """
-    ready = [export for export in exports if decide(export, now=now) is ExportState.READY]
+    ready = [export for export in exports if classify(export, now=now) is ExportState.READY]
     known = frozenset(export.id for export in ready) if announced is None else announced
     news = [export for export in ready if export.id not in known]
     news.sort(key=lambda export: (export.completed_at or now, export.id))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from airflow_provider_isvapp.api.isvapp.export_state import may_appear, require_ready
+from airflow_provider_isvapp.api.isvapp.export_state import is_ready_or_raise, may_appear
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.errors import (
     AuthenticationRefused,
@@ -165,7 +165,7 @@ class ExportWaiter:
         """Take a record of the export: the wait ends or continues."""
         moment = datetime.now(UTC)
         try:
-            ready = require_ready(export, now=moment)
+            ready = is_ready_or_raise(export, now=moment)
         except ExportError as error:
             self.end(error)
             return

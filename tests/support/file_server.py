@@ -17,7 +17,7 @@ from io import BufferedIOBase
 
 import requests
 
-from airflow_provider_isvapp.api.isvapp.download import DownloadBody, download_headers, opened
+from airflow_provider_isvapp.api.isvapp.download import DownloadResponse, download_headers
 from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
 from tests.support.http_server import HttpServer, QuietHandler
 
@@ -197,14 +197,14 @@ class Source:
         self.url = url
         self._read_timeout = read_timeout
 
-    def __call__(self, *, offset: int = 0, validator: str | None = None) -> DownloadBody:
+    def __call__(self, *, offset: int = 0, validator: str | None = None) -> DownloadResponse:
         response = requests.get(
             self.url,
             headers=download_headers(offset=offset, validator=validator),
             stream=True,
             timeout=(5.0, self._read_timeout),
         )
-        return opened(self.export, response, offset=offset)
+        return DownloadResponse.from_response(self.export, response, offset=offset)
 
     def with_id(self, export_id: str) -> Source:
         return Source(self.url, replace(self.export, id=export_id), self._read_timeout)

@@ -14,12 +14,12 @@ import msgspec
 import requests
 
 from airflow_provider_isvapp.api.auth import ApiKey, ClientCredentials, Credentials, SecretStyle
-from airflow_provider_isvapp.api.http_errors import REFUSED_AGAIN, vendor_message
-from airflow_provider_isvapp.api.isvapp.download import DownloadBody, download_headers, opened
-from airflow_provider_isvapp.api.isvapp.export_state import require_ready
+from airflow_provider_isvapp.api.http_errors import REFUSED_AGAIN, find_vendor_message
+from airflow_provider_isvapp.api.isvapp.download import DownloadResponse, download_headers
+from airflow_provider_isvapp.api.isvapp.export_state import is_ready_or_raise
 from airflow_provider_isvapp.api.isvapp.models import Account, Export, ExportRequest
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
-from airflow_provider_isvapp.api.responses import Decoded, decode, json_object, lines_of, require_utf8
+from airflow_provider_isvapp.api.responses import Decoded, decode, parse_object, require_utf8, split_array
 from airflow_provider_isvapp.api.transport import Authorizer, Request, Transport
 from airflow_provider_isvapp.errors import (
     API_CHANGED,
@@ -40,14 +40,14 @@ SCOPE_IDENTITY = "identity"
 SCOPE_EXPORTS = "exports"
 SCOPE_ACCOUNTS = "salesforce_accounts"
 
-# A download address that was good when the record was read may be gone a moment later: the record is asked once more.
-_ADDRESS_GONE = (403, 404, 410)
+# A download URL that was valid when the record was read may expire a moment later: the record is read once more.
+_URL_GONE = (403, 404, 410)
 
 
 class IsvappClient:
     """Talks to ISVapp for one connection.
 
-    A context manager; not for several threads at once. Every call may wait for its turn under the vendor's limit, so
+    A context manager; not for several threads at once. Every call may wait for a permit of the vendor's limit, so
     code on an event loop calls it in a thread.
 
     :param settings: the checked connection.
@@ -104,9 +104,9 @@ class IsvappClient:
         self._transport.close()
 
     @property
-    def clock_ahead(self) -> float | None:
+    def clock_skew(self) -> float | None:
         """How many seconds our clock is ahead of ISVapp's, by its latest answer; None if that is not known."""
-        return self._transport.clock_ahead
+        return self._transport.clock_skew
 
     def check_scope(self, scope: str) -> None:
         """Get a token for a scope, as the first request that needs it would. Says nothing about an API key.
@@ -126,7 +126,7 @@ class IsvappClient:
     def create_export(self, request: ExportRequest) -> Export:
         """Request an export. Sent once: an unclear outcome is an error, never a second request.
 
-        :raises OutcomeUnknown: when nobody can tell whether the export was created.
+        :raises OutcomeUnknown: when it is unknown whether the export was created.
         """
         data = self._data(
             "POST",
@@ -153,15 +153,15 @@ class IsvappClient:
     def list_exports(self, *, on_unreadable: Callable[[ApiError], object] | None = None) -> list[Export]:
         """List the 1000 most recent exports, in the vendor's order.
 
-        :param on_unreadable: told of each record that is no export, which is left out then. Without it, the first one
-            is an error.
+        :param on_unreadable: gets the error of each record that is no export, which is then left out. Without it,
+            the first one is raised.
         """
         path = "/api/v1/exports"
         data = self._data("GET", path, "list_exports", scope=SCOPE_EXPORTS)
         exports = []
         # Record by record: a thousand dicts at once, every few seconds, would bring about full runs of the garbage
         # collector, each of which stops a triggerer for longer than all the rest of a poll.
-        for line in lines_of(data, vendor=self._vendor, label=f"GET {path}", name="data"):
+        for line in split_array(data, vendor=self._vendor, label=f"GET {path}", name="data"):
             try:
                 exports.append(self._export(line, f"GET {path}"))
             except (ContractBroken, UnexpectedAnswer) as problem:
@@ -192,15 +192,15 @@ class IsvappClient:
         path = "/api/v1/salesforce_accounts"
         data = self._data("GET", path, "salesforce_accounts", scope=SCOPE_ACCOUNTS, params=params)
         context = {"vendor": self._vendor, "label": f"GET {path}", "name": "data"}
-        return require_utf8(lines_of(data, **context), **context)
+        return require_utf8(split_array(data, **context), **context)
 
-    def open_download(self, export_id: str, *, offset: int = 0, validator: str | None = None) -> DownloadBody:
+    def open_download(self, export_id: str, *, offset: int = 0, validator: str | None = None) -> DownloadResponse:
         """Open the stream of a completed export's file.
 
-        The record is read first, so that its address is fresh and its sizes are known; an address that died in between
-        is renewed once in the same way.
+        The record is read first, so that its URL is fresh and its sizes are known; a URL that expired in the meantime
+        is refreshed once in the same way.
 
-        :param offset: first byte that is wanted; the answer may still start at 0 (see ``DownloadBody.start``).
+        :param offset: first byte that is wanted; the response may still start at 0 (see ``DownloadResponse.start``).
         :param validator: the strong ETag that the first ``offset`` bytes came with.
         :raises ExportFailed: if the export errored.
         :raises ExportExpired: if its file is gone.
@@ -209,18 +209,20 @@ class IsvappClient:
         export = self._downloadable(export_id)
         headers = download_headers(offset=offset, validator=validator)
         try:
-            return opened(export, self._open(export, headers), offset=offset)
+            return DownloadResponse.from_response(export, self._open(export, headers), offset=offset)
         except RequestRefused as refused:
             if refused.status == 416:
-                return opened(export, self._open(export, download_headers(offset=0, validator=None)), offset=0)
-            if refused.status not in _ADDRESS_GONE:
+                return DownloadResponse.from_response(
+                    export, self._open(export, download_headers(offset=0, validator=None)), offset=0
+                )
+            if refused.status not in _URL_GONE:
                 raise
         renewed = self._downloadable(export_id)
-        return opened(renewed, self._open(renewed, headers), offset=offset)
+        return DownloadResponse.from_response(renewed, self._open(renewed, headers), offset=offset)
 
     def _downloadable(self, export_id: str) -> Export:
         export = self.get_export(export_id)
-        if not require_ready(export, now=datetime.fromtimestamp(self._clock(), UTC)):
+        if not is_ready_or_raise(export, now=datetime.fromtimestamp(self._clock(), UTC)):
             raise ExportError(
                 f"Export {export_id} is still {export.status} and has no file yet. "
                 "Wait for it with IsvappExportSensor.",
@@ -270,11 +272,11 @@ class IsvappClient:
             idempotent=idempotent,
         )
         response = self._credentials.call(lambda authorizer: self._transport.fetch(request, authorizer))
-        envelope = json_object(response, vendor=self._vendor, label=label, redact=self._transport.redact)
+        envelope = parse_object(response, vendor=self._vendor, label=label, redact=self._transport.redact)
         success = self._decoded(envelope.get("success", msgspec.Raw(b"null")), label, lambda value: value)
         if success is False:
-            said = vendor_message(response.content, redact=self._transport.redact) or "without a message"
-            raise RequestRefused(f"{self._vendor} refused {label}: {said}. {REFUSED_AGAIN}", status=response.status)
+            message = find_vendor_message(response.content, redact=self._transport.redact) or "without a message"
+            raise RequestRefused(f"{self._vendor} refused {label}: {message}. {REFUSED_AGAIN}", status=response.status)
         if success is not True or "data" not in envelope:
             raise ContractBroken(
                 f"{self._vendor} answered {label} with JSON, but not with its documented envelope (data, success). "

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The body of an export's file, as it comes over the wire."""
+"""The response to a download: the bytes of an export's file."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def download_headers(*, offset: int, validator: str | None) -> dict[str, str]:
     return headers
 
 
-class DownloadBody:
-    """Reads the raw bytes of one answer. A context manager.
+class DownloadResponse:
+    """Reads the raw bytes of one response. A context manager.
 
-    The bytes are those on the wire: the file is gzip whether or not the answer says ``Content-Encoding: gzip``, and is
-    decompressed, and verified, in one place, by the transfer.
+    The bytes are those on the wire: the file is gzip whether or not the response says ``Content-Encoding: gzip``. The
+    transfer decompresses and verifies it.
 
     :param export: the record as it was just read.
     :param start: the position in the file of this body's first byte: the offset asked for, or 0.
@@ -51,7 +51,25 @@ class DownloadBody:
         self._response = response
         self._broken: BrokenTransfer | None = None
 
-    def __enter__(self) -> DownloadBody:
+    @classmethod
+    def from_response(cls, export: Export, response: requests.Response, *, offset: int) -> DownloadResponse:
+        """Wrap a 2xx response to a download.
+
+        :param offset: the first byte that was requested.
+        :raises UnexpectedAnswer: for a partial response that is not the requested part.
+        """
+        if response.status_code == 200:
+            return cls(export, response, start=0)
+        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+        if response.status_code == 206 and match and int(match[1]) == offset:
+            return cls(export, response, start=offset)
+        response.close()
+        raise UnexpectedAnswer(
+            f"ISVapp responded to the download of export {export.id} with status {response.status_code} "
+            "and not with the file. Try again later."
+        )
+
+    def __enter__(self) -> DownloadResponse:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -94,23 +112,6 @@ class DownloadBody:
     def close(self) -> None:
         """Give up the connection; a body that was not read to its end is not reused."""
         self._response.close()
-
-
-def opened(export: Export, response: requests.Response, *, offset: int) -> DownloadBody:
-    """Wrap a 2xx answer to a download.
-
-    :raises UnexpectedAnswer: for a partial answer that is not the part that was asked for.
-    """
-    if response.status_code == 200:
-        return DownloadBody(export, response, start=0)
-    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
-    if response.status_code == 206 and match and int(match[1]) == offset:
-        return DownloadBody(export, response, start=offset)
-    response.close()
-    raise UnexpectedAnswer(
-        f"ISVapp answered the download of export {export.id} with status {response.status_code} "
-        "and not with the file. Try again later."
-    )
 
 
 def _whole_number(header: str | None) -> int | None:

@@ -26,12 +26,12 @@ class ExportState(StrEnum):
     EXPIRED = "expired"
 
 
-def decide(export: Export, *, now: datetime) -> ExportState:
+def classify(export: Export, *, now: datetime) -> ExportState:
     """Turn a record into a state.
 
     The vendor's own ``is_expired`` is believed before our clock; ``expires_at`` counts only where the flag is absent.
 
-    :param now: the present time, aware.
+    :param now: the current time, timezone-aware.
     """
     if export.status is ExportStatus.ERRORED:
         return ExportState.FAILED
@@ -47,19 +47,19 @@ def may_appear(*, known_since: datetime, now: datetime) -> bool:
     """Say whether an export that the vendor does not know (404) is worth waiting for, because it is that new.
 
     :param known_since: when the caller first had the export's id, by the clock of ``now``.
-    :param now: the present time, aware.
+    :param now: the current time, timezone-aware.
     """
     return now - known_since < NOT_FOUND_GRACE
 
 
-def require_ready(export: Export, *, now: datetime) -> bool:
+def is_ready_or_raise(export: Export, *, now: datetime) -> bool:
     """Say whether an export can be downloaded now.
 
     :return: True if it can, False if it is worth waiting.
     :raises ExportFailed: with the vendor's message, if the export errored.
     :raises ExportExpired: if its file is gone.
     """
-    match decide(export, now=now):
+    match classify(export, now=now):
         case ExportState.READY:
             return True
         case ExportState.WAITING:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from airflow_provider_isvapp.api.connection_fields import Extra, base_address, secret
-from airflow_provider_isvapp.api.origin import origin
+from airflow_provider_isvapp.api.connection_fields import Extra, read_base_url, secret
 from airflow_provider_isvapp.api.redaction import password_in
 from airflow_provider_isvapp.api.transport import TransportSettings
+from airflow_provider_isvapp.api.url import origin
 from airflow_provider_isvapp.errors import InvalidConnection
 
 DEFAULT_BASE_URL = "https://api.isvapp.com"
@@ -40,7 +40,7 @@ class IsvappSettings:
     """A checked connection.
 
     :param client_id: None where ``secret`` is an API key.
-    :param requests_per_second: the vendor's limit, shared by everybody with the same origin and credential.
+    :param requests_per_second: the vendor's limit, shared by all connections with the same origin and credential.
     :param rate_limit_storage: URL of the limiter's storage; empty for a file on this machine.
     """
 
@@ -76,7 +76,7 @@ class IsvappSettings:
         return cls(
             transport=TransportSettings(
                 vendor="ISVapp",
-                base_url=base_address(host=host, port=port, schema=schema, default=DEFAULT_BASE_URL),
+                base_url=read_base_url(host=host, port=port, schema=schema, default=DEFAULT_BASE_URL),
                 connect_timeout=fields.number("connect_timeout", TransportSettings.connect_timeout),
                 read_timeout=fields.number("read_timeout", TransportSettings.read_timeout),
                 attempts=fields.whole("attempts", TransportSettings.attempts, most=100),
@@ -94,7 +94,7 @@ class IsvappSettings:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """All that no text may show."""
+        """The secrets, which no text may show."""
         password = password_in(self.rate_limit_storage)
         return (self.secret, password) if password else (self.secret,)
 

@@ -15,7 +15,7 @@ import msgspec
 
 from airflow_provider_isvapp.api.auth import ClientCredentials, Credentials, SecretStyle
 from airflow_provider_isvapp.api.productiv.settings import ApiVersion, ProductivSettings
-from airflow_provider_isvapp.api.responses import decode, json_object, lines_of, require_utf8
+from airflow_provider_isvapp.api.responses import decode, parse_object, require_utf8, split_array
 from airflow_provider_isvapp.api.transport import Request, Transport
 from airflow_provider_isvapp.errors import API_CHANGED, ContractBroken, InvalidArgument
 from airflow_provider_isvapp.events import Observer, no_op_observer
@@ -117,7 +117,7 @@ class ProductivClient:
             client_id=settings.client_id,
             client_secret=settings.client_secret,
             style=SecretStyle.FORM,
-            address_field="extra auth_url",
+            url_field="extra auth_url",
             endpoint="productiv_token",
             on_new_token=self._on_new_token,
             clock=self._clock,
@@ -134,9 +134,9 @@ class ProductivClient:
         self._transport.close()
 
     @property
-    def clock_ahead(self) -> float | None:
+    def clock_skew(self) -> float | None:
         """How many seconds our clock is ahead of Productiv's, by its latest answer; None if that is not known."""
-        return self._transport.clock_ahead
+        return self._transport.clock_skew
 
     def check_credentials(self) -> None:
         """Get a token, as the first request would.
@@ -159,7 +159,7 @@ class ProductivClient:
         params = {name: "true" for name, wanted in switches.items() if wanted}
         answer = self._get(path, "productiv_apps", params=params)
         context = {"vendor": self._vendor, "label": f"GET {path}", "name": "Apps"}
-        apps = require_utf8(lines_of(self._take(answer, "Apps", path), **context), **context)
+        apps = require_utf8(split_array(self._take(answer, "Apps", path), **context), **context)
         return AppList(lines=tuple(apps), **self._common(answer, path))
 
     def get_app(self, application_id: str, *, api_version: ApiVersion | None = None) -> AppDetails:
@@ -193,7 +193,7 @@ class ProductivClient:
             headers={"Accept": "application/json", "Content-Type": "application/json"},
         )
         response = self._credentials.call(lambda authorizer: self._transport.fetch(request, authorizer))
-        return json_object(response, vendor=self._vendor, label=label, redact=self._transport.redact)
+        return parse_object(response, vendor=self._vendor, label=label, redact=self._transport.redact)
 
     def _take(self, answer: dict[str, msgspec.Raw], name: str, path: str) -> msgspec.Raw:
         if name not in answer:

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from airflow_provider_isvapp.api.connection_fields import Extra, address, base_address, secret
-from airflow_provider_isvapp.api.origin import origin
+from airflow_provider_isvapp.api.connection_fields import Extra, read_base_url, read_url, secret
 from airflow_provider_isvapp.api.transport import TransportSettings
+from airflow_provider_isvapp.api.url import origin
 from airflow_provider_isvapp.errors import InvalidArgument, InvalidConnection
 
 ApiVersion = Literal["v1", "v2", "v3"]
@@ -63,14 +63,14 @@ class ProductivSettings:
         return cls(
             transport=TransportSettings(
                 vendor="Productiv",
-                base_url=base_address(host=host, port=port, schema=schema, default=DEFAULT_BASE_URL),
+                base_url=read_base_url(host=host, port=port, schema=schema, default=DEFAULT_BASE_URL),
                 connect_timeout=fields.number("connect_timeout", TransportSettings.connect_timeout),
                 read_timeout=fields.number("read_timeout", TransportSettings.read_timeout),
                 attempts=fields.whole("attempts", TransportSettings.attempts, most=100),
             ),
             client_id=secret(login, field="login", meaning="the client id"),
             client_secret=secret(password, field="password", meaning="the client secret"),
-            auth_url=address(fields.text("auth_url", DEFAULT_AUTH_URL), field="extra auth_url"),
+            auth_url=read_url(fields.text("auth_url", DEFAULT_AUTH_URL), field="extra auth_url"),
             scope=fields.text("scope", DEFAULT_SCOPE),
             api_version=api_version,
         )
@@ -82,7 +82,7 @@ class ProductivSettings:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """All that no text may show."""
+        """The secrets, which no text may show."""
         return (self.client_secret,)
 
     @property

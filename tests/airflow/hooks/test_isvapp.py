@@ -95,7 +95,7 @@ def test_a_refusal_fails_the_task_for_good_with_the_vendors_words(isvapp: Emulat
 def test_an_outage_leaves_the_task_its_retries(isvapp: Emulator) -> None:
     isvapp.inject(Fault(endpoint="list_exports", kind="status", status=503))
 
-    with IsvappHook() as hook, pytest.raises(AirflowException, match="did not answer") as caught:
+    with IsvappHook() as hook, pytest.raises(AirflowException, match="gave no usable response") as caught:
         hook.list_exports()
 
     assert not isinstance(caught.value, AirflowFailException)

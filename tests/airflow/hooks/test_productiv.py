@@ -45,7 +45,7 @@ def test_an_unknown_app_fails_the_task_for_good(productiv: Emulator) -> None:
         ({"password": None}, "password: empty; it takes the client secret"),
         (
             {"extra": {"auth_url": "login.example/token"}},
-            "extra auth_url: 'login.example/token' is not a full address",
+            "extra auth_url: 'login.example/token' is not a full URL",
         ),
         ({"extra": {"api_version": "v9"}}, "extra api_version: must be one of v1, v2, v3, not 'v9'"),
     ],

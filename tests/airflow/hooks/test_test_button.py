@@ -209,7 +209,7 @@ class TestAddress:
         works, message = button(host=address)
 
         assert not works
-        assert f"at {address} in 1 tries; the last one: no connection (connection refused)" in message
+        assert f"at {address} after 1 attempts; last error: no connection (connection refused)" in message
         assert "check the connection's host" in message
 
     def test_a_certificate_that_nobody_vouches_for(self, button: Press, tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ class TestAddress:
         works, message = button(host=scripted.url, extra={"read_timeout": 0.2})
 
         assert not works
-        assert "no answer within 0.2 s" in message
+        assert "no response within 0.2 s" in message
 
     @pytest.mark.parametrize("status", [200, 404])
     def test_a_server_that_is_not_the_vendors(self, button: Press, scripted: ScriptedServer, status: int) -> None:

@@ -57,7 +57,7 @@ class TestConnectionReader:
         set_connection("isvapp_default", **isvapp_fields(isvapp, attempts=50))
         isvapp.inject(Fault(endpoint="list_exports", kind="status", status=503, times=None))
 
-        with pytest.raises(ServiceUnavailable, match="in 2 tries"):
+        with pytest.raises(ServiceUnavailable, match="after 2 attempts"):
             ConnectionReader()("isvapp_default")
 
     def test_refuses_a_connection_of_another_type(self, set_connection: SetConnection) -> None:

@@ -253,7 +253,7 @@ class TestAllModesAlike:
         isvapp.inject(Fault(endpoint="list_exports", kind="reset", times=2))
 
         assert run_to_its_end(sensor_for(ready, mode), task_instance)["status"] == "COMPLETED"
-        assert f"This poll for export {ready} failed: ISVapp did not answer" in logs()
+        assert f"This poll for export {ready} failed: ISVapp gave no usable response" in logs()
 
     def test_a_timeout_names_the_last_state(
         self, isvapp: Emulator, pending: str, mode: str, task_instance: TaskInstance
@@ -267,7 +267,7 @@ class TestAllModesAlike:
         isvapp.inject(Fault(endpoint="show_export", kind="status", status=503, times=None))
         isvapp.inject(Fault(endpoint="list_exports", kind="status", status=503, times=None))
 
-        with pytest.raises(AirflowSensorTimeout, match=r"failed: ISVapp did not answer .*503"):
+        with pytest.raises(AirflowSensorTimeout, match=r"failed: ISVapp gave no usable response .*503"):
             run_to_its_end(sensor_for(pending, mode, timeout=0.3), task_instance)
 
     @pytest.mark.parametrize("export_id", ["", "  ", None, 7])
@@ -407,9 +407,9 @@ class TestDeferring:
             sensor.execute_complete({}, event)
 
     def test_a_failure_that_a_retry_may_mend_keeps_the_retries(self) -> None:
-        event = failure_event("export-1", errors.ServiceUnavailable("ISVapp did not answer"))
+        event = failure_event("export-1", errors.ServiceUnavailable("ISVapp gave no usable response"))
 
-        with pytest.raises(AirflowException, match="did not answer") as caught:
+        with pytest.raises(AirflowException, match="gave no usable response") as caught:
             sensor_for("export-1", "deferrable").execute_complete({}, event)
         assert not isinstance(caught.value, AirflowFailException)
 

@@ -46,7 +46,7 @@ class TestTrouble:
 
         run(scenario())
         assert sorted(export_id for export_id, _ in told) == sorted(export_ids)
-        assert "A poll failed, and will be repeated: ISVapp did not answer" in told[0][1]
+        assert "A poll failed, and will be repeated: ISVapp gave no usable response" in told[0][1]
 
     def test_reports_a_lasting_failure_to_all_with_the_last_error(
         self, isvapp: Emulator, monkeypatch: pytest.MonkeyPatch

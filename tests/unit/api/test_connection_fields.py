@@ -77,9 +77,9 @@ def test_host_may_be_a_name_or_a_full_address(host, port, schema, address):
         ({"host": "ftp://files.test"}, "host: the scheme must be http or https, not 'ftp'"),
         ({"host": "https://"}, "host: 'https://' names no host"),
         ({"host": "two words"}, "names no host"),
-        ({"host": "https://user:sentinel@host.test"}, "host: credentials do not belong into an address"),
-        ({"host": "https://host.test:port"}, "host: not an address that can be read"),
-        ({"host": "https://host.test?x=1"}, "host: an address here takes no"),
+        ({"host": "https://user:sentinel@host.test"}, "host: credentials do not belong in a URL"),
+        ({"host": "https://host.test:port"}, "host: not a URL that can be read"),
+        ({"host": "https://host.test?x=1"}, "host: the URL takes no"),
         ({"host": "https://host.test:1", "port": 2}, "port: 2 contradicts the port 1 in host"),
         ({"extra": {"requests_per_second": 0}}, "extra requests_per_second: must be a number above 0"),
         (
@@ -128,7 +128,7 @@ def test_a_wrong_field_is_named(fields, message):
     [
         ({"login": None}, "login: empty; it takes the client id"),
         ({"password": " "}, "password: empty; it takes the client secret"),
-        ({"extra": {"auth_url": "login.test/token"}}, "extra auth_url: 'login.test/token' is not a full address"),
+        ({"extra": {"auth_url": "login.test/token"}}, "extra auth_url: 'login.test/token' is not a full URL"),
         ({"extra": {"auth_url": "ftp://login.test"}}, "extra auth_url: the scheme must be http or https"),
         ({"extra": {"api_version": "v4"}}, "extra api_version: must be one of v1, v2, v3, not 'v4'"),
         ({"extra": {"scope": ["a"]}}, "extra scope: must be a string"),

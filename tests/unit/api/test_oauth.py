@@ -223,7 +223,7 @@ def test_a_vendor_that_repeats_the_secret_is_not_quoted(server, credentials):
 
     with pytest.raises(AuthenticationRefused, match=r"\*\*\* is wrong") as caught:
         credentials().token("exports")
-    assert "sentinel" not in repr(caught.value) + caught.value.said
+    assert "sentinel" not in repr(caught.value) + caught.value.vendor_message
 
 
 def test_each_token_is_told_as_soon_as_it_is_there(server, credentials):
@@ -275,6 +275,6 @@ def test_a_token_endpoint_that_stays_down_is_no_wrong_secret(server, credentials
     server.script("/token", Answer(503), Answer(503))
 
     with pytest.raises(
-        ServiceUnavailable, match=r"the token for scope 'exports' at http://127\.0\.0\.1:\d+ in 2 tries"
+        ServiceUnavailable, match=r"the token for scope 'exports' at http://127\.0\.0\.1:\d+ after 2 attempts"
     ):
         credentials().token("exports")

@@ -70,7 +70,7 @@ def test_the_last_reason_is_told_when_the_tries_are_used_up(server, ask):
     server.script("/thing", *[Answer(503, b'{"error": "maintenance until noon", "success": false}')] * 3)
 
     with pytest.raises(
-        ServiceUnavailable, match=r"GET /thing at \S+ in 3 tries; the last one: status 503: maintenance until noon"
+        ServiceUnavailable, match=r"GET /thing at \S+ after 3 attempts; last error: status 503: maintenance until noon"
     ):
         ask()
     assert len(server.seen) == 3
@@ -87,7 +87,7 @@ def test_resets_and_timeouts_are_retried_when_the_request_is_safe_to_repeat(serv
     ("answer", "reason"),
     [
         (Answer(misdeed="reset"), "the connection broke"),
-        (Answer(misdeed="hang"), "no answer within 1 s"),
+        (Answer(misdeed="hang"), "no response within 1 s"),
         (Answer(502, b"<html>"), "status 502"),
         (Answer(200, b"{", {"Content-Length": "100"}), "the connection broke"),
     ],
@@ -199,7 +199,7 @@ def test_a_refusal_that_repeats_the_token_does_not_spread_it(server, ask):
 def test_a_refusal_by_a_web_page_says_so(server, ask):
     server.script("/thing", Answer(403, b"<html><title>Forbidden</title></html>"))
 
-    with pytest.raises(PermissionRefused, match="a web page instead of an API answer"):
+    with pytest.raises(PermissionRefused, match="a web page instead of an API response"):
         ask()
 
 
@@ -270,7 +270,7 @@ def test_an_unreachable_host_is_named_as_such_and_retried(limiter, time):
     transport = Transport(settings, limiter=limiter, clock=time, sleep=time.sleep)
     request = Request(method="POST", url=f"{settings.base_url}/x", label="POST /x", endpoint="x", idempotent=False)
 
-    with pytest.raises(ServiceUnavailable, match=r"in 2 tries; the last one: no connection \(connection refused\)"):
+    with pytest.raises(ServiceUnavailable, match=r"after 2 attempts; last error: no connection \(connection refused\)"):
         transport.fetch(request)
     assert len(time.pauses) == 1, "nothing was sent, so even a create is tried again"
     transport.close()

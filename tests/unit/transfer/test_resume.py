@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_provider_isvapp.api.isvapp.download import opened
+from airflow_provider_isvapp.api.isvapp.download import DownloadResponse
 from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
 from airflow_provider_isvapp.errors import ApiError, BrokenTransfer, DamagedDownload
 from airflow_provider_isvapp.transfer.audit import MOST_MONTHS
@@ -161,7 +161,7 @@ def test_a_part_with_numbers_that_nobody_can_convert_is_an_unexpected_answer(tmp
     with raw_server(head, b"") as source, requests.get(source.url, stream=True, timeout=5) as response:
         response.status_code = 206
         with pytest.raises(ApiError, match="not with the file"):
-            opened(source.export, response, offset=5)
+            DownloadResponse.from_response(source.export, response, offset=5)
 
 
 def test_no_more_is_decompressed_than_the_record_says(tmp_path: Path, full_disk: Callable[[int], None]) -> None:

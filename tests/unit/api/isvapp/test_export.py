@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.api.isvapp.export_state import ExportState, decide, may_appear, require_ready
+from airflow_provider_isvapp.api.isvapp.export_state import ExportState, classify, is_ready_or_raise, may_appear
 from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
 from airflow_provider_isvapp.errors import ContractBroken, ExportExpired, ExportFailed
 
@@ -102,7 +102,7 @@ def test_something_else_than_an_object_is_loud(record):
     ],
 )
 def test_one_decision(change, state):
-    assert decide(Export.from_record(COMPLETED | change), now=NOW) is state
+    assert classify(Export.from_record(COMPLETED | change), now=NOW) is state
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(-5, True), (0, True), (29, True), (30, False), (3600, False)])
@@ -111,19 +111,19 @@ def test_an_unknown_export_may_appear_for_half_a_minute(seconds, expected):
 
 
 def test_require_ready():
-    assert require_ready(Export.from_record(COMPLETED), now=NOW)
-    assert not require_ready(Export.from_record({"id": "e1", "status": "PENDING"}), now=NOW)
+    assert is_ready_or_raise(Export.from_record(COMPLETED), now=NOW)
+    assert not is_ready_or_raise(Export.from_record({"id": "e1", "status": "PENDING"}), now=NOW)
 
 
 def test_an_errored_export_fails_with_the_vendors_words():
     record = {"id": "e1", "status": "ERRORED", "error_message": "too many taxonomy items"}
     with pytest.raises(ExportFailed, match="Export e1 errored at ISVapp: too many taxonomy items") as caught:
-        require_ready(Export.from_record(record), now=NOW)
+        is_ready_or_raise(Export.from_record(record), now=NOW)
     assert caught.value.export_id == "e1"
     assert caught.value.permanent
 
 
 def test_an_expired_export_has_its_own_error():
     with pytest.raises(ExportExpired, match="Export e1 expired at 2023-10-01T09:42:22") as caught:
-        require_ready(Export.from_record(COMPLETED | {"is_expired": True}), now=NOW)
+        is_ready_or_raise(Export.from_record(COMPLETED | {"is_expired": True}), now=NOW)
     assert caught.value.permanent

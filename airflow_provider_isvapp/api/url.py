@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Which URLs belong to a connection: a token goes to its own origin and nowhere else."""
+"""Which URLs belong to a connection: a token goes to its origin alone."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from airflow_provider_isvapp.api.clock_difference import clock_warning, seconds_ahead
+from airflow_provider_isvapp.api.http_dates import clock_skew, clock_warning
 from airflow_provider_isvapp.api.transport import Request, Transport, TransportSettings
 from tests.support.scripted_server import Answer, ScriptedServer
 from tests.unit.api.conftest import FakeTime, RecordingLimiter
@@ -26,7 +26,7 @@ NOON = datetime(2026, 3, 6, 12, tzinfo=UTC).timestamp()
     ],
 )
 def test_the_date_header_is_compared_with_our_clock(date: str | None, ahead: float | None) -> None:
-    assert seconds_ahead(date, now=NOON) == ahead
+    assert clock_skew(date, now=NOON) == ahead
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def test_each_answer_shows_the_difference(server: ScriptedServer, limiter: Recor
     )
     request = Request(method="GET", url=f"{server.url}/thing", label="GET /thing", endpoint="thing")
     server.script("/thing", Answer(body=b"{}"))
-    assert transport.clock_ahead is None
+    assert transport.clock_skew is None
 
     transport.fetch(request)
     transport.close()
 
     now = datetime.now(UTC).timestamp()
-    assert transport.clock_ahead == pytest.approx(-now, abs=30)
+    assert transport.clock_skew == pytest.approx(-now, abs=30)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""How far this machine's clock is from the vendor's, by the ``Date`` header of its answers (RFC 9110, 6.6.1)."""
+"""HTTP dates, and how far this machine's clock is from the vendor's by the ``Date`` header (RFC 9110, 6.6.1)."""
 
 from __future__ import annotations
 
 import email.utils
 from datetime import UTC
 
-# Longer than an answer takes and than a synchronised clock is off; shorter than what an expiry could hang on.
+# Longer than a response takes and than a synchronised clock is off; shorter than any margin before an expiry.
 TOLERANCE = 60.0
 
 
@@ -23,30 +23,30 @@ def http_date(value: str | None) -> float | None:
         return None
 
 
-def seconds_ahead(date: str | None, *, now: float) -> float | None:
+def clock_skew(date: str | None, *, now: float) -> float | None:
     """Return how far ``now`` is ahead of a ``Date`` header, or None where there is none that can be read.
 
-    :param now: seconds since the epoch, of the moment in which the answer arrived.
+    :param now: seconds since the epoch, when the response arrived.
     """
     moment = http_date(date)
     return None if moment is None else now - moment
 
 
-def clock_warning(ahead: float | None, *, vendor: str) -> str:
-    """Say that the clocks differ, what that does and what to do; nothing where they agree or it is not known.
+def clock_warning(skew: float | None, *, vendor: str) -> str:
+    """Describe the difference of the clocks, its effect and the fix; empty where they agree or it is not known.
 
-    :param ahead: see :func:`seconds_ahead`.
+    :param skew: see :func:`clock_skew`.
     """
-    if ahead is None or abs(ahead) <= TOLERANCE:
+    if skew is None or abs(skew) <= TOLERANCE:
         return ""
     return (
-        f"This machine's clock is {_in_words(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} {vendor}'s. "
-        "Set it (NTP): tokens and exports expire by the vendor's clock and are judged by this one, so that good ones "
-        "can be taken for expired and expired ones for good."
+        f"This machine's clock is {_duration(abs(skew))} {'ahead of' if skew > 0 else 'behind'} {vendor}'s. "
+        "Set it (NTP): tokens and exports expire by the vendor's clock and are judged by this one, so valid ones "
+        "may be treated as expired, and vice versa."
     )
 
 
-def _in_words(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     whole = round(seconds)
     if whole < 600:
         return f"{whole} s"
