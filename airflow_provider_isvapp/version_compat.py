@@ -165,7 +165,7 @@ def execute_base_sensor(sensor: BaseSensorOperator, context: Context) -> Any:
 
 
 def first_reschedule_of(sensor: BaseSensorOperator, context: Context) -> datetime | None:
-    """Return when the first of a rescheduling sensor's looks began; None if this is the first one."""
+    """Return when the first of a rescheduling sensor's polls began; None if this is the first one."""
     ti: Any = context["ti"]
     if hasattr(ti, "get_first_reschedule_date"):
         found: datetime | None = ti.get_first_reschedule_date(context)
@@ -194,7 +194,7 @@ async def get_async_connection(conn_id: str) -> Connection:
 
 
 def has_file_system(scheme: str) -> bool:
-    """Say whether Airflow's object storage can open addresses of a scheme."""
+    """Say whether Airflow's object storage can open URIs of a scheme."""
     # In here, since it loads all file systems.
     try:
         from airflow.sdk.io import has_fs

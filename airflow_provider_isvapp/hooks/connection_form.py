@@ -157,7 +157,7 @@ _CONNECT_TIMEOUT = ExtraField(
 _READ_TIMEOUT = ExtraField(
     name="read_timeout",
     label="Read timeout",
-    help="Seconds without a byte after which an answer counts as lost. Default: 60.",
+    help="Seconds without a byte after which a response counts as lost. Default: 60.",
     kind="number",
     example="60",
     minimum=0.1,
@@ -173,7 +173,7 @@ _ATTEMPTS = ExtraField(
 
 ISVAPP_FORM = ConnectionForm(
     labels={
-        "host": "Base address",
+        "host": "Base URL",
         "login": "Client ID",
         "password": "Client secret or API key",
         "extra": _EXTRA_LABEL,
@@ -208,7 +208,7 @@ ISVAPP_FORM = ConnectionForm(
                 "Default: [isvapp] rate_limit_storage in Airflow's configuration, else a file on each machine."
             ),
             example="redis://redis:6379/0",
-            # Such an address can hold a password.
+            # Such a URL can hold a password.
             masked=True,
         ),
         _CONNECT_TIMEOUT,
@@ -218,7 +218,7 @@ ISVAPP_FORM = ConnectionForm(
 )
 
 PRODUCTIV_FORM = ConnectionForm(
-    labels={"host": "Base address", "login": "Client ID", "password": "Client secret", "extra": _EXTRA_LABEL},
+    labels={"host": "Base URL", "login": "Client ID", "password": "Client secret", "extra": _EXTRA_LABEL},
     placeholders={
         "host": "https://public-api.productiv.com",
         "port": "443",

@@ -111,7 +111,7 @@ class ObjectName:
 
 
 def name_of(destination: Destination) -> ObjectName:
-    """Return the names of the object at a destination. Asks nobody."""
+    """Return the names of the object at a destination. Sends no request."""
     if destination.fs is None:
         return ObjectName(namespace="file", name=destination.key, uri=f"file://{_encoded(destination.key)}")
     protocol = destination.fs.protocol
@@ -128,7 +128,7 @@ def _in_azure(fs: Any, container: str, key: str) -> ObjectName:
     return ObjectName(
         namespace=f"abfss://{container}@{account}",
         name=key,
-        # Airflow 2.11 drops what stands before an @ in an asset's address.
+        # Airflow 2.11 drops what stands before an @ in an asset's URI.
         uri=f"abfss://{account}/{container}/{_encoded(key)}",
     )
 
@@ -182,7 +182,7 @@ class Source:
 
 def _origin(conn_id: str, settings: Callable[..., Any], default: str) -> str:
     try:
-        address = settings(**connection_fields(fetch_connection(conn_id))).transport.base_url
-    except Exception:  # noqa: BLE001 (a failed look must not take the whole event away; the task says what is wrong)
-        address = default
-    return origin(address).removesuffix(":443" if address.startswith("https:") else ":80")
+        url = settings(**connection_fields(fetch_connection(conn_id))).transport.base_url
+    except Exception:  # noqa: BLE001 (a failure must not take the whole event away; the task says what is wrong)
+        url = default
+    return origin(url).removesuffix(":443" if url.startswith("https:") else ":80")

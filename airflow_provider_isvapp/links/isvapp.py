@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 class XComLink(BaseOperatorLink):
     """Base of this package's extra links.
 
-    The address is an XCom under the key that Airflow 3 itself uses for links. Airflow 3 stores it only when a task ends
+    The URL is an XCom under the key that Airflow 3 itself uses for links. Airflow 3 stores it only when a task ends
     or defers; stored by the task, it is there while the task still runs, and Airflow 2.11 finds it as well.
     """
 
     @classmethod
-    def persist(cls, context: Context, address: str) -> None:
+    def persist(cls, context: Context, url: str) -> None:
         """Let the running task have this link.
 
-        :param address: without any secret: whoever may see the task sees it.
+        :param url: without any secret: every user who may see the task sees it.
         """
-        context["ti"].xcom_push(key=_key(cls), value=address)
+        context["ti"].xcom_push(key=_key(cls), value=url)
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Return the address, empty if the task has none."""
+        """Return the URL, empty if the task has none."""
         return str(xcom_of(ti_key, key=_key(type(self))) or "")
 
 
@@ -44,7 +44,7 @@ URL_PREFIX = "/isvapp-exports"
 class IsvappExportLink(XComLink):
     """Leads to the page "ISVapp exports", where it shows this export alone.
 
-    The export in ISVapp's API is no page that somebody could look at.
+    The export in ISVapp's API is no page for a browser.
     """
 
     name = "ISVapp export"
@@ -64,17 +64,17 @@ def persist_export_link(context: Context, *, conn_id: str, export_id: str | None
 
 
 def export_url(conn_id: str, export_id: str) -> str:
-    """Return the address of an export on the page, without a host: it is the one that the browser talks to."""
+    """Return the URL of an export on the page, without a host: the browser takes its own."""
     root = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
     return f"{root}/plugin{URL_PREFIX}?{urlencode({'connection': conn_id, 'export': export_id})}"
 
 
-def export_of(address: object) -> tuple[str, str] | None:
-    """Read connection id and export id from an address that :func:`export_url` made; None for anything else."""
-    if not isinstance(address, str):
+def export_of(url: object) -> tuple[str, str] | None:
+    """Read connection id and export id from a URL that :func:`export_url` made; None for anything else."""
+    if not isinstance(url, str):
         return None
     try:
-        parts = urlsplit(address)
+        parts = urlsplit(url)
     except ValueError:
         return None
     query = parse_qs(parts.query)
@@ -96,17 +96,17 @@ _GOOGLE = "https://storage.googleapis.com"
 class WrittenObjectLink(XComLink):
     """Leads to the object in the console of Amazon S3 or Google Cloud Storage, or to the folder of several objects.
 
-    Other storages have no console with addresses that could be known, so there the link stays away.
+    Other storages have no console with known URLs, so there the link stays away.
     """
 
     name = "Written object"
 
 
 def console_url(destination: Destination, *, placeholder: str | None = None) -> str | None:
-    """Return the address of a place in its storage's console, if it has one.
+    """Return the URL of an object in its storage's console, if it has one.
 
     :param destination: that something was written to.
-    :param placeholder: a part of the key in whose place several objects have something else; the address is that of the
+    :param placeholder: a part of the key in whose place several objects have something else; the URL is that of the
         folder that holds them all.
     """
     if destination.fs is None:
@@ -138,7 +138,7 @@ def _aws(fs: Any, bucket: str, key: str, *, folder: bool) -> str | None:
 
 
 def _google(fs: Any, bucket: str, key: str, *, folder: bool) -> str | None:
-    # The address that gcsfs sends to: an emulator has another one.
+    # The URL that gcsfs sends to: an emulator has another one.
     if not str(fs.base).startswith(f"{_GOOGLE}/"):
         return None
     place = f"{quote(bucket)}/{quote(key)}"

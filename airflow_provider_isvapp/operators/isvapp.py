@@ -131,7 +131,7 @@ class IsvappDownloadExportOperator(WriteOperator):
     sound; until then, and after any failure, an existing object keeps its old content. XCom: a dict with ``path``,
     ``export_id``, ``outcome`` (``written``, ``unchanged`` or ``skipped``), ``rows``, ``bytes`` (of the ndjson),
     ``compressed_bytes`` (received), ``crc32`` (of the ndjson), ``months`` (rows by month), ``objects`` (a dict for each
-    that was written) and ``manifests`` (their addresses).
+    that was written) and ``manifests`` (their URIs).
 
     :param export_id: the export, which must be ready: wait for it with ``IsvappExportSensor`` (templated).
     :param path: where to write: an ``ObjectStoragePath``, a URI such as ``s3://conn_id@bucket/key``, or an absolute
@@ -245,7 +245,7 @@ class IsvappExportOperator(WriteOperator):
     :param min_rows: publish nothing that has fewer rows. By default, an empty file may not replace an object that has
         rows; 0 accepts that, too.
     :param deferrable: wait in the triggerer; the default is Airflow's option ``default_deferrable``.
-    :param poll_interval: the most seconds between two looks at the export.
+    :param poll_interval: the most seconds between two polls.
     :param timeout: seconds to wait for the export in all, counted from its creation or from the start of a retry.
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
     """

@@ -34,7 +34,7 @@ class IsvappExportSensor(BaseSensorOperator):
     """Wait until an export can be downloaded.
 
     Exports take 30 seconds to 10 minutes. In all modes the task ends well with the export's details as XCom (the
-    record's fields, times as ISO 8601 strings, no download address), fails without a retry with ISVapp's message if
+    record's fields, times as ISO 8601 strings, no download URL), fails without a retry with ISVapp's message if
     the export errored, or with an error of its own if the file expired or the timeout is over. A poll that fails for
     a passing reason is not a failed export: the sensor waits on. So it does for half a minute if ISVapp does not know
     the export, which may have been created a moment ago.

@@ -22,12 +22,12 @@ _LONGEST_DESCRIPTION = 200
 
 
 def ready_event(export: Export) -> dict[str, Any]:
-    """Say that an export can be downloaded, and since when this is known."""
+    """Build the event for an export that can be downloaded."""
     return {"export_id": export.id, "export": export.details(), "seen_at": datetime.now(UTC).isoformat()}
 
 
 def failure_event(export_id: str, error: ProviderError) -> dict[str, Any]:
-    """Say why the wait for an export is over without one."""
+    """Build the event for a wait that ended without an export."""
     return {
         "export_id": export_id,
         "error": type(error).__name__,
@@ -53,7 +53,7 @@ def read_event(event: Any, *, export_id: str) -> dict[str, Any]:
             raise _rebuilt(name, _cut(message, _LONGEST_MESSAGE), export_id=export_id, status=event.get("status"))
     raise ProviderError(
         f"The trigger that waited for export {export_id} resumed the task with an event that this version does not "
-        f"understand ({_kind(event)}). Clear the task to look at the export again; if this lasts, check that workers "
+        f"understand ({_kind(event)}). Clear the task to poll the export again; if this lasts, check that workers "
         "and triggerers have the same version of this provider."
     )
 
@@ -70,7 +70,7 @@ def export_id_of(event: Any) -> str:
 
 
 def seen_at(event: Any) -> datetime:
-    """Take the moment out of an event in which the export was seen to be ready; now, if it does not tell."""
+    """Take the time when the export was seen to be ready out of an event; now, if there is none."""
     match event:
         case {"seen_at": str(text)}:
             with suppress(ValueError):

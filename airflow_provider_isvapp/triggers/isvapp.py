@@ -36,7 +36,7 @@ class IsvappExportTrigger(BaseTrigger):
     :param export_id: the export.
     :param isvapp_conn_id: an Airflow connection of type ``isvapp``.
     :param deadline: seconds since the epoch; absolute, so that a restarted triggerer does not begin anew.
-    :param poll_interval: the longest time in seconds between two looks at the export.
+    :param poll_interval: the longest time in seconds between two polls.
     :param known_since: seconds since the epoch, when the task first had the export's id: ISVapp may not know an export
         that it has only just created.
     """
@@ -125,7 +125,7 @@ def defer_until_ready(
 
 
 STORE_KEY = "isvapp_announced_exports"
-# Seconds until a watch goes on that has met an error which will not pass by itself: an operator may mend it.
+# Seconds after which a watch continues past an error that does not pass by itself: an operator may mend it.
 RETRY_DELAY = 300.0
 
 
@@ -134,7 +134,7 @@ def to_announce(
 ) -> tuple[list[Export], frozenset[str]]:
     """Choose the exports that are news.
 
-    :param announced: ids that are no news any more; None at the first look of all, whose exports were there before.
+    :param announced: ids that are no news any more; None at the first poll of all, whose exports were there before.
     :return: the exports to announce, oldest first, and the ids to remember: no more than there are in the list.
     """
     ready = [export for export in exports if classify(export, now=now) is ExportState.READY]
@@ -148,7 +148,7 @@ def to_announce(
 class IsvappExportCompletedTrigger(BaseEventTrigger):
     """Fire for each export of an account that becomes ready, whoever created it.
 
-    For ``AssetWatcher``. The consuming DAG finds the export's record, without its download address, in the asset
+    For ``AssetWatcher``. The consuming DAG finds the export's record, without its download URL, in the asset
     event's ``extra["payload"]["export"]``. Nothing is announced that was ready before the watch began. On Airflow 3.3
     what was announced is kept in the asset's state store: a triggerer that starts again catches up on what completed
     meanwhile; one that dies right after an event may announce that one again. Before 3.3, a start begins a new watch.
@@ -156,7 +156,7 @@ class IsvappExportCompletedTrigger(BaseEventTrigger):
     All watches and waits of a connection share one poll.
 
     :param isvapp_conn_id: an Airflow connection of type ``isvapp``.
-    :param poll_interval: the most seconds between two looks.
+    :param poll_interval: the most seconds between two polls.
     """
 
     def __init__(self, *, isvapp_conn_id: str = IsvappHook.default_conn_name, poll_interval: float = 60.0) -> None:

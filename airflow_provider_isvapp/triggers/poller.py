@@ -126,10 +126,10 @@ class ExportPoller:
     ) -> Export:
         """Wait until an export is ready.
 
-        Returns after ``FIRST_INTERVAL`` seconds at the earliest if no other wait makes the poller look sooner.
+        Returns after ``FIRST_INTERVAL`` seconds at the earliest if no other wait makes it poll sooner.
 
-        :param deadline: seconds since the epoch. The export is looked at at least once, even if that is past.
-        :param poll_interval: the longest time in seconds between two looks.
+        :param deadline: seconds since the epoch. The export is polled at least once, even if that is past.
+        :param poll_interval: the longest time in seconds between two polls.
         :param known_since: seconds since the epoch, when the task first had the export's id.
         :param on_warning: told, in the caller's context, when polls begin to fail.
         :raises ExportFailed: the vendor reports that it errored.
@@ -241,7 +241,7 @@ class ExportPoller:
         missing: dict[str, float] = {}
         for number, waiter in enumerate(list(self._waiters), 1):
             if number % WAITERS_PER_BATCH == 0:
-                # Hundreds of tasks that go on in the same moment would hold up all other triggers.
+                # Hundreds of tasks that continue in the same moment would hold up all other triggers.
                 await asyncio.sleep(0)
             if waiter.export_id in listed:
                 waiter.on_export(listed[waiter.export_id])

@@ -24,12 +24,12 @@ from airflow_provider_isvapp.errors import (
     ProviderError,
 )
 
-# Seconds between the first looks at an export; then a quarter of the time waited so far, up to the poll interval. So a
+# Seconds between the first polls of an export; then a quarter of the time waited so far, up to the poll interval. So a
 # short export is seen soon, and no export is seen later than by a quarter of its own duration.
 FIRST_INTERVAL = 2.0
 INTERVAL_GROWTH = 0.25
 
-# For how many seconds polls may fail before those who wait are told. Shorter troubles are nobody's failure.
+# For how many seconds polls may fail before the waits fail. A shorter outage fails no task.
 LASTING_FAILURE = 900.0
 # The same while the connection is refused. Each poll reads it anew: it may be about to get its new credentials.
 LASTING_REFUSAL = 120.0
@@ -45,7 +45,7 @@ def seconds_of(value: timedelta | float) -> float:
 
 
 def checked_seconds(name: str, value: object) -> float:
-    """Check how long to wait, in all or between two looks.
+    """Check how long to wait, in all or between two polls.
 
     :param name: the argument's, for the message.
     :param value: a timedelta or a number of seconds.
@@ -72,7 +72,7 @@ def checked_moment(name: str, value: object) -> float:
 
 
 def interval_after(waited: float, *, poll_interval: float) -> float:
-    """Say how many seconds after this look the next one is due.
+    """Return how many seconds after this poll the next one is due.
 
     :param waited: for how long the export has been waited for.
     :param poll_interval: the longest interval.
@@ -156,9 +156,9 @@ class ExportWaiter:
         self.reschedule(self.since)
 
     def reschedule(self, now: float) -> None:
-        """Set when the next look is due."""
+        """Set when the next poll is due."""
         interval = interval_after(now - self.since, poll_interval=self.poll_interval)
-        # The last look is at the deadline, however long the interval.
+        # The last poll is at the deadline, however long the interval.
         self.due = min(now + interval, self.deadline)
 
     def on_export(self, export: Export) -> None:

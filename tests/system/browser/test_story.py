@@ -72,7 +72,7 @@ def vendors(airflow: AirflowUi, emulator: Emulator) -> Emulator:
 def isvapp(window: Page, vendors: Emulator, pictures: Path) -> str:
     """The connection to ISVapp, as a new user fills in the form."""
     host, _, port = vendors.url.rpartition(":")
-    labels = ("Base address", "Port", "Client ID", "Client secret or API key")
+    labels = ("Base URL", "Port", "Client ID", "Client secret or API key")
     form = fill_in(
         window,
         "isvapp_default",
@@ -91,7 +91,7 @@ def isvapp(window: Page, vendors: Emulator, pictures: Path) -> str:
 def productiv(window: Page, vendors: Emulator, pictures: Path) -> str:
     """The connection to Productiv, in the same way."""
     host, _, port = vendors.url.rpartition(":")
-    labels = ("Base address", "Port", "Client ID", "Client secret")
+    labels = ("Base URL", "Port", "Client ID", "Client secret")
     values = (host, port, vendors.productiv_client_id, vendors.productiv_client_secret)
     form = fill_in(
         window,
@@ -164,7 +164,7 @@ def test_the_test_button_says_what_is_wrong(
     window: Page, airflow: AirflowUi, vendors: Emulator, pictures: Path
 ) -> None:
     host, _, port = vendors.url.rpartition(":")
-    labels = ("Base address", "Port", "Client ID", "Client secret or API key")
+    labels = ("Base URL", "Port", "Client ID", "Client secret or API key")
     values = (host, port, vendors.client_id, "sentinel-mistyped-secret")
     save(window, fill_in(window, "mistyped", "ISVapp", dict(zip(labels, values, strict=True)), {}), "mistyped")
 
