@@ -27,6 +27,7 @@ from airflow_provider_isvapp.errors import (
     ContractBroken,
     ExportError,
     InvalidArgument,
+    OutcomeUnknown,
     RequestRefused,
     UnexpectedAnswer,
 )
@@ -272,7 +273,15 @@ class IsvappClient:
             idempotent=idempotent,
         )
         response = self._credentials.call(lambda authorizer: self._transport.fetch(request, authorizer))
-        envelope = parse_object(response, vendor=self._vendor, label=label, redact=self._transport.redact)
+        try:
+            envelope = parse_object(response, vendor=self._vendor, label=label, redact=self._transport.redact)
+        except UnexpectedAnswer as error:
+            if idempotent:
+                raise
+            raise OutcomeUnknown(
+                f"{error} The request may have been carried out all the same, and was not sent again. A retry of the "
+                "task asks once more; an export that was created unnoticed does no harm and expires."
+            ) from None
         success = self._decoded(envelope.get("success", msgspec.Raw(b"null")), label, lambda value: value)
         if success is False:
             message = find_vendor_message(response.content, redact=self._transport.redact) or "without a message"

@@ -98,3 +98,16 @@ def test_the_page_names_files_that_there_are() -> None:
     named = {name for name in re.findall(r"`(\w+(?:/[\w.]*)+)`", page) if not name.startswith(("docs", "tests"))}
     assert len(named) > 12
     assert [name for name in sorted(named) if not (PACKAGE / name).exists()] == []
+
+
+def test_both_walks_have_at_most_eight_stops_at_files_that_there_are() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    _, _, section = page.partition("## Two walks through the files\n")
+    section = section.partition("\n## ")[0]
+    walks = [
+        re.findall(r"^\d+\. `([^`]+)`", walk, re.M) for walk in re.split(r"^An export|^The bytes", section, flags=re.M)
+    ]
+    assert [0 < len(walk) <= 8 for walk in walks[1:]] == [True, True]
+    assert section.count("\n1. ") == 2
+    assert [stop for walk in walks for stop in walk if not (PACKAGE / stop).is_file()] == []
+    assert sum(map(len, walks)) == len(re.findall(r"^\d+\. ", section, re.M))

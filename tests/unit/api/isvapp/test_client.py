@@ -76,6 +76,16 @@ def test_a_create_without_an_answer_is_not_sent_again(server, client):
     assert server.paths().count("/api/v1/exports") == 1
 
 
+@pytest.mark.parametrize("body", [b"", b"<html>Welcome</html>", b'{"data": '], ids=["empty", "a web page", "cut off"])
+def test_a_create_whose_response_is_unreadable_may_have_been_carried_out(server, client, body):
+    server.script("/api/oauth2/token", token())
+    server.script("/api/v1/exports", Answer(201, body), data({"id": "second", "status": "PENDING"}))
+
+    with pytest.raises(OutcomeUnknown, match="may have been carried out"):
+        client.create_export(REQUEST)
+    assert server.paths().count("/api/v1/exports") == 1
+
+
 def test_an_unknown_status_in_a_list_is_loud(server, client):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports", data([{"id": "e1", "status": "PENDING"}, {"id": "e2", "status": "LIMBO"}]))
