@@ -123,7 +123,7 @@ class Reading:
     error: str | None = None
 
 
-class RecentExports:
+class ExportListCache:
     """Reads each connection at most once in a few seconds, whether that works or not. For one event loop.
 
     Viewers who come while a reading is under way wait for that one, without a thread of their own: a vendor that does
@@ -208,7 +208,7 @@ class ExportRow:
     error_message: str | None
 
 
-def rows_of(exports: Iterable[Export], *, now: datetime) -> list[ExportRow]:
+def to_rows(exports: Iterable[Export], *, now: datetime) -> list[ExportRow]:
     """Make the rows of the 1000 newest exports, the newest first and those of unknown age last.
 
     :param now: when the exports were read, aware.

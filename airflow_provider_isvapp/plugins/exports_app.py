@@ -25,12 +25,12 @@ from fastapi.responses import FileResponse, JSONResponse
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.plugins.export_list import (
     ConnectionReader,
+    ExportListCache,
     Reading,
-    RecentExports,
     ids_in_environment,
-    rows_of,
     shown,
     stored_ids,
+    to_rows,
 )
 from airflow_provider_isvapp.plugins.export_tasks import ExportTask, tasks_of
 
@@ -49,7 +49,7 @@ def build_app() -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    recent = RecentExports(ConnectionReader())
+    recent = ExportListCache(ConnectionReader())
     files = {path.name: path for path in _PAGE.iterdir() if path.suffix in _MEDIA_TYPES}
 
     @app.get("/page/{name}")
@@ -92,7 +92,7 @@ def _response(conn_id: str, reading: Reading, user: BaseUser) -> JSONResponse:
         "error": reading.error and shown(reading.error),
         "exports": [
             asdict(row) | {"task": asdict(tasks[row.id]) if row.id in tasks else None}
-            for row in rows_of(reading.exports, now=reading.read_at)
+            for row in to_rows(reading.exports, now=reading.read_at)
         ],
     }
     return JSONResponse(content, headers={"Cache-Control": "no-store"})

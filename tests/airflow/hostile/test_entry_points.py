@@ -29,7 +29,7 @@ from airflow_provider_isvapp.operators.isvapp import (
     IsvappFetchSalesforceAccountsOperator,
 )
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
-from airflow_provider_isvapp.plugins.export_list import ConnectionReader, RecentExports, rows_of
+from airflow_provider_isvapp.plugins.export_list import ConnectionReader, ExportListCache, to_rows
 from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
 from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, AirflowSensorTimeout
 from tests.support.airflow_connections import SetConnection
@@ -175,8 +175,8 @@ def with_productiv_hook(call: Callable[[ProductivHook], Any]) -> Callable[[Place
 
 
 def page(_: Place) -> dict[str, Any]:
-    reading = asyncio.run(RecentExports(ConnectionReader()).of("isvapp_default"))
-    rows = [asdict(row) for row in rows_of(reading.exports, now=reading.read_at)]
+    reading = asyncio.run(ExportListCache(ConnectionReader()).of("isvapp_default"))
+    rows = [asdict(row) for row in to_rows(reading.exports, now=reading.read_at)]
     return {"error": reading.error, "exports": json.loads(json.dumps(rows))}
 
 

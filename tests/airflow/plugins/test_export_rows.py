@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.api.isvapp.models import Export
-from airflow_provider_isvapp.plugins.export_list import ExportRow, rows_of
+from airflow_provider_isvapp.plugins.export_list import ExportRow, to_rows
 
 NOW = datetime(2026, 3, 6, 9, 0, tzinfo=UTC)
 
@@ -31,7 +31,7 @@ COMPLETED = {
 
 
 def row(**changes: Any) -> ExportRow:
-    (only,) = rows_of([Export.from_record(COMPLETED | changes)], now=NOW)
+    (only,) = to_rows([Export.from_record(COMPLETED | changes)], now=NOW)
     return only
 
 
@@ -70,7 +70,7 @@ def test_an_expired_export_says_since_when() -> None:
 
 
 def test_what_the_vendor_leaves_out_is_left_open() -> None:
-    (bare,) = rows_of([Export.from_record({"id": "a", "status": "PENDING"})], now=NOW)
+    (bare,) = to_rows([Export.from_record({"id": "a", "status": "PENDING"})], now=NOW)
 
     open_fields = {name for name, value in asdict(bare).items() if value is None}
     assert open_fields == set(asdict(bare)) - {"id", "state"}
@@ -80,7 +80,7 @@ def test_the_newest_comes_first_and_an_unknown_age_last() -> None:
     created = {"old": "2026-03-01T00:00:00Z", "unknown": None, "new": "2026-03-05T00:00:00Z"}
     exports = [Export.from_record(COMPLETED | {"id": name, "created_at": at}) for name, at in created.items()]
 
-    assert [shown.id for shown in rows_of(exports, now=NOW)] == ["new", "old", "unknown"]
+    assert [shown.id for shown in to_rows(exports, now=NOW)] == ["new", "old", "unknown"]
 
 
 def test_clocks_that_differ_make_no_negative_times() -> None:
@@ -106,7 +106,7 @@ def test_a_message_is_bounded_and_its_length_costs_nothing(piece: str) -> None:
         record = COMPLETED | {"status": "ERRORED", "error_message": (piece * length)[:length]}
         export = Export.from_record(record)
         start = time.process_time()
-        (failed,) = rows_of([export], now=NOW)
+        (failed,) = to_rows([export], now=NOW)
         assert len(failed.error_message or "") <= 2001
         return time.process_time() - start
 
@@ -127,6 +127,6 @@ def test_no_more_rows_than_the_vendor_documents() -> None:
         COMPLETED | {"id": str(n), "created_at": (first + timedelta(seconds=n)).isoformat()} for n in range(1002)
     ]
 
-    rows = rows_of([Export.from_record(record) for record in records], now=NOW)
+    rows = to_rows([Export.from_record(record) for record in records], now=NOW)
 
     assert [rows[0].id, rows[-1].id, len(rows)] == ["1001", "2", 1000]

@@ -15,7 +15,7 @@ import pytest
 
 from airflow_provider_isvapp.emulator import Emulator
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.plugins.export_list import rows_of
+from airflow_provider_isvapp.plugins.export_list import to_rows
 from airflow_provider_isvapp.version_compat import shows_guarded_pages
 from tests.support.airflow_connections import SetConnection
 from tests.support.left_links import forget_links, leave_link
@@ -126,9 +126,9 @@ def test_what_the_vendor_sends_is_not_worked_on_by_the_event_loop(
 
     def noting(exports: Any, *, now: Any) -> Any:
         threads.append(asyncio._get_running_loop())
-        return rows_of(exports, now=now)
+        return to_rows(exports, now=now)
 
-    monkeypatch.setattr(exports_app, "rows_of", noting)
+    monkeypatch.setattr(exports_app, "to_rows", noting)
     monkeypatch.setattr(exports_app, "JSONResponse", Noting)
     vendor.script("*", data([COMPLETED]))
 

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.errors import ProviderError
-from airflow_provider_isvapp.plugins.export_list import Reading, RecentExports
+from airflow_provider_isvapp.plugins.export_list import ExportListCache, Reading
 
 
 class Vendor:
@@ -49,15 +49,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def recent(vendor: Vendor, clock: Clock) -> RecentExports:
-    return RecentExports(vendor, keep_seconds=5, clock=clock)
+def recent(vendor: Vendor, clock: Clock) -> ExportListCache:
+    return ExportListCache(vendor, keep_seconds=5, clock=clock)
 
 
 def ids(reading: Reading) -> list[str]:
     return [export.id for export in reading.exports]
 
 
-def test_ten_viewers_at_once_cost_one_request(recent: RecentExports, vendor: Vendor) -> None:
+def test_ten_viewers_at_once_cost_one_request(recent: ExportListCache, vendor: Vendor) -> None:
     async def ten() -> list[Reading]:
         vendor.open.clear()
         viewers = [asyncio.create_task(recent.of("a")) for _ in range(10)]
@@ -71,7 +71,7 @@ def test_ten_viewers_at_once_cost_one_request(recent: RecentExports, vendor: Ven
     assert all(ids(reading) == ["a-1"] for reading in readings)
 
 
-def test_a_reading_is_kept_for_a_few_seconds(recent: RecentExports, vendor: Vendor, clock: Clock) -> None:
+def test_a_reading_is_kept_for_a_few_seconds(recent: ExportListCache, vendor: Vendor, clock: Clock) -> None:
     async def look_three_times() -> list[Reading]:
         readings = [await recent.of("a")]
         clock.now += 4.9
@@ -85,14 +85,14 @@ def test_a_reading_is_kept_for_a_few_seconds(recent: RecentExports, vendor: Vend
     assert ids(third) == ["a-2"]
 
 
-def test_connections_are_read_apart(recent: RecentExports, vendor: Vendor) -> None:
+def test_connections_are_read_apart(recent: ExportListCache, vendor: Vendor) -> None:
     async def both() -> list[Reading]:
         return [await recent.of("a"), await recent.of("b")]
 
     assert [ids(reading) for reading in asyncio.run(both())] == [["a-1"], ["b-2"]]
 
 
-def test_a_failure_is_kept_as_well(recent: RecentExports, vendor: Vendor, clock: Clock) -> None:
+def test_a_failure_is_kept_as_well(recent: ExportListCache, vendor: Vendor, clock: Clock) -> None:
     vendor.error = ProviderError("The secret is wrong.")
 
     async def look_twice() -> list[Reading]:
@@ -108,7 +108,7 @@ def test_a_failure_is_kept_as_well(recent: RecentExports, vendor: Vendor, clock:
     assert (third.error, ids(third)) == (None, ["a-2"])
 
 
-def test_what_is_no_error_of_ours_is_raised_to_all_and_not_kept(recent: RecentExports, vendor: Vendor) -> None:
+def test_what_is_no_error_of_ours_is_raised_to_all_and_not_kept(recent: ExportListCache, vendor: Vendor) -> None:
     async def two_and_one() -> tuple[list[Reading | BaseException], Reading]:
         vendor.error = OSError("The database is gone.")
         both = await asyncio.gather(recent.of("a"), recent.of("a"), return_exceptions=True)
@@ -121,7 +121,7 @@ def test_what_is_no_error_of_ours_is_raised_to_all_and_not_kept(recent: RecentEx
     assert ids(later) == ["a-2"]
 
 
-def test_a_viewer_who_leaves_does_not_end_the_reading_for_others(recent: RecentExports, vendor: Vendor) -> None:
+def test_a_viewer_who_leaves_does_not_end_the_reading_for_others(recent: ExportListCache, vendor: Vendor) -> None:
     async def one_leaves() -> Reading:
         vendor.open.clear()
         leaving, staying = (asyncio.create_task(recent.of("a")) for _ in range(2))
