@@ -19,7 +19,7 @@ from airflow_provider_isvapp.plugins.export_list import to_rows
 from airflow_provider_isvapp.version_compat import shows_guarded_pages
 from tests.support.airflow_connections import SetConnection
 from tests.support.left_links import forget_links, leave_link
-from tests.support.scripted_server import ScriptedServer, data
+from tests.support.scripted_server import Answer, ScriptedServer, data
 
 pytestmark = [
     pytest.mark.skipif(not shows_guarded_pages(), reason="Airflow before 3.1.1 shows no guarded pages"),
@@ -134,6 +134,73 @@ def test_what_the_vendor_sends_is_not_worked_on_by_the_event_loop(
 
     assert [export["id"] for export in ask("nobody")["exports"]] == ["dd8eea7b"]
     assert threads == [None, None]
+
+
+ECHO = json.dumps({"error": f"No: Bearer {API_KEY} for {COMPLETED['download_url']}"}).encode()
+UNREADABLE = {
+    "cut off": Answer(200, b'{"data": [', {"Content-Length": "5000"}),
+    "empty": Answer(200, b""),
+    "a web page": Answer(200, b"<html>Welcome</html>"),
+    "not utf-8": Answer(200, b'{"data": ["\xff\xfe"], "success": true}'),
+    "deep": Answer(200, b'{"data": ' + b"[" * 200_000),
+    "deep and whole": Answer(200, b'{"data": ' + b"[" * 100_000 + b"]" * 100_000 + b', "success": true}'),
+    "deep record": Answer(
+        200, b'{"data": [{"id": "a", "status": "PENDING", "x": ' + b"[" * 5000 + b"]" * 5000 + b'}], "success": true}'
+    ),
+    "a number beyond all": Answer(200, b'{"data": [' + b"9" * 5000 + b'], "success": true}'),
+    "an infinite number": Answer(200, b'{"data": [1e999], "success": true}'),
+    "a scalar": Answer(200, b"7"),
+    "another shape": Answer(200, b'{"data": {"a": 1}, "success": true}'),
+    "no success": Answer(200, ECHO[:-1] + b', "success": false}'),
+    "a status that is a key": data([COMPLETED | {"status": API_KEY}]),
+    "a false encoding": Answer(200, b"no gzip", {"Content-Encoding": "gzip"}),
+    "a bad chunk": Answer(200, b"zz\r\n", {"Transfer-Encoding": "chunked", "Content-Length": "4"}),
+    "reset": Answer(misdeed="reset"),
+    "hang": Answer(misdeed="hang"),
+    "a redirect": Answer(302, b"", {"Location": "http://[::1"}),
+    "a redirect with a token": Answer(302, b"", {"Location": f"https://example.com/{DOWNLOAD_TOKEN}"}),
+    **{
+        f"{status} {how}": Answer(status, *what)
+        for status in (400, 401, 403, 404, 429, 500, 502, 503)
+        for how, what in {
+            "cut off": (b'{"error": "no', {"Content-Length": "5000"}),
+            "with an echo": (ECHO,),
+            "falsely encoded": (b"no gzip", {"Content-Encoding": "gzip"}),
+            "deep": (b"[" * 60_000,),
+            "not utf-8": (b"\xff\xfe\x00",),
+            "late": (b"no", {"Retry-After": "Sat, 01 Jan 99999999999999999999 00:00:00 GMT"}),
+            "of controls": (json.dumps({"error": "\u202e\x1b[31m\ud800" * 30_000}).encode(),),
+        }.items()
+    },
+}
+
+
+@pytest.mark.parametrize("response", UNREADABLE.values(), ids=UNREADABLE)
+def test_whatever_comes_the_page_says_what_and_what_to_do(vendor: ScriptedServer, ask: Ask, response: Answer) -> None:
+    vendor.script("*", *[response] * 5)
+
+    shown = ask("nobody")
+
+    assert shown["exports"] == []
+    assert shown["error"].endswith(".")
+    assert 20 < len(shown["error"]) < 1500
+    assert shown["error"].isprintable()
+    assert response.status in (200, 302) or str(response.status) in shown["error"]
+    assert vendor.seen[0].headers["authorization"] == f"Bearer {API_KEY}"
+
+
+def test_an_export_that_can_be_read_is_shown_without_what_it_should_not_say(vendor: ScriptedServer, ask: Ask) -> None:
+    message = f"\u202eSee {COMPLETED['download_url']} as Bearer {API_KEY}" + "x" * 3_000_000
+    vendor.script("*", data([COMPLETED, COMPLETED | {"id": "b", "status": "ERRORED", "error_message": message}]))
+
+    shown = ask("nobody")
+
+    assert shown["error"] is None
+    assert [export["id"] for export in shown["exports"]] == ["dd8eea7b", "b"]
+    failed = next(export for export in shown["exports"] if export["id"] == "b")
+    assert failed["error_message"].startswith("See (URL) as ")
+    assert failed["error_message"].isprintable()
+    assert len(failed["error_message"]) < 2100
 
 
 def test_where_there_are_no_exports_nobody_is_asked_for_dags(
