@@ -114,7 +114,12 @@ class Publication:
     ) -> Publication:
         """Describe one object of lines."""
         written = PublishedObject(
-            name=name_of(destination), rows=result.rows, size=result.bytes, fields=fields, metadata=xcom
+            name=name_of(destination),
+            rows=result.rows,
+            size=result.bytes,
+            written=result.outcome == "written",
+            fields=fields,
+            metadata=xcom,
         )
         return cls(destination=destination, objects=(written,), xcom=xcom)
 

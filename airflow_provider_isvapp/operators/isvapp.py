@@ -455,7 +455,8 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
                 include_subscriber_orgs=self.include_subscriber_orgs,
             )
         result = write_list(lines, destination, dataset="salesforce_accounts", options=options)
-        self.log.info("Wrote %s: %s accounts, %s bytes", result.path, f"{result.rows:,}", f"{result.bytes:,}")
+        if result.outcome == "written":
+            self.log.info("Wrote %s: %s accounts, %s bytes", result.path, f"{result.rows:,}", f"{result.bytes:,}")
         written = {"path": result.path, "rows": result.rows, "bytes": result.bytes}
         publication = Publication.of_list(destination, result, fields=self._fields(), xcom=written)
         return self._publish_events(context, publication)

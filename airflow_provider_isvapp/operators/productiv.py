@@ -70,13 +70,14 @@ class ProductivFetchAppsOperator(WriteOperator):
                 include_inactive=self.include_inactive, verbose=self.verbose, api_version=api_version
             )
         result = write_list(apps.lines, destination, dataset="apps", options=options, snapshot_date=apps.as_of_date)
-        self.log.info(
-            "Wrote %s: %s apps as of %s, %s bytes",
-            result.path,
-            f"{result.rows:,}",
-            apps.as_of_date,
-            f"{result.bytes:,}",
-        )
+        if result.outcome == "written":
+            self.log.info(
+                "Wrote %s: %s apps as of %s, %s bytes",
+                result.path,
+                f"{result.rows:,}",
+                apps.as_of_date,
+                f"{result.bytes:,}",
+            )
         written = {
             "path": result.path,
             "rows": result.rows,

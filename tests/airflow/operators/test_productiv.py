@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_isvapp.emulator import Emulator
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
-from airflow_provider_isvapp.version_compat import AirflowFailException, Asset
+from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, Asset
 from tests.support.task_context import task_context
 
 
@@ -32,6 +32,28 @@ def test_writes_the_apps_as_sent_and_keeps_their_date(
         "bytes": file.stat().st_size,
         "as_of_date": expected.as_of_date,
     }
+
+
+def test_a_list_that_did_not_change_is_not_written_again(productiv: Emulator, tmp_path: Path) -> None:
+    operator = ProductivFetchAppsOperator(task_id="apps", path=str(tmp_path / "apps"))
+    first = operator.execute(task_context())
+    before = (tmp_path / "apps").stat()
+
+    again = operator.execute(task_context())
+
+    assert again == first
+    assert (tmp_path / "apps").stat().st_ino == before.st_ino
+    assert [item.written for item in operator._published] == [False]
+
+
+def test_fewer_apps_than_the_fewest_are_refused(productiv: Emulator, tmp_path: Path) -> None:
+    (tmp_path / "apps").write_bytes(b"old\n")
+    operator = ProductivFetchAppsOperator(task_id="apps", path=str(tmp_path / "apps"), min_rows=1_000_000)
+
+    with pytest.raises(AirflowException, match="min_rows is 1000000") as caught:
+        operator.execute(task_context())
+    assert not isinstance(caught.value, AirflowFailException)
+    assert (tmp_path / "apps").read_bytes() == b"old\n"
 
 
 @pytest.mark.parametrize(("api_version", "path"), [(None, "/pull/v1/apps"), ("v3", "/pull/v3/apps")])
