@@ -198,7 +198,12 @@ class RealAirflow:
         assert done.returncode == 0, done.stdout
 
     def _post(self, path: str, body: dict[str, Any]) -> None:
-        status, answer = self.call("POST", f"/api/v2/{quote(path)}", body=body)
+        # SQLite refuses a write beside another one ("database is locked"), and Airflow answers with 500.
+        for _ in range(20):
+            status, answer = self.call("POST", f"/api/v2/{quote(path)}", body=body)
+            if status != 500 or "Database error" not in answer:
+                break
+            time.sleep(1)
         assert status < 300, f"{path}: {status} {answer[:1000]}"
 
     def logs(self) -> str:

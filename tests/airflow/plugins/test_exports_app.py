@@ -145,7 +145,8 @@ UNREADABLE = {
     "deep": Answer(200, b'{"data": ' + b"[" * 200_000),
     "deep and whole": Answer(200, b'{"data": ' + b"[" * 100_000 + b"]" * 100_000 + b', "success": true}'),
     "deep record": Answer(
-        200, b'{"data": [{"id": "a", "status": "PENDING", "x": ' + b"[" * 5000 + b"]" * 5000 + b'}], "success": true}'
+        200,
+        b'{"data": [{"id": "a", "status": "PENDING", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b'}], "success": true}',
     ),
     "a number beyond all": Answer(200, b'{"data": [' + b"9" * 5000 + b'], "success": true}'),
     "an infinite number": Answer(200, b'{"data": [1e999], "success": true}'),
