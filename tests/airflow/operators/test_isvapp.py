@@ -206,7 +206,7 @@ class TestDownload:
         self, isvapp: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(isvapp_hook, "SECONDS_BETWEEN_POLLS", 0.02)
-        monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(seconds=0.1))
+        monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(seconds=1.5))
         operator = IsvappDownloadExportOperator(task_id="download", export_id="nowhere", path=str(tmp_path / "usage"))
 
         with pytest.raises(AirflowFailException, match="404") as caught:
