@@ -111,7 +111,9 @@ def test_an_empty_export_replaces_an_empty_one(tmp_path: Path, old: dict[str, An
 
 
 @pytest.mark.parametrize(
-    "data", [b"x", b"\x1f\x8b", b"\x1f\x8bjunk", b"PAR1", b"PAR1junk", gzip.compress(b"", mtime=0)[:5] + b"x" * 40], ids=str
+    "data",
+    [b"x", b"\x1f\x8b", b"\x1f\x8bjunk", b"PAR1", b"PAR1junk", gzip.compress(b"", mtime=0)[:5] + b"x" * 40],
+    ids=str,
 )
 def test_bytes_of_another_program_count_as_rows(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x"
