@@ -10,19 +10,16 @@ that path.
 from __future__ import annotations
 
 import base64
-import logging
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Generic, Protocol, TypeVar
 from urllib.parse import quote_plus
 
+from airflow_provider_isvapp.api.connection_fields import origin
 from airflow_provider_isvapp.api.http_errors import WEB_PAGE
-from airflow_provider_isvapp.api.redaction import Redactor
-from airflow_provider_isvapp.api.transport import Authorizer, Request, Transport, TransportSettings
-from airflow_provider_isvapp.api.url import origin
+from airflow_provider_isvapp.api.transport import Request, Transport
 from airflow_provider_isvapp.errors import AuthenticationRefused, PermissionRefused, RequestRefused, UnexpectedAnswer
 
 # A token is renewed this long before it expires, or after nine tenths of a short lifetime.
@@ -30,89 +27,7 @@ RENEW_BEFORE = 60.0
 # A lifetime that is invalid, or so short that each request would need a new token, counts as RENEW_BEFORE.
 SHORTEST_LIFETIME = 5.0
 
-log = logging.getLogger(__name__)
-
 _WRONG_CLIENT = ("invalid_client", "invalid_grant", "unauthorized_client")
-
-
-class ConnectionSettings(Protocol):
-    """What :class:`Credentials` needs of a connection's settings."""
-
-    @property
-    def transport(self) -> TransportSettings:
-        """How to talk to the vendor."""
-
-    @property
-    def credentials(self) -> tuple[str | None, str]:
-        """The client id, if there is one, and the secret."""
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """The secrets, which no text may show."""
-
-
-Settings = TypeVar("Settings", bound=ConnectionSettings)
-Result = TypeVar("Result")
-
-
-class Credentials(Generic[Settings]):
-    """The authorizer of a connection, replaced when the stored connection has new credentials.
-
-    A client can live for hours: in a triggerer, or in a task that downloads many months. When the credentials are
-    rotated meanwhile, the vendor refuses the old ones; the connection is then read again, once for each refused call.
-
-    :param settings: the connection as it was read first.
-    :param build: makes the authorizer for some settings.
-    :param reload_settings: reads the connection again; None if refused credentials stay refused.
-    :param redactor: gets each secret.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        build: Callable[[Settings], Authorizer],
-        reload_settings: Callable[[], Settings] | None,
-        redactor: Redactor,
-    ) -> None:
-        self._build = build
-        self._reload_settings = reload_settings
-        self._redactor = redactor
-        self._use(settings)
-
-    def call(self, action: Callable[[Authorizer], Result]) -> Result:
-        """Run an action; if the credentials are refused and new ones are stored, run it again with those.
-
-        :raises AuthenticationRefused: if there are no other credentials, or those are refused as well.
-        :raises ProviderError: if the connection could not be read again.
-        """
-        try:
-            return action(self._authorizer)
-        except AuthenticationRefused as error:
-            refused = error
-        if not self._reload():
-            raise refused
-        return action(self._authorizer)
-
-    def _reload(self) -> bool:
-        """Read the connection again; return whether it has other credentials for the same host."""
-        if self._reload_settings is None:
-            return False
-        settings = self._reload_settings()
-        if settings.credentials == self._settings.credentials:
-            return False
-        if origin(settings.transport.base_url) != origin(self._settings.transport.base_url):
-            # The client still talks to the old host, which must not see credentials for another one.
-            return False
-        log.info("%s refused the credentials; using the connection's new ones", settings.transport.vendor)
-        self._use(settings)
-        return True
-
-    def _use(self, settings: Settings) -> None:
-        for secret in settings.secrets:
-            self._redactor.add(secret)
-        self._settings = settings
-        self._authorizer = self._build(settings)
 
 
 class ApiKey:

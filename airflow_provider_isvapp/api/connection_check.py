@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_provider_isvapp.api.http_dates import clock_warning
 from airflow_provider_isvapp.api.isvapp.client import SCOPE_ACCOUNTS, SCOPE_EXPORTS, SCOPE_IDENTITY, IsvappClient
 from airflow_provider_isvapp.api.isvapp.models import Account
 from airflow_provider_isvapp.api.productiv.client import ProductivClient
 from airflow_provider_isvapp.errors import AuthenticationRefused, PermissionRefused, ProviderError, RequestRefused
+
+# Longer than a response takes and than a synchronised clock is off; shorter than any margin before an expiry.
+TOLERANCE = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,27 @@ def refused_at_once(error: AuthenticationRefused, *, vendor: str, clock_skew: fl
         f"{vendor} gave a token and refused it at once ({error.status}): {error.vendor_message or 'without a message'}."
     )
     return Finding(works=False, message=f"{text} {advice}")
+
+
+def clock_warning(skew: float | None, *, vendor: str) -> str:
+    """Describe the difference of the clocks, its effect and the fix; empty where they agree or it is not known.
+
+    :param skew: how many seconds this machine's clock is ahead, by the ``Date`` header (RFC 9110, 6.6.1).
+    """
+    if skew is None or abs(skew) <= TOLERANCE:
+        return ""
+    return (
+        f"This machine's clock is {_duration(abs(skew))} {'ahead of' if skew > 0 else 'behind'} {vendor}'s. "
+        "Set it (NTP): tokens and exports expire by the vendor's clock and are judged by this one, so valid ones "
+        "may be treated as expired, and vice versa."
+    )
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 600:
+        return f"{whole} s"
+    return f"{round(seconds / 60)} min" if whole < 2 * 3600 else f"{seconds / 3600:.1f} h"
 
 
 ISVAPP = "ISVapp"
@@ -147,7 +170,7 @@ def check_connection(client: ProductivClient, *, scope: str) -> Finding:
     :param scope: the connection's, for the message.
     """
     try:
-        client.check_credentials()
+        client.check_scope(scope)
     except ProviderError as error:
         return failure(error, vendor=PRODUCTIV, clock_skew=client.clock_skew)
     try:

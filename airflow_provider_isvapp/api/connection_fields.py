@@ -1,19 +1,78 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Reading the fields of an Airflow connection, with errors that name the field."""
+"""What an Airflow connection says of a vendor: its fields, checked with errors that name them, and its origin.
+
+Credentials go to a connection's own origin alone.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from airflow_provider_isvapp.api.url import origin
+from urllib3.exceptions import LocationParseError
+from urllib3.util import Url, parse_url
+
 from airflow_provider_isvapp.errors import InvalidConnection
 
 Choice = TypeVar("Choice", bound=StrEnum)
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransportSettings:
+    """What a connection says about how to talk to a vendor.
+
+    :param vendor: the vendor's name, for messages.
+    :param base_url: URL without a trailing slash; the only origin that ever sees a token.
+    :param connect_timeout: seconds until a connection is established.
+    :param read_timeout: seconds until the headers of a response are there, and between two bytes of its body.
+    :param attempts: the maximum number of attempts per request.
+    """
+
+    vendor: str
+    base_url: str
+    connect_timeout: float = 10.0
+    read_timeout: float = 60.0
+    attempts: int = 5
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of a URL in one normal form, without path, query or credentials.
+
+    The URL is read by the parser of the library that connects. Parsers disagree about what no vendor's URL has: user
+    names, backslashes, white space and control characters.
+
+    :return: for example ``https://api.isvapp.com:443``; the empty string for what is not a plain http(s) URL.
+    """
+    parts = _parsed(url)
+    if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.host:
+        return ""
+    if "@" in urlsplit(url).netloc or "\\" in url or " " in url or not url.isprintable():
+        return ""
+    return f"{parts.scheme}://{parts.host}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
+
+
+def host_of(url: str) -> str:
+    """Name the host of a URL for a message, without anything that could be secret."""
+    parts = _parsed(url)
+    if parts is None:
+        return "a URL that cannot be read"
+    return parts.host or "a URL without a host"
+
+
+def _parsed(url: str) -> Url | None:
+    try:
+        # requests takes the host from the standard library's parser, after urllib3's has put the URL in order.
+        urlsplit(url)
+        return parse_url(url)
+    except (LocationParseError, ValueError):
+        return None
 
 
 def read_base_url(*, host: str | None, port: int | None, schema: str | None, default: str) -> str:
@@ -124,3 +183,15 @@ class Extra:
         if number != int(number):
             raise InvalidConnection(f"extra {name}: must be a whole number, not {number:g}.")
         return int(number)
+
+    def transport(
+        self, *, vendor: str, host: str | None, port: int | None, schema: str | None, default: str
+    ) -> TransportSettings:
+        """Take what both vendors' connections say about how to talk; parameters as in :func:`read_base_url`."""
+        return TransportSettings(
+            vendor=vendor,
+            base_url=read_base_url(host=host, port=port, schema=schema, default=default),
+            connect_timeout=self.number("connect_timeout", TransportSettings.connect_timeout),
+            read_timeout=self.number("read_timeout", TransportSettings.read_timeout),
+            attempts=self.whole("attempts", TransportSettings.attempts, most=100),
+        )

@@ -11,8 +11,8 @@ import msgspec
 import requests
 import urllib3.exceptions
 
+from airflow_provider_isvapp.api.connection_fields import origin
 from airflow_provider_isvapp.api.redaction import Redactor
-from airflow_provider_isvapp.api.url import origin
 from airflow_provider_isvapp.errors import (
     AuthenticationRefused,
     InvalidConnection,

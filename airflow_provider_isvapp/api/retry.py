@@ -4,15 +4,15 @@
 
 from __future__ import annotations
 
+import email.utils
 import http.client
 import logging
 from collections.abc import Callable
+from datetime import UTC
 
 import requests
 import tenacity
 import urllib3.exceptions
-
-from airflow_provider_isvapp.api.http_dates import http_date
 
 # A vendor or a proxy may ask for any pause; past this one the task should fail, so that it is noticed.
 RETRY_AFTER_CAP = 120.0
@@ -43,6 +43,18 @@ class TransientFault(Exception):
         self.sent = sent
         self.retry_after = retry_after
         self.advice = advice
+
+
+def http_date(value: str | None) -> float | None:
+    """Read an HTTP date (RFC 9110, 5.6.7) as seconds since the epoch; None for anything else, the absurd included."""
+    if value is None:
+        return None
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # "-0000" is UTC of an unknown zone
+        return aware.timestamp()
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
 
 
 def parse_retry_after(value: str | None, *, now: float) -> float | None:

@@ -24,12 +24,11 @@ import requests
 import urllib3.exceptions
 
 from airflow_provider_isvapp import __version__
+from airflow_provider_isvapp.api.connection_fields import TransportSettings, host_of, origin
 from airflow_provider_isvapp.api.deadline import Deadline, DeadlineAdapter
-from airflow_provider_isvapp.api.http_dates import clock_skew, http_date
 from airflow_provider_isvapp.api.http_errors import client_error, environment_failure, find_vendor_message, tls_failure
 from airflow_provider_isvapp.api.redaction import Redactor, hide_in_log
-from airflow_provider_isvapp.api.retry import TransientFault, parse_retry_after, retrying, transient_fault
-from airflow_provider_isvapp.api.url import host_of, origin
+from airflow_provider_isvapp.api.retry import TransientFault, http_date, parse_retry_after, retrying, transient_fault
 from airflow_provider_isvapp.errors import (
     ForeignAddress,
     InvalidConnection,
@@ -73,24 +72,6 @@ _CANNOT_BE_SENT = (
 )
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransportSettings:
-    """What a connection says about how to talk to a vendor.
-
-    :param vendor: the vendor's name, for messages.
-    :param base_url: URL without a trailing slash; the only origin that ever sees a token.
-    :param connect_timeout: seconds until a connection is established.
-    :param read_timeout: seconds until the headers of a response are there, and between two bytes of its body.
-    :param attempts: the maximum number of attempts per request.
-    """
-
-    vendor: str
-    base_url: str
-    connect_timeout: float = 10.0
-    read_timeout: float = 60.0
-    attempts: int = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,7 +246,8 @@ class Transport:
                 status = response.status_code
             finally:
                 self._observe(RequestSent(endpoint=request.endpoint, status=status))
-        self.clock_skew = clock_skew(response.headers.get("Date"), now=self._clock())
+        date = http_date(response.headers.get("Date"))
+        self.clock_skew = None if date is None else self._clock() - date
         return response, deadline
 
     def _prepare(self, request: Request, bearer: str | None) -> tuple[requests.PreparedRequest, Mapping[str, Any]]:

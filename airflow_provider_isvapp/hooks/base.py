@@ -9,12 +9,13 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from airflow_provider_isvapp.api.client import ConnectionSettings, VendorClient
 from airflow_provider_isvapp.api.connection_check import Finding
 from airflow_provider_isvapp.api.redaction import password_in
-from airflow_provider_isvapp.api.transport import TransportSettings
 from airflow_provider_isvapp.errors import ExportTimeout, InvalidConnection, ProviderError
+from airflow_provider_isvapp.metrics import record
 from airflow_provider_isvapp.version_compat import (
     AirflowException,
     AirflowFailException,
@@ -25,6 +26,9 @@ from airflow_provider_isvapp.version_compat import (
     get_async_connection,
     mask_secret,
 )
+
+if TYPE_CHECKING:
+    from airflow_provider_isvapp.ratelimit import Limiter
 
 
 def as_airflow_error(error: ProviderError) -> AirflowException:
@@ -53,14 +57,18 @@ _INTERACTIVE_CONNECT_TIMEOUT = 5.0
 _INTERACTIVE_READ_TIMEOUT = 20.0
 
 
-def interactive_timeouts(transport: TransportSettings) -> TransportSettings:
+SettingsT = TypeVar("SettingsT", bound=ConnectionSettings)
+
+
+def interactive_timeouts(settings: SettingsT) -> SettingsT:
     """Shorten a connection's timeouts to what a user waits for."""
-    return replace(
-        transport,
-        attempts=min(transport.attempts, _INTERACTIVE_ATTEMPTS),
-        connect_timeout=min(transport.connect_timeout, _INTERACTIVE_CONNECT_TIMEOUT),
-        read_timeout=min(transport.read_timeout, _INTERACTIVE_READ_TIMEOUT),
+    transport = replace(
+        settings.transport,
+        attempts=min(settings.transport.attempts, _INTERACTIVE_ATTEMPTS),
+        connect_timeout=min(settings.transport.connect_timeout, _INTERACTIVE_CONNECT_TIMEOUT),
+        read_timeout=min(settings.transport.read_timeout, _INTERACTIVE_READ_TIMEOUT),
     )
+    return replace(settings, transport=transport)  # type: ignore[type-var] # both are dataclasses
 
 
 # A thread that asks an event loop must not wait for one that has stopped.
@@ -169,19 +177,13 @@ def _not_defined(conn_id: str) -> InvalidConnection:
     )
 
 
-class Client(Protocol):
-    """What a hook needs of a vendor's client."""
-
-    def close(self) -> None:
-        """Close the network connections."""
-
-
-ClientT = TypeVar("ClientT", bound=Client)
-SettingsT = TypeVar("SettingsT")
+ClientT = TypeVar("ClientT", bound=VendorClient[Any])
 
 
 class VendorHook(BaseHook, Generic[ClientT, SettingsT]):
     """Base of the hooks: one client, which is opened when it is needed."""
+
+    _client_type: type[ClientT]
 
     def __init__(self) -> None:
         super().__init__()
@@ -216,7 +218,9 @@ class VendorHook(BaseHook, Generic[ClientT, SettingsT]):
     def test_connection(self) -> tuple[bool, str]:
         """Try the connection, for the Test button: who it is and what it may do, or what is wrong."""
         try:
-            finding = self._check(self._read_settings())
+            settings = self._read_settings()
+            with self._open(interactive_timeouts(settings), wait_timeout=INTERACTIVE_QUEUE_TIMEOUT) as client:
+                finding = self._check(client, settings)
         except ProviderError as error:
             return False, str(error)
         return finding.works, finding.message
@@ -234,14 +238,26 @@ class VendorHook(BaseHook, Generic[ClientT, SettingsT]):
         *,
         on_new_token: Callable[[str], object] = lambda _: None,
         reload_settings: Callable[[], SettingsT] | None = None,
+        wait_timeout: float = 600.0,
     ) -> ClientT:
         """Open a client.
 
         :param on_new_token: called with each new token.
         :param reload_settings: reads the connection anew when the vendor refuses its credentials.
+        :param wait_timeout: the most seconds in the queue of the shared limit.
         """
+        return self._client_type(
+            settings,
+            limiter=self._limiter(settings, wait_timeout=wait_timeout),
+            observe=record,
+            on_new_token=on_new_token,
+            reload_settings=reload_settings,
+        )
+
+    def _limiter(self, settings: SettingsT, *, wait_timeout: float) -> Limiter:
+        """Open the limiter of a connection."""
         raise NotImplementedError
 
-    def _check(self, settings: SettingsT) -> Finding:
+    def _check(self, client: ClientT, settings: SettingsT) -> Finding:
         """Try a connection while a user waits."""
         raise NotImplementedError

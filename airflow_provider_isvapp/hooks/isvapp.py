@@ -7,9 +7,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_isvapp.api.connection_check import Finding, check_api_key, check_client_credentials
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
@@ -18,18 +18,19 @@ from airflow_provider_isvapp.api.isvapp.models import Account, Aggregation, Expo
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.errors import NotFound, ProviderError
 from airflow_provider_isvapp.hooks.base import (
-    INTERACTIVE_QUEUE_TIMEOUT,
     VendorHook,
     airflow_errors,
     fetch_connection,
     fetch_connection_async,
     fetch_connection_in_loop,
-    interactive_timeouts,
 )
 from airflow_provider_isvapp.hooks.connection_form import ISVAPP_FORM
 from airflow_provider_isvapp.hooks.rate_limit import isvapp_settings
 from airflow_provider_isvapp.log_messages import Log
 from airflow_provider_isvapp.metrics import record
+
+if TYPE_CHECKING:
+    from airflow_provider_isvapp.ratelimit import Limiter
 
 
 class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
@@ -46,6 +47,7 @@ class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
     default_conn_name = "isvapp_default"
     conn_type = "isvapp"
     hook_name = "ISVapp"
+    _client_type = IsvappClient
 
     def __init__(self, *, isvapp_conn_id: str = default_conn_name) -> None:
         super().__init__()
@@ -85,26 +87,16 @@ class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
     def _read_settings(self) -> IsvappSettings:
         return isvapp_settings(fetch_connection(self.isvapp_conn_id))
 
-    def _open(
-        self,
-        settings: IsvappSettings,
-        *,
-        on_new_token: Callable[[str], object] = lambda _: None,
-        reload_settings: Callable[[], IsvappSettings] | None = None,
-        wait_timeout: float | None = None,
-    ) -> IsvappClient:
+    def _limiter(self, settings: IsvappSettings, *, wait_timeout: float) -> Limiter:
         from airflow_provider_isvapp.ratelimit import open_limiter  # storage back ends are not needed to parse a DAG
 
-        limiter = open_limiter(
+        return open_limiter(
             settings.rate_limit_storage,
             key=settings.limiter_key,
             requests_per_second=settings.requests_per_second,
+            wait_timeout=wait_timeout,
             on_wait=self.log.info,
             observe=record,
-            **({} if wait_timeout is None else {"wait_timeout": wait_timeout}),
-        )
-        return IsvappClient(
-            settings, limiter=limiter, observe=record, on_new_token=on_new_token, reload_settings=reload_settings
         )
 
     @airflow_errors()
@@ -189,10 +181,8 @@ class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
             ready=None, seen=f"last seen {export.status} at {now:%H:%M:%S} UTC", waiting=str(export.status)
         )
 
-    def _check(self, settings: IsvappSettings) -> Finding:
-        interactive = replace(settings, transport=interactive_timeouts(settings.transport))
-        with self._open(interactive, wait_timeout=INTERACTIVE_QUEUE_TIMEOUT) as client:
-            return check_api_key(client) if settings.client_id is None else check_client_credentials(client)
+    def _check(self, client: IsvappClient, settings: IsvappSettings) -> Finding:
+        return check_api_key(client) if settings.client_id is None else check_client_credentials(client)
 
 
 @dataclass(frozen=True, kw_only=True)

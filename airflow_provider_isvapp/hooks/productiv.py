@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_isvapp.api.connection_check import Finding, check_connection
 from airflow_provider_isvapp.api.productiv.client import AppDetails, AppList, ProductivClient
@@ -16,10 +14,11 @@ from airflow_provider_isvapp.hooks.base import (
     airflow_errors,
     connection_fields,
     fetch_connection,
-    interactive_timeouts,
 )
 from airflow_provider_isvapp.hooks.connection_form import PRODUCTIV_FORM
-from airflow_provider_isvapp.metrics import record
+
+if TYPE_CHECKING:
+    from airflow_provider_isvapp.ratelimit import Limiter
 
 # Productiv documents no limit, so there is none to share between processes: this one only paces a single task.
 _REQUESTS_PER_SECOND = 10.0
@@ -39,6 +38,7 @@ class ProductivHook(VendorHook[ProductivClient, ProductivSettings]):
     default_conn_name = "productiv_default"
     conn_type = "productiv"
     hook_name = "Productiv"
+    _client_type = ProductivClient
 
     def __init__(self, *, productiv_conn_id: str = default_conn_name) -> None:
         super().__init__()
@@ -58,20 +58,15 @@ class ProductivHook(VendorHook[ProductivClient, ProductivSettings]):
     def _read_settings(self) -> ProductivSettings:
         return ProductivSettings.from_connection(**connection_fields(fetch_connection(self.productiv_conn_id)))
 
-    def _open(
-        self,
-        settings: ProductivSettings,
-        *,
-        on_new_token: Callable[[str], object] = lambda _: None,
-        reload_settings: Callable[[], ProductivSettings] | None = None,
-    ) -> ProductivClient:
+    def _limiter(self, settings: ProductivSettings, *, wait_timeout: float) -> Limiter:
         from airflow_provider_isvapp.ratelimit import open_limiter  # storage back ends are not needed to parse a DAG
 
-        limiter = open_limiter(
-            "memory://", key=settings.limiter_key, requests_per_second=_REQUESTS_PER_SECOND, on_wait=self.log.info
-        )
-        return ProductivClient(
-            settings, limiter=limiter, observe=record, on_new_token=on_new_token, reload_settings=reload_settings
+        return open_limiter(
+            "memory://",
+            key=settings.limiter_key,
+            requests_per_second=_REQUESTS_PER_SECOND,
+            wait_timeout=wait_timeout,
+            on_wait=self.log.info,
         )
 
     @airflow_errors()
@@ -92,7 +87,5 @@ class ProductivHook(VendorHook[ProductivClient, ProductivSettings]):
         """
         return self.get_conn().get_app(application_id)
 
-    def _check(self, settings: ProductivSettings) -> Finding:
-        interactive = replace(settings, transport=interactive_timeouts(settings.transport))
-        with self._open(interactive) as client:
-            return check_connection(client, scope=settings.scope)
+    def _check(self, client: ProductivClient, settings: ProductivSettings) -> Finding:
+        return check_connection(client, scope=settings.scope)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_type_hints
 from urllib.parse import quote
 
+from airflow_provider_isvapp.api.connection_fields import origin
 from airflow_provider_isvapp.api.isvapp.settings import DEFAULT_BASE_URL as ISVAPP
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.api.productiv.settings import DEFAULT_BASE_URL as PRODUCTIV
 from airflow_provider_isvapp.api.productiv.settings import ProductivSettings
-from airflow_provider_isvapp.api.url import origin
 from airflow_provider_isvapp.hooks.base import connection_fields, fetch_connection
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
@@ -102,8 +102,7 @@ def _settings(conn_id: str) -> IsvappSettings:
             f"The connection {conn_id!r} is of the type {connection.conn_type!r}. This page shows those of the type "
             f"{CONN_TYPE!r}."
         )
-    settings = isvapp_settings(connection)
-    return replace(settings, transport=interactive_timeouts(settings.transport))
+    return interactive_timeouts(isvapp_settings(connection))
 
 
 # Longer than a nervous finger, shorter than the fastest export.

@@ -4,23 +4,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
 import requests
 
-from airflow_provider_isvapp.api.auth import ApiKey, ClientCredentials, Credentials, SecretStyle
+from airflow_provider_isvapp.api.auth import ApiKey, ClientCredentials, SecretStyle
+from airflow_provider_isvapp.api.client import VendorClient
 from airflow_provider_isvapp.api.http_errors import REFUSED_AGAIN, find_vendor_message
 from airflow_provider_isvapp.api.isvapp.download import DownloadResponse, download_headers
 from airflow_provider_isvapp.api.isvapp.export_state import is_ready_or_raise
 from airflow_provider_isvapp.api.isvapp.models import Account, Export, ExportRequest
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.api.responses import Decoded, decode, parse_object, require_utf8, split_array
-from airflow_provider_isvapp.api.transport import Authorizer, Request, Transport
+from airflow_provider_isvapp.api.transport import Authorizer, Request
 from airflow_provider_isvapp.errors import (
     API_CHANGED,
     ApiError,
@@ -31,10 +31,7 @@ from airflow_provider_isvapp.errors import (
     RequestRefused,
     UnexpectedAnswer,
 )
-from airflow_provider_isvapp.events import ExportCreated, Observer, no_op_observer
-
-if TYPE_CHECKING:
-    from airflow_provider_isvapp.ratelimit import Limiter
+from airflow_provider_isvapp.events import ExportCreated
 
 # The smallest OAuth2 scope for each endpoint, as the vendor recommends.
 SCOPE_IDENTITY = "identity"
@@ -45,41 +42,8 @@ SCOPE_ACCOUNTS = "salesforce_accounts"
 _URL_GONE = (403, 404, 410)
 
 
-class IsvappClient:
-    """Talks to ISVapp for one connection.
-
-    A context manager; not for several threads at once. Every call may wait for a permit of the vendor's limit, so
-    code on an event loop calls it in a thread.
-
-    :param settings: the checked connection.
-    :param limiter: shared by everybody who uses the same account.
-    :param observe: told of each request, and of each export that was created.
-    :param on_new_token: gets each access token as soon as it is there, so that logs can be told to hide it.
-    :param reload_settings: reads the connection again, in the calling thread, when its credentials are refused; called
-        once for each refused call. Without it, or if the credentials are still the same, the refusal stands.
-    :param clock: seconds since the epoch; tests inject it, as they do ``sleep``.
-    """
-
-    def __init__(
-        self,
-        settings: IsvappSettings,
-        *,
-        limiter: Limiter,
-        observe: Observer = no_op_observer,
-        on_new_token: Callable[[str], object] = lambda _: None,
-        reload_settings: Callable[[], IsvappSettings] | None = None,
-        clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._observe = observe
-        self._clock = clock
-        self._base_url = settings.transport.base_url
-        self._vendor = settings.transport.vendor
-        self._transport = Transport(settings.transport, limiter=limiter, observe=observe, clock=clock, sleep=sleep)
-        self._on_new_token = on_new_token
-        self._credentials = Credentials(
-            settings, build=self._authorizer, reload_settings=reload_settings, redactor=self._transport.redact
-        )
+class IsvappClient(VendorClient[IsvappSettings]):
+    """Talks to ISVapp for one connection; the parameters are those of :class:`VendorClient`."""
 
     def _authorizer(self, settings: IsvappSettings) -> Authorizer:
         if settings.client_id is None:
@@ -93,28 +57,6 @@ class IsvappClient:
             on_new_token=self._on_new_token,
             clock=self._clock,
         )
-
-    def __enter__(self) -> IsvappClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._transport.close()
-
-    @property
-    def clock_skew(self) -> float | None:
-        """How many seconds our clock is ahead of ISVapp's, by its latest answer; None if that is not known."""
-        return self._transport.clock_skew
-
-    def check_scope(self, scope: str) -> None:
-        """Get a token for a scope, as the first request that needs it would. Says nothing about an API key.
-
-        :raises RequestRefused: when there is none to be had.
-        """
-        self._credentials.call(lambda authorizer: authorizer.token(scope))
 
     def get_account(self) -> Account:
         """Show the account that the credentials belong to; the vendor's own way to verify a connection."""
@@ -272,7 +214,7 @@ class IsvappClient:
             headers={"Accept": "application/json"},
             idempotent=idempotent,
         )
-        response = self._credentials.call(lambda authorizer: self._transport.fetch(request, authorizer))
+        response = self._fetch(request)
         try:
             envelope = parse_object(response, vendor=self._vendor, label=label, redact=self._transport.redact)
         except UnexpectedAnswer as error:

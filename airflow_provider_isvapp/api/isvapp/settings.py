@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from airflow_provider_isvapp.api.connection_fields import Extra, read_base_url, secret
+from airflow_provider_isvapp.api.connection_fields import Extra, TransportSettings, origin, secret
 from airflow_provider_isvapp.api.redaction import password_in
-from airflow_provider_isvapp.api.transport import TransportSettings
-from airflow_provider_isvapp.api.url import origin
 from airflow_provider_isvapp.errors import InvalidConnection
 
 DEFAULT_BASE_URL = "https://api.isvapp.com"
@@ -74,13 +72,7 @@ class IsvappSettings:
             else "an API key, or the client secret with the client id as login"
         )
         return cls(
-            transport=TransportSettings(
-                vendor="ISVapp",
-                base_url=read_base_url(host=host, port=port, schema=schema, default=DEFAULT_BASE_URL),
-                connect_timeout=fields.number("connect_timeout", TransportSettings.connect_timeout),
-                read_timeout=fields.number("read_timeout", TransportSettings.read_timeout),
-                attempts=fields.whole("attempts", TransportSettings.attempts, most=100),
-            ),
+            transport=fields.transport(vendor="ISVapp", host=host, port=port, schema=schema, default=DEFAULT_BASE_URL),
             client_id=client_id,
             secret=secret(password, field="password", meaning=meaning),
             requests_per_second=fields.number("requests_per_second", DEFAULT_REQUESTS_PER_SECOND, most=1000),

@@ -4,24 +4,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 from urllib.parse import quote
 
 import msgspec
 
-from airflow_provider_isvapp.api.auth import ClientCredentials, Credentials, SecretStyle
+from airflow_provider_isvapp.api.auth import ClientCredentials, SecretStyle
+from airflow_provider_isvapp.api.client import VendorClient
 from airflow_provider_isvapp.api.productiv.settings import ApiVersion, ProductivSettings
 from airflow_provider_isvapp.api.responses import decode, parse_object, require_utf8, split_array
-from airflow_provider_isvapp.api.transport import Request, Transport
+from airflow_provider_isvapp.api.transport import Request
 from airflow_provider_isvapp.errors import API_CHANGED, ContractBroken, InvalidArgument
-from airflow_provider_isvapp.events import Observer, no_op_observer
-
-if TYPE_CHECKING:
-    from airflow_provider_isvapp.ratelimit import Limiter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,38 +73,8 @@ class AppDetails:
 _NULL = msgspec.Raw(b"null")
 
 
-class ProductivClient:
-    """Talks to Productiv for one connection.
-
-    A context manager; not for several threads at once.
-
-    :param settings: the checked connection.
-    :param limiter: paces the requests; the vendor documents no limit of its own.
-    :param observe: told of each request.
-    :param on_new_token: gets each access token as soon as it is there, so that logs can be told to hide it.
-    :param reload_settings: reads the connection again, in the calling thread, when its credentials are refused; called
-        once for each refused call. Without it, or if the credentials are still the same, the refusal stands.
-    """
-
-    def __init__(
-        self,
-        settings: ProductivSettings,
-        *,
-        limiter: Limiter,
-        observe: Observer = no_op_observer,
-        on_new_token: Callable[[str], object] = lambda _: None,
-        reload_settings: Callable[[], ProductivSettings] | None = None,
-        clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._settings = settings
-        self._vendor = settings.transport.vendor
-        self._transport = Transport(settings.transport, limiter=limiter, observe=observe, clock=clock, sleep=sleep)
-        self._on_new_token = on_new_token
-        self._clock = clock
-        self._credentials = Credentials(
-            settings, build=self._authorizer, reload_settings=reload_settings, redactor=self._transport.redact
-        )
+class ProductivClient(VendorClient[ProductivSettings]):
+    """Talks to Productiv for one connection; the parameters are those of :class:`VendorClient`."""
 
     def _authorizer(self, settings: ProductivSettings) -> ClientCredentials:
         return ClientCredentials(
@@ -122,28 +88,6 @@ class ProductivClient:
             on_new_token=self._on_new_token,
             clock=self._clock,
         )
-
-    def __enter__(self) -> ProductivClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._transport.close()
-
-    @property
-    def clock_skew(self) -> float | None:
-        """How many seconds our clock is ahead of Productiv's, by its latest answer; None if that is not known."""
-        return self._transport.clock_skew
-
-    def check_credentials(self) -> None:
-        """Get a token, as the first request would.
-
-        :raises RequestRefused: when there is none to be had.
-        """
-        self._credentials.call(lambda authorizer: authorizer.token(self._settings.scope))
 
     def list_apps(
         self, *, include_inactive: bool = False, verbose: bool = False, api_version: ApiVersion | None = None
@@ -185,14 +129,14 @@ class ProductivClient:
         label = f"GET {path}"
         request = Request(
             method="GET",
-            url=f"{self._settings.transport.base_url}{path}",
+            url=f"{self._base_url}{path}",
             label=label,
             endpoint=endpoint,
             scope=self._settings.scope,
             params=params,
             headers={"Accept": "application/json", "Content-Type": "application/json"},
         )
-        response = self._credentials.call(lambda authorizer: self._transport.fetch(request, authorizer))
+        response = self._fetch(request)
         return parse_object(response, vendor=self._vendor, label=label, redact=self._transport.redact)
 
     def _take(self, answer: dict[str, msgspec.Raw], name: str, path: str) -> msgspec.Raw:

@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from airflow_provider_isvapp.api.connection_fields import Extra, read_base_url, read_url, secret
-from airflow_provider_isvapp.api.transport import TransportSettings
-from airflow_provider_isvapp.api.url import origin
+from airflow_provider_isvapp.api.connection_fields import Extra, TransportSettings, origin, read_url, secret
 from airflow_provider_isvapp.errors import InvalidArgument, InvalidConnection
 
 ApiVersion = Literal["v1", "v2", "v3"]
@@ -61,12 +59,8 @@ class ProductivSettings:
         except InvalidArgument as error:
             raise InvalidConnection(f"extra {error}") from None
         return cls(
-            transport=TransportSettings(
-                vendor="Productiv",
-                base_url=read_base_url(host=host, port=port, schema=schema, default=DEFAULT_BASE_URL),
-                connect_timeout=fields.number("connect_timeout", TransportSettings.connect_timeout),
-                read_timeout=fields.number("read_timeout", TransportSettings.read_timeout),
-                attempts=fields.whole("attempts", TransportSettings.attempts, most=100),
+            transport=fields.transport(
+                vendor="Productiv", host=host, port=port, schema=schema, default=DEFAULT_BASE_URL
             ),
             client_id=secret(login, field="login", meaning="the client id"),
             client_secret=secret(password, field="password", meaning="the client secret"),

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from airflow_provider_isvapp.api.http_dates import clock_skew, clock_warning
-from airflow_provider_isvapp.api.transport import Request, Transport, TransportSettings
+from airflow_provider_isvapp.api.connection_check import clock_warning
+from airflow_provider_isvapp.api.connection_fields import TransportSettings
+from airflow_provider_isvapp.api.retry import http_date
+from airflow_provider_isvapp.api.transport import Request, Transport
 from tests.support.scripted_server import Answer, ScriptedServer
 from tests.unit.api.conftest import FakeTime, RecordingLimiter
 
@@ -25,8 +27,8 @@ NOON = datetime(2026, 3, 6, 12, tzinfo=UTC).timestamp()
         (None, None),
     ],
 )
-def test_the_date_header_is_compared_with_our_clock(date: str | None, ahead: float | None) -> None:
-    assert clock_skew(date, now=NOON) == ahead
+def test_the_date_header_is_read(date: str | None, ahead: float | None) -> None:
+    assert http_date(date) == (None if ahead is None else NOON - ahead)
 
 
 @pytest.mark.parametrize(
