@@ -10,12 +10,12 @@ that path.
 from __future__ import annotations
 
 import base64
+import json
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from urllib.parse import quote_plus
 
 from airflow_provider_isvapp.api.connection_fields import origin
 from airflow_provider_isvapp.api.http_errors import WEB_PAGE
@@ -85,7 +85,7 @@ class ClientCredentials:
         self._client_id = client_id
         self._client_secret = client_secret
         self._style = style
-        self._address_field = url_field
+        self._url_field = url_field
         self._endpoint = endpoint
         self._on_new_token = on_new_token
         self._clock = clock
@@ -142,7 +142,7 @@ class ClientCredentials:
         credentials = "Check the connection's login and password: the client id and the client secret"
         if message == WEB_PAGE or status in (404, 405):
             kind = RequestRefused
-            advice = f"{origin(self._token_url)} has no token endpoint: check the connection's {self._address_field}."
+            advice = f"{origin(self._token_url)} has no token endpoint: check the connection's {self._url_field}."
         elif code == "invalid_scope" or status == 403:
             kind = PermissionRefused
             advice = "Give the client that scope in the vendor's settings."
@@ -160,33 +160,54 @@ class ClientCredentials:
         # Only the kind of a problem is shown, here and below: the body may hold a token.
         web_page = body.lstrip().startswith(b"<")
         reason = "a web page" if web_page else "not JSON of the documented kind"
+        value: object = None
+        granted: list[str] = []
+        lifetime = 0.0
         try:
-            response = client.parse_request_body_response(body.decode())  # type: ignore[attr-defined]
-            value, lifetime = response["access_token"], float(response.get("expires_in") or 0)
+            fields = json.loads(body)
+            # oauthlib refuses the whole response for these two; of a token it is enough to have it.
+            lifetime, granted = _lifetime(fields.pop("expires_in", None)), _scopes(fields.pop("scope", None))
+            response = client.parse_request_body_response(json.dumps(fields))  # type: ignore[attr-defined]
+            value = response["access_token"]
         except OAuth2Error as problem:
             # Of a page, it only says that no token is in there.
-            value, reason = None, reason if web_page else self._transport.redact(str(problem.error or reason))
+            reason = reason if web_page else self._transport.redact(str(problem.error or reason))
         except (ValueError, AttributeError, TypeError, ArithmeticError, RecursionError):
-            value = None
-        if isinstance(value, str) and value.isascii() and value.isprintable():
-            granted = response.get("scope")
-            if granted is not None and scope not in response.scopes:
+            pass
+        token = value.strip() if isinstance(value, str) else ""
+        if token.isascii() and token.isprintable() and token:
+            if granted and scope not in granted:
                 raise PermissionRefused(
                     f"{vendor} gave a token without the scope {scope!r}. "
                     "Give the client that scope in the vendor's settings.",
                     status=200,
                 )
-            self._on_new_token(value)
-            if not SHORTEST_LIFETIME <= lifetime < math.inf:  # nan, too
-                lifetime = RENEW_BEFORE
-            return _Token(value, asked_at + max(lifetime - RENEW_BEFORE, lifetime * 0.9))
+            self._on_new_token(token)
+            return _Token(token, asked_at + max(lifetime - RENEW_BEFORE, lifetime * 0.9))
         raise UnexpectedAnswer(
             f"{vendor} responded to the request for a token with something else ({reason}). "
-            f"Check the connection's {self._address_field}."
+            f"Check the connection's {self._url_field}."
         )
 
 
+def _lifetime(expires_in: object) -> float:
+    """Read the seconds that a token lives; what cannot be read, or makes no sense, is as short as one unknown."""
+    try:
+        seconds = math.nan if isinstance(expires_in, bool) else float(expires_in)  # type: ignore[arg-type]
+    except (ValueError, TypeError, OverflowError):
+        seconds = math.nan
+    return seconds if SHORTEST_LIFETIME <= seconds < math.inf else RENEW_BEFORE  # the comparison is false for nan
+
+
+def _scopes(scope: object) -> list[str]:
+    """Read the scopes of a token, also from a list or separated by commas; none if they cannot be read."""
+    words = scope if isinstance(scope, list) else [scope]
+    return [name for word in words if isinstance(word, str) for name in word.replace(",", " ").split()]
+
+
 def _basic(client_id: str, client_secret: str) -> str:
-    """HTTP Basic with the form-encoding of both halves that RFC 6749, 2.3.1 asks for."""
-    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
-    return "Basic " + base64.b64encode(pair.encode()).decode("ascii")
+    """HTTP Basic with both halves plain, as the vendor's page says and most clients send them.
+
+    RFC 6749, 2.3.1 asks for a form-encoding of each, which a server of plain HTTP Basic (RFC 7617) does not undo.
+    """
+    return "Basic " + base64.b64encode(f"{client_id}:{client_secret}".encode()).decode("ascii")

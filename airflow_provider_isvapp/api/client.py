@@ -133,6 +133,7 @@ class VendorClient(Generic[Settings]):
         self._observe = observe
         self._on_new_token = on_new_token
         self._clock = clock
+        self._odd_fields: set[str] = set()
         self._transport = Transport(settings.transport, limiter=limiter, observe=observe, clock=clock, sleep=sleep)
         self._credentials = Credentials(
             settings, build=self._authorizer, reload_settings=reload_settings, redactor=self._transport.redact
@@ -166,3 +167,9 @@ class VendorClient(Generic[Settings]):
 
     def _fetch(self, request: Request) -> Response:
         return self._credentials.call(lambda authorizer: self._transport.fetch(request, authorizer))
+
+    def _warn_of(self, field: str, oddity: str) -> None:
+        """Warn of a value that was read in spite of its form: once a field, as every record may have it."""
+        if field not in self._odd_fields:
+            self._odd_fields.add(field)
+            log.warning("%s", oddity)

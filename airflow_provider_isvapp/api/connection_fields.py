@@ -184,13 +184,11 @@ class Extra:
             raise InvalidConnection(f"extra {name}: must be a whole number, not {number:g}.")
         return int(number)
 
-    def transport(
-        self, *, vendor: str, host: str | None, port: int | None, schema: str | None, default: str
-    ) -> TransportSettings:
-        """Take what both vendors' connections say about how to talk; parameters as in :func:`read_base_url`."""
+    def transport(self, *, vendor: str, base_url: str) -> TransportSettings:
+        """Take what both vendors' connections say about how to talk."""
         return TransportSettings(
             vendor=vendor,
-            base_url=read_base_url(host=host, port=port, schema=schema, default=default),
+            base_url=base_url,
             connect_timeout=self.number("connect_timeout", TransportSettings.connect_timeout),
             read_timeout=self.number("read_timeout", TransportSettings.read_timeout),
             attempts=self.whole("attempts", TransportSettings.attempts, most=100),

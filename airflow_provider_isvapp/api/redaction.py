@@ -14,7 +14,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from urllib.parse import quote_plus, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 from weakref import WeakSet
 
 MASK = "***"
@@ -107,7 +107,7 @@ def _cut(text: str, length: int) -> str:
 
 def _literals(secret: str) -> tuple[str, ...]:
     """Return what to search for: the secret first, then what cannot be decoded without knowing where it begins."""
-    encoded = {letters for text in {secret, quote_plus(secret)} for letters in _in_base64(text.encode())}
+    encoded = _in_base64(secret.encode())
     in_bytes = {secret.encode().decode("latin-1")}  # as percent-decoding leaves it
     return (secret, *sorted((encoded | in_bytes) - {secret}))
 

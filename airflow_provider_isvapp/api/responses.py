@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Reads JSON response bodies."""
+"""Reads JSON response bodies, and values that come in another JSON type than the documented one."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
 
 from airflow_provider_isvapp.api.redaction import Redactor
+from airflow_provider_isvapp.api.retry import http_date
 from airflow_provider_isvapp.api.transport import Response
 from airflow_provider_isvapp.errors import API_CHANGED, ContractBroken, UnexpectedAnswer
 
@@ -112,3 +115,77 @@ def _is_utf8(line: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+_DIGITS = re.compile(r"[0-9]{1,19}")
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_BLANK_BEFORE_ZONE = re.compile(r"\s+(?=[+-]\d\d:?\d\d$)", re.ASCII)
+# Seconds since the epoch from 2001 on, and milliseconds: no number is both.
+_EPOCH_SECONDS = (1e9, 1e11)
+_EPOCH_MILLISECONDS = (1e12, 1e14)
+
+
+def as_flag(value: object) -> bool | None:
+    """Read ``true`` and ``false``, also as a string or as 1 and 0; None for anything else."""
+    if isinstance(value, bool):
+        return value
+    return _FLAGS.get(str(value).strip().lower()) if isinstance(value, int | str) else None
+
+
+def as_size(value: object) -> int | None:
+    """Read a size in bytes, also as a string of digits or with an empty fraction; None for anything else."""
+    if isinstance(value, str) and _DIGITS.fullmatch(text := value.strip()):
+        value = int(text)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        return None
+    return value
+
+
+def as_time(value: object) -> datetime | None:
+    """Read a time: ISO 8601, also with blanks in it, an HTTP date, or seconds or milliseconds since the epoch.
+
+    :return: an aware time, in UTC where no zone is given; None for anything else.
+    """
+    try:
+        if isinstance(value, str):
+            text = re.sub(r"\s*(UTC|GMT)$", "Z", _BLANK_BEFORE_ZONE.sub("", value.strip()))
+            seconds = http_date(value)
+            moment = datetime.fromisoformat(text) if seconds is None else datetime.fromtimestamp(seconds, UTC)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            seconds = float(value)
+            if _EPOCH_MILLISECONDS[0] <= seconds < _EPOCH_MILLISECONDS[1]:
+                seconds /= 1000
+            elif not _EPOCH_SECONDS[0] <= seconds < _EPOCH_SECONDS[1]:
+                return None
+            moment = datetime.fromtimestamp(seconds, UTC)
+        else:
+            return None
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        moment.astimezone(UTC)  # others will do so: 9999-12-31T23:59-01:00 has no such time
+    except (ValueError, OverflowError):
+        return None
+    return moment
+
+
+def is_documented_time(value: object) -> bool:
+    """Say whether a time is written as the vendors document it (RFC 3339)."""
+    return isinstance(value, str) and _RFC_3339.fullmatch(value) is not None
+
+
+def shape_of(value: object) -> str:
+    """Describe a JSON value by its type and size; the value itself may be a secret."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case str():
+            return f"a string of {len(value)} characters"
+        case list():
+            return f"a list of {len(value)} elements"
+    return "an object"

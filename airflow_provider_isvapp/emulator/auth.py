@@ -9,7 +9,6 @@ import binascii
 import secrets
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import unquote_plus
 
 from airflow_provider_isvapp.emulator.clock import Clock
 from airflow_provider_isvapp.emulator.config import EmulatorConfig
@@ -133,10 +132,7 @@ class TokenIssuer:
 
 
 def parse_basic(authorization: str | None) -> tuple[str, str] | None:
-    """Read client id and secret from an HTTP Basic header; None for anything else.
-
-    Both are form-encoded within it (RFC 6749, 2.3.1).
-    """
+    """Read client id and secret from an HTTP Basic header, plain (RFC 7617); None for anything else."""
     scheme, _, encoded = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -144,7 +140,7 @@ def parse_basic(authorization: str | None) -> tuple[str, str] | None:
         user, colon, password = base64.b64decode(encoded, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
         return None
-    return (unquote_plus(user), unquote_plus(password)) if colon else None
+    return (user, password) if colon else None
 
 
 def _bearer(authorization: str | None) -> str | None:

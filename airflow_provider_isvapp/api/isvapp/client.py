@@ -19,7 +19,15 @@ from airflow_provider_isvapp.api.isvapp.download import DownloadResponse, downlo
 from airflow_provider_isvapp.api.isvapp.export_state import is_ready_or_raise
 from airflow_provider_isvapp.api.isvapp.models import Account, Export, ExportRequest
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
-from airflow_provider_isvapp.api.responses import Decoded, decode, parse_object, require_utf8, split_array
+from airflow_provider_isvapp.api.responses import (
+    Decoded,
+    as_flag,
+    decode,
+    parse_object,
+    require_utf8,
+    shape_of,
+    split_array,
+)
 from airflow_provider_isvapp.api.transport import Authorizer, Request
 from airflow_provider_isvapp.errors import (
     API_CHANGED,
@@ -71,15 +79,18 @@ class IsvappClient(VendorClient[IsvappSettings]):
 
         :raises OutcomeUnknown: when it is unknown whether the export was created.
         """
-        data = self._data(
-            "POST",
-            "/api/v1/exports",
-            "create_export",
-            scope=SCOPE_EXPORTS,
-            json=request.payload(),
-            idempotent=False,
-        )
-        export = self._export(data, "POST /api/v1/exports")
+        path = "/api/v1/exports"
+        try:
+            data = self._data(
+                "POST", path, "create_export", scope=SCOPE_EXPORTS, json=request.payload(), idempotent=False
+            )
+            export = self._export(data, f"POST {path}")
+        except UnexpectedAnswer as error:
+            # It was accepted (2xx), whatever has become of the response.
+            raise OutcomeUnknown(
+                f"{error} The request may have been carried out all the same, and was not sent again. A retry of the "
+                "task asks once more; an export that was created unnoticed does no harm and expires."
+            ) from None
         self._observe(ExportCreated())
         return export
 
@@ -215,16 +226,11 @@ class IsvappClient(VendorClient[IsvappSettings]):
             idempotent=idempotent,
         )
         response = self._fetch(request)
-        try:
-            envelope = parse_object(response, vendor=self._vendor, label=label, redact=self._transport.redact)
-        except UnexpectedAnswer as error:
-            if idempotent:
-                raise
-            raise OutcomeUnknown(
-                f"{error} The request may have been carried out all the same, and was not sent again. A retry of the "
-                "task asks once more; an export that was created unnoticed does no harm and expires."
-            ) from None
-        success = self._decoded(envelope.get("success", msgspec.Raw(b"null")), label, lambda value: value)
+        envelope = parse_object(response, vendor=self._vendor, label=label, redact=self._transport.redact)
+        sent = self._decoded(envelope.get("success", msgspec.Raw(b"null")), label, lambda value: value)
+        success = as_flag(sent)
+        if success is not None and success is not sent:
+            self._warn_of("success", f"{self._vendor} sends 'success' as {shape_of(sent)}; it is read as {success}.")
         if success is False:
             message = find_vendor_message(response.content, redact=self._transport.redact) or "without a message"
             raise RequestRefused(f"{self._vendor} refused {label}: {message}. {REFUSED_AGAIN}", status=response.status)
@@ -236,7 +242,11 @@ class IsvappClient(VendorClient[IsvappSettings]):
         return envelope["data"]
 
     def _export(self, record: bytes | msgspec.Raw, label: str) -> Export:
-        return self._decoded(record, label, lambda record: Export.from_record(record, redact=self._transport.redact))
+        return self._decoded(
+            record,
+            label,
+            lambda record: Export.from_record(record, redact=self._transport.redact, on_oddity=self._warn_of),
+        )
 
     def _decoded(self, value: bytes | msgspec.Raw, label: str, convert: Callable[[Any], Decoded]) -> Decoded:
         return decode(value, convert, vendor=self._vendor, label=label)

@@ -4,15 +4,17 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from airflow_provider_isvapp.api.redaction import Redactor
+from airflow_provider_isvapp.api.responses import as_flag, as_size, as_time, is_documented_time, shape_of
 from airflow_provider_isvapp.errors import API_CHANGED, ContractBroken, InvalidArgument
 
 
@@ -44,6 +46,11 @@ class Account:
         )
 
 
+OnOddity: TypeAlias = Callable[[str, str], object]
+"""Gets the name of a field, and a sentence about the odd value that was read all the same."""
+_Value = TypeVar("_Value")
+
+
 class ExportStatus(StrEnum):
     """The states that the vendor documents."""
 
@@ -65,8 +72,9 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 class Export:
     """One export, with the vendor's field names (endpoint "Show export details").
 
-    All but ``id`` and ``status`` may be absent in an answer and are None then.
+    All but ``id`` may be absent in a response and are None then.
 
+    :param status: one of the documented ones; where the vendor sends another one or none, what the other fields say.
     :param download_url: the address of the file; it carries a token, so it is left out of the repr and of
         :meth:`details`.
     :param extra: fields that the documentation does not name, as they came.
@@ -88,20 +96,26 @@ class Export:
     extra: Mapping[str, Any] = field(default_factory=lambda: _NOTHING, repr=False)
 
     @classmethod
-    def from_record(cls, record: object, *, redact: Redactor = _BOUND) -> Export:
+    def from_record(cls, record: object, *, redact: Redactor = _BOUND, on_oddity: OnOddity = lambda *_: None) -> Export:
         """Read a record of the API.
 
+        A value of another JSON type than the documented one is read where it can mean only one thing.
+
         :param redact: removes secrets from the texts in it, which are vendor's words.
-        :raises ContractBroken: if it is no export: a field is missing or of another type, or the status is unknown.
+        :param on_oddity: gets the name of each field that was read in spite of its form, and a sentence about it.
+        :raises ContractBroken: if it is no export: it has no id, or a field cannot be read.
         """
         if not isinstance(record, Mapping):
             raise ContractBroken(f"An export must be a JSON object, not {type(record).__name__}. {API_CHANGED}")
-        export_id = record.get("id")
-        if not isinstance(export_id, str) or not export_id:
-            raise ContractBroken(f"An export came without an id. {API_CHANGED}")
+        sent_id = record.get("id")
+        export_id = str(sent_id) if isinstance(sent_id, int) and not isinstance(sent_id, bool) else sent_id
+        if not isinstance(export_id, str) or not export_id.strip():
+            raise ContractBroken(f"An export came without an id ({shape_of(sent_id)}). {API_CHANGED}")
         if len(export_id) > _LONGEST_ID or redact(export_id) != export_id:
             raise ContractBroken(f"An export came with an id that cannot be one: {redact(export_id)!r}. {API_CHANGED}")
-        read = _Fields(export_id, record, redact)
+        read = _Fields(export_id, record, redact, on_oddity)
+        if export_id != sent_id:
+            read.odd("id", "a string", export_id)
         return cls(
             id=export_id,
             status=read.status(),
@@ -115,7 +129,7 @@ class Export:
             is_expired=read.flag("is_expired"),
             download_size_compressed_bytes=read.size("download_size_compressed_bytes"),
             download_size_uncompressed_bytes=read.size("download_size_uncompressed_bytes"),
-            error_message=read.words("error_message"),
+            error_message=read.message("error_message"),
             extra=_undocumented(record, redact),
         )
 
@@ -158,24 +172,35 @@ def _undocumented(record: Mapping[str, Any], redact: Redactor) -> Mapping[str, A
 class _Fields:
     """Typed access to one record; what is wrong is said with the export's id and the field's name."""
 
-    def __init__(self, export_id: str, record: Mapping[str, Any], redact: Redactor) -> None:
+    def __init__(self, export_id: str, record: Mapping[str, Any], redact: Redactor, on_oddity: OnOddity) -> None:
         self._export_id = export_id
         self._record = record
         self._redact = redact
+        self._on_oddity = on_oddity
 
     def status(self) -> ExportStatus:
         value = self._record.get("status")
-        if value is None:
-            raise ContractBroken(f"Export {self._export_id} came without a status. {API_CHANGED}")
-        if not isinstance(value, str) or value not in set(ExportStatus):
-            raise ContractBroken(
-                f"Export {self._export_id} has the status {self._redact(repr(value))}, which is not documented (known "
-                f"are {', '.join(ExportStatus)}). {API_CHANGED}"
-            )
-        return ExportStatus(value)
+        if value is not None and not isinstance(value, str):
+            raise self._wrong("status", f"one of {', '.join(ExportStatus)}")
+        word = (value or "").strip().upper()
+        if word in set(ExportStatus):
+            if word != value:
+                self.odd("status", f"one of {', '.join(ExportStatus)}", word)
+            return ExportStatus(word)
+        if self._record.get("errored_at"):
+            meant, reason = ExportStatus.ERRORED, "it has errored_at"
+        elif self._record.get("completed_at") and self._record.get("download_url"):
+            meant, reason = ExportStatus.COMPLETED, "it has completed_at and download_url"
+        else:
+            meant, reason = ExportStatus.PENDING, "it has neither errored_at nor completed_at with download_url"
+        said = f"the status {self._redact(repr(value))}, which is not documented" if word else "no status"
+        self._on_oddity(
+            "status", f"Export {self._export_id} has {said}; it is taken for {meant}, since {reason}. {API_CHANGED}"
+        )
+        return meant
 
     def text(self, name: str) -> str | None:
-        value = self._record.get(name)
+        value = self._present(name)
         if value is not None and not isinstance(value, str):
             raise self._wrong(name, "a string")
         return value
@@ -184,35 +209,61 @@ class _Fields:
         value = self.text(name)
         return None if value is None else self._redact(value)
 
+    def message(self, name: str) -> str | None:
+        value = self._present(name)
+        if value is None or isinstance(value, str):
+            return self.words(name)
+        message = self._redact(json.dumps(value))
+        self.odd(name, "a string", "its JSON")
+        return message
+
     def flag(self, name: str) -> bool | None:
-        value = self._record.get(name)
-        if value is not None and not isinstance(value, bool):
-            raise self._wrong(name, "true or false")
-        return value
+        return self._read(name, as_flag, "true or false", lambda value: isinstance(value, bool))
 
     def size(self, name: str) -> int | None:
-        value = self._record.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63):
-            raise self._wrong(name, "a number of bytes")
-        return value
+        return self._read(name, as_size, "a size in bytes", lambda value: isinstance(value, int))
 
     def time(self, name: str) -> datetime | None:
-        value = self.text(name)
+        return self._read(name, as_time, "a time in ISO 8601", is_documented_time)
+
+    def odd(self, name: str, wanted: str, read: object) -> None:
+        """Tell that a value has been read in spite of its form."""
+        self._on_oddity(
+            name,
+            f"Export {self._export_id}: the field {name!r} is {shape_of(self._record.get(name))} and not {wanted}, as "
+            f"the vendor documents it; it is read as {read}.",
+        )
+
+    def _present(self, name: str) -> Any:
+        value = self._record.get(name)
+        if isinstance(value, str) and not value.strip():
+            self.odd(name, "null", "null")
+            return None
+        return value
+
+    def _read(
+        self,
+        name: str,
+        convert: Callable[[object], _Value | None],
+        wanted: str,
+        is_documented: Callable[[object], bool],
+    ) -> _Value | None:
+        value = self._present(name)
         if value is None:
             return None
-        try:
-            moment = datetime.fromisoformat(value)
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            moment.astimezone(UTC)  # others will do so: 9999-12-31T23:59-01:00 has no such time
-        except (ValueError, OverflowError):
-            moment = None
-        if moment is None:
-            raise self._wrong(name, "a time in ISO 8601")
-        return moment
+        read = convert(value)
+        if read is None:
+            raise self._wrong(name, wanted)
+        if not is_documented(value):
+            self.odd(name, wanted, read)
+        return read
 
     def _wrong(self, name: str, wanted: str) -> ContractBroken:
         # The value is not shown: in a field like download_url it would be a secret.
-        return ContractBroken(f"Export {self._export_id}: the field {name!r} is not {wanted}. {API_CHANGED}")
+        shape = shape_of(self._record.get(name))
+        return ContractBroken(
+            f"Export {self._export_id}: the field {name!r} is {shape} and not {wanted}. {API_CHANGED}"
+        )
 
 
 class ExportType(StrEnum):

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from airflow_provider_isvapp.api.connection_fields import Extra, TransportSettings, origin, secret
+from airflow_provider_isvapp.api.connection_fields import Extra, TransportSettings, origin, read_base_url, secret
 from airflow_provider_isvapp.api.redaction import password_in
 from airflow_provider_isvapp.errors import InvalidConnection
 
 DEFAULT_BASE_URL = "https://api.isvapp.com"
 DEFAULT_REQUESTS_PER_SECOND = 2.0  # the vendor's documented limit, over all endpoints
+
+_API_PATHS = ("/api", "/api/v1")
 
 EXTRA_FIELDS = (
     "authentication",
@@ -64,7 +66,12 @@ class IsvappSettings:
         :raises InvalidConnection: naming the field that is wrong.
         """
         fields = Extra(extra or {}, known=EXTRA_FIELDS)
+        # The vendor's own page begins its URLs so.
+        base_url = read_base_url(host=host, port=port, schema=schema, default=DEFAULT_BASE_URL)
+        base_url = base_url.removesuffix("/v1").removesuffix("/api") if base_url.endswith(_API_PATHS) else base_url
         client_id = (login or "").strip() or None
+        if client_id and ":" in client_id:
+            raise InvalidConnection("login: a client id with a colon cannot be sent as HTTP Basic (RFC 7617, 2).")
         _check_authentication(fields.choice("authentication", Authentication), client_id)
         meaning = (
             "the client secret that belongs to the login"
@@ -72,7 +79,7 @@ class IsvappSettings:
             else "an API key, or the client secret with the client id as login"
         )
         return cls(
-            transport=fields.transport(vendor="ISVapp", host=host, port=port, schema=schema, default=DEFAULT_BASE_URL),
+            transport=fields.transport(vendor="ISVapp", base_url=base_url),
             client_id=client_id,
             secret=secret(password, field="password", meaning=meaning),
             requests_per_second=fields.number("requests_per_second", DEFAULT_REQUESTS_PER_SECOND, most=1000),

@@ -5,11 +5,19 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from airflow_provider_isvapp.api.connection_fields import Extra, TransportSettings, origin, read_url, secret
+from airflow_provider_isvapp.api.connection_fields import (
+    Extra,
+    TransportSettings,
+    origin,
+    read_base_url,
+    read_url,
+    secret,
+)
 from airflow_provider_isvapp.errors import InvalidArgument, InvalidConnection
 
 ApiVersion = Literal["v1", "v2", "v3"]
@@ -18,6 +26,8 @@ DEFAULT_BASE_URL = "https://public-api.productiv.com"
 DEFAULT_AUTH_URL = "https://login.api.productiv.com/oauth2/token"
 DEFAULT_SCOPE = "https://api.productiv.com/apps.read"
 DEFAULT_API_VERSION: ApiVersion = "v1"  # the documented one
+
+_API_PATH = re.compile(r"/pull(?:/(?P<version>v[0-9]+))?$")
 
 EXTRA_FIELDS = ("auth_url", "scope", "api_version", "connect_timeout", "read_timeout", "attempts")
 
@@ -58,10 +68,17 @@ class ProductivSettings:
             api_version = checked_api_version(fields.text("api_version", DEFAULT_API_VERSION))
         except InvalidArgument as error:
             raise InvalidConnection(f"extra {error}") from None
+        base_url = read_base_url(host=host, port=port, schema=schema, default=DEFAULT_BASE_URL)
+        # The vendor's own page begins its URLs so.
+        if path := _API_PATH.search(base_url):
+            if path["version"] not in (None, api_version):
+                raise InvalidConnection(
+                    f"host: the URL ends in {path[0]}, but the API version is {api_version}; end it before {path[0]}, "
+                    "and set the extra api_version."
+                )
+            base_url = base_url[: path.start()]
         return cls(
-            transport=fields.transport(
-                vendor="Productiv", host=host, port=port, schema=schema, default=DEFAULT_BASE_URL
-            ),
+            transport=fields.transport(vendor="Productiv", base_url=base_url),
             client_id=secret(login, field="login", meaning="the client id"),
             client_secret=secret(password, field="password", meaning="the client secret"),
             auth_url=read_url(fields.text("auth_url", DEFAULT_AUTH_URL), field="extra auth_url"),

@@ -153,7 +153,7 @@ UNREADABLE = {
     "a scalar": Answer(200, b"7"),
     "another shape": Answer(200, b'{"data": {"a": 1}, "success": true}'),
     "no success": Answer(200, ECHO[:-1] + b', "success": false}'),
-    "a status that is a key": data([COMPLETED | {"status": API_KEY}]),
+    "a status that is a key": data([COMPLETED | {"status": [API_KEY]}]),
     "a false encoding": Answer(200, b"no gzip", {"Content-Encoding": "gzip"}),
     "a bad chunk": Answer(200, b"zz\r\n", {"Transfer-Encoding": "chunked", "Content-Length": "4"}),
     "reset": Answer(misdeed="reset"),

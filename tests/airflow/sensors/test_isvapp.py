@@ -166,13 +166,16 @@ class TestAllModesAlike:
             run_to_its_end(sensor_for(ready, mode), task_instance)
         assert isinstance(caught.value.__cause__, errors.ExportExpired)
 
-    def test_an_unknown_status_is_a_loud_error(
-        self, isvapp: Emulator, ready: str, mode: str, task_instance: TaskInstance
+    def test_an_unknown_status_that_says_nothing_is_a_wait_until_the_deadline(
+        self, isvapp: Emulator, ready: str, mode: str, task_instance: TaskInstance, logs: Callable[[], str]
     ) -> None:
-        isvapp.inject(Fault(endpoint="show_export", kind="edit", replace={"status": "PAUSED"}, times=None))
+        replaced = {"status": "PAUSED", "completed_at": None}
+        for endpoint in ("show_export", "list_exports"):
+            isvapp.inject(Fault(endpoint=endpoint, kind="edit", replace=replaced, times=None))
 
-        with pytest.raises(AirflowFailException, match="status 'PAUSED', which is not documented"):
-            run_to_its_end(sensor_for(ready, mode), task_instance)
+        with pytest.raises(AirflowSensorTimeout, match="last seen PENDING"):
+            run_to_its_end(sensor_for(ready, mode, timeout=2), task_instance)
+        assert "has the status 'PAUSED', which is not documented; it is taken for PENDING" in logs()
 
     def test_an_unknown_export_fails_at_once(self, isvapp: Emulator, mode: str, task_instance: TaskInstance) -> None:
         with pytest.raises(AirflowFailException, match="no-such-export"):

@@ -201,7 +201,7 @@ class TestTrouble:
             return client
 
         # Only what is not listed is asked for singly.
-        isvapp.inject(Fault(endpoint="list_exports", kind="edit", export_id=odd, replace={"status": "?"}, times=None))
+        isvapp.inject(Fault(endpoint="list_exports", kind="edit", export_id=odd, replace={"status": 7}, times=None))
 
         async def scenario() -> None:
             poller = ExportPoller("isvapp_default", connecting)

@@ -67,7 +67,7 @@ def spellings_of(secret: str) -> tuple[str, ...]:
 
 def every_spelling() -> str:
     """Return all secrets in all spellings, and a client as HTTP Basic spells it."""
-    basic = f"{quote_plus(CLIENT_ID)}:{quote_plus(CLIENT_SECRET)}"
+    basic = f"{CLIENT_ID}:{CLIENT_SECRET}"
     said = [f"Basic {base64.b64encode(basic.encode()).decode()}"]
     return " | ".join([*said, *(spelling for secret in SECRETS for spelling in spellings_of(secret))])
 

@@ -62,6 +62,11 @@ def test_a_password_alone_is_an_api_key():
         ("http://127.0.0.1", 8099, None, "http://127.0.0.1:8099"),
         ("http://[::1]:8099", None, None, "http://[::1]:8099"),
         (" https://gateway.test/isvapp/ ", None, None, "https://gateway.test/isvapp"),
+        ("https://api.isvapp.com/api", None, None, "https://api.isvapp.com"),
+        ("https://api.isvapp.com/api/v1/", None, None, "https://api.isvapp.com"),
+        ("https://gateway.test/isvapp/api/v1", None, None, "https://gateway.test/isvapp"),
+        ("https://gateway.test/v1", None, None, "https://gateway.test/v1"),
+        ("https://gateway.test/my-api", None, None, "https://gateway.test/my-api"),
     ],
 )
 def test_host_may_be_a_name_or_a_full_address(host, port, schema, address):
@@ -69,8 +74,22 @@ def test_host_may_be_a_name_or_a_full_address(host, port, schema, address):
 
 
 @pytest.mark.parametrize(
+    ("host", "version", "url"),
+    [
+        ("https://public-api.productiv.com/pull", None, "https://public-api.productiv.com"),
+        ("https://public-api.productiv.com/pull/v1/", None, "https://public-api.productiv.com"),
+        ("https://public-api.productiv.com/pull/v3", "v3", "https://public-api.productiv.com"),
+        ("https://gateway.test/pulley", None, "https://gateway.test/pulley"),
+    ],
+)
+def test_the_host_may_end_in_the_path_of_the_api(host, version, url):
+    assert productiv(host=host, extra={"api_version": version}).transport.base_url == url
+
+
+@pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"login": "a:b"}, "login: a client id with a colon cannot be sent as HTTP Basic"),
         ({"password": ""}, "password: empty; it takes the client secret that belongs to the login"),
         ({"login": "", "password": None}, "password: empty; it takes an API key"),
         ({"password": "two\nlines"}, "password: contains a character that cannot be sent"),
@@ -131,6 +150,7 @@ def test_a_wrong_field_is_named(fields, message):
         ({"extra": {"auth_url": "login.test/token"}}, "extra auth_url: 'login.test/token' is not a full URL"),
         ({"extra": {"auth_url": "ftp://login.test"}}, "extra auth_url: the scheme must be http or https"),
         ({"extra": {"api_version": "v4"}}, "extra api_version: must be one of v1, v2, v3, not 'v4'"),
+        ({"host": "https://host.test/pull/v3"}, "host: the URL ends in /pull/v3, but the API version is v1"),
         ({"extra": {"scope": ["a"]}}, "extra scope: must be a string"),
         ({"extra": {"rate_limit": 1}}, "extra: unknown field 'rate_limit'"),
     ],

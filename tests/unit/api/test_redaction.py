@@ -39,7 +39,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "as Python shows it": lambda text: repr(text)[1:-1],
     "in HTML": html.escape,
     "in base64": lambda text: base64.b64encode(text.encode()).decode(),
-    "in HTTP Basic": lambda text: base64.b64encode(f"client:{quote_plus(text)}".encode()).decode(),
+    "in HTTP Basic": lambda text: base64.b64encode(f"client:{text}".encode()).decode(),
     "in the URL variant of base64": lambda text: base64.urlsafe_b64encode(f"c:{text}:x".encode()).decode(),
     "in base64 in a URL": lambda text: quote(base64.b64encode(f"cl:{text}".encode()).decode(), safe=""),
 }

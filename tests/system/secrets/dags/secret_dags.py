@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import os
 from datetime import timedelta
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
 import pendulum
 from airflow import DAG
@@ -68,7 +68,7 @@ class Plant(BaseOperator):
 
     def execute(self, context):
         self.log.info("Sent GET /?signature=%s", quote(PLANTED["address in a log"], safe=""))
-        pair = f"client:{quote_plus(PLANTED['header in a log'])}"
+        pair = f"client:{PLANTED['header in a log']}"
         self.log.debug("Sent Authorization: Basic %s", base64.b64encode(pair.encode()).decode())
         print({"sent": PLANTED["standard output"]})
         context["task_state_store"].set("hint", PLANTED["task state"])

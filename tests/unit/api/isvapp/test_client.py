@@ -76,7 +76,17 @@ def test_a_create_without_an_answer_is_not_sent_again(server, client):
     assert server.paths().count("/api/v1/exports") == 1
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>Welcome</html>", b'{"data": '], ids=["empty", "a web page", "cut off"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>Welcome</html>",
+        b'{"data": ',
+        b'{"success": true, "data": {"id": "e1", "x": 1e999999}}',
+        b" " * 2**27,
+    ],
+    ids=["empty", "a web page", "cut off", "a number out of range", "128 MiB"],
+)
 def test_a_create_whose_response_is_unreadable_may_have_been_carried_out(server, client, body):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports", Answer(201, body), data({"id": "second", "status": "PENDING"}))
@@ -86,12 +96,19 @@ def test_a_create_whose_response_is_unreadable_may_have_been_carried_out(server,
     assert server.paths().count("/api/v1/exports") == 1
 
 
-def test_an_unknown_status_in_a_list_is_loud(server, client):
+def test_what_is_odd_in_every_record_is_warned_of_once(server, client, caplog):
     server.script("/api/oauth2/token", token())
-    server.script("/api/v1/exports", data([{"id": "e1", "status": "PENDING"}, {"id": "e2", "status": "LIMBO"}]))
+    records = [{"id": f"e{number}", "status": "LIMBO", "is_expired": "false"} for number in range(3)]
+    server.script("/api/v1/exports", *[data(records, success="true")] * 2)
 
-    with pytest.raises(ContractBroken, match="Export e2 has the status 'LIMBO'"):
-        client.list_exports()
+    for _ in range(2):
+        assert [(export.status, export.is_expired) for export in client.list_exports()] == [("PENDING", False)] * 3
+
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == 3
+    assert "ISVapp sends 'success' as a string of 4 characters" in warned[0]
+    assert "Export e0 has the status 'LIMBO', which is not documented; it is taken for PENDING" in warned[1]
+    assert "Export e0: the field 'is_expired' is a string of 5 characters" in warned[2]
 
 
 def test_another_export_than_asked_for_is_loud(server, client):
@@ -138,7 +155,8 @@ def test_an_export_id_cannot_lead_to_another_path(server, client):
         (Answer(body=b"[1]"), ContractBroken, "something that is not a JSON object"),
         (Answer(body=b'{"data": {"id": 1}}'), ContractBroken, "documented envelope"),
         (Answer(body=b'{"success": true}'), ContractBroken, "documented envelope"),
-        (Answer(body=b'{"success": "true", "data": 1}'), ContractBroken, "documented envelope"),
+        (Answer(body=b'{"success": "yes", "data": 1}'), ContractBroken, "documented envelope"),
+        (Answer(body=b'{"success": "false", "error": "no"}'), RequestRefused, "refused GET /api/v1/account: no"),
         (data({"company_name": "x"}), ContractBroken, "an account without an id"),
         (data([]), ContractBroken, "an account without an id"),
         (Answer(204), UnexpectedAnswer, "status 204 and an empty body"),

@@ -39,8 +39,8 @@ def test_a_record_becomes_typed_values():
     assert dict(export.extra) == {"priority": 3}
 
 
-def test_any_field_but_id_and_status_may_be_absent():
-    export = Export.from_record({"id": "e1", "status": "PENDING"})
+def test_any_field_but_the_id_may_be_absent():
+    export = Export.from_record({"id": "e1"})
 
     assert (export.type, export.download_url, export.created_at, export.is_expired) == (None, None, None, None)
 
@@ -63,15 +63,25 @@ def test_details_are_json_and_hold_no_download_address():
     ("change", "message"),
     [
         ({"id": None}, "without an id"),
-        ({"status": None}, "Export e1 came without a status"),
-        ({"status": "PAUSED"}, "Export e1 has the status 'PAUSED', which is not documented"),
-        ({"status": "completed"}, "'completed', which is not documented"),
-        ({"download_url": 7}, "Export e1: the field 'download_url' is not a string"),
-        ({"completed_at": "yesterday"}, "'completed_at' is not a time in ISO 8601"),
-        ({"is_expired": "no"}, "'is_expired' is not true or false"),
-        ({"download_size_compressed_bytes": "12"}, "'download_size_compressed_bytes' is not a number of bytes"),
-        ({"download_size_compressed_bytes": True}, "is not a number of bytes"),
-        ({"download_size_uncompressed_bytes": -1}, "is not a number of bytes"),
+        ({"id": " "}, "without an id (a string of 1 characters)"),
+        ({"id": True}, "without an id (true or false)"),
+        ({"id": 1.5}, "without an id (a number)"),
+        ({"status": 5}, "Export e1: the field 'status' is a number and not one of PENDING, COMPLETED, ERRORED"),
+        ({"download_url": 7}, "Export e1: the field 'download_url' is a number and not a string"),
+        ({"download_url": ["sentinel"]}, "is a list of 1 elements and not a string"),
+        ({"type": {}}, "'type' is an object and not a string"),
+        ({"completed_at": "yesterday"}, "'completed_at' is a string of 9 characters and not a time in ISO 8601"),
+        ({"completed_at": 7}, "'completed_at' is a number and not a time"),
+        ({"completed_at": True}, "'completed_at' is true or false and not a time"),
+        ({"is_expired": "no"}, "'is_expired' is a string of 2 characters and not true or false"),
+        ({"is_expired": 2}, "'is_expired' is a number and not true or false"),
+        ({"is_expired": 0.0}, "'is_expired' is a number and not true or false"),
+        ({"download_size_compressed_bytes": "1,010"}, "'download_size_compressed_bytes' is a string of 5 characters"),
+        ({"download_size_compressed_bytes": "-12"}, "is a string of 3 characters and not a size in bytes"),
+        ({"download_size_compressed_bytes": "9" * 5000}, "is a string of 5000 characters and not a size in bytes"),
+        ({"download_size_compressed_bytes": True}, "is true or false and not a size in bytes"),
+        ({"download_size_compressed_bytes": 1.5}, "is a number and not a size in bytes"),
+        ({"download_size_uncompressed_bytes": -1}, "is a number and not a size in bytes"),
     ],
 )
 def test_what_the_vendor_does_not_document_is_loud(change, message):
@@ -79,6 +89,79 @@ def test_what_the_vendor_does_not_document_is_loud(change, message):
         Export.from_record(COMPLETED | change)
     assert message in str(caught.value)
     assert "sentinel" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "sent", "read"),
+    [
+        ("id", 8315, "8315"),
+        ("status", "completed", ExportStatus.COMPLETED),
+        ("status", " Completed ", ExportStatus.COMPLETED),
+        ("download_size_compressed_bytes", "1010000", 1010000),
+        ("download_size_compressed_bytes", 1010000.0, 1010000),
+        ("download_size_uncompressed_bytes", "", None),
+        ("is_expired", "false", False),
+        ("is_expired", "True", True),
+        ("is_expired", 0, False),
+        ("is_expired", "1", True),
+        ("is_expired", "", None),
+        ("error_message", " ", None),
+        ("error_message", {"code": 7}, '{"code": 7}'),
+        ("errored_at", "", None),
+        ("download_url", "", None),
+        *(
+            ("completed_at", sent, datetime(2023, 10, 1, 8, 42, 22, tzinfo=UTC))
+            for sent in (
+                "2023-10-01 08:42:22",
+                "2023-10-01 08:42:22Z",
+                "2023-10-01 08:42:22 UTC",
+                "2023-10-01 10:42:22 +0200",
+                "2023-10-01T10:42:22+02",
+                "Sun, 01 Oct 2023 08:42:22 GMT",
+                1696149742,
+                1696149742.0,
+                1696149742000,
+            )
+        ),
+    ],
+)
+def test_what_can_mean_only_one_thing_is_read_with_a_warning(field, sent, read):
+    told: dict[str, str] = {}
+
+    export = Export.from_record(COMPLETED | {field: sent}, on_oddity=told.__setitem__)
+
+    assert getattr(export, field) == read
+    assert list(told) == [field]
+    assert "sentinel" not in told[field]
+
+
+def test_a_documented_record_is_no_oddity():
+    told: list[tuple[str, str]] = []
+
+    Export.from_record(COMPLETED, on_oddity=lambda *oddity: told.append(oddity))
+
+    assert told == []
+
+
+@pytest.mark.parametrize("status", ["PAUSED", "", None, "DONE"])
+@pytest.mark.parametrize(
+    ("change", "meant", "state"),
+    [
+        ({}, ExportStatus.COMPLETED, ExportState.READY),
+        ({"is_expired": True}, ExportStatus.COMPLETED, ExportState.EXPIRED),
+        ({"download_url": None}, ExportStatus.PENDING, ExportState.WAITING),
+        ({"completed_at": None}, ExportStatus.PENDING, ExportState.WAITING),
+        ({"errored_at": "2023-10-01T08:42:22Z"}, ExportStatus.ERRORED, ExportState.FAILED),
+    ],
+)
+def test_an_unknown_status_is_what_the_record_says(status, change, meant, state):
+    told: dict[str, str] = {}
+
+    export = Export.from_record(COMPLETED | change | {"status": status}, on_oddity=told.__setitem__)
+
+    assert (export.status, classify(export, now=NOW)) == (meant, state)
+    assert f"it is taken for {meant}, since it has" in told["status"]
+    assert (f"the status '{status}', which is not documented" if status else "no status") in told["status"]
 
 
 @pytest.mark.parametrize("record", [None, [], "e1"])
