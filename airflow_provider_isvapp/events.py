@@ -70,17 +70,17 @@ class DownloadInterrupted:
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadFinished:
-    """An export was downloaded, verified and published.
+    """An export or a list was downloaded, verified and published.
 
-    :param rows: rows of the export.
-    :param bytes: size of its decompressed ndjson.
-    :param compressed_bytes: size of its file.
+    :param rows: its rows.
+    :param bytes: size of its plain ndjson.
+    :param compressed_bytes: size of the export's file; None for a list, which is no file.
     :param seconds: how long it took in total.
     """
 
     rows: int
     bytes: int
-    compressed_bytes: int
+    compressed_bytes: int | None
     seconds: float
 
 

@@ -132,10 +132,12 @@ def _record(event: Event) -> None:
         case DownloadFinished(rows=rows, bytes=size, compressed_bytes=compressed, seconds=seconds):
             _count(DOWNLOADS_ROWS, rows)
             _count(DOWNLOADS_BYTES, size)
-            _count(DOWNLOADS_COMPRESSED_BYTES, compressed)
             _time(DOWNLOADS_DURATION, seconds)
-            if seconds > 0:
-                Stats.gauge(DOWNLOADS_RATE.name, round(size / seconds))
+            if compressed is not None:
+                _count(DOWNLOADS_COMPRESSED_BYTES, compressed)
+                # The time of a list is that of one request, and says nothing of how fast bytes move.
+                if seconds > 0:
+                    Stats.gauge(DOWNLOADS_RATE.name, round(size / seconds))
 
 
 def _count(metric: Metric, number: int = 1, **tags: str) -> None:

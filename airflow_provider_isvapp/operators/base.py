@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_provider_isvapp.errors import InvalidArgument
 from airflow_provider_isvapp.lineage.datasets import Fields, PublishedObject, Source, name_of
 from airflow_provider_isvapp.links.isvapp import WrittenObjectLink, console_url
+from airflow_provider_isvapp.log_messages import Log, log_folded
+from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER
 from airflow_provider_isvapp.version_compat import (
     Asset,
     AssetAlias,
@@ -24,13 +26,10 @@ from airflow_provider_isvapp.version_compat import (
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.transfer.destination import Destination
-    from airflow_provider_isvapp.transfer.results import WriteResult
+    from airflow_provider_isvapp.transfer.results import WriteResult, WrittenObject
 
 
 PathArgument: TypeAlias = ObjectStoragePath | str
-
-# The extra of this package that brings the file system of a scheme.
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
 
 
 def resolve_destination(path: object) -> Destination:
@@ -71,57 +70,138 @@ def _checked_text(path: object) -> str:
 
 
 def _no_file_system(path: str, scheme: str) -> InvalidArgument:
-    extra = _EXTRAS.get(scheme)
+    from airflow_provider_isvapp.transfer.destination import STORAGE_KINDS
+
+    # The extra that brings the file system has the name of the kind.
+    extra = STORAGE_KINDS.get(scheme)
     step = f"Install it with: pip install 'airflow-provider-isvapp[{extra}]'" if extra else "Use file, s3, gs or abfs."
     return InvalidArgument(f"path {path!r}: this Airflow has no file system for {scheme}://. {step}")
-
-
-def _add_asset_events(
-    context: Context, outlets: Sequence[Any], published: Sequence[PublishedObject], metadata: dict[str, Any]
-) -> None:
-    """Describe what was written in the events of the task's outlets.
-
-    :param outlets: of the task. The event of an asset gets ``metadata``. An alias gets the asset of each published
-        object, with that object's own metadata.
-    :param metadata: of all objects together, as JSON values; a consumer finds them in the event's ``extra``.
-    """
-    for outlet in outlets:
-        if isinstance(outlet, Asset):
-            event = context["outlet_events"][outlet]
-            event.extra = {**event.extra, **metadata}
-        elif isinstance(outlet, AssetAlias):
-            for item in published:
-                context["outlet_events"][outlet].add(Asset(uri=item.name.uri), extra=alias_extra(item.metadata))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
     """What is at a destination once a task has written there.
 
-    :param objects: those that are there; none if something else was left in place.
-    :param xcom: of all objects together, as JSON values.
-    :param placeholder: of the destination, if there is an object for each of several values.
+    :param destination: with ``{reference_date}`` in it if there is an object for each month.
+    :param fields: of the rows, as far as they are documented.
     """
 
     destination: Destination
-    objects: tuple[PublishedObject, ...]
-    xcom: dict[str, Any]
-    placeholder: str | None = None
+    result: WriteResult
+    fields: Fields
 
-    @classmethod
-    def of_list(
-        cls, destination: Destination, result: WriteResult, *, fields: Fields, xcom: dict[str, Any]
-    ) -> Publication:
-        """Describe one object of lines."""
-        written = PublishedObject(
-            name=name_of(destination),
-            rows=result.rows,
-            size=result.bytes,
-            written=result.outcome == "written",
-            fields=fields,
-            metadata=xcom,
+    @property
+    def placeholder(self) -> str | None:
+        """The part of the path that differs by object; None if there is a single object."""
+        return MONTH_PLACEHOLDER if MONTH_PLACEHOLDER in self.destination.key else None
+
+    @property
+    def xcom(self) -> dict[str, Any]:
+        """The result as JSON values."""
+        result = self.result
+        return {
+            "path": result.path,
+            "outcome": str(result.outcome),
+            "rows": result.rows,
+            "bytes": result.bytes,
+            "compressed_bytes": result.compressed_bytes,
+            "crc32": result.crc32,
+            "export_id": result.export_id,
+            "months": result.months,
+            "snapshot_date": result.snapshot_date,
+            "objects": [asdict(item) for item in result.objects],
+            "manifests": list(result.manifests),
+        }
+
+    @property
+    def objects(self) -> tuple[PublishedObject, ...]:
+        """The objects that are there; none if something else was left in place.
+
+        An object of one month has metadata of its own, in which ``bytes`` and ``crc32`` are those of the stored object.
+        """
+        result = self.result
+        if self.placeholder is None:
+            # Of an object that was there, only its rows are known.
+            size = result.objects[0].bytes if result.objects else None
+            whole = self._object(self.destination, result.rows, size, metadata=self.xcom)
+            return () if result.outcome == "skipped" else (whole,)
+        if result.outcome == "unchanged":
+            return tuple(self._month(month, rows) for month, rows in result.months.items())
+        return tuple(self._month(item.reference_date or "", item.rows, stored=item) for item in result.objects)
+
+    def _month(self, month: str, rows: int, *, stored: WrittenObject | None = None) -> PublishedObject:
+        destination = self.destination.with_value(MONTH_PLACEHOLDER, month)
+        metadata = {
+            "path": destination.uri,
+            "export_id": self.result.export_id,
+            "outcome": str(self.result.outcome),
+            "rows": rows,
+            "months": {month: rows},
+            "reference_date": month,
+        }
+        if stored is None:
+            return self._object(destination, rows, None, metadata=metadata)
+        return self._object(
+            destination, rows, stored.bytes, metadata=metadata | {"bytes": stored.bytes, "crc32": stored.crc32}
         )
-        return cls(destination=destination, objects=(written,), xcom=xcom)
+
+    def _object(
+        self, destination: Destination, rows: int | None, size: int | None, *, metadata: dict[str, Any]
+    ) -> PublishedObject:
+        return PublishedObject(
+            name=name_of(destination),
+            rows=rows,
+            size=size,
+            written=self.result.outcome == "written",
+            fields=self.fields,
+            metadata=metadata,
+        )
+
+    def log(self, log: Log) -> None:
+        """Say what was written and where; the objects of several months are listed apart."""
+        result = self.result
+        if result.outcome != "written":
+            return
+        months = sorted(result.months)
+        span = months[0] if len(months) == 1 else f"{months[0]} to {months[-1]}" if months else "no month"
+        if result.snapshot_date is not None:
+            what = f"as of {result.snapshot_date}"
+        elif self.placeholder is not None:
+            what = f"{len(result.objects)} objects, one a month: {span}"
+        else:
+            what = f"rows of {span}"
+        received = "" if result.compressed_bytes is None else f" ({result.compressed_bytes:,} bytes received)"
+        log.info(
+            "Wrote %s: %s rows, %s bytes%s in %.1f s; %s",
+            result.path,
+            f"{result.rows:,}",
+            f"{result.bytes:,}",
+            received,
+            result.seconds,
+            what,
+        )
+        if self.placeholder is not None:
+            lines = [f"{item.path}: {item.rows:,} rows, {item.bytes:,} bytes" for item in result.objects]
+            log_folded(log, f"The {len(lines)} objects", lines)
+        if len(result.manifests) > 1:
+            log_folded(log, f"Their {len(result.manifests)} manifests", result.manifests)
+        elif result.manifests:
+            log.info("Wrote its manifest, %s", result.manifests[0])
+
+
+def _add_asset_events(context: Context, outlets: Sequence[Any], publication: Publication) -> None:
+    """Describe what was written in the events of the task's outlets.
+
+    The event of an asset gets the task's result, which a consumer finds in the event's ``extra``. An alias gets the
+    asset of each published object, with that object's own metadata.
+    """
+    for outlet in outlets:
+        if isinstance(outlet, Asset):
+            event = context["outlet_events"][outlet]
+            event.extra = {**event.extra, **publication.xcom}
+        elif isinstance(outlet, AssetAlias):
+            for item in publication.objects:
+                context["outlet_events"][outlet].add(Asset(uri=item.name.uri), extra=alias_extra(item.metadata))
 
 
 class WriteOperator(BaseOperator):
@@ -156,9 +236,10 @@ class WriteOperator(BaseOperator):
         raise NotImplementedError
 
     def _publish_events(self, context: Context, publication: Publication) -> dict[str, Any]:
-        """Tell Airflow which objects are at the destination now, and return the task's XCom."""
+        """Tell the log and Airflow which objects are at the destination now, and return the task's XCom."""
+        publication.log(self.log)
         self._published = publication.objects
-        _add_asset_events(context, self.outlets, publication.objects, publication.xcom)
+        _add_asset_events(context, self.outlets, publication)
         url = None
         if publication.objects:
             url = console_url(publication.destination, placeholder=publication.placeholder)

@@ -16,7 +16,7 @@ from airflow_provider_isvapp.lineage.datasets import Fields, Source, account_fie
 from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, persist_export_link
 from airflow_provider_isvapp.log_messages import log_ready
 from airflow_provider_isvapp.metrics import record_failures, record_ready
-from airflow_provider_isvapp.operators.base import PathArgument, Publication, WriteOperator, resolve_destination
+from airflow_provider_isvapp.operators.base import PathArgument, WriteOperator
 from airflow_provider_isvapp.operators.checkpoint import ExportCheckpoint
 from airflow_provider_isvapp.operators.creation import (
     MONTH_OF_RUN,
@@ -25,7 +25,8 @@ from airflow_provider_isvapp.operators.creation import (
     requested_months,
     wait_in_worker,
 )
-from airflow_provider_isvapp.operators.download import DownloadOptions, ExportDownload
+from airflow_provider_isvapp.operators.download import ExportDownload
+from airflow_provider_isvapp.operators.lists import ListSnapshot
 from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.triggers.events import export_id_of, read_event, seen_at
 from airflow_provider_isvapp.triggers.isvapp import defer_until_ready
@@ -192,7 +193,13 @@ class IsvappDownloadExportOperator(WriteOperator):
         """Download, verify, publish, and return what was written."""
         # A template renders to a string, which is a collection, too: of characters.
         months = (self.expected_months,) if isinstance(self.expected_months, str) else self.expected_months
-        download = ExportDownload(DownloadOptions.of(self), expected_months=months, log=self.log)
+        download = ExportDownload(
+            self.path,
+            WriteOptions.of(self),
+            expected_months=months,
+            require_months=self.require_months,
+            log=self.log,
+        )
         persist_export_link(context, conn_id=self.isvapp_conn_id, export_id=self.export_id)
         self._read_export = self.export_id
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook, record_failures():
@@ -362,8 +369,14 @@ class IsvappExportOperator(WriteOperator):
         checked_seconds("poll_interval", self.poll_interval)
         checked_seconds("timeout", self.timeout)
         request = checked_request(self)
-        months = requested_months(request.timeframe)
-        return request, ExportDownload(DownloadOptions.of(self), expected_months=months, log=self.log)
+        download = ExportDownload(
+            self.path,
+            WriteOptions.of(self),
+            expected_months=requested_months(request.timeframe),
+            require_months=self.require_months,
+            log=self.log,
+        )
+        return request, download
 
     def _wait(self, export: Export, hook: IsvappHook) -> Export:
         """Return the export when it is ready, or defer."""
@@ -407,12 +420,17 @@ class IsvappExportOperator(WriteOperator):
 class IsvappFetchSalesforceAccountsOperator(WriteOperator):
     """Write the active Salesforce accounts that ISVapp knows as newline-delimited JSON, as the vendor sent them.
 
-    XCom: a dict with ``path``, ``rows`` and ``bytes``.
+    The list is what ISVapp knows when it responds, whatever the run's date. XCom: as of
+    ``IsvappDownloadExportOperator``, with ``snapshot_date``.
 
-    :param path: where to write: an ``ObjectStoragePath``, a URI such as ``s3://conn_id@bucket/key``, or an absolute
-        local path (templated). An existing object is replaced when the new one is complete.
+    :param path: where to write, as in ``IsvappDownloadExportOperator`` (templated); the literal ``{snapshot_date}`` in
+        it becomes the date of the response in UTC.
     :param include_health_scores: add ``health_scores`` to each account.
     :param include_subscriber_orgs: add ``subscriber_orgs`` to each account.
+    :param if_exists: what to do about an object that is there: ``overwrite`` it, ``skip`` the write, or ``fail``.
+    :param output_format: ``ndjson``, the vendor's own bytes.
+    :param compression: ``gzip`` to store ndjson compressed.
+    :param manifest: write a manifest beside the object, last.
     :param min_rows: publish nothing that has fewer rows; 0 accepts an empty list.
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
     """
@@ -425,6 +443,10 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
         path: PathArgument,
         include_health_scores: bool = False,
         include_subscriber_orgs: bool = False,
+        if_exists: IfExists = "overwrite",
+        output_format: OutputFormat = "ndjson",
+        compression: Literal["gzip"] | None = None,
+        manifest: bool = False,
         min_rows: int = 1,
         isvapp_conn_id: str = IsvappHook.default_conn_name,
         **kwargs: Any,
@@ -433,32 +455,34 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
         self.path = path
         self.include_health_scores = include_health_scores
         self.include_subscriber_orgs = include_subscriber_orgs
+        self.if_exists = if_exists
+        self.output_format = output_format
+        self.compression = compression
+        self.manifest = manifest
         self.min_rows = min_rows
         self.isvapp_conn_id = isvapp_conn_id
 
     @airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
         """Fetch, publish, and return what was written."""
-        from airflow_provider_isvapp.transfer.lists import check_list, write_list  # not needed to parse a DAG
-
-        destination = resolve_destination(self.path)
-        options = WriteOptions(min_rows=self.min_rows)
-        check_list(destination, options)
+        snapshot = ListSnapshot(self.path, WriteOptions.of(self))
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
             self.log.info(
                 "Fetching Salesforce accounts %s health scores and %s subscriber organizations",
                 "with" if self.include_health_scores else "without",
                 "with" if self.include_subscriber_orgs else "without",
             )
-            lines = hook.get_conn().salesforce_account_lines(
+            accounts = hook.get_conn().salesforce_account_lines(
                 include_health_scores=self.include_health_scores,
                 include_subscriber_orgs=self.include_subscriber_orgs,
             )
-        result = write_list(lines, destination, dataset="salesforce_accounts", options=options)
-        if result.outcome == "written":
-            self.log.info("Wrote %s: %s accounts, %s bytes", result.path, f"{result.rows:,}", f"{result.bytes:,}")
-        written = {"path": result.path, "rows": result.rows, "bytes": result.bytes}
-        publication = Publication.of_list(destination, result, fields=self._fields(), xcom=written)
+        publication = snapshot.write(
+            accounts.lines,
+            dataset="salesforce_accounts",
+            fields=self._fields(),
+            taken_at=accounts.responded_at,
+            request=accounts.request,
+        )
         return self._publish_events(context, publication)
 
     def _source(self) -> Source:

@@ -5,27 +5,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_isvapp.api.productiv.settings import checked_api_version
 from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
 from airflow_provider_isvapp.lineage.datasets import Fields, Source, app_fields
-from airflow_provider_isvapp.operators.base import PathArgument, Publication, WriteOperator, resolve_destination
+from airflow_provider_isvapp.operators.base import PathArgument, WriteOperator
+from airflow_provider_isvapp.operators.lists import ListSnapshot
 from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.version_compat import Context
+
+if TYPE_CHECKING:
+    from airflow_provider_isvapp.transfer.options import IfExists, OutputFormat
 
 
 class ProductivFetchAppsOperator(WriteOperator):
     """Write the app portfolio from Productiv as newline-delimited JSON, rows as the vendor sent them.
 
-    XCom: a dict with ``path``, ``rows``, ``bytes`` and ``as_of_date``, the date that the rows are for.
+    The list is of the date that Productiv names (``AsOfDate``, often the day before), whatever the run's date. XCom: as
+    of ``IsvappDownloadExportOperator``, with ``snapshot_date``.
 
-    :param path: where to write: an ``ObjectStoragePath``, a URI such as ``s3://conn_id@bucket/key``, or an absolute
-        local path (templated). An existing object is replaced when the new one is complete.
+    :param path: where to write, as in ``IsvappDownloadExportOperator`` (templated); the literal ``{snapshot_date}`` in
+        it becomes Productiv's date.
     :param include_inactive: also fetch inactive apps.
     :param verbose: fetch all attributes of each app instead of the summary.
     :param api_version: ``v1``, ``v2`` or ``v3`` instead of the connection's (templated).
+    :param if_exists: what to do about an object that is there: ``overwrite`` it, ``skip`` the write, or ``fail``.
+    :param output_format: ``ndjson``, the vendor's own bytes.
+    :param compression: ``gzip`` to store ndjson compressed.
+    :param manifest: write a manifest beside the object, last.
     :param min_rows: publish nothing that has fewer rows; 0 accepts an empty list.
     :param productiv_conn_id: an Airflow connection of type ``productiv`` (templated).
     """
@@ -39,6 +48,10 @@ class ProductivFetchAppsOperator(WriteOperator):
         include_inactive: bool = False,
         verbose: bool = False,
         api_version: str | None = None,
+        if_exists: IfExists = "overwrite",
+        output_format: OutputFormat = "ndjson",
+        compression: Literal["gzip"] | None = None,
+        manifest: bool = False,
         min_rows: int = 1,
         productiv_conn_id: str = ProductivHook.default_conn_name,
         **kwargs: Any,
@@ -48,17 +61,17 @@ class ProductivFetchAppsOperator(WriteOperator):
         self.include_inactive = include_inactive
         self.verbose = verbose
         self.api_version = api_version
+        self.if_exists = if_exists
+        self.output_format = output_format
+        self.compression = compression
+        self.manifest = manifest
         self.min_rows = min_rows
         self.productiv_conn_id = productiv_conn_id
 
     @airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
         """Fetch, publish, and return what was written."""
-        from airflow_provider_isvapp.transfer.lists import check_list, write_list  # not needed to parse a DAG
-
-        destination = resolve_destination(self.path)
-        options = WriteOptions(min_rows=self.min_rows)
-        check_list(destination, options)
+        snapshot = ListSnapshot(self.path, WriteOptions.of(self))
         api_version = None if self.api_version is None else checked_api_version(self.api_version)
         with ProductivHook(productiv_conn_id=self.productiv_conn_id) as hook:
             self.log.info(
@@ -69,22 +82,9 @@ class ProductivFetchAppsOperator(WriteOperator):
             apps = hook.get_conn().list_apps(
                 include_inactive=self.include_inactive, verbose=self.verbose, api_version=api_version
             )
-        result = write_list(apps.lines, destination, dataset="apps", options=options, snapshot_date=apps.as_of_date)
-        if result.outcome == "written":
-            self.log.info(
-                "Wrote %s: %s apps as of %s, %s bytes",
-                result.path,
-                f"{result.rows:,}",
-                apps.as_of_date,
-                f"{result.bytes:,}",
-            )
-        written = {
-            "path": result.path,
-            "rows": result.rows,
-            "bytes": result.bytes,
-            "as_of_date": apps.as_of_date,
-        }
-        publication = Publication.of_list(destination, result, fields=self._fields(), xcom=written)
+        publication = snapshot.write(
+            apps.lines, dataset="apps", fields=self._fields(), taken_at=apps.as_of, request=apps.request
+        )
         return self._publish_events(context, publication)
 
     def _source(self) -> Source:

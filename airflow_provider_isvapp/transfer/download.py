@@ -17,7 +17,7 @@ from airflow_provider_isvapp.transfer.audit import Audit
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.existing import find_existing_export, keeps_existing
 from airflow_provider_isvapp.transfer.manifest import check_targets, find_manifests
-from airflow_provider_isvapp.transfer.options import PLACEHOLDER, WriteOptions
+from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.pipeline import TransferPipeline
 from airflow_provider_isvapp.transfer.publish import find_problem, publish
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
@@ -171,7 +171,7 @@ def check_download(
     destinations = [destination]
     if options.partition_by is not None:
         months = ("0000-00",) if expected_months is None or isinstance(expected_months, int) else expected_months
-        destinations = [destination.with_value(PLACEHOLDER, month) for month in months]
+        destinations = [destination.with_value(MONTH_PLACEHOLDER, month) for month in months]
     check_targets(destinations, options)
 
 

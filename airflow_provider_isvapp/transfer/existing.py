@@ -16,7 +16,7 @@ from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists
 from airflow_provider_isvapp.transfer.audit import find_month_mismatch
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.gzip import Crc32, GzipMembers
-from airflow_provider_isvapp.transfer.options import PLACEHOLDER, WriteOptions
+from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.rows import RowInspector
 from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, ObjectTarget, Provenance
 
@@ -143,8 +143,8 @@ def find_existing_export(
             return provenance
         return _recounted(destination, provenance, options)
     provenances = {}
-    for month in destination.values_of(PLACEHOLDER):
-        provenance = _provenance(destination.with_value(PLACEHOLDER, month), export_id, options)
+    for month in destination.values_of(MONTH_PLACEHOLDER):
+        provenance = _provenance(destination.with_value(MONTH_PLACEHOLDER, month), export_id, options)
         if provenance is not None:
             provenances[month] = provenance
     for provenance in provenances.values():
@@ -195,7 +195,7 @@ def _recounted_months(
         return None
     months = {}
     for month, provenance in provenances.items():
-        counted = _recounted(destination.with_value(PLACEHOLDER, month), provenance, options)
+        counted = _recounted(destination.with_value(MONTH_PLACEHOLDER, month), provenance, options)
         if counted is None:
             return None
         months[month] = counted.rows or 0

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_isvapp.errors import AuditRefused
+from airflow_provider_isvapp.events import DownloadFinished, Observer, no_op_observer
 from airflow_provider_isvapp.transfer.audit import Audit
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.existing import keeps_existing
 from airflow_provider_isvapp.transfer.gzip import Crc32
 from airflow_provider_isvapp.transfer.manifest import check_targets, find_manifests
-from airflow_provider_isvapp.transfer.options import WriteOptions
+from airflow_provider_isvapp.transfer.options import SNAPSHOT_PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.publish import find_problem, publish
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.rows import ListRow, RowInspector
@@ -34,8 +35,9 @@ def check_list(destination: Destination, options: WriteOptions) -> None:
     :raises InvalidArgument: if an argument is wrong, or something else is in the way.
     :raises StorageFailed: if the storage refuses.
     """
-    options.check_for_list()
-    check_targets([destination], options)
+    options.check_for_list(destination.uri)
+    # Where the date is not known yet, the name of any is tried.
+    check_targets([destination.with_value(SNAPSHOT_PLACEHOLDER, "0000-00-00")], options)
 
 
 def write_list(
@@ -46,6 +48,8 @@ def write_list(
     options: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
     snapshot_date: str | None = None,
     request: Mapping[str, Any] | None = None,
+    fetch_seconds: float = 0.0,
+    observe: Observer = no_op_observer,
     log: logging.Logger = _LOG,
     clock: Callable[[], float] = time.monotonic,
 ) -> WriteResult:
@@ -57,6 +61,8 @@ def write_list(
     :param options: how it is written. By default, an empty list is refused.
     :param snapshot_date: the date that the list describes, for the manifest.
     :param request: the parameters that the list was requested with, for the manifest.
+    :param fetch_seconds: how long the request for the rows took; counts towards the duration.
+    :param observe: told of the end of a write that succeeds.
     :param log: where messages go.
     :param clock: seconds that only grow.
     :raises InvalidArgument: if an argument is wrong; nothing was written.
@@ -66,7 +72,7 @@ def write_list(
     :raises StorageFailed: if the storage refused.
     """
     check_list(destination, options)
-    started = clock()
+    started = clock() - fetch_seconds
     audit = Audit(min_rows=1 if options.min_rows is None else options.min_rows)
     provenance = _describe(rows, dataset, options)
     if destination.target().provenance() == provenance:
@@ -76,13 +82,16 @@ def write_list(
             return WriteResult.of(
                 destination.uri,
                 provenance,
+                snapshot_date=snapshot_date,
                 manifests=manifests or () if options.manifest else (),
                 outcome=Outcome.UNCHANGED,
                 seconds=clock() - started,
             )
     if keeps_existing(destination, options):
         log.info("%s exists, and if_exists is 'skip': nothing to write", destination.uri)
-        return WriteResult(path=destination.uri, outcome=Outcome.SKIPPED, seconds=clock() - started)
+        return WriteResult(
+            path=destination.uri, snapshot_date=snapshot_date, outcome=Outcome.SKIPPED, seconds=clock() - started
+        )
     writer = SingleObjectWriter(destination, options, provenance=provenance)
     try:
         for batch in _batches(rows):
@@ -103,9 +112,20 @@ def write_list(
         )
     finally:
         writer.abort()
-    return WriteResult.of(
-        destination.uri, provenance, objects=tuple(objects), manifests=manifests, seconds=clock() - started
+    result = WriteResult.of(
+        destination.uri,
+        provenance,
+        snapshot_date=snapshot_date,
+        objects=tuple(objects),
+        manifests=manifests,
+        seconds=clock() - started,
     )
+    observe(
+        DownloadFinished(
+            rows=provenance.rows or 0, bytes=provenance.bytes or 0, compressed_bytes=None, seconds=result.seconds
+        )
+    )
+    return result
 
 
 def _describe(rows: Sequence[bytes], dataset: str, options: WriteOptions) -> Provenance:

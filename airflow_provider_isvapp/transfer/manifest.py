@@ -15,7 +15,7 @@ import msgspec
 
 from airflow_provider_isvapp.errors import StorageFailed
 from airflow_provider_isvapp.transfer.destination import Destination
-from airflow_provider_isvapp.transfer.options import PLACEHOLDER, WriteOptions
+from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.results import WrittenObject
 from airflow_provider_isvapp.transfer.staging.base import Provenance, StagedObject
 
@@ -88,9 +88,8 @@ def staged_manifests(
                 "request": None if request is None else dict(request),
                 "written_at": datetime.now(UTC).isoformat(),
             }
-            described = (
-                destination if item.reference_date is None else destination.with_value(PLACEHOLDER, item.reference_date)
-            )
+            month = item.reference_date
+            described = destination if month is None else destination.with_value(MONTH_PLACEHOLDER, month)
             manifest = manifest_of(described)
             staged.append(manifest.target().stage(exclusive=False, provenance=None))
             staged[-1].write(json.dumps(content, indent=2).encode() + b"\n")
@@ -125,7 +124,7 @@ def find_manifests(
     """
     destinations = [destination]
     if options.partition_by is not None:
-        destinations = [destination.with_value(PLACEHOLDER, month) for month in provenance.months or ()]
+        destinations = [destination.with_value(MONTH_PLACEHOLDER, month) for month in provenance.months or ()]
     manifests = [manifest_of(item) for item in destinations]
     source = _Source(export_id=provenance.export_id, sha256=provenance.sha256, snapshot_date=snapshot_date)
     return tuple(item.uri for item in manifests) if all(_describes(item, source) for item in manifests) else None

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
@@ -16,7 +16,8 @@ PartitionBy = Literal["reference_date"]
 IfExists = Literal["overwrite", "skip", "fail"]
 Validate = Literal["structure", "full"]
 
-PLACEHOLDER = "{reference_date}"
+MONTH_PLACEHOLDER = "{reference_date}"
+SNAPSHOT_PLACEHOLDER = "{snapshot_date}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,15 @@ class WriteOptions:
     manifest: bool = False
     min_rows: int | None = None
 
+    @classmethod
+    def of(cls, operator: Any) -> WriteOptions:
+        """Take the options from the attributes of an operator whose templates are rendered.
+
+        What the operator does not offer keeps its default.
+        """
+        known = {option.name for option in fields(cls)}
+        return cls(**{name: value for name, value in vars(operator).items() if name in known})
+
     @property
     def storage_format(self) -> str:
         """How the rows are stored and how far they were checked, as an object's provenance names it."""
@@ -66,20 +76,27 @@ class WriteOptions:
         :raises InvalidArgument: naming the argument.
         """
         self._check()
+        if SNAPSHOT_PLACEHOLDER in template:
+            raise InvalidArgument(
+                f"path {template!r}: {SNAPSHOT_PLACEHOLDER} is for lists, which are of the day on which they are "
+                f"fetched. An export has months: use {MONTH_PLACEHOLDER} with partition_by, or a template of the run."
+            )
         if self.output_format == "parquet" and self.compression is not None:
             raise InvalidArgument("compression is for ndjson: Parquet compresses its columns itself (zstd).")
-        if (self.partition_by is not None) != (PLACEHOLDER in template):
+        if (self.partition_by is not None) != (MONTH_PLACEHOLDER in template):
             raise InvalidArgument(
-                f"path {template!r}: with partition_by='reference_date' it must contain {PLACEHOLDER}, and only then."
+                f"path {template!r}: with partition_by='reference_date' it must contain {MONTH_PLACEHOLDER}, "
+                "and only then."
             )
         if self.output_format == "parquet" and find_spec("pyarrow") is None:
             raise InvalidArgument(
                 "output_format='parquet' needs pyarrow: install it with pip install 'airflow-provider-isvapp[parquet]'."
             )
 
-    def check_for_list(self) -> None:
+    def check_for_list(self, template: str) -> None:
         """Check that each value is known and that a list can be written so.
 
+        :param template: the path.
         :raises InvalidArgument: naming the argument.
         """
         self._check()
@@ -90,6 +107,11 @@ class WriteOptions:
         ):
             if value != only:
                 raise InvalidArgument(f"{name} must be {only!r} for a list, not {value!r}; exports take it.")
+        if MONTH_PLACEHOLDER in template:
+            raise InvalidArgument(
+                f"path {template!r}: {MONTH_PLACEHOLDER} is for exports, whose rows have months. A list has "
+                f"{SNAPSHOT_PLACEHOLDER}, the date that it describes."
+            )
 
     def _check(self) -> None:
         _check_choice("if_exists", self.if_exists, get_args(IfExists))

@@ -50,10 +50,11 @@ class WriteResult:
     :param compressed_bytes: size of the export's gzip file in bytes, as received; None for a list.
     :param crc32: CRC-32 of the plain ndjson as eight hexadecimal digits.
     :param months: an export's rows by ``reference_date``.
+    :param snapshot_date: the date that a list describes; None for an export.
     :param objects: the objects that were written; none if nothing was.
     :param manifests: URIs of the manifests at the path.
     :param attempts: responses that a download took: 1 when nothing went wrong, 0 when nothing was requested.
-    :param seconds: duration of the write.
+    :param seconds: duration of the download, verification and publication.
     :param outcome: ``written``; ``unchanged`` if an object with the same content exists; ``skipped`` if another object
         exists and ``if_exists`` is ``skip``.
     """
@@ -65,6 +66,7 @@ class WriteResult:
     compressed_bytes: int | None = None
     crc32: str | None = None
     months: dict[str, int] = field(default_factory=dict)
+    snapshot_date: str | None = None
     objects: tuple[WrittenObject, ...] = ()
     manifests: tuple[str, ...] = ()
     attempts: int = 0

@@ -15,7 +15,7 @@ from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, S
 from airflow_provider_isvapp.transfer.audit import is_month
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.gzip import Crc32
-from airflow_provider_isvapp.transfer.options import PLACEHOLDER, WriteOptions
+from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.results import WrittenObject
 from airflow_provider_isvapp.transfer.rows import PartitionChunk
 from airflow_provider_isvapp.transfer.staging.base import Provenance
@@ -304,7 +304,7 @@ class PartitionedWriter:
         # Nothing from the vendor that could lead elsewhere becomes a part of a path.
         if not is_month(month):
             raise DamagedDownload(f"{month!r} is no reference_date that a path can be made of")
-        destination = self._destination.with_value(PLACEHOLDER, month)
+        destination = self._destination.with_value(MONTH_PLACEHOLDER, month)
         if self._if_exists != "overwrite" and destination.target().exists():
             if self._if_exists == "fail" and not self._is_of_this_export(destination):
                 raise DestinationExists(f"{destination.uri} exists, and if_exists is 'fail'.")

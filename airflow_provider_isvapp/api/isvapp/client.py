@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -48,6 +49,20 @@ SCOPE_ACCOUNTS = "salesforce_accounts"
 
 # A download URL that was valid when the record was read may expire a moment later: the record is read once more.
 _URL_GONE = (403, 404, 410)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccountLines:
+    """The active Salesforce accounts, and what is known of all of them.
+
+    :param lines: each account as the JSON bytes that the vendor sent, on one line.
+    :param responded_at: when the vendor responded, by its own clock where the response says so.
+    :param request: path and parameters of the request.
+    """
+
+    lines: tuple[bytes, ...] = field(repr=False)
+    responded_at: datetime
+    request: Mapping[str, str]
 
 
 class IsvappClient(VendorClient[IsvappSettings]):
@@ -128,14 +143,14 @@ class IsvappClient(VendorClient[IsvappSettings]):
         self, *, include_health_scores: bool = False, include_subscriber_orgs: bool = False
     ) -> list[dict[str, Any]]:
         """List the active Salesforce accounts as Python values; parameters as in :meth:`salesforce_account_lines`."""
-        lines = self.salesforce_account_lines(
+        accounts = self.salesforce_account_lines(
             include_health_scores=include_health_scores, include_subscriber_orgs=include_subscriber_orgs
         )
-        return [self._decoded(line, "GET /api/v1/salesforce_accounts", dict) for line in lines]
+        return [self._decoded(line, "GET /api/v1/salesforce_accounts", dict) for line in accounts.lines]
 
     def salesforce_account_lines(
         self, *, include_health_scores: bool = False, include_subscriber_orgs: bool = False
-    ) -> list[bytes]:
+    ) -> AccountLines:
         """List the active Salesforce accounts, each as the JSON bytes that the vendor sent, on one line.
 
         :param include_health_scores: add ``health_scores`` to each account.
@@ -145,8 +160,10 @@ class IsvappClient(VendorClient[IsvappSettings]):
         params = {name: "1" for name, wanted in switches.items() if wanted}
         path = "/api/v1/salesforce_accounts"
         data = self._data("GET", path, "salesforce_accounts", scope=SCOPE_ACCOUNTS, params=params)
+        responded_at = datetime.fromtimestamp(self._clock() - (self.clock_skew or 0.0), UTC)
         context = {"vendor": self._vendor, "label": f"GET {path}", "name": "data"}
-        return require_utf8(split_array(data, **context), **context)
+        lines = require_utf8(split_array(data, **context), **context)
+        return AccountLines(lines=tuple(lines), responded_at=responded_at, request={"path": path, **params})
 
     def open_download(self, export_id: str, *, offset: int = 0, validator: str | None = None) -> DownloadResponse:
         """Open the stream of a completed export's file.

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import Any, overload
 from urllib.parse import quote
@@ -19,6 +21,8 @@ from airflow_provider_isvapp.api.responses import decode, parse_object, require_
 from airflow_provider_isvapp.api.transport import Request
 from airflow_provider_isvapp.errors import API_CHANGED, ContractBroken, InvalidArgument
 
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AppList(Sequence[dict[str, Any]]):
@@ -26,12 +30,14 @@ class AppList(Sequence[dict[str, Any]]):
 
     :param lines: each app as the JSON bytes that the vendor sent, on one line.
     :param as_of_date: the date that the information is for, ``YYYY-MM-DD``, as sent.
+    :param request: path and parameters of the request.
     :param response_time_ms: the vendor's own processing time.
     :param extra: other fields of the answer.
     """
 
     lines: tuple[bytes, ...] = field(repr=False)
     as_of_date: str
+    request: Mapping[str, str]
     response_time_ms: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -39,6 +45,22 @@ class AppList(Sequence[dict[str, Any]]):
     def apps(self) -> tuple[dict[str, Any], ...]:
         """The apps as Python values."""
         return tuple(decode(line, vendor="Productiv", label="the list of apps") for line in self.lines)
+
+    @property
+    def as_of(self) -> datetime:
+        """The beginning of the date that the information is for, in UTC.
+
+        :raises ContractBroken: if it is no date.
+        """
+        if _DATE.fullmatch(self.as_of_date):
+            try:
+                return datetime.fromisoformat(f"{self.as_of_date}T00:00:00+00:00")
+            except ValueError:
+                pass
+        raise ContractBroken(
+            f"Productiv sent its list of apps with the 'AsOfDate' {self.as_of_date[:40]!r}, which is not a date "
+            f"(YYYY-MM-DD). {API_CHANGED}"
+        )
 
     @overload
     def __getitem__(self, index: int) -> dict[str, Any]: ...
@@ -104,7 +126,7 @@ class ProductivClient(VendorClient[ProductivSettings]):
         answer = self._get(path, "productiv_apps", params=params)
         context = {"vendor": self._vendor, "label": f"GET {path}", "name": "Apps"}
         apps = require_utf8(split_array(self._take(answer, "Apps", path), **context), **context)
-        return AppList(lines=tuple(apps), **self._common(answer, path))
+        return AppList(lines=tuple(apps), request={"path": path, **params}, **self._common(answer, path))
 
     def get_app(self, application_id: str, *, api_version: ApiVersion | None = None) -> AppDetails:
         """Show one app with all its attributes.

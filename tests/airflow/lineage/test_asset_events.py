@@ -122,7 +122,6 @@ def test_accounts(isvapp: Emulator, tmp_path: Path) -> None:
 
     assert alias_events(context, ALIAS) == {f"file://{tmp_path}/accounts": written}
     assert context["outlet_events"][ASSET].extra == written
-    assert set(written) == {"path", "rows", "bytes"}
 
 
 def test_apps_with_their_date(productiv: Emulator, tmp_path: Path) -> None:
@@ -133,4 +132,4 @@ def test_apps_with_their_date(productiv: Emulator, tmp_path: Path) -> None:
     )
 
     assert alias_events(context, ALIAS) == {f"file://{tmp_path}/apps": written}
-    assert context["outlet_events"][ASSET].extra["as_of_date"] == written["as_of_date"]
+    assert context["outlet_events"][ASSET].extra["snapshot_date"] == written["snapshot_date"]

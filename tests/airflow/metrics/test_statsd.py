@@ -93,10 +93,15 @@ def test_the_kinds_are_those_of_the_table(run: Run) -> None:
     assert all(kind == "c" for name, kind in received.items() if name not in expected)
 
 
-def test_accounts_and_apps_are_requests_only(run: Run) -> None:
+def test_accounts_and_apps_count_their_rows(run: Run, emulator: Emulator) -> None:
     lines = run("accounts_and_apps")
 
-    assert counts(lines) == {}
+    rows = emulator.config.account_count + emulator.config.apps * 4 // 5  # every fifth is inactive
+    assert counts(lines).keys() == {"isvapp.downloads.rows", "isvapp.downloads.bytes"}
+    assert total(lines, "isvapp.downloads.rows") == rows
+    assert len(values(lines, "isvapp.downloads.duration")) == 2
+    # One request says nothing of how fast bytes move.
+    assert values(lines, "isvapp.downloads.rate") == []
     assert total(lines, "isvapp.requests.salesforce_accounts.200") == 1
     assert total(lines, "isvapp.requests.productiv_apps.200") == 1
     # Productiv has no limit that would be shared.

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.errors import InvalidArgument
-from airflow_provider_isvapp.operators.base import resolve_destination
+from airflow_provider_isvapp.operators.base import Publication, resolve_destination
+from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.version_compat import ObjectStoragePath
 from tests.support.airflow_connections import SetConnection
 
@@ -85,3 +87,39 @@ class TestS3:
         # Airflow keeps a file system once it is open.
         with pytest.raises(InvalidArgument, match=r"no file system for s3://. .*airflow-provider-isvapp\[s3\]"):
             resolve_destination("s3://another_lake@bucket/key")
+
+
+def found(path: Path) -> Publication:
+    result = WriteResult(
+        path=str(path),
+        export_id="e-1",
+        rows=5,
+        bytes=90,
+        compressed_bytes=40,
+        crc32="0a0b0c0d",
+        months={"2024-02": 2, "2024-03": 3},
+        outcome=Outcome.UNCHANGED,
+    )
+    return Publication(destination=open_destination(str(path)), result=result, fields=())
+
+
+def test_a_divided_export_is_told_of_month_by_month(tmp_path: Path) -> None:
+    template = tmp_path / "{reference_date}"
+    told = found(template).objects
+    assert [(item.name.uri, item.rows, item.written) for item in told] == [
+        (f"file://{tmp_path}/2024-02", 2, False),
+        (f"file://{tmp_path}/2024-03", 3, False),
+    ]
+    assert told[1].metadata == {
+        "path": f"{tmp_path}/2024-03",
+        "export_id": "e-1",
+        "outcome": "unchanged",
+        "rows": 3,
+        "months": {"2024-03": 3},
+        "reference_date": "2024-03",
+    }
+
+
+def test_an_undivided_one_is_told_of_as_a_whole(tmp_path: Path) -> None:
+    (told,) = found(tmp_path / "x").objects
+    assert (told.name.uri, told.rows, told.metadata["crc32"]) == (f"file://{tmp_path}/x", 5, "0a0b0c0d")

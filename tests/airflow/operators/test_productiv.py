@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_isvapp.emulator import Emulator
+from airflow_provider_isvapp.emulator import Emulator, Fault
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
-from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, Asset
+from airflow_provider_isvapp.version_compat import AirflowFailException
 from tests.support.task_context import task_context
 
 
@@ -26,34 +26,18 @@ def test_writes_the_apps_as_sent_and_keeps_their_date(
     with ProductivHook() as hook:
         expected = hook.list_apps(include_inactive=inactive, verbose=verbose)
     assert [json.loads(line) for line in file.read_bytes().splitlines()] == list(expected)
-    assert written == {
-        "path": str(file),
-        "rows": len(expected),
-        "bytes": file.stat().st_size,
-        "as_of_date": expected.as_of_date,
-    }
+    assert (written["rows"], written["bytes"]) == (len(expected), file.stat().st_size)
+    assert written["snapshot_date"] == expected.as_of_date
 
 
-def test_a_list_that_did_not_change_is_not_written_again(productiv: Emulator, tmp_path: Path) -> None:
-    operator = ProductivFetchAppsOperator(task_id="apps", path=str(tmp_path / "apps"))
-    first = operator.execute(task_context())
-    before = (tmp_path / "apps").stat()
+@pytest.mark.parametrize("as_of_date", ["2026-3-1", "2026-02-30", "2026-03-01T00:00:00Z", "yesterday/../x"])
+def test_a_date_that_is_none_publishes_nothing(productiv: Emulator, tmp_path: Path, as_of_date: str) -> None:
+    productiv.inject(Fault(endpoint="productiv_apps", kind="edit", replace={"AsOfDate": as_of_date}))
+    operator = ProductivFetchAppsOperator(task_id="apps", path=str(tmp_path / "{snapshot_date}"))
 
-    again = operator.execute(task_context())
-
-    assert again == first
-    assert (tmp_path / "apps").stat().st_ino == before.st_ino
-    assert [item.written for item in operator._published] == [False]
-
-
-def test_fewer_apps_than_the_fewest_are_refused(productiv: Emulator, tmp_path: Path) -> None:
-    (tmp_path / "apps").write_bytes(b"old\n")
-    operator = ProductivFetchAppsOperator(task_id="apps", path=str(tmp_path / "apps"), min_rows=1_000_000)
-
-    with pytest.raises(AirflowException, match="min_rows is 1000000") as caught:
+    with pytest.raises(AirflowFailException, match=r"'AsOfDate' .* which is not a date \(YYYY-MM-DD\)"):
         operator.execute(task_context())
-    assert not isinstance(caught.value, AirflowFailException)
-    assert (tmp_path / "apps").read_bytes() == b"old\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("api_version", "path"), [(None, "/pull/v1/apps"), ("v3", "/pull/v3/apps")])
@@ -79,13 +63,3 @@ def test_a_wrong_path_is_refused_before_anything_is_asked(productiv: Emulator) -
     with pytest.raises(AirflowFailException, match="is relative"):
         ProductivFetchAppsOperator(task_id="apps", path="apps.ndjson").execute(task_context())
     assert productiv.requests == []
-
-
-def test_the_outlets_event_carries_the_date(productiv: Emulator, tmp_path: Path) -> None:
-    asset = Asset(uri="s3://lake/apps")
-    context = task_context()
-
-    written = ProductivFetchAppsOperator(task_id="apps", path=str(tmp_path / "apps"), outlets=[asset]).execute(context)
-
-    assert context["outlet_events"][asset].extra == written
-    assert written["as_of_date"]

@@ -181,9 +181,9 @@ def test_accounts_take_both_parameters_and_keep_the_vendors_bytes(server, client
         "/api/v1/salesforce_accounts", Answer(body=b'{"data": [' + b" ,\n".join(rows) + b'], "success": true}')
     )
 
-    lines = client.salesforce_account_lines(include_health_scores=True, include_subscriber_orgs=True)
+    lines = client.salesforce_account_lines(include_health_scores=True, include_subscriber_orgs=True).lines
 
-    assert lines == [rows[0], b'{"big":12345678901234567890,"text":"a  b\\n"}']
+    assert lines == (rows[0], b'{"big":12345678901234567890,"text":"a  b\\n"}')
     assert server.seen[-1].query == {"includeHealthScores": "1", "includeSubscriberOrgs": "1"}
 
 

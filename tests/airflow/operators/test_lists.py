@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Salesforce accounts and apps, with every option, in a local file and on S3."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import signal
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
+from airflow_provider_isvapp.errors import AuditRefused, DestinationExists
+from airflow_provider_isvapp.events import DownloadFinished, Event
+from airflow_provider_isvapp.hooks.isvapp import IsvappHook
+from airflow_provider_isvapp.hooks.productiv import ProductivHook
+from airflow_provider_isvapp.operators.isvapp import IsvappFetchSalesforceAccountsOperator
+from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
+from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, Asset
+from tests.support import ROOT
+from tests.support.airflow_connections import SetConnection
+from tests.support.object_stores import moto
+from tests.support.task_context import task_context
+
+OLD = b'{"old":true}\n'
+
+
+@dataclass
+class Store:
+    """A place for objects.
+
+    :ivar root: what the paths of its objects begin with.
+    """
+
+    root: str
+    put: Callable[[str, bytes], object]
+    read: Callable[[str], bytes]
+    names: Callable[[], list[str]]
+    version: Callable[[str], object]
+
+
+def local_store(folder: Path) -> Store:
+    return Store(
+        root=str(folder),
+        put=lambda name, content: (folder / name).write_bytes(content),
+        read=lambda name: (folder / name).read_bytes(),
+        names=lambda: sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()),
+        version=lambda name: (folder / name).stat().st_ino,
+    )
+
+
+def s3_store(url: str, bucket: str) -> Store:
+    keys = {"aws_access_key_id": "x", "aws_secret_access_key": "y", "region_name": "us-east-1"}
+    client = boto3.client("s3", endpoint_url=url, **keys)
+    client.create_bucket(Bucket=bucket)
+
+    def names() -> list[str]:
+        assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
+        return [item["Key"] for item in client.list_objects_v2(Bucket=bucket).get("Contents", [])]
+
+    return Store(
+        root=f"s3://lake@{bucket}",
+        put=lambda name, content: client.put_object(Bucket=bucket, Key=name, Body=content),
+        read=lambda name: client.get_object(Bucket=bucket, Key=name)["Body"].read(),
+        names=names,
+        version=lambda name: client.head_object(Bucket=bucket, Key=name)["LastModified"],
+    )
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    with moto() as url:
+        yield url
+
+
+@pytest.fixture(params=["file", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, set_connection: SetConnection) -> Store:
+    if request.param == "file":
+        return local_store(tmp_path)
+    url = request.getfixturevalue("s3")
+    extra = {"endpoint_url": url, "region_name": "us-east-1"}
+    set_connection("lake", conn_type="aws", login="x", password="y", extra=extra)
+    return s3_store(url, "list-" + hashlib.sha256(str(tmp_path).encode()).hexdigest()[:20])
+
+
+@dataclass
+class VendorList:
+    """A list of a vendor, and how it is fetched."""
+
+    name: str
+    endpoint: str
+    rows_field: str
+    operator: type[Any]
+    request: dict[str, str]
+    store: Store
+    emulator: Emulator
+    clock: ManualClock
+
+    def run(self, name: str = "list", *, context: Any = None, **options: Any) -> dict[str, Any]:
+        operator = self.operator(task_id="fetch", path=f"{self.store.root}/{name}", **options)
+        result: dict[str, Any] = operator.execute(task_context() if context is None else context)
+        return result
+
+    def lines(self) -> bytes:
+        """The whole list, as the vendor sends it."""
+        if self.name == "apps":
+            with ProductivHook() as productiv:
+                rows = productiv.get_conn().list_apps().lines
+        else:
+            with IsvappHook() as isvapp:
+                rows = isvapp.get_conn().salesforce_account_lines().lines
+        return b"".join(row + b"\n" for row in rows)
+
+    def snapshot_date(self) -> str:
+        """The date that the list describes now."""
+        age = 1 if self.name == "apps" else 0
+        return (self.clock.now() - timedelta(days=age)).date().isoformat()
+
+    def spoil(self, **fault: Any) -> None:
+        """Let the next response be another one."""
+        self.emulator.inject(Fault(endpoint=self.endpoint, **fault))
+
+
+@pytest.fixture(params=["salesforce_accounts", "apps"])
+def listed(
+    request: pytest.FixtureRequest, store: Store, isvapp: Emulator, productiv: Emulator, clock: ManualClock
+) -> VendorList:
+    # The date of a list is the vendor's, not this machine's.
+    clock.advance(40 * 24 * 3600)
+    if request.param == "apps":
+        return VendorList(
+            name="apps",
+            endpoint="productiv_apps",
+            rows_field="Apps",
+            operator=ProductivFetchAppsOperator,
+            request={"path": "/pull/v1/apps"},
+            store=store,
+            emulator=productiv,
+            clock=clock,
+        )
+    return VendorList(
+        name="salesforce_accounts",
+        endpoint="salesforce_accounts",
+        rows_field="data",
+        operator=IsvappFetchSalesforceAccountsOperator,
+        request={"path": "/api/v1/salesforce_accounts"},
+        store=store,
+        emulator=isvapp,
+        clock=clock,
+    )
+
+
+def test_a_written_list_is_told_of_as_an_export_is(
+    listed: VendorList, logs: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[Event] = []
+    monkeypatch.setattr("airflow_provider_isvapp.operators.lists.record", events.append)
+    asset, context = Asset(uri="s3://lake/list"), task_context()
+
+    written = listed.run(manifest=True, compression="gzip", outlets=[asset], context=context)
+
+    plain, stored, path = listed.lines(), listed.store.read("list"), f"{listed.store.root}/list"
+    assert gzip.decompress(stored) == plain
+    manifest = f"{listed.store.root}/_list.manifest.json"
+    assert written == {
+        "path": path,
+        "outcome": "written",
+        "rows": plain.count(b"\n"),
+        "bytes": len(plain),
+        "compressed_bytes": None,
+        "crc32": f"{zlib.crc32(plain):08x}",
+        "export_id": None,
+        "months": {},
+        "snapshot_date": listed.snapshot_date(),
+        "objects": [
+            {
+                "path": path,
+                "rows": plain.count(b"\n"),
+                "bytes": len(stored),
+                "crc32": f"{zlib.crc32(stored):08x}",
+                "sha256": hashlib.sha256(stored).hexdigest(),
+                "reference_date": None,
+            }
+        ],
+        "manifests": [manifest],
+    }
+    assert context["outlet_events"][asset].extra == written
+    described = json.loads(listed.store.read("_list.manifest.json"))
+    assert described["request"] == listed.request
+    assert described["source"]["snapshot_date"] == listed.snapshot_date()
+    assert described["source"]["dataset"] == listed.name
+    (event,) = events
+    assert isinstance(event, DownloadFinished)
+    assert (event.rows, event.bytes, event.compressed_bytes) == (written["rows"], len(plain), None)
+    story = logs()
+    assert f"Wrote {path}: {written['rows']} rows, {len(plain):,} bytes in " in story
+    assert f"; as of {listed.snapshot_date()}" in story
+    assert f"Wrote its manifest, {manifest}" in story
+
+
+@pytest.mark.parametrize("options", [{}, {"manifest": True, "if_exists": "fail"}, {"if_exists": "skip"}], ids=str)
+def test_an_unchanged_list_is_not_written_again(listed: VendorList, options: dict[str, Any]) -> None:
+    first, version = listed.run(**options), listed.store.version("list")
+
+    again = listed.run(**options)
+
+    assert again == {**first, "outcome": "unchanged", "objects": []}
+    assert listed.store.version("list") == version
+
+
+def test_what_is_there_stays_where_it_may_not_be_replaced(listed: VendorList) -> None:
+    listed.store.put("list", OLD)
+
+    skipped = listed.run(if_exists="skip")
+    with pytest.raises(AirflowFailException, match="exists, and if_exists is 'fail'") as caught:
+        listed.run(if_exists="fail")
+
+    assert isinstance(caught.value.__cause__, DestinationExists)
+    assert (skipped["outcome"], skipped["rows"], skipped["objects"]) == ("skipped", None, [])
+    assert listed.store.read("list") == OLD
+    assert listed.run()["outcome"] == "written"
+    assert listed.store.read("list") == listed.lines()
+
+
+@pytest.mark.parametrize("manifest", [False, True])
+def test_an_empty_list_is_refused_and_fetched_again_by_a_retry(listed: VendorList, manifest: bool) -> None:
+    listed.store.put("list", OLD)
+    listed.spoil(kind="edit", replace={listed.rows_field: []})
+
+    with pytest.raises(AirflowException, match=r"it has 0 rows, and min_rows is 1\. Set min_rows=0") as caught:
+        listed.run(manifest=manifest)
+
+    assert not isinstance(caught.value, AirflowFailException)
+    assert isinstance(caught.value.__cause__, AuditRefused)
+    assert listed.store.read("list") == OLD
+    assert listed.store.names() == ["list"]
+    assert listed.run(manifest=manifest)["outcome"] == "written"
+
+
+def test_an_empty_list_may_be_accepted(listed: VendorList) -> None:
+    listed.store.put("list", OLD)
+    listed.spoil(kind="edit", replace={listed.rows_field: []})
+
+    assert listed.run(min_rows=0)["rows"] == 0
+    assert listed.store.read("list") == b""
+
+
+@pytest.mark.parametrize("kind", ["cut", "reset"])
+def test_a_list_that_is_cut_in_the_middle_publishes_nothing(listed: VendorList, kind: str) -> None:
+    listed.store.put("list", OLD)
+    listed.spoil(kind=kind, at=0.5)
+
+    with pytest.raises(AirflowException) as caught:
+        listed.run(manifest=True)
+
+    assert not isinstance(caught.value, AirflowFailException)
+    assert listed.store.read("list") == OLD
+    assert listed.store.names() == ["list"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"output_format": "csv"}, "output_format must be 'ndjson' or 'parquet', not 'csv'"),
+        ({"compression": "zstd"}, "compression must be None or 'gzip', not 'zstd'"),
+        ({"if_exists": "append"}, "if_exists must be"),
+        ({"min_rows": -1}, "min_rows must be"),
+        ({"name": "{reference_date}"}, "{reference_date} is for exports"),
+    ],
+)
+def test_a_wrong_argument_is_named_and_nothing_is_sent(
+    listed: VendorList, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=re.escape(message)):
+        listed.run(**arguments)
+    assert listed.emulator.requests == []
+    assert listed.store.names() == []
+
+
+def test_a_task_that_is_killed_while_staging_leaves_the_old_object(listed: VendorList) -> None:
+    listed.store.put("list", OLD)
+    command = [sys.executable, "-m", "tests.airflow.operators.killed_list", listed.name, f"{listed.store.root}/list"]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=False)
+
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert listed.store.read("list") == OLD
+    assert listed.run()["outcome"] == "written"
+    assert listed.store.read("list") == listed.lines()
+    assert listed.store.names() == ["list"]
