@@ -115,6 +115,7 @@ __all__ = [
     "has_file_system",
     "mask_secret",
     "shows_guarded_pages",
+    "stores_links",
     "xcom_of",
 ]
 
@@ -214,15 +215,18 @@ def shows_guarded_pages() -> bool:
     return Version(__version__).release >= (3, 1, 1)
 
 
+def stores_links() -> bool:
+    """Say whether Airflow stores a task's links itself, as Airflow 3 does; the web server of 2.11 asks for each."""
+    from airflow import __version__
+
+    return not __version__.startswith("2.")
+
+
 def xcom_of(ti_key: Any, *, key: str) -> Any:
-    """Return an XCom of one task instance, None if there is none: in a task of Airflow 3, in the web server of 2.11.
+    """Return an XCom of one task instance, None if there is none: in the web server of Airflow 2.11.
 
     :param ti_key: with the ids of DAG, run and task, and the map index.
     """
-    # In here, since it makes Airflow choose and load the storage of XComs.
-    try:
-        from airflow.sdk.execution_time.xcom import XCom
-    except ImportError:
-        from airflow.models.xcom import XCom  # type: ignore[no-redef]
+    from airflow.models.xcom import XCom  # not in workers
 
     return XCom.get_value(ti_key=ti_key, key=key)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,6 +31,8 @@ from airflow_provider_isvapp.version_compat import (
 if TYPE_CHECKING:
     from airflow_provider_isvapp.ratelimit import Limiter
 
+logger = logging.getLogger(__name__)
+
 
 def as_airflow_error(error: ProviderError) -> AirflowException:
     """Build the Airflow exception that stands for one of our errors, with the same message."""
@@ -42,11 +45,16 @@ def as_airflow_error(error: ProviderError) -> AirflowException:
 
 @contextmanager
 def airflow_errors() -> Iterator[None]:
-    """Turn our errors into Airflow's within a block or, as a decorator, within a function."""
+    """Turn our errors into Airflow's within a block or, as a decorator, within a function.
+
+    Airflow logs a failed task's exception last, and the UI opens a failed log at its end: without a chain of library
+    errors, the message is what the user sees there. The chain is logged at level DEBUG.
+    """
     try:
         yield
     except ProviderError as error:
-        raise as_airflow_error(error) from error
+        logger.debug("The error with its causes", exc_info=True)
+        raise as_airflow_error(error) from None
 
 
 INTERACTIVE_QUEUE_TIMEOUT = 20.0

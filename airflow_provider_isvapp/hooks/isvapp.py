@@ -37,7 +37,7 @@ class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
     """Call ISVapp with the credentials of an Airflow connection, within its shared limit of requests.
 
     A context manager that closes its network connections; not for several threads at once. The methods raise
-    ``AirflowFailException`` where a retry cannot help and ``AirflowException`` otherwise; the ``__cause__`` is the
+    ``AirflowFailException`` where a retry cannot help and ``AirflowException`` otherwise; the ``__context__`` is the
     error from :mod:`airflow_provider_isvapp.errors`.
 
     :param isvapp_conn_id: an Airflow connection of type ``isvapp``.

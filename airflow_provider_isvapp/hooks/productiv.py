@@ -28,7 +28,7 @@ class ProductivHook(VendorHook[ProductivClient, ProductivSettings]):
     """Call Productiv with the credentials of an Airflow connection.
 
     A context manager that closes its network connections; not for several threads at once. The methods raise
-    ``AirflowFailException`` where a retry cannot help and ``AirflowException`` otherwise; the ``__cause__`` is the
+    ``AirflowFailException`` where a retry cannot help and ``AirflowException`` otherwise; the ``__context__`` is the
     error from :mod:`airflow_provider_isvapp.errors`.
 
     :param productiv_conn_id: an Airflow connection of type ``productiv``.

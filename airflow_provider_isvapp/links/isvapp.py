@@ -7,7 +7,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
-from airflow_provider_isvapp.version_compat import BaseOperatorLink, Context, conf, shows_guarded_pages, xcom_of
+from airflow_provider_isvapp.version_compat import (
+    BaseOperatorLink,
+    Context,
+    conf,
+    shows_guarded_pages,
+    stores_links,
+    xcom_of,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.transfer.destination import Destination
@@ -27,10 +34,21 @@ class XComLink(BaseOperatorLink):
         :param url: without any secret: every user who may see the task sees it.
         """
         context["ti"].xcom_push(key=_key(cls), value=url)
+        vars(context["task"]).setdefault(_PERSISTED, {})[_key(cls)] = url
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Return the URL, empty if the task has none."""
+        """Return the URL, empty if the task has none.
+
+        Airflow 3 calls this in the task's process, whenever the task ends or defers, and stores the URL. It logs an
+        error for each XCom that is missing, and a task that fails early has none: so nothing is looked up there.
+        """
+        if stores_links():
+            return str(vars(operator).get(_PERSISTED, {}).get(_key(type(self)), ""))
         return str(xcom_of(ti_key, key=_key(type(self))) or "")
+
+
+# Where an operator keeps the links that it has persisted in this process.
+_PERSISTED = "_persisted_links"
 
 
 def _key(link: type[XComLink]) -> str:

@@ -335,10 +335,11 @@ class IsvappExportOperator(WriteOperator):
 
         :param event: see :mod:`airflow_provider_isvapp.triggers.events`; anything else fails the task.
         """
-        request, download = self._checked_arguments()
         checkpoint = ExportCheckpoint(context)
         saved = checkpoint.load()
         export_id = export_id_of(event) if saved is None else saved.export_id
+        persist_export_link(context, conn_id=self.isvapp_conn_id, export_id=export_id)
+        request, download = self._checked_arguments()
         self._read_export = export_id
         with checkpoint.clear_if_lost(export_id), IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
             details = read_event(event, export_id=export_id)

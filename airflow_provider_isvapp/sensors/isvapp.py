@@ -91,11 +91,11 @@ class IsvappExportSensor(BaseSensorOperator):
         self._known_since = rescheduled or datetime.now(UTC)
         try:
             return execute_base_sensor(self, context)
-        except AirflowSensorTimeout as timeout:
+        except AirflowSensorTimeout:
             raise AirflowSensorTimeout(
                 f"Export {self.export_id} was not finished within {self.timeout:.0f} s; {self._last_seen}. It may "
                 "still finish: clear the task to wait on, with a longer timeout if such exports take that long."
-            ) from timeout
+            ) from None
         finally:
             self.hook.close()
 
@@ -127,6 +127,7 @@ class IsvappExportSensor(BaseSensorOperator):
 
         :param event: see :mod:`airflow_provider_isvapp.triggers.events`; anything else fails the task.
         """
+        persist_export_link(context, conn_id=self.isvapp_conn_id, export_id=self.export_id)
         with airflow_errors(), record_failures():
             self._check_times()
             details = read_event(event, export_id=self.export_id)

@@ -8,6 +8,7 @@ import asyncio
 import importlib
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from airflow import __version__ as airflow_version
@@ -73,6 +74,7 @@ def task_context(store: TaskStateStore | None = None, *, max_tries: int = 3) -> 
     """
     context: dict[str, Any] = {
         "outlet_events": OutletEventAccessors(),
+        "task": SimpleNamespace(),
         "ti": TaskInstance(max_tries=max_tries),
     }
     if store is not None:

@@ -88,8 +88,8 @@ def test_a_refusal_fails_the_task_for_good_with_the_vendors_words(isvapp: Emulat
     with IsvappHook() as hook, pytest.raises(AirflowFailException, match="no-such-export") as caught:
         hook.get_export("no-such-export")
 
-    assert isinstance(caught.value.__cause__, errors.NotFound)
-    assert caught.value.__cause__.status == 404
+    assert isinstance(caught.value.__context__, errors.NotFound)
+    assert caught.value.__context__.status == 404
 
 
 def test_an_outage_leaves_the_task_its_retries(isvapp: Emulator) -> None:
@@ -99,7 +99,7 @@ def test_an_outage_leaves_the_task_its_retries(isvapp: Emulator) -> None:
         hook.list_exports()
 
     assert not isinstance(caught.value, AirflowFailException)
-    assert isinstance(caught.value.__cause__, errors.ServiceUnavailable)
+    assert isinstance(caught.value.__context__, errors.ServiceUnavailable)
 
 
 @pytest.mark.parametrize(

@@ -300,7 +300,7 @@ def problems(entry: EntryPoint, endpoint: str, response: HostileResponse, place:
     if error is not None:
         yield from problems_of_message(str(error), secrets)
         yield from problems_of_text("its traceback", chain_of(error), secrets)
-        cause = error.__cause__
+        cause = error.__context__
         if isinstance(cause, ProviderError):
             if cause.permanent != isinstance(error, AirflowFailException | AirflowSensorTimeout):
                 yield f"{type(cause).__name__} became {type(error).__name__}"
@@ -313,7 +313,7 @@ def problems(entry: EntryPoint, endpoint: str, response: HostileResponse, place:
         if sent != 1 and not (sent == 2 and response.name.startswith("401")):
             yield f"{sent} requests were sent"
         unclear = response.fate is Fate.RETRIED and not response.name.startswith("429")
-        if unclear and not (error is not None and isinstance(error.__cause__, OutcomeUnknown)):
+        if unclear and not (error is not None and isinstance(error.__context__, OutcomeUnknown)):
             yield f"ends in {error!r}, although the export may be there"
     # Rows are the vendor's own, as they were sent.
     if endpoint not in ("accounts", "productiv_apps", "productiv_app"):

@@ -112,7 +112,7 @@ class TestCreate:
 
         with pytest.raises(AirflowException, match="may have been carried out") as caught:
             operator.execute(task_context())
-        assert isinstance(caught.value.__cause__, errors.OutcomeUnknown)
+        assert isinstance(caught.value.__context__, errors.OutcomeUnknown)
         assert not isinstance(caught.value, AirflowFailException)
         assert isvapp.request_counts()["create_export"] == 1
 
@@ -183,7 +183,7 @@ class TestDownload:
 
         with pytest.raises(AirflowFailException, match="expired") as caught:
             operator.execute(task_context())
-        assert isinstance(caught.value.__cause__, errors.ExportExpired)
+        assert isinstance(caught.value.__context__, errors.ExportExpired)
 
     def test_an_export_that_the_vendor_does_not_know_yet_is_asked_for_again(
         self,
@@ -211,7 +211,7 @@ class TestDownload:
 
         with pytest.raises(AirflowFailException, match="404") as caught:
             operator.execute(task_context())
-        assert isinstance(caught.value.__cause__, errors.NotFound)
+        assert isinstance(caught.value.__context__, errors.NotFound)
         assert isvapp.request_counts()["show_export"] > 1
 
     def test_a_damaged_file_publishes_nothing_and_keeps_the_retries(
@@ -226,7 +226,7 @@ class TestDownload:
         with pytest.raises(AirflowException, match="damaged") as caught:
             operator.execute(task_context())
         assert not isinstance(caught.value, AirflowFailException)
-        assert isinstance(caught.value.__cause__, errors.DamagedDownload)
+        assert isinstance(caught.value.__context__, errors.DamagedDownload)
         assert file.read_bytes() == OLD_CONTENT
         assert list(tmp_path.iterdir()) == [file]
 

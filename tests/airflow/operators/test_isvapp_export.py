@@ -178,7 +178,7 @@ class TestOneTask:
 
         with pytest.raises(AirflowFailException, match=f"{name}: must be a timedelta or a number") as caught:
             operator.execute(task_context())
-        assert isinstance(caught.value.__cause__, errors.InvalidArgument)
+        assert isinstance(caught.value.__context__, errors.InvalidArgument)
         assert isvapp.requests == []
 
     def test_the_outlets_event_says_what_was_written(
@@ -207,8 +207,8 @@ class TestOneTask:
         with pytest.raises(AirflowException, match=r"warehouse is closed.*A retry of this task creates one") as e:
             run()
         assert not isinstance(e.value, AirflowFailException)
-        assert isinstance(e.value.__cause__, errors.ExportError)
-        assert isinstance(e.value.__cause__.__cause__, errors.ExportFailed)
+        assert isinstance(e.value.__context__, errors.ExportError)
+        assert isinstance(e.value.__context__.__cause__, errors.ExportFailed)
         assert run()["rows"] == 200
         assert isvapp.request_counts()["create_export"] == 2
 

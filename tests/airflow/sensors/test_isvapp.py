@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ class TaskInstance:
         return self.first_look
 
 
-CONTEXT: Any = {"ti": TaskInstance()}
+CONTEXT: Any = {"ti": TaskInstance(), "task": SimpleNamespace()}
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +84,7 @@ def sensor_for(export_id: Any, mode: str = "poke", **arguments: Any) -> IsvappEx
 
 def run_to_its_end(sensor: IsvappExportSensor, ti: TaskInstance) -> Any:
     """Do with the sensor what Airflow does with it, in whichever mode."""
-    context: Any = {"ti": ti}
+    context: Any = {"ti": ti, "task": SimpleNamespace()}
     while True:
         try:
             return sensor.execute(context)
@@ -141,7 +142,7 @@ class TestAllModesAlike:
 
         with pytest.raises(AirflowFailException, match="Salesforce said no") as caught:
             run_to_its_end(sensor_for(pending, mode), task_instance)
-        assert isinstance(caught.value.__cause__, errors.ExportFailed)
+        assert isinstance(caught.value.__context__, errors.ExportFailed)
 
     def test_an_export_that_errors_later_fails_the_same_way(
         self, isvapp: Emulator, ready: str, mode: str, task_instance: TaskInstance
@@ -153,7 +154,7 @@ class TestAllModesAlike:
 
         with pytest.raises(AirflowFailException, match="Salesforce said no") as caught:
             run_to_its_end(sensor_for(ready, mode), task_instance)
-        assert isinstance(caught.value.__cause__, errors.ExportFailed)
+        assert isinstance(caught.value.__context__, errors.ExportFailed)
 
     def test_an_expired_export_fails_for_good_with_an_error_of_its_own(
         self, isvapp: Emulator, ready: str, mode: str, clock: ManualClock, task_instance: TaskInstance
@@ -164,7 +165,7 @@ class TestAllModesAlike:
 
         with pytest.raises(AirflowFailException, match=f"Export {ready} expired .* Create a new export") as caught:
             run_to_its_end(sensor_for(ready, mode), task_instance)
-        assert isinstance(caught.value.__cause__, errors.ExportExpired)
+        assert isinstance(caught.value.__context__, errors.ExportExpired)
 
     def test_an_unknown_status_that_says_nothing_is_a_wait_until_the_deadline(
         self, isvapp: Emulator, ready: str, mode: str, task_instance: TaskInstance, logs: Callable[[], str]
@@ -205,7 +206,7 @@ class TestAllModesAlike:
 
         with pytest.raises(AirflowFailException, match="no-such-export") as caught:
             run_to_its_end(sensor_for("no-such-export", mode), task_instance)
-        assert isinstance(caught.value.__cause__, errors.NotFound)
+        assert isinstance(caught.value.__context__, errors.NotFound)
 
     def test_a_key_that_is_rotated_meanwhile_is_read_again(
         self,
@@ -246,7 +247,7 @@ class TestAllModesAlike:
     ) -> None:
         with pytest.raises(AirflowFailException, match=f"{name}: must be a timedelta or a number") as caught:
             run_to_its_end(sensor_for("export-1", mode, **{name: value}), task_instance)
-        assert isinstance(caught.value.__cause__, errors.InvalidArgument)
+        assert isinstance(caught.value.__context__, errors.InvalidArgument)
         assert isvapp.requests == []
 
     def test_a_look_that_fails_is_not_a_failed_export(
@@ -345,7 +346,7 @@ class TestPoking:
         monkeypatch.setattr(IsvappClient, "close", lambda client: (closed.append(None), close(client)))  # type: ignore[func-returns-value]
 
         with pytest.raises((AirflowSensorTimeout, AirflowRescheduleException, TaskDeferred)):
-            sensor_for(pending, mode, timeout=0.1).execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]
+            sensor_for(pending, mode, timeout=0.1).execute({"ti": TaskInstance(), "task": SimpleNamespace()})  # type: ignore[typeddict-item]
         assert closed == [None]
 
     def test_rescheduling_counts_the_grace_for_a_new_export_from_the_first_look(
@@ -355,7 +356,7 @@ class TestPoking:
         task_instance.first_look = datetime.now(UTC) - timedelta(seconds=21)
 
         with pytest.raises(AirflowFailException, match="no-such-export"):
-            sensor_for("no-such-export", "reschedule").execute({"ti": task_instance})  # type: ignore[typeddict-item]
+            sensor_for("no-such-export", "reschedule").execute({"ti": task_instance, "task": SimpleNamespace()})  # type: ignore[typeddict-item]
 
     def test_rescheduling_counts_its_timeout_from_the_first_look(
         self, isvapp: Emulator, pending: str, task_instance: TaskInstance
@@ -363,7 +364,7 @@ class TestPoking:
         task_instance.first_look = datetime.now(UTC) - timedelta(seconds=31)
 
         with pytest.raises(AirflowSensorTimeout, match="within 30 s"):
-            sensor_for(pending, "reschedule").execute({"ti": task_instance})  # type: ignore[typeddict-item]
+            sensor_for(pending, "reschedule").execute({"ti": task_instance, "task": SimpleNamespace()})  # type: ignore[typeddict-item]
 
 
 def test_airflow_sees_a_call_from_inside_of_a_task(isvapp: Emulator, ready: str, logs: Callable[[], str]) -> None:
@@ -407,13 +408,13 @@ class TestDeferring:
         sensor = sensor_for("export-1", "deferrable")
 
         with pytest.raises(AirflowException, match="an event that this version does not understand"):
-            sensor.execute_complete({}, event)
+            sensor.execute_complete(CONTEXT, event)
 
     def test_a_failure_that_a_retry_may_mend_keeps_the_retries(self) -> None:
         event = failure_event("export-1", errors.ServiceUnavailable("ISVapp gave no usable response"))
 
         with pytest.raises(AirflowException, match="gave no usable response") as caught:
-            sensor_for("export-1", "deferrable").execute_complete({}, event)
+            sensor_for("export-1", "deferrable").execute_complete(CONTEXT, event)
         assert not isinstance(caught.value, AirflowFailException)
 
 
