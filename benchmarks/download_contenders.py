@@ -42,11 +42,11 @@ def ours(server: str, destination: Any, **options: Any) -> Work:
     from airflow_provider_isvapp.transfer.gzip import GzipMembers
     from airflow_provider_isvapp.transfer.options import WriteOptions
     from airflow_provider_isvapp.transfer.results import Outcome
-    from airflow_provider_isvapp.transfer.rows import count_rows_with_prefix
+    from airflow_provider_isvapp.transfer.rows import RowInspector
 
     # The codecs are imported at their first use.
     GzipMembers()
-    count_rows_with_prefix(b"{}\n", b"{", 0, 3)
+    RowInspector()
     destination.target().exists()
     settings = IsvappSettings.from_connection(login=None, password="key", host=server)
     limiter = open_limiter("memory://", key="bench", requests_per_second=10)

@@ -130,7 +130,7 @@ def write_list(
 
 def _describe(rows: Sequence[bytes], dataset: str, options: WriteOptions) -> Provenance:
     """Verify the rows and return what identifies them."""
-    inspector, crc32, sha256 = RowInspector(ListRow, parse_all=True), Crc32(), hashlib.sha256()
+    inspector, crc32, sha256 = RowInspector(ListRow), Crc32(), hashlib.sha256()
     size = 0
     for batch in _batches(rows):
         inspector.feed(batch)

@@ -99,7 +99,6 @@ class TransferPipeline:
         self._members = GzipMembers()
         self._inspector = RowInspector(
             TaxonomyItemRow if options.validate == "full" else Row,
-            parse_all=options.validate == "full",
             by_month=options.partition_by is not None,
         )
         self._crc32 = Crc32()

@@ -4,49 +4,19 @@
 
 from __future__ import annotations
 
+import codecs
+import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
-from operator import attrgetter
+from io import BytesIO
 from typing import Annotated, ClassVar, Literal, Protocol
 
 import msgspec
 
 from airflow_provider_isvapp.errors import DamagedDownload
-
-_ROW_END = b"}\n"
-
-
-def count_rows_with_prefix(rows: bytes, beginning: bytes, begin: int, end: int) -> int | None:
-    """Count the lines of ``rows[begin:end]``, if each begins with ``beginning`` and ends with a brace; else None.
-
-    None means "not seen to be so", not "wrong": the rows can be parsed then. It is so if there are as many joints
-    between a row and the next as there are newlines, the last one excepted: two searches that have to agree.
-    """
-    if not (rows.startswith(beginning, begin) and rows.endswith(_ROW_END, begin, end)):
-        return None
-    count = _engine()
-    lines = count(rows, b"\n", begin, end)
-    return lines if count(rows, _ROW_END + beginning, begin, end) == lines - 1 else None
-
-
-@cache
-def _engine() -> Callable[[bytes, bytes, int, int], int]:
-    """Pick stringzilla where it is installed (the extra ``fast``), many times as fast as Python's own search."""
-    try:
-        import stringzilla
-    except ImportError:
-        return bytes.count
-
-    def count(rows: bytes, what: bytes, begin: int, end: int) -> int:
-        occurrences: int = stringzilla.count(memoryview(rows)[begin:end], what)
-        return occurrences
-
-    return count
-
 
 Count = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]+\Z")]
 Month = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-(0[1-9]|1[0-2])\Z")]
@@ -76,7 +46,7 @@ class TaxonomyItemRow(msgspec.Struct, gc=False):
     operations_internal: Count
 
 
-LONGEST_ROW = 16 * 1024 * 1024
+DEFAULT_MAX_ROW_BYTES = 16 * 1024 * 1024
 
 # What bytes that are no row bring about in the JSON decoder; a row of deep nesting exhausts the stack.
 UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
@@ -89,11 +59,6 @@ class Row(msgspec.Struct, gc=False):
     """
 
     reference_date: str | None = None
-
-
-# The beginning of a row up to its month: an object of plain strings, so that nothing else can be meant. The fields of
-# every row come in one order, which makes this beginning the same for long runs of rows.
-_ROW_BEGINNING = re.compile(rb'\{(?:"[^"\\\n]*":"[^"\\\n]*",)*"reference_date":"([^"\\\n]*)"')
 
 
 class ListRow(msgspec.Struct, gc=False):
@@ -109,7 +74,7 @@ class _HasMonth(Protocol):
 
 @dataclass(frozen=True)
 class PartitionChunk:
-    """Rows of one month that follow each other.
+    """Rows of one month, in the order in which they came.
 
     :param month: their ``reference_date``.
     :param lines: the rows, each with its newline.
@@ -117,31 +82,54 @@ class PartitionChunk:
     """
 
     month: str
-    lines: memoryview
+    lines: bytes
     rows: int
 
 
-class RowInspector:
-    """Sees to it that every line is one JSON object, and counts lines and months.
+_MONTH_NAME = "reference_date"
+_MONTH_KEY = b'"reference_date"'
+# What is in every other spelling of that name: one of its letters, or the underscore, as an escape.
+_ESCAPED_LETTER = re.compile(rb"\\u00[567]")
 
-    Parsing every row would be the slowest step of a download. So most rows are only seen to begin as the row before
-    them, month included, right after a row that ends; where that fails, and for the first rows, the rows are parsed.
+
+@cache
+def _engine() -> Callable[[bytes, bytes], int]:
+    """Pick stringzilla where it is installed (the extra ``fast``), many times as fast as Python's own search."""
+    try:
+        import stringzilla
+    except ImportError:
+        return bytes.count
+    count: Callable[[bytes, bytes], int] = stringzilla.count
+    return count
+
+
+class RowInspector:
+    """Sees to it that every line is one JSON object in UTF-8 with at most one month, and counts rows and months.
+
+    Each line is parsed by itself, so that the verdict on a row depends on nothing but the row. In an export, a blank
+    line is no row, and neither is a byte order mark before the first one.
 
     :param row_type: what a row must look like.
-    :param parse_all: take no short cut.
-    :param by_month: hand the rows out again as runs of one month.
+    :param by_month: hand the rows out again by month.
+    :param max_row_bytes: the longest row, without its newline.
     """
 
-    def __init__(self, row_type: type[_HasMonth] = Row, *, parse_all: bool = False, by_month: bool = False) -> None:
+    def __init__(
+        self,
+        row_type: type[_HasMonth] = Row,
+        *,
+        by_month: bool = False,
+        max_row_bytes: int = DEFAULT_MAX_ROW_BYTES,
+    ) -> None:
         self.rows = 0
+        self._lines = 0
+        self._is_list = row_type is ListRow
         self._by_month = by_month
-        self._partitions: list[PartitionChunk] = []
-        self._decoder = msgspec.json.Decoder(row_type)
-        self._parse_all = parse_all
+        self._max_row_bytes = max_row_bytes
+        self._decode = msgspec.json.Decoder(row_type).decode
+        self._count = _engine()
         self._months: Counter[str | None] = Counter()
-        self._beginning = b""
-        self._month = ""
-        self._open_row: list[bytes] = []
+        self._open_line: list[bytes] = []
         self._open_size = 0
 
     def feed(self, chunk: bytes) -> list[PartitionChunk]:
@@ -150,36 +138,25 @@ class RowInspector:
         :return: the rows that are complete by now, if they are wanted by month.
         :raises DamagedDownload: at the first line that is not what it must be.
         """
+        partitions = []
         begin = 0
-        if self._open_row:
+        if self._open_line:
             begin = chunk.find(b"\n") + 1
+            self._keep(chunk[: begin - 1] if begin else chunk)
             if begin == 0:
-                self._keep(chunk)
                 return []
-            self._keep(chunk[:begin])
-            self._inspect_open_row()
-        end = chunk.rfind(b"\n", begin) + 1
-        if end > begin:
-            self._inspect(chunk, begin, end)
-        else:
-            end = begin
-        if end < len(chunk):
-            self._keep(chunk[end:])
-        return self._take_partitions()
+            partitions += self._inspect_open_line()
+        end = max(begin, chunk.rfind(b"\n") + 1)
+        partitions += self._inspect(chunk[begin:end])
+        self._keep(chunk[end:])
+        return partitions
 
     def finish(self) -> list[PartitionChunk]:
         """Take the end of the stream; the last row may lack its newline.
 
         :return: as :meth:`feed`; each row has its newline there.
         """
-        if self._open_row:
-            self._keep(b"\n")
-            self._inspect_open_row()
-        return self._take_partitions()
-
-    def _take_partitions(self) -> list[PartitionChunk]:
-        partitions, self._partitions = self._partitions, []
-        return partitions
+        return self._inspect_open_line()
 
     @property
     def months(self) -> dict[str, int]:
@@ -187,63 +164,102 @@ class RowInspector:
         return {month: self._months[month] for month in sorted(month for month in self._months if month is not None)}
 
     def _keep(self, part: bytes) -> None:
-        self._open_row.append(part)
-        self._open_size += len(part)
-        if self._open_size > LONGEST_ROW:
-            raise DamagedDownload(f"line {self.rows + 1} is longer than {LONGEST_ROW} bytes")
+        if part:
+            self._open_line.append(part)
+            self._open_size += len(part)
+            if self._open_size > self._max_row_bytes + len(codecs.BOM_UTF8):
+                raise self._too_long(self._lines + 1)
 
-    def _inspect_open_row(self) -> None:
-        row = b"".join(self._open_row)
-        self._open_row.clear()
+    def _inspect_open_line(self) -> list[PartitionChunk]:
+        line = b"".join(self._open_line)
+        self._open_line.clear()
         self._open_size = 0
-        self._inspect(row, 0, len(row))
+        return self._inspect(line + b"\n") if line else []
 
-    def _inspect(self, chunk: bytes, begin: int, end: int) -> None:
-        """Check whole lines: ``chunk[begin:end]`` begins with a row and ends with a newline."""
-        lines = count_rows_with_prefix(chunk, self._beginning, begin, end) if self._beginning else None
-        if lines is not None:
-            self._months[self._month] += lines
-            if self._by_month:
-                self._partitions.append(PartitionChunk(self._month, memoryview(chunk)[begin:end], lines))
+    def _inspect(self, block: bytes) -> list[PartitionChunk]:
+        """Check whole lines."""
+        if self._lines == 0:
+            block = block.removeprefix(codecs.BOM_UTF8)
+        months = self._read_all(block)
+        if months is None:
+            block, months = self._read_each(block)
         else:
-            lines = chunk.count(b"\n", begin, end)
-            self._parse(memoryview(chunk)[begin:end], lines)
-            if not self._parse_all:
-                self._learn_beginning(chunk, begin, end)
-        self.rows += lines
+            self._lines += len(months)
+        if not months:
+            return []
+        self.rows += len(months)
+        if months.count(months[0]) == len(months):
+            self._months[months[0]] += len(months)
+            return [PartitionChunk(months[0] or "", block, len(months))] if self._by_month else []
+        self._months.update(months)
+        return self._divide(block, months) if self._by_month else []
 
-    def _learn_beginning(self, chunk: bytes, begin: int, end: int) -> None:
-        match = _ROW_BEGINNING.match(chunk, chunk.rfind(b"\n", begin, end - 1) + 1 or begin, end)
-        self._beginning = match[0] if match else b""
-        self._month = match[1].decode() if match else ""
-
-    def _parse(self, lines_of_json: memoryview, lines: int) -> None:
+    def _read_all(self, block: bytes) -> list[str | None] | None:
+        """Return the month of each line; None if something is amiss, or if only a look at each line can tell."""
         try:
-            rows = self._decoder.decode_lines(lines_of_json)
+            months = [row.reference_date for row in map(self._decode, BytesIO(block))]
+            if not block.isascii():
+                block.decode()
         except UNREADABLE:
-            rows = None
-        if rows is None or len(rows) != lines:
-            raise self._first_bad_line(bytes(lines_of_json))
-        self._months.update(map(attrgetter("reference_date"), rows))
-        if self._by_month:
-            self._split(lines_of_json, [row.reference_date for row in rows])
+            return None
+        if len(block) > self._max_row_bytes or (not self._is_list and self._may_repeat_month(block, months)):
+            return None
+        return months
 
-    def _split(self, lines: memoryview, months: list[str | None]) -> None:
-        ends = [newline.end() for newline in re.finditer(b"\n", lines)]
-        begin = done = 0
-        for month, group in groupby(months):
-            count = len(list(group))
-            if month is None:
-                raise DamagedDownload(f"line {self.rows + done + 1} has no reference_date to divide the export by")
-            done += count
-            self._partitions.append(PartitionChunk(month, lines[begin : ends[done - 1]], count))
-            begin = ends[done - 1]
+    def _may_repeat_month(self, block: bytes, months: list[str | None]) -> bool:
+        """Whether a row might have a second month, of which the decoder sees only the last one.
 
-    def _first_bad_line(self, block: bytes) -> DamagedDownload:
-        for number, line in enumerate(block.removesuffix(b"\n").split(b"\n"), start=self.rows + 1):
-            try:
-                self._decoder.decode(line)
-            except UNREADABLE as error:
-                # The row itself is not shown: it holds customers' data.
-                return DamagedDownload(f"line {number} is not a row: {error}")
-        return DamagedDownload(f"after line {self.rows} there is not one JSON object a line")
+        No row has, if all of them have one, its name is there as often as there are rows, and not spelled otherwise.
+        """
+        return (
+            self._count(block, _MONTH_KEY) != len(months)
+            or None in months
+            or (b"\\" in block and _ESCAPED_LETTER.search(block) is not None)
+        )
+
+    def _read_each(self, block: bytes) -> tuple[bytes, list[str | None]]:
+        """Return the lines that are rows, and their months."""
+        rows, months = [], []
+        for line in BytesIO(block):
+            self._lines += 1
+            if self._is_list or line.strip(b" \t\r\n"):
+                months.append(self._read(line))
+                rows.append(line)
+        return b"".join(rows), months
+
+    def _read(self, line: bytes) -> str | None:
+        if len(line) - 1 > self._max_row_bytes:
+            raise self._too_long(self._lines)
+        try:
+            text = line.decode()
+            month = self._decode(line).reference_date
+            if not self._is_list and _has_two_months(line, text):
+                problem = f"has more than one {_MONTH_NAME}"
+            elif self._by_month and month is None:
+                problem = f"has no {_MONTH_NAME} to divide the export by"
+            else:
+                return month
+        except RecursionError:
+            problem = "is nested too deeply to be read"
+        except UNREADABLE as error:
+            # The row itself is not shown: it holds customers' data.
+            problem = f"is not a row: {error}"
+        raise DamagedDownload(f"line {self._lines} {problem}")
+
+    def _too_long(self, line: int) -> DamagedDownload:
+        return DamagedDownload(f"line {line} is longer than {self._max_row_bytes} bytes (max_row_bytes)")
+
+    def _divide(self, block: bytes, months: list[str | None]) -> list[PartitionChunk]:
+        """Gather the rows of each month, which may come in any order."""
+        by_month: defaultdict[str, list[bytes]] = defaultdict(list)
+        for month, line in zip(months, BytesIO(block), strict=True):
+            by_month[month or ""].append(line)
+        return [PartitionChunk(month, b"".join(lines), len(lines)) for month, lines in by_month.items()]
+
+
+def _has_two_months(line: bytes, text: str) -> bool:
+    if line.count(_MONTH_KEY) < 2 and _ESCAPED_LETTER.search(line) is None:
+        return False
+    # Numbers stay text: only names matter, and Python refuses to read an integer of thousands of digits.
+    members = json.loads(text, object_pairs_hook=list, parse_int=str, parse_float=str)
+    return [name for name, _ in members].count(_MONTH_NAME) > 1

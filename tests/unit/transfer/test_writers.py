@@ -198,13 +198,13 @@ class TestParquet:
     @pytest.mark.parametrize(
         ("bad", "reason"),
         [
-            (b'"taxonomy_label":"\xff"', "UTF8"),
+            (b'"taxonomy_label":"\xff"', "utf-8"),
             (b'"colour":"\xff"', "utf-8"),
             (b'"colour":1e999', "out of range"),
             (b'"operations":1e999', "out of range"),
             (b'"operations":' + b"9" * 5_000, "out of range"),
             (b'"operations":"' + b"9" * 5_000 + b'"', "operations: Failed to parse"),
-            (b'"colour":' + b"[" * 100_000 + b"]" * 100_000, "recursion"),
+            (b'"colour":' + b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
         ],
         ids=lambda value: str(value)[:30],
     )
@@ -214,7 +214,7 @@ class TestParquet:
         monkeypatch.setattr(parquet, "_BLOCK_BYTES", 100_000)
         lines = PLAIN.splitlines(keepends=True)
         lines.insert(1_234, b"{" + bad + b"}\n")
-        with pytest.raises(DamagedDownload, match=r"row 1235 does not fit|line 1235 is not a row") as caught:
+        with pytest.raises(DamagedDownload, match=r"(row|line) 1235 ") as caught:
             download(tmp_path / "x.parquet", b"".join(lines), output_format="parquet")
         assert reason in str(caught.value)
         assert len(str(caught.value)) < 600
