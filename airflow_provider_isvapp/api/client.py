@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
-from airflow_provider_isvapp.api.connection_fields import TransportSettings, origin
+from airflow_provider_isvapp.api.connection_fields import TransportSettings, naming_connection, origin
 from airflow_provider_isvapp.api.redaction import Redactor
 from airflow_provider_isvapp.api.transport import Authorizer, Request, Response, Transport
 from airflow_provider_isvapp.errors import AuthenticationRefused
@@ -72,13 +72,14 @@ class Credentials(Generic[Settings]):
         :raises AuthenticationRefused: if there are no other credentials, or those are refused as well.
         :raises ProviderError: if the connection could not be read again.
         """
-        try:
+        with naming_connection(self._settings.transport.conn_id):
+            try:
+                return action(self._authorizer)
+            except AuthenticationRefused as error:
+                refused = error
+            if not self._reload():
+                raise refused
             return action(self._authorizer)
-        except AuthenticationRefused as error:
-            refused = error
-        if not self._reload():
-            raise refused
-        return action(self._authorizer)
 
     def _reload(self) -> bool:
         """Read the connection again; return whether it has other credentials for the same host."""

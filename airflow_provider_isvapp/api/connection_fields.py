@@ -8,7 +8,8 @@ Credentials go to a connection's own origin alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 from urllib3.exceptions import LocationParseError
 from urllib3.util import Url, parse_url
 
-from airflow_provider_isvapp.errors import InvalidConnection
+from airflow_provider_isvapp.errors import AuthenticationRefused, InvalidConnection, PermissionRefused
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -33,6 +34,7 @@ class TransportSettings:
     :param connect_timeout: seconds until a connection is established.
     :param read_timeout: seconds until the headers of a response are there, and between two bytes of its body.
     :param attempts: the maximum number of attempts per request.
+    :param conn_id: what errors call the connection; None if it has no id.
     """
 
     vendor: str
@@ -40,6 +42,19 @@ class TransportSettings:
     connect_timeout: float = 10.0
     read_timeout: float = 60.0
     attempts: int = 5
+    conn_id: str | None = None
+
+
+@contextmanager
+def naming_connection(conn_id: str | None) -> Iterator[None]:
+    """Let the errors that a connection causes begin with its id."""
+    try:
+        yield
+    except (InvalidConnection, AuthenticationRefused, PermissionRefused) as error:
+        prefix = f"Connection {conn_id!r}"
+        if conn_id is not None and not str(error).startswith(prefix):
+            error.args = (f"{prefix}: {error}",)
+        raise
 
 
 def origin(url: str) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from airflow_provider_isvapp.api.client import ConnectionSettings, VendorClient
 from airflow_provider_isvapp.api.connection_check import Finding
+from airflow_provider_isvapp.api.connection_fields import naming_connection
 from airflow_provider_isvapp.api.redaction import password_in
 from airflow_provider_isvapp.errors import ExportTimeout, InvalidConnection, ProviderError
 from airflow_provider_isvapp.metrics import record
@@ -136,6 +137,25 @@ async def _find_async(conn_id: str) -> Connection:
         return await asyncio.to_thread(BaseHook.get_connection, conn_id)
 
 
+def read_connection(connection: Connection, from_connection: Callable[..., SettingsT], *, conn_type: str) -> SettingsT:
+    """Check a connection and make settings of it. Blocks, like :func:`connection_fields`.
+
+    :param from_connection: makes them of the fields.
+    :param conn_type: the only one whose login and password the vendor may see.
+    :raises InvalidConnection: naming the connection, and the field that is wrong.
+    """
+    with naming_connection(connection.conn_id):
+        if connection.conn_type != conn_type:
+            kind = f"is of the type {connection.conn_type!r}" if connection.conn_type else "has no type"
+            raise InvalidConnection(
+                f"Connection {connection.conn_id!r} {kind}, and one of the type {conn_type!r} is needed here. "
+                "Nothing was sent. Give the id of another connection, or correct its type."
+            )
+        settings = from_connection(**connection_fields(connection))
+    transport = replace(settings.transport, conn_id=connection.conn_id)
+    return replace(settings, transport=transport)  # type: ignore[type-var] # both are dataclasses
+
+
 def connection_fields(connection: Connection) -> dict[str, Any]:
     """Take the fields that settings are made of, and hide the secrets among them from all logs.
 
@@ -176,12 +196,12 @@ def _without_prefix(extra: dict[str, Any], conn_type: str | None) -> dict[str, A
 
 
 def _not_fetched(conn_id: str, error: Exception) -> ProviderError:
-    return ProviderError(f"Airflow could not look up the connection {conn_id!r} ({type(error).__name__}).")
+    return ProviderError(f"Connection {conn_id!r} could not be looked up by Airflow ({type(error).__name__}).")
 
 
 def _not_defined(conn_id: str) -> InvalidConnection:
     return InvalidConnection(
-        f"There is no Airflow connection {conn_id!r}. Create it, or give the task the id of another one."
+        f"Connection {conn_id!r} is not defined in Airflow. Create it, or give the task the id of another one."
     )
 
 
@@ -191,6 +211,7 @@ ClientT = TypeVar("ClientT", bound=VendorClient[Any])
 class VendorHook(BaseHook, Generic[ClientT, SettingsT]):
     """Base of the hooks: one client, which is opened when it is needed."""
 
+    conn_name_attr: str
     _client_type: type[ClientT]
 
     def __init__(self) -> None:
@@ -225,13 +246,15 @@ class VendorHook(BaseHook, Generic[ClientT, SettingsT]):
 
     def test_connection(self) -> tuple[bool, str]:
         """Try the connection, for the Test button: who it is and what it may do, or what is wrong."""
+        # The form's connection has a made-up id while it is tested.
+        prefix = f"Connection {getattr(self, self.conn_name_attr)!r}: "
         try:
             settings = self._read_settings()
             with self._open(interactive_timeouts(settings), wait_timeout=INTERACTIVE_QUEUE_TIMEOUT) as client:
                 finding = self._check(client, settings)
         except ProviderError as error:
-            return False, str(error)
-        return finding.works, finding.message
+            return False, str(error).removeprefix(prefix)
+        return finding.works, finding.message.removeprefix(prefix)
 
     def _read_settings(self) -> SettingsT:
         """Read the stored connection.
@@ -254,9 +277,11 @@ class VendorHook(BaseHook, Generic[ClientT, SettingsT]):
         :param reload_settings: reads the connection anew when the vendor refuses its credentials.
         :param wait_timeout: the most seconds in the queue of the shared limit.
         """
+        with naming_connection(settings.transport.conn_id):
+            limiter = self._limiter(settings, wait_timeout=wait_timeout)
         return self._client_type(
             settings,
-            limiter=self._limiter(settings, wait_timeout=wait_timeout),
+            limiter=limiter,
             observe=record,
             on_new_token=on_new_token,
             reload_settings=reload_settings,

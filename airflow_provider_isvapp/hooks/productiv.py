@@ -12,8 +12,8 @@ from airflow_provider_isvapp.api.productiv.settings import ProductivSettings
 from airflow_provider_isvapp.hooks.base import (
     VendorHook,
     airflow_errors,
-    connection_fields,
     fetch_connection,
+    read_connection,
 )
 from airflow_provider_isvapp.hooks.connection_form import PRODUCTIV_FORM
 
@@ -56,7 +56,8 @@ class ProductivHook(VendorHook[ProductivClient, ProductivSettings]):
         return PRODUCTIV_FORM.widgets()
 
     def _read_settings(self) -> ProductivSettings:
-        return ProductivSettings.from_connection(**connection_fields(fetch_connection(self.productiv_conn_id)))
+        connection = fetch_connection(self.productiv_conn_id)
+        return read_connection(connection, ProductivSettings.from_connection, conn_type=self.conn_type)
 
     def _limiter(self, settings: ProductivSettings, *, wait_timeout: float) -> Limiter:
         from airflow_provider_isvapp.ratelimit import open_limiter  # storage back ends are not needed to parse a DAG

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.api.redaction import password_in
-from airflow_provider_isvapp.hooks.base import connection_fields
+from airflow_provider_isvapp.hooks.base import read_connection
 from airflow_provider_isvapp.version_compat import Connection, conf, mask_secret
 
 logger = logging.getLogger(__name__)
@@ -23,12 +23,12 @@ _ON_ONE_MACHINE = {"LocalExecutor", "SequentialExecutor", "DebugExecutor"}
 def isvapp_settings(connection: Connection) -> IsvappSettings:
     """Check a connection, and complete it with Airflow's configuration.
 
-    Blocks, like :func:`~airflow_provider_isvapp.hooks.base.connection_fields`. Warns, once per process, if a file is to
+    Blocks, like :func:`~airflow_provider_isvapp.hooks.base.read_connection`. Warns, once per process, if a file is to
     keep the limit and Airflow runs tasks on several machines.
 
     :raises InvalidConnection: naming the field that is wrong.
     """
-    settings = IsvappSettings.from_connection(**connection_fields(connection))
+    settings = read_connection(connection, IsvappSettings.from_connection, conn_type="isvapp")
     if not settings.rate_limit_storage:
         settings = replace(settings, rate_limit_storage=_configured_storage())
     if settings.rate_limit_storage.partition(":")[0] in ("", "file"):

@@ -16,7 +16,7 @@ from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.export_state import classify
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
-from airflow_provider_isvapp.errors import InvalidConnection, ProviderError
+from airflow_provider_isvapp.errors import ProviderError
 from airflow_provider_isvapp.hooks.base import INTERACTIVE_QUEUE_TIMEOUT, fetch_connection, interactive_timeouts
 from airflow_provider_isvapp.hooks.rate_limit import isvapp_settings
 from airflow_provider_isvapp.metrics import record
@@ -96,13 +96,7 @@ class ConnectionReader:
 
 
 def _settings(conn_id: str) -> IsvappSettings:
-    connection = fetch_connection(conn_id)
-    if connection.conn_type != CONN_TYPE:
-        raise InvalidConnection(
-            f"The connection {conn_id!r} is of the type {connection.conn_type!r}. This page shows those of the type "
-            f"{CONN_TYPE!r}."
-        )
-    return interactive_timeouts(isvapp_settings(connection))
+    return interactive_timeouts(isvapp_settings(fetch_connection(conn_id)))
 
 
 # Longer than a nervous finger, shorter than the fastest export.

@@ -187,7 +187,7 @@ def open_limiter(
         raise ValueError(f"A limiter's key has letters, digits, '.', '_' and '-' only, at most 128: {key!r}")
     if not LOWEST_RATE <= requests_per_second <= HIGHEST_RATE:  # false for nan, too
         raise InvalidConnection(
-            f"The connection's extra requests_per_second must be a number from {LOWEST_RATE:g} to {HIGHEST_RATE:g},"
+            f"extra requests_per_second: must be a number from {LOWEST_RATE:g} to {HIGHEST_RATE:g},"
             f" not {requests_per_second:g}."
         )
     return SharedLimiter(

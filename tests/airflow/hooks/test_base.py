@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from airflow_provider_isvapp.emulator import Emulator
 from airflow_provider_isvapp.errors import InvalidConnection, ProviderError
 from airflow_provider_isvapp.hooks import base
 from airflow_provider_isvapp.hooks.base import connection_fields, fetch_connection_async
+from airflow_provider_isvapp.hooks.isvapp import IsvappHook
+from airflow_provider_isvapp.hooks.productiv import ProductivHook
+from airflow_provider_isvapp.plugins.export_list import ConnectionReader
+from airflow_provider_isvapp.version_compat import AirflowException
+from tests.support.airflow_connections import SetConnection, isvapp_fields
 
 
 def stored(**fields: Any) -> Any:
@@ -52,8 +60,75 @@ def test_a_lookup_that_fails_in_the_triggerer_may_work_later(monkeypatch: pytest
     monkeypatch.setattr(base, "get_async_connection", unreachable)
 
     with pytest.raises(
-        ProviderError, match=r"could not look up the connection 'some_id' \(ConnectionError\)"
+        ProviderError, match=r"Connection 'some_id' could not be looked up by Airflow \(ConnectionError\)"
     ) as caught:
         asyncio.run(fetch_connection_async("some_id"))
     assert not caught.value.permanent
     assert caught.value.__context__ is None
+
+
+def hook_call(hook: Any) -> None:
+    hook.get_conn()
+
+
+def connection_test(hook: Any) -> None:
+    works, message = hook.test_connection()
+    assert not works
+    raise InvalidConnection(message)
+
+
+def on_a_loop(hook: Any) -> None:
+    asyncio.run(hook.aget_conn())
+
+
+def page(hook: Any) -> None:
+    ConnectionReader()("other")
+
+
+def lookup(hook: Any) -> None:
+    hook.poll_export("export-1", known_since=datetime.now(UTC))
+
+
+@pytest.mark.parametrize(
+    ("call", "hook"),
+    [
+        *((call, IsvappHook(isvapp_conn_id="other")) for call in (hook_call, connection_test, on_a_loop, page, lookup)),
+        *((call, ProductivHook(productiv_conn_id="other")) for call in (hook_call, connection_test)),
+    ],
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
+)
+@pytest.mark.parametrize("conn_type", ["http", None])
+def test_another_vendors_credentials_are_not_sent(
+    emulator: Emulator, set_connection: SetConnection, call: Any, hook: Any, conn_type: str | None
+) -> None:
+    set_connection("other", conn_type=conn_type, host=emulator.url, login="someone", password="else")
+
+    with pytest.raises(InvalidConnection, match=r"^Connection 'other' (is of the type 'http'|has no type), and one of"):
+        call(hook)
+    assert emulator.requests == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"port": 70000}, "port: 70000 contradicts the port "),
+        ({"extra": "[1]"}, "extra: must be a JSON object"),
+        ({"extra": {"rate_limit_storage": "ftp://x"}}, "rate_limit_storage, of the connection"),
+        ({"password": "wrong"}, "ISVapp refused the token for scope"),
+        ({"login": "", "password": "demo-api-key-without-scope"}, "ISVapp refused GET /api/v1/account (403)"),
+        ({"host": "https://127.0.0.1"}, "TLS with"),
+    ],
+)
+def test_an_error_begins_with_the_id_of_the_connection_except_in_its_own_form(
+    isvapp: Emulator, set_connection: SetConnection, change: dict[str, Any], message: str
+) -> None:
+    fields = isvapp_fields(isvapp) | change
+    if "host" in change:
+        fields["port"] = int(isvapp.url.rpartition(":")[2])
+    set_connection("mine", **fields)
+    hook = IsvappHook(isvapp_conn_id="mine")
+
+    with pytest.raises(AirflowException, match=rf"^Connection 'mine': {re.escape(message)}"):
+        hook.get_account()
+    assert not hook.test_connection()[1].startswith("Connection 'mine'")
+    hook.close()

@@ -37,7 +37,11 @@ ERRORED = [
 ]
 FAILURES: dict[str, tuple[str, list[Fault], str]] = {
     "argument": (EXPORT.replace("2026-02", "2026-13"), [], "timeframe: '2026-13' is neither a month"),
-    "connection": (EXPORT.replace("deferrable=", 'isvapp_conn_id="nowhere", deferrable='), [], "connection 'nowhere'"),
+    "connection": (
+        EXPORT.replace("deferrable=", 'isvapp_conn_id="nowhere", deferrable='),
+        [],
+        "Connection 'nowhere' is ",
+    ),
     "refusal": (EXPORT, [Fault(endpoint="create_export", kind="status", status=422, message="Bad")], "ISVapp refused "),
     "library": (EXPORT, [Fault(endpoint="create_export", kind="reset")], "ISVapp gave no clear response to "),
     "deferred": (DEFERRED, ERRORED, "errored at ISVapp: Too bad"),

@@ -152,7 +152,7 @@ def test_a_wrong_field_of_the_connection_is_named(
 
 
 def test_a_missing_connection_is_named() -> None:
-    with pytest.raises(AirflowFailException, match="There is no Airflow connection 'nowhere'"):
+    with pytest.raises(AirflowFailException, match="Connection 'nowhere' is not defined in Airflow"):
         IsvappHook(isvapp_conn_id="nowhere").get_account()
 
 

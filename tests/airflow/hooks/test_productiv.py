@@ -60,7 +60,7 @@ def test_a_wrong_field_of_the_connection_is_named(
 
 
 def test_a_missing_connection_is_named() -> None:
-    with pytest.raises(AirflowFailException, match="There is no Airflow connection 'nowhere'"):
+    with pytest.raises(AirflowFailException, match="Connection 'nowhere' is not defined in Airflow"):
         ProductivHook(productiv_conn_id="nowhere").list_apps()
 
 

@@ -283,7 +283,7 @@ class TestAllModesAlike:
         assert isvapp.requests == []
 
     def test_a_missing_connection_is_named(self, mode: str, task_instance: TaskInstance) -> None:
-        with pytest.raises(AirflowFailException, match="There is no Airflow connection 'nowhere'"):
+        with pytest.raises(AirflowFailException, match="Connection 'nowhere' is not defined in Airflow"):
             run_to_its_end(sensor_for("export-1", mode, isvapp_conn_id="nowhere"), task_instance)
 
     @pytest.mark.parametrize("what", ["errored", "timeout"])

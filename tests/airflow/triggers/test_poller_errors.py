@@ -125,7 +125,7 @@ class TestTrouble:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(waiters, "LASTING_REFUSAL", 0.15)
-        with pytest.raises(errors.InvalidConnection, match="There is no Airflow connection 'isvapp_default'"):
+        with pytest.raises(errors.InvalidConnection, match="Connection 'isvapp_default' is not defined in Airflow"):
             run(one_wait("export-1"))
 
     def test_a_wrong_connection_fails(

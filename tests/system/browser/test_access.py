@@ -50,7 +50,7 @@ def test_only_isvapp_connections_are_listed(airflow: AirflowUi, history: Emulato
         ("isvapp_nowhere", "no connection (connection refused)"),
         ("isvapp_other_secret", "Check the connection's login and password"),
         ("some_database", "is of the type 'postgres'"),
-        ("not_there", "There is no Airflow connection 'not_there'"),
+        ("not_there", "Connection 'not_there' is not defined in Airflow"),
     ],
 )
 def test_a_connection_that_cannot_be_read_says_why(
