@@ -43,6 +43,7 @@ class EmulatorConfig:
     expires_seconds: float = _option(3600.0, "how long a completed export can be downloaded")
     download_url_seconds: float | None = _option(None, "how long a download_url is good for; none: as the export")
     month_complete_day: int = _option(5, "day of the following month on which a month is complete")
+    taxonomy_ids: str | None = _option(None, "taxonomy ids that exist, separated by blanks; none: any")
     first_month: str = _option("2015-01", "oldest month that has data, YYYY-MM")
 
     seed: int = _option(1, "other seed, other data")

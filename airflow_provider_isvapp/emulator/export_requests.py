@@ -50,6 +50,10 @@ def parse_export_request(body: Any, *, config: EmulatorConfig, now: datetime) ->
     if len(given) != 1:
         raise ErrorResponse(422, f"Exactly one of {', '.join(SELECTIONS)} is required.")
     ids = _strings(given[0], body[given[0]])
+    if given[0] == "taxonomy_ids" and config.taxonomy_ids is not None:
+        unknown = [name for name in ids if name not in config.taxonomy_ids.split()]
+        if unknown:
+            raise ErrorResponse(422, f"taxonomy_ids: there is no taxonomy {unknown[0]!r}.")
     accounts = None
     if body.get("salesforce_account_ids") is not None:
         wanted = _strings("salesforce_account_ids", body["salesforce_account_ids"])

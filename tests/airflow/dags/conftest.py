@@ -5,33 +5,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow import __version__ as airflow_version
 
-from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig, ManualClock, RequestRecord
-from tests.support.airflow_connections import isvapp_fields, productiv_fields
+from airflow_provider_isvapp.emulator import Emulator
 from tests.support.airflow_environment import DAGS_FOLDER
 
 
 @pytest.fixture
-def emulator(set_connection: Callable[..., None]) -> Iterator[Emulator]:
-    """Both vendors and connections to them. An export is pending until somebody has looked at it."""
-    clock = ManualClock(datetime.now(UTC))
-
-    def let_it_complete(request: RequestRecord) -> None:
-        if request.endpoint in ("show_export", "list_exports"):
-            clock.advance(10)
-
-    config = EmulatorConfig(requests_per_second=None, export_seconds=10, rows=300)
-    with Emulator(config, clock=clock, on_request=let_it_complete) as server:
-        set_connection("isvapp_default", **isvapp_fields(server))
-        set_connection("productiv_default", **productiv_fields(server))
-        yield server
+def emulator(isvapp_emulator: Emulator) -> Emulator:
+    """Both vendors and connections to them, of this package's plugin for pytest."""
+    return isvapp_emulator
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from tests.airflow.dags.conftest import parse, run
 from tests.airflow.docs.pages import GUIDES, Block, blocks, blocks_of
 
 LAKE = "file:///tmp/lake"
-# The emulator's page belongs to tests/unit/emulator, which needs no Airflow.
-SNIPPETS = [block for block in blocks("python", "py") if block.page.name != "emulator.md"]
+# The emulator's page belongs to tests/unit/emulator, which needs no Airflow; the other one has tests, and one here.
+SNIPPETS = [block for block in blocks("python", "py") if block.page.name not in ("emulator.md", "test-your-dags.md")]
 # A page need not repeat its imports in every block: a block that makes no DAG of its own is the inside of this one.
 FRAGMENT_HEAD = """
 from datetime import timedelta

@@ -230,6 +230,14 @@ def test_refused_orders(caller: Caller, changes: dict[str, Any], words: str) -> 
     assert caller.emulator.exports_created == 0
 
 
+def test_only_the_taxonomies_that_exist_can_be_exported(start: Start) -> None:
+    caller = start(taxonomy_ids="taxonomy-1 taxonomy-2")
+
+    assert caller.create(taxonomy_ids=["taxonomy-2", "taxonomy-1"]).status_code == 201
+    refused = caller.create(taxonomy_ids=["taxonomy-1", "main"])
+    assert (refused.status_code, refused.json()["error"]) == (422, "taxonomy_ids: there is no taxonomy 'main'.")
+
+
 @pytest.mark.parametrize(("body", "status"), [(b"{", 400), (b"\xff", 400), (b"[]", 422)])
 def test_an_order_that_is_not_a_json_object(caller: Caller, body: bytes, status: int) -> None:
     assert caller.post("/api/v1/exports", data=body).status_code == status
