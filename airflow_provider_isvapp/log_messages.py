@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from airflow_provider_isvapp.api.isvapp.models import ExportRequest, TimeframeKeyword
+from airflow_provider_isvapp.api.isvapp.models import ExportRequest
+from airflow_provider_isvapp.api.schema.isvapp import TimeframeKeyword
 
 # More ids than these are counted in a sentence and listed apart.
 _IDS_IN_A_SENTENCE = 3

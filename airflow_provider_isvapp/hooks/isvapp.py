@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_provider_isvapp.api.connection_check import Finding, check_api_key, check_client_credentials
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.export_state import is_ready_or_raise, may_appear
-from airflow_provider_isvapp.api.isvapp.models import Account, Aggregation, Export, ExportRequest, ExportType
+from airflow_provider_isvapp.api.isvapp.models import Account, Export, ExportRequest
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
+from airflow_provider_isvapp.api.schema.isvapp import Aggregation, ExportType
 from airflow_provider_isvapp.errors import NotFound, ProviderError
 from airflow_provider_isvapp.hooks.base import (
     VendorHook,

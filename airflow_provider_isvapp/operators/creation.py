@@ -12,7 +12,8 @@ from functools import partial
 from typing import Any, NoReturn, Protocol
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
-from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest, TimeframeKeyword
+from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest
+from airflow_provider_isvapp.api.schema.isvapp import TimeframeKeyword
 from airflow_provider_isvapp.errors import ExportTimeout, InvalidArgument, NotFound, RequestRefused
 from airflow_provider_isvapp.events import ExportReattached
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook, when_known

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_isvapp.api.isvapp.export_state import is_ready_or_raise
-from airflow_provider_isvapp.api.isvapp.models import Aggregation, Export, ExportRequest, ExportType
+from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest
+from airflow_provider_isvapp.api.schema.isvapp import Aggregation, ExportType
 from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.lineage.datasets import Fields, Source, account_fields, usage_fields

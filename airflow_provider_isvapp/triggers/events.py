@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_isvapp import errors
-from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
+from airflow_provider_isvapp.api.isvapp.models import Export
+from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
 from airflow_provider_isvapp.errors import ContractBroken, ExportError, ProviderError, RequestRefused
 
 # Messages quote a vendor's words, which are cut long before this.

@@ -18,7 +18,8 @@ from io import BufferedIOBase
 import requests
 
 from airflow_provider_isvapp.api.isvapp.download import DownloadResponse, download_headers
-from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
+from airflow_provider_isvapp.api.isvapp.models import Export
+from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
 from tests.support.http_server import HttpServer, QuietHandler
 
 MONTHS = tuple(f"2024-{month:02d}" for month in range(1, 13))

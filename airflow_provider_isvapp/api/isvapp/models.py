@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from airflow_provider_isvapp.api.redaction import Redactor
 from airflow_provider_isvapp.api.responses import as_flag, as_size, as_time, is_documented_time, shape_of
+from airflow_provider_isvapp.api.schema.isvapp import Aggregation, ExportStatus, ExportType, TimeframeKeyword
 from airflow_provider_isvapp.errors import API_CHANGED, ContractBroken, InvalidArgument
 
 
@@ -49,14 +50,6 @@ class Account:
 OnOddity: TypeAlias = Callable[[str, str], object]
 """Gets the name of a field, and a sentence about the odd value that was read all the same."""
 _Value = TypeVar("_Value")
-
-
-class ExportStatus(StrEnum):
-    """The states that the vendor documents."""
-
-    PENDING = "PENDING"
-    COMPLETED = "COMPLETED"
-    ERRORED = "ERRORED"
 
 
 # What a task's XCom takes of one text of a record, and of fields that the documentation does not name.
@@ -264,25 +257,6 @@ class _Fields:
         return ContractBroken(
             f"Export {self._export_id}: the field {name!r} is {shape} and not {wanted}. {API_CHANGED}"
         )
-
-
-class ExportType(StrEnum):
-    """The data types that can be exported."""
-
-    TAXONOMY_ITEM = "TAXONOMY_ITEM"
-
-
-class Aggregation(StrEnum):
-    """The periods that rows stand for."""
-
-    MONTHLY = "MONTHLY"
-
-
-class TimeframeKeyword(StrEnum):
-    """Timeframes that the vendor resolves itself."""
-
-    LATEST_COMPLETED_MONTH = "LATEST_COMPLETED_MONTH"
-    LATEST_12_COMPLETED_MONTHS = "LATEST_12_COMPLETED_MONTHS"
 
 
 _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp import errors
-from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
+from airflow_provider_isvapp.api.isvapp.models import Export
+from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_provider_isvapp import metrics
-from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
+from airflow_provider_isvapp.api.isvapp.models import Export
+from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
 from airflow_provider_isvapp.errors import ExportError, ExportExpired, ExportFailed, NotFound, ProviderError
 from airflow_provider_isvapp.events import Event, ExportEnded
 from airflow_provider_isvapp.metrics import record_failures, record_if_lost, record_ready

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest, ExportStatus
+from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest
+from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
 from airflow_provider_isvapp.operators import checkpoint
 from airflow_provider_isvapp.operators.checkpoint import (
     STORE_KEY,

@@ -14,7 +14,8 @@ from airflow import __version__ as airflow_version
 if airflow_version.startswith("2."):
     pytest.skip("Airflow 2.11 has no event triggers", allow_module_level=True)
 
-from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
+from airflow_provider_isvapp.api.isvapp.models import Export
+from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.errors import InvalidArgument
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook

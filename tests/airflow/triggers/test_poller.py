@@ -12,7 +12,8 @@ import pytest
 
 from airflow_provider_isvapp import errors
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
-from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
+from airflow_provider_isvapp.api.isvapp.models import Export
+from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.triggers import poller, waiters
 from airflow_provider_isvapp.triggers.poller import ExportPoller, shared_poller

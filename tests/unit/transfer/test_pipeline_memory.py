@@ -22,7 +22,8 @@ LIMIT_MIB = 64
 # not by getrusage, where a new process begins with the peak of the one that started it.
 CODE = """
 import sys
-from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
+from airflow_provider_isvapp.api.isvapp.models import Export
+from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
 from airflow_provider_isvapp.transfer.staging import local
 from airflow_provider_isvapp.transfer import download, existing
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination

@@ -16,7 +16,8 @@ import pytest
 import requests
 
 from airflow_provider_isvapp.api.isvapp.download import DownloadResponse
-from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
+from airflow_provider_isvapp.api.isvapp.models import Export
+from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
 from airflow_provider_isvapp.errors import ApiError, BrokenTransfer, DamagedDownload
 from airflow_provider_isvapp.transfer.audit import MOST_MONTHS
 from airflow_provider_isvapp.transfer.destination import open_destination

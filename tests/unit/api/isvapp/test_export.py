@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.api.isvapp.export_state import ExportState, classify, is_ready_or_raise, may_appear
-from airflow_provider_isvapp.api.isvapp.models import Export, ExportStatus
+from airflow_provider_isvapp.api.isvapp.models import Export
+from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
 from airflow_provider_isvapp.errors import ContractBroken, ExportExpired, ExportFailed
 
 COMPLETED: dict[str, Any] = {

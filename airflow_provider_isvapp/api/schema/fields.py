@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What is said of a documented field, and how the objects of :mod:`.isvapp` and :mod:`.productiv` are read.
+
+Everything that needs to know a field takes it from there: validation, Parquet, lineage, the emulator, the JSON Schemas
+and the data dictionary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from functools import cache
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+from msgspec import Meta, UnsetType
+
+_FACTS = "facts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a type cannot say about a field.
+
+    :param unit: of a number.
+    :param absent: where the key may be missing; empty if it must be there.
+    :param null: when the value is null; empty if it never is.
+    :param parameter: the query parameter that the field has to be asked for with.
+    :param key: whether it identifies the object.
+    :param personal: whether it is data of a person.
+    :param note: what else is to be known.
+    :param place: where the field of a request is: in its body, its query, its form or its headers.
+    """
+
+    unit: str = ""
+    absent: str = ""
+    null: str = ""
+    parameter: str = ""
+    key: bool = False
+    personal: bool = False
+    note: str = ""
+    place: str = "body"
+
+
+def facts(**known: Any) -> Meta:
+    """Annotate a field, or a type that many fields have; see :class:`Facts`."""
+    return Meta(extra={_FACTS: known})
+
+
+class Object(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """Base of the vendors' JSON objects, whose fields have the vendors' names.
+
+    To decode one this way accepts what is documented and nothing else.
+    """
+
+
+# For whole numbers, what 64 bits hold: columns have no more.
+Count: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1), facts(unit="count")]
+CountText: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9]+\Z"), facts(unit="count")]
+Bytes: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1), facts(unit="bytes")]
+Month: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9]{4}-(0[1-9]|1[0-2])\Z"), facts(unit="YYYY-MM")]
+Date: TypeAlias = Annotated[date, facts(unit="YYYY-MM-DD")]
+Time: TypeAlias = Annotated[datetime, Meta(tz=True), facts(unit="ISO 8601")]
+SalesforceId: TypeAlias = Annotated[
+    str, Meta(pattern=r"\A[A-Za-z0-9]{15}([A-Za-z0-9]{3})?\Z"), facts(unit="15 or 18 characters")
+]
+CurrencyCode: TypeAlias = Annotated[str, facts(unit="ISO 4217")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scalar:
+    """The type of a single value.
+
+    :param json: ``string``, ``number``, ``integer``, ``boolean``, or ``any``.
+    :param kind: what the value is: ``text``, ``count text``, ``month``, ``date``, ``time``, ``integer``, ``number``,
+        ``boolean`` or ``any``.
+    :param values: the documented ones, if they are listed.
+    :param pattern: what a text looks like, if more is known.
+    """
+
+    json: str
+    kind: str
+    values: tuple[str, ...] = ()
+    pattern: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListOf:
+    """An array."""
+
+    items: Type
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapOf:
+    """An object whose keys are data.
+
+    :param name: of the object, if its keys are documented.
+    :param keys: the documented ones; empty if any may occur.
+    """
+
+    name: str | None
+    keys: tuple[str, ...]
+    values: Type
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectOf:
+    """An object with fields.
+
+    :param variants: by the value of the field :attr:`tag`, the type of the field :attr:`varies`.
+    """
+
+    name: str
+    fields: tuple[Field, ...]
+    tag: str | None = None
+    varies: str | None = None
+    variants: tuple[tuple[str, Type], ...] = ()
+
+    def field(self, name: str) -> Field:
+        """Return the field of this name.
+
+        :raises KeyError: if there is none.
+        """
+        for item in self.fields:
+            if item.name == name:
+                return item
+        raise KeyError(f"{self.name} has no field {name}")
+
+
+Type: TypeAlias = Scalar | ListOf | MapOf | ObjectOf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """A documented field.
+
+    :param name: the vendor's.
+    :param nullable: whether null is documented.
+    :param required: whether the key must be there.
+    """
+
+    name: str
+    type: Type
+    nullable: bool
+    required: bool
+    facts: Facts = field(default_factory=Facts)
+
+
+@cache
+def read_object(struct: type[Object]) -> ObjectOf:
+    """Return an object's fields in the order of its documentation."""
+    from msgspec import inspect
+
+    found = _read_type(inspect.type_info(struct))[0]
+    assert isinstance(found, ObjectOf)  # noqa: S101 - a Struct is nothing else
+    return found
+
+
+def _read_type(info: Any) -> tuple[Type, bool, dict[str, Any]]:
+    """Return a type, whether it may be null, and the facts that are said of it."""
+    from msgspec import inspect
+
+    if isinstance(info, inspect.Metadata):
+        found, nullable, inner = _read_type(info.type)
+        return found, nullable, inner | (info.extra or {}).get(_FACTS, {})
+    if isinstance(info, inspect.UnionType):
+        members = [item for item in info.types if not isinstance(item, inspect.NoneType)]
+        nullable = len(members) < len(info.types)
+        if len(members) == 1:
+            found, _, inner = _read_type(members[0])
+            return found, nullable, inner
+        if all(isinstance(item, inspect.StructType) for item in members):
+            return _read_variants(members), nullable, {}
+        # The type is not documented: what arrives is kept as text.
+        return Scalar(json="string", kind="text"), nullable, {}
+    if isinstance(info, inspect.StructType):
+        return ObjectOf(name=info.cls.__name__, fields=tuple(map(_read_field, info.fields))), False, {}
+    if isinstance(info, inspect.ListType):
+        return ListOf(items=_read_type(info.item_type)[0]), False, {}
+    if isinstance(info, inspect.DictType):
+        values = _read_type(info.value_type)[0]
+        if isinstance(info.key_type, inspect.EnumType):
+            keys = info.key_type.cls
+            return MapOf(name=keys.__name__, keys=tuple(map(str, keys)), values=values), False, {}
+        return MapOf(name=None, keys=(), values=values), False, {}
+    return _read_scalar(info), False, {}
+
+
+def _read_scalar(info: Any) -> Scalar:
+    from msgspec import inspect
+
+    if isinstance(info, inspect.LiteralType):
+        return Scalar(json="string", kind="text", values=tuple(map(str, info.values)))
+    if isinstance(info, inspect.EnumType):
+        return Scalar(json="string", kind="text", values=tuple(map(str, info.cls)))
+    if isinstance(info, inspect.StrType):
+        kinds = {_pattern(CountText): "count text", _pattern(Month): "month"}
+        return Scalar(json="string", kind=kinds.get(info.pattern, "text"), pattern=info.pattern)
+    scalars: dict[Any, Scalar] = {
+        inspect.DateType: Scalar(json="string", kind="date"),
+        inspect.DateTimeType: Scalar(json="string", kind="time"),
+        inspect.IntType: Scalar(json="integer", kind="integer"),
+        inspect.FloatType: Scalar(json="number", kind="number"),
+        inspect.BoolType: Scalar(json="boolean", kind="boolean"),
+        inspect.AnyType: Scalar(json="any", kind="any"),
+    }
+    return scalars[type(info)]
+
+
+def _pattern(alias: Any) -> str | None:
+    found: str | None = alias.__metadata__[0].pattern
+    return found
+
+
+def _read_field(info: Any) -> Field:
+    found, nullable, known = _read_type(info.type)
+    return Field(name=info.encode_name, type=found, nullable=nullable, required=info.required, facts=Facts(**known))
+
+
+def _read_variants(members: list[Any]) -> ObjectOf:
+    """Read a tagged union: objects that differ in the type of one field, as the tag says."""
+    read = {item.tag: ObjectOf(name=item.cls.__name__, fields=tuple(map(_read_field, item.fields))) for item in members}
+    first = next(iter(read.values()))
+    (varies,) = [name.name for name in first.fields if len({item.field(name.name).type for item in read.values()}) > 1]
+    tag = Field(
+        name=members[0].tag_field,
+        type=Scalar(json="string", kind="text", values=tuple(read)),
+        nullable=False,
+        required=True,
+    )
+    return ObjectOf(
+        name=members[0].cls.__mro__[1].__name__,
+        fields=(*first.fields, tag),
+        tag=tag.name,
+        varies=varies,
+        variants=tuple((kind, item.field(varies).type) for kind, item in read.items()),
+    )
+
+
+@cache
+def asked_for(struct: type[Object], parameters: frozenset[str]) -> type[Object]:
+    """Return the object as it is in the response to a request.
+
+    :param parameters: of the query. A field that needs one of them is there with it and is not without it.
+    """
+    names = {item.name: item.encode_name for item in msgspec.structs.fields(struct)}
+    described = {item.name: item for item in read_object(struct).fields}
+    members: list[Any] = []
+    for item in msgspec.structs.fields(struct):
+        needs = described[names[item.name]].facts.parameter
+        if not needs and not item.required:
+            members.append((item.name, item.type, msgspec.field(name=item.encode_name, default=item.default)))
+        elif not needs or needs in parameters:
+            present = item.type if item.required else _without_unset(item.type)
+            members.append((item.name, present, msgspec.field(name=item.encode_name)))
+    found = msgspec.defstruct(struct.__name__, members, bases=(Object,), kw_only=True)
+    assert issubclass(found, Object)  # noqa: S101 - for the type checker
+    return found
+
+
+def _without_unset(annotation: Any) -> Any:
+    if hasattr(annotation, "__metadata__"):
+        return Annotated[(_without_unset(annotation.__origin__), *annotation.__metadata__)]
+    kept = [item for item in annotation.__args__ if item is not UnsetType]
+    found = kept[0]
+    for item in kept[1:]:
+        found |= item
+    return found
+
+
+def objects_in(root: ObjectOf) -> Iterator[ObjectOf | MapOf]:
+    """Yield an object and those that it is made of, each once: an object, or a map whose keys are documented."""
+    seen: set[str] = set()
+
+    def walk(found: Type) -> Iterator[ObjectOf | MapOf]:
+        if isinstance(found, ListOf):
+            yield from walk(found.items)
+        elif isinstance(found, MapOf):
+            if found.name is not None and found.name not in seen:
+                seen.add(found.name)
+                yield found
+            yield from walk(found.values)
+        elif isinstance(found, ObjectOf) and found.name not in seen:
+            seen.add(found.name)
+            yield found
+            for item in found.fields:
+                yield from walk(item.type)
+            for _, variant in found.variants:
+                yield from walk(variant)
+
+    yield from walk(root)
+
+
+def documented_paths(struct: type[Object]) -> Collection[str]:
+    """Return the path of every documented field, as in ``Instances[].AppContacts``; a key that is data is a ``*``."""
+    found: dict[str, None] = {}
+
+    def walk(kind: Type, path: str) -> None:
+        if isinstance(kind, ListOf):
+            walk(kind.items, f"{path}[]")
+        elif isinstance(kind, MapOf):
+            for key in kind.keys or ("*",):
+                found[f"{path}.{key}"] = None
+                walk(kind.values, f"{path}.{key}")
+        elif isinstance(kind, ObjectOf):
+            for item in kind.fields:
+                inner = f"{path}.{item.name}" if path else item.name
+                found[inner] = None
+                walk(item.type, inner)
+            for _, variant in kind.variants:
+                walk(variant, f"{path}.{kind.varies}")
+
+    walk(read_object(struct), "")
+    return tuple(found)

@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""The model has every documented field, with its type, its values, and where it is absent or null."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_isvapp.api.isvapp.models import Export
+from airflow_provider_isvapp.api.schema import isvapp, productiv
+from airflow_provider_isvapp.api.schema.fields import (
+    Field,
+    ListOf,
+    MapOf,
+    Object,
+    ObjectOf,
+    Scalar,
+    Type,
+    asked_for,
+    documented_paths,
+    objects_in,
+    read_object,
+)
+from tests.unit.api.schema.values import values_of
+
+VENDORS = {"isvapp": isvapp, "productiv": productiv}
+OBJECTS = {
+    f"{vendor}.{found.name}": found
+    for vendor, module in VENDORS.items()
+    for struct in module.OBJECTS
+    for found in objects_in(read_object(struct))
+}
+STRUCTS = [struct for module in VENDORS.values() for struct in module.OBJECTS]
+
+
+def documented_lines() -> list[dict[str, str]]:
+    with (Path(__file__).parent / "fields.tsv").open(newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def word_of(kind: Type) -> str:
+    """Spell a type as the list of fields does."""
+    if isinstance(kind, ListOf):
+        return f"array<{word_of(kind.items).removeprefix('object ')}>"
+    if isinstance(kind, MapOf):
+        return f"object {kind.name}" if kind.name else f"map<string, {word_of(kind.values).removeprefix('object ')}>"
+    if isinstance(kind, ObjectOf):
+        return f"object {kind.name}"
+    return "string holding an integer" if kind.kind == "count text" else kind.json
+
+
+def allowed_values(kind: Type) -> tuple[str, ...]:
+    inner = kind.items if isinstance(kind, ListOf) else kind
+    return inner.values if isinstance(inner, Scalar) else ()
+
+
+def words_of(object_name: str, field: Field) -> set[str]:
+    """Return the types that the list may give a field of this type."""
+    word = word_of(field.type)
+    if field.facts.place in ("query", "header"):
+        return {field.facts.place}
+    if field.facts.place == "form":
+        return {f"form {word}"}
+    return {
+        word,
+        # Productiv knows no other numbers; those that count are whole.
+        *(["number"] if word == "integer" and object_name.startswith("productiv.") else []),
+        *(["object"] if word in ("object ContractAmount", "object FiscalDate", "object FiscalDateRange") else []),
+        *(["by FieldType"] if object_name == "productiv.CustomField" and field.name == "FieldValue" else []),
+        *(["array<AppSummary | AppDetails>"] if word == "array<AppSummary>" else []),
+    }
+
+
+def field_of(line: dict[str, str]) -> Field:
+    name = line["object"]
+    if name == "productiv.CustomField.FieldValue":
+        custom = OBJECTS["productiv.CustomField"]
+        assert isinstance(custom, ObjectOf)
+        return Field(name=line["field"], type=dict(custom.variants)[line["field"]], nullable=False, required=True)
+    found = OBJECTS[name]
+    if isinstance(found, MapOf):
+        assert line["field"] in found.keys
+        return Field(name=line["field"], type=found.values, nullable=False, required=False)
+    return found.field(line["field"])
+
+
+@pytest.mark.parametrize("line", documented_lines(), ids=lambda line: f"{line['object']}.{line['field']}")
+def test_every_documented_field_is_in_the_model(line: dict[str, str]) -> None:
+    field = field_of(line)
+    values, note = line["values, unit or format"], line["note"]
+
+    assert line["type"] in words_of(line["object"], field)
+    if " | " in values and field.type != Scalar(json="boolean", kind="boolean"):
+        listed = {"" if value == "(empty)" else value for value in values.split(" | ")}
+        known = set(allowed_values(field.type)) or set(field.facts.unit.replace(" or ", ", ").split(", "))
+        assert known == listed
+    if values == "YYYY-MM-DD":
+        assert field.type == Scalar(json="string", kind="date")
+    if "15 or 18" in values:
+        assert "{15}" in str(field.type)
+    if values == "count":
+        assert field.facts.unit == "count"
+    assert ("personal" in note) <= field.facts.personal
+    assert (note in ("key", "key of the field")) <= field.facts.key
+    assert ("null" in note) == field.nullable
+    if "absent" in note or note.endswith("v3 only") or note == "Engagement only":
+        assert not field.required or "debugging" in note
+
+
+def test_the_model_has_no_field_that_is_not_documented() -> None:
+    documented = {(line["object"], line["field"]) for line in documented_lines()}
+    # Written on one line of the list each.
+    parts = {"productiv.ContractAmount", "productiv.FiscalDate", "productiv.FiscalDateRange"}
+    again = {"productiv.VerboseAppsResponse": "productiv.AppsResponse"}
+
+    for name, found in OBJECTS.items():
+        for field in [item.name for item in found.fields] if isinstance(found, ObjectOf) else found.keys:
+            assert name in parts or (again.get(name, name), field) in documented
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_the_model_says_where_a_field_is_absent_or_null(name: str) -> None:
+    found = OBJECTS[name]
+    for field in found.fields if isinstance(found, ObjectOf) else ():
+        assert bool(field.facts.absent) is not field.required, field.name
+        assert bool(field.facts.null) is field.nullable, field.name
+
+
+PAGES: list[tuple[type[Object], Any]] = [
+    (
+        isvapp.TokenResponse,
+        {"access_token": "…", "token_type": "Bearer", "expires_in": 3600, "scope": "identity"},
+    ),
+    (
+        isvapp.ExportRequest,
+        {"type": "TAXONOMY_ITEM", "aggregation": "MONTHLY", "timeframe": "2024-02", "taxonomy_ids": ["c9d7ddb"]},
+    ),
+    (
+        isvapp.Export,
+        {
+            "id": "dd8eea7b-bd22-4422-8ea9-8315fcf04622",
+            "type": "TAXONOMY_ITEM",
+            "status": "PENDING",
+            "url": "https://api.isvapp.com/api/v1/exports/dd8eea",
+        },
+    ),
+    (
+        isvapp.Export,
+        {
+            "completed_at": "2023-10-01T08:42:22.100005Z",
+            "created_at": "2023-10-01T08:38:31.711005Z",
+            "download_size_compressed_bytes": 1010000,
+            "download_size_uncompressed_bytes": 12600000,
+            "download_url": "https://api.isvapp.com/api/v1/exports/dd8eea",
+            "error_message": None,
+            "errored_at": None,
+            "expires_at": "2023-10-01T09:42:22.100005Z",
+            "id": "dd8eea",
+            "is_expired": False,
+            "status": "COMPLETED",
+            "type": "TAXONOMY_ITEM",
+        },
+    ),
+    (
+        isvapp.TaxonomyItemRow,
+        {
+            "type": "TAXONOMY_ITEM",
+            "aggregation": "MONTHLY",
+            "reference_date": "2024-03",
+            "salesforce_account_id": "0014x000FVCAPXFAY5",
+            "salesforce_account_name": "…",
+            "taxonomy_id": "dd8eea7b",
+            "taxonomy_item_id": "8315fcf",
+            "taxonomy_item_label": "Player Management",
+            "taxonomy_item_parent_item_id": None,
+            "taxonomy_label": "Main Product Taxonomy",
+            "taxonomy_level_id": "5fcf827",
+            "taxonomy_level_label": "Product Area",
+            "unique_users": "455",
+            "unique_users_external": "400",
+            "unique_users_internal": "55",
+            "operations": "16700",
+            "operations_external": "16000",
+            "operations_internal": "700",
+        },
+    ),
+    (
+        productiv.AppsResponse,
+        {
+            "AsOfDate": "2022-07-01",
+            "Apps": [
+                {
+                    "ApplicationId": "productiv",
+                    "ApplicationName": "Productiv",
+                    "AppStatus": "Approved",
+                    "Capabilities": ["SaaS Management", "Data & Analytics"],
+                    "Description": "…",
+                    "DiscoveryDate": "2021-01-01",
+                    "LastActivityDate": "2022-01-01",
+                    "FirstActivityDate": "2020-01-01",
+                    "Labels": [],
+                    "CustomFields": [
+                        {
+                            "FieldName": "field name",
+                            "FieldValue": ["value1", "value 2"],
+                            "FieldType": "multiselect",
+                            "FieldKey": "dlk2fghaeoi342",
+                        }
+                    ],
+                    "Category": "IT Management",
+                    "DataSources": ["Managed SSO", "Contract"],
+                    "AppContacts": {
+                        "NumContacts": 3,
+                        "Finance_Contacts": [
+                            {"Name": "finance owner", "Email": "finance@domain.com"},
+                            {"Name": "finance owner 2", "Email": "finance2@domain.com"},
+                        ],
+                        "Legal_Contacts": [{"Name": "legal owner", "Email": "legal@domain.com"}],
+                    },
+                    "IsDiscovered": False,
+                    "VendorName": "Productiv",
+                },
+                {
+                    "ApplicationId": "app",
+                    "ApplicationName": "App",
+                    "AppStatus": "Not approved",
+                    "Labels": ["label 1", "label 2"],
+                    "CustomFields": [
+                        {
+                            "FieldName": "field name",
+                            "FieldValue": "some text",
+                            "FieldType": "text",
+                            "FieldKey": "lgp5s4z4m0pd",
+                        }
+                    ],
+                    "Category": "Analytics",
+                    "DataSources": ["Unmanaged SSO"],
+                    "AppContacts": {"NumContacts": 0},
+                    "IsDiscovered": True,
+                    "VendorName": "Vendor",
+                },
+            ],
+            "ResponseTimeMs": 2000,
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("struct", "example"), PAGES, ids=[f"{struct.__name__}-{place}" for place, (struct, _) in enumerate(PAGES)]
+)
+def test_the_examples_of_the_pages_pass(struct: type[Object], example: Any) -> None:
+    assert json.loads(msgspec.json.encode(msgspec.json.decode(json.dumps(example), type=struct))) == example
+
+
+@pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: struct.__name__)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(data=st.data())
+def test_what_the_model_allows_comes_back_as_it_was(struct: type[Object], data: st.DataObject) -> None:
+    value = data.draw(values_of(read_object(struct)))
+
+    assert json.loads(msgspec.json.encode(msgspec.json.decode(json.dumps(value), type=struct))) == value
+
+
+def test_a_field_that_has_to_be_asked_for_is_there_only_then() -> None:
+    def fields(*parameters: str) -> dict[str, bool]:
+        read = read_object(asked_for(isvapp.SalesforceAccount, frozenset(parameters)))
+        return {field.name: field.required for field in read.fields}
+
+    plain = {"isvapp_id": True, "salesforce_id": True, "name": True}
+    assert fields() == plain
+    assert fields("includeHealthScores") == plain | {"health_scores": True}
+    assert fields("includeHealthScores", "includeSubscriberOrgs") == plain | {
+        "health_scores": True,
+        "subscriber_orgs": True,
+    }
+    assert {
+        field.name: field.required for field in read_object(asked_for(productiv.AppDetails, frozenset())).fields
+    } == {field.name: field.required for field in read_object(productiv.AppDetails).fields}
+
+
+def test_paths_name_fields_within_lists_maps_and_variants() -> None:
+    paths = set(documented_paths(productiv.AppDetails))
+
+    assert {
+        "AppContacts.Finance_Contacts[].Email",
+        "Instances[].AppContacts",
+        "Activity.Managed SSO.LicenseTier.*.RollingWindow30.PercentageActive",
+        "CustomFields[].FieldValue.currencyCode",
+    } <= paths
+
+
+def test_the_record_of_an_export_has_the_fields_of_the_model() -> None:
+    documented = {field.name for field in read_object(isvapp.Export).fields}
+
+    assert {name for name in Export.__dataclass_fields__ if name != "extra"} == documented
+
+
+def test_the_model_loads_in_a_moment_and_alone() -> None:
+    code = """
+import sys
+import airflow_provider_isvapp.api.schema.isvapp, airflow_provider_isvapp.api.schema.productiv
+assert not {"airflow", "pyarrow", "requests"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
