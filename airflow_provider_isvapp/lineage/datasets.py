@@ -88,9 +88,14 @@ def app_fields(*, verbose: bool) -> Fields:
     return (*_APP, *_APP_DETAILS) if verbose else _APP
 
 
-_S3 = frozenset({"s3", "s3a"})
-_GOOGLE = frozenset({"gs", "gcs"})
-_AZURE = frozenset({"abfs", "abfss", "az"})
+def documented_paths(dataset: str) -> frozenset[str]:
+    """Return the documented fields of a list, as ``exclude_fields`` names them.
+
+    :param dataset: ``salesforce_accounts`` or ``apps``.
+    """
+    fields = app_fields(verbose=True) if dataset == "apps" else account_fields(health_scores=True, subscriber_orgs=True)
+    return frozenset(name for name, _ in fields)
+
 
 # What Airflow would take for a query, a fragment or an encoded letter is encoded, and so is what is not ASCII.
 _SAFE = "/=:@!$&'()*+,;~[]"
@@ -112,14 +117,12 @@ class ObjectName:
 
 def name_of(destination: Destination) -> ObjectName:
     """Return the names of the object at a destination. Sends no request."""
-    if destination.fs is None:
+    if destination.kind == "local":
         return ObjectName(namespace="file", name=destination.key, uri=f"file://{_encoded(destination.key)}")
-    protocol = destination.fs.protocol
-    protocols = {protocol} if isinstance(protocol, str) else set(protocol)
     bucket, _, key = destination.key.partition("/")
-    if protocols & _AZURE:
+    if destination.kind == "azure":
         return _in_azure(destination.fs, bucket, key)
-    scheme = "s3" if protocols & _S3 else "gs" if protocols & _GOOGLE else min(protocols)
+    scheme = "s3" if destination.kind == "s3" else "gs"
     return ObjectName(namespace=f"{scheme}://{bucket}", name=key, uri=f"{scheme}://{bucket}/{_encoded(key)}")
 
 

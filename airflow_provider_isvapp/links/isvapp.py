@@ -127,16 +127,13 @@ def console_url(destination: Destination, *, placeholder: str | None = None) -> 
     :param placeholder: a part of the key in whose place several objects have something else; the URL is that of the
         folder that holds them all.
     """
-    if destination.fs is None:
-        return None
     bucket, _, key = destination.key.partition("/")
     if placeholder is not None:
         key = key.partition(placeholder)[0].rpartition("/")[0]
         key = f"{key}/" if key else ""
-    protocols = {destination.fs.protocol} if isinstance(destination.fs.protocol, str) else set(destination.fs.protocol)
-    if "s3" in protocols:
+    if destination.kind == "s3":
         return _aws(destination.fs, bucket, key, folder=placeholder is not None)
-    if "gs" in protocols:
+    if destination.kind == "gcs":
         return _google(destination.fs, bucket, key, folder=placeholder is not None)
     return None
 

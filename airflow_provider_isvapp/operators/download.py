@@ -84,4 +84,5 @@ class ExportDownload:
             observe=record,
         )
         fields = usage_fields(self._options.output_format)
-        return Publication(destination=self._destination, result=result, fields=fields)
+        kept = tuple(item for item in fields if item[0] not in self._options.exclude_fields)
+        return Publication(destination=self._destination, result=result, fields=kept)

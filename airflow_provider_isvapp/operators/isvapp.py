@@ -148,6 +148,7 @@ class IsvappDownloadExportOperator(WriteOperator):
         month is an error; nothing is published then.
     :param require_months: whether each of ``expected_months`` must have a row; if not, nothing is published. A
         recalculation can make a month vanish for hours.
+    :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
     :param manifest: write a manifest beside each object, last.
     :param min_rows: publish nothing that has fewer rows. By default, an empty file may not replace an object that has
         rows; 0 accepts that, too.
@@ -169,6 +170,7 @@ class IsvappDownloadExportOperator(WriteOperator):
         validate: Validate = "structure",
         expected_months: Sequence[str] | str | None = None,
         require_months: bool = False,
+        exclude_fields: Sequence[str] = (),
         manifest: bool = False,
         min_rows: int | None = None,
         isvapp_conn_id: str = IsvappHook.default_conn_name,
@@ -184,6 +186,7 @@ class IsvappDownloadExportOperator(WriteOperator):
         self.validate = validate
         self.expected_months = expected_months
         self.require_months = require_months
+        self.exclude_fields = exclude_fields
         self.manifest = manifest
         self.min_rows = min_rows
         self.isvapp_conn_id = isvapp_conn_id
@@ -249,6 +252,7 @@ class IsvappExportOperator(WriteOperator):
     :param validate: ``structure``: each line is one JSON object; ``full``: each row has the documented fields.
     :param require_months: whether each month that was asked for must have a row; if not, nothing is published. A
         recalculation can make a month vanish for hours: let the retries be some hours apart.
+    :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
     :param manifest: write a manifest beside each object, last.
     :param min_rows: publish nothing that has fewer rows. By default, an empty file may not replace an object that has
         rows; 0 accepts that, too.
@@ -288,6 +292,7 @@ class IsvappExportOperator(WriteOperator):
         partition_by: Literal["reference_date"] | None = None,
         validate: Validate = "structure",
         require_months: bool = False,
+        exclude_fields: Sequence[str] = (),
         manifest: bool = False,
         min_rows: int | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
@@ -312,6 +317,7 @@ class IsvappExportOperator(WriteOperator):
         self.partition_by = partition_by
         self.validate = validate
         self.require_months = require_months
+        self.exclude_fields = exclude_fields
         self.manifest = manifest
         self.min_rows = min_rows
         self.deferrable = deferrable
@@ -432,6 +438,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
     :param if_exists: what to do about an object that is there: ``overwrite`` it, ``skip`` the write, or ``fail``.
     :param output_format: ``ndjson``, the vendor's own bytes.
     :param compression: ``gzip`` to store ndjson compressed.
+    :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
     :param manifest: write a manifest beside the object, last.
     :param min_rows: publish nothing that has fewer rows; 0 accepts an empty list.
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
@@ -448,6 +455,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
         if_exists: IfExists = "overwrite",
         output_format: OutputFormat = "ndjson",
         compression: Literal["gzip"] | None = None,
+        exclude_fields: Sequence[str] = (),
         manifest: bool = False,
         min_rows: int = 1,
         isvapp_conn_id: str = IsvappHook.default_conn_name,
@@ -460,6 +468,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
         self.if_exists = if_exists
         self.output_format = output_format
         self.compression = compression
+        self.exclude_fields = exclude_fields
         self.manifest = manifest
         self.min_rows = min_rows
         self.isvapp_conn_id = isvapp_conn_id

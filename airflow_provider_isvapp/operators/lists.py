@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_isvapp.lineage.datasets import Fields
+from airflow_provider_isvapp.lineage.datasets import Fields, documented_paths
 from airflow_provider_isvapp.metrics import record
 from airflow_provider_isvapp.operators.base import PathArgument, Publication, resolve_destination
 from airflow_provider_isvapp.transfer.options import SNAPSHOT_PLACEHOLDER, WriteOptions
@@ -59,9 +59,11 @@ class ListSnapshot:
             destination,
             dataset=dataset,
             options=self._options,
+            documented=documented_paths(dataset),
             snapshot_date=date,
             request=request,
             fetch_seconds=time.monotonic() - self._started,
             observe=record,
         )
-        return Publication(destination=destination, result=result, fields=fields)
+        kept = tuple(item for item in fields if item[0] not in self._options.exclude_fields)
+        return Publication(destination=destination, result=result, fields=kept)

@@ -34,6 +34,7 @@ class ProductivFetchAppsOperator(WriteOperator):
     :param if_exists: what to do about an object that is there: ``overwrite`` it, ``skip`` the write, or ``fail``.
     :param output_format: ``ndjson``, the vendor's own bytes.
     :param compression: ``gzip`` to store ndjson compressed.
+    :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
     :param manifest: write a manifest beside the object, last.
     :param min_rows: publish nothing that has fewer rows; 0 accepts an empty list.
     :param productiv_conn_id: an Airflow connection of type ``productiv`` (templated).
@@ -51,6 +52,7 @@ class ProductivFetchAppsOperator(WriteOperator):
         if_exists: IfExists = "overwrite",
         output_format: OutputFormat = "ndjson",
         compression: Literal["gzip"] | None = None,
+        exclude_fields: Sequence[str] = (),
         manifest: bool = False,
         min_rows: int = 1,
         productiv_conn_id: str = ProductivHook.default_conn_name,
@@ -64,6 +66,7 @@ class ProductivFetchAppsOperator(WriteOperator):
         self.if_exists = if_exists
         self.output_format = output_format
         self.compression = compression
+        self.exclude_fields = exclude_fields
         self.manifest = manifest
         self.min_rows = min_rows
         self.productiv_conn_id = productiv_conn_id

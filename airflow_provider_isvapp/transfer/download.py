@@ -91,9 +91,7 @@ def download_export(
     def open_writer(provenance: Provenance) -> RowWriter:
         if options.partition_by is not None:
             return PartitionedWriter(destination, options, provenance=provenance)
-        return SingleObjectWriter(
-            destination, options, provenance=provenance, as_received=options.compression == "gzip"
-        )
+        return SingleObjectWriter(destination, options, provenance=provenance, as_received=options.stores_vendors_file)
 
     budget = RetryBudget(attempts, log=log, sleep=sleep)
     while True:

@@ -7,13 +7,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_isvapp.errors import AuditRefused
 from airflow_provider_isvapp.events import DownloadFinished, Observer, no_op_observer
 from airflow_provider_isvapp.transfer.audit import Audit
 from airflow_provider_isvapp.transfer.destination import Destination
+from airflow_provider_isvapp.transfer.exclude_fields import FieldFilter
 from airflow_provider_isvapp.transfer.existing import keeps_existing
 from airflow_provider_isvapp.transfer.gzip import Crc32
 from airflow_provider_isvapp.transfer.manifest import check_targets, find_manifests
@@ -46,6 +47,7 @@ def write_list(
     *,
     dataset: str,
     options: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
+    documented: Collection[str] = (),
     snapshot_date: str | None = None,
     request: Mapping[str, Any] | None = None,
     fetch_seconds: float = 0.0,
@@ -59,6 +61,7 @@ def write_list(
     :param destination: where the object shall be.
     :param dataset: the list's name, for its provenance.
     :param options: how it is written. By default, an empty list is refused.
+    :param documented: paths of the fields that the vendor documents, for ``exclude_fields``.
     :param snapshot_date: the date that the list describes, for the manifest.
     :param request: the parameters that the list was requested with, for the manifest.
     :param fetch_seconds: how long the request for the rows took; counts towards the duration.
@@ -74,7 +77,9 @@ def write_list(
     check_list(destination, options)
     started = clock() - fetch_seconds
     audit = Audit(min_rows=1 if options.min_rows is None else options.min_rows)
-    provenance = _describe(rows, dataset, options)
+    fields = FieldFilter(options.exclude_fields)
+    provenance = _describe(rows, dataset, options, fields)
+    fields.check(documented)
     if destination.target().provenance() == provenance:
         manifests = find_manifests(destination, provenance, options, snapshot_date=snapshot_date)
         if (manifests or not options.manifest) and find_problem(audit, provenance, destination, options) is None:
@@ -95,7 +100,7 @@ def write_list(
     writer = SingleObjectWriter(destination, options, provenance=provenance)
     try:
         for batch in _batches(rows):
-            writer.write(Chunk(memoryview(b""), batch))
+            writer.write(Chunk(memoryview(b""), fields.strip(batch)))
         objects = writer.flush(provenance)
         manifests = publish(
             writer.commit,
@@ -128,15 +133,16 @@ def write_list(
     return result
 
 
-def _describe(rows: Sequence[bytes], dataset: str, options: WriteOptions) -> Provenance:
-    """Verify the rows and return what identifies them."""
+def _describe(rows: Sequence[bytes], dataset: str, options: WriteOptions, fields: FieldFilter) -> Provenance:
+    """Verify the rows and return what identifies those that are stored."""
     inspector, crc32, sha256 = RowInspector(ListRow), Crc32(), hashlib.sha256()
     size = 0
     for batch in _batches(rows):
         inspector.feed(batch)
-        crc32.update(batch)
-        sha256.update(batch)
-        size += len(batch)
+        kept = fields.strip(batch)
+        crc32.update(kept)
+        sha256.update(kept)
+        size += len(kept)
     inspector.finish()
     return Provenance(
         format=options.storage_format,

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from hashlib import sha256
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
 from airflow_provider_isvapp.errors import InvalidArgument
+from airflow_provider_isvapp.transfer.exclude_fields import parse_field
 
 OutputFormat = Literal["ndjson", "parquet"]
 Compression = Literal["gzip"]
@@ -33,6 +36,8 @@ class WriteOptions:
         ``{reference_date}``.
     :param validate: ``structure``: each line is one JSON object; ``full``: each row has the documented fields (exports
         only).
+    :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
+        Every other value keeps the vendor's bytes. A name that is neither documented nor in any row publishes nothing.
     :param manifest: write a manifest beside each object, last.
     :param min_rows: publish nothing that has fewer rows. None means 1 for a list; for an export, it means that an empty
         file may not replace an object that has rows.
@@ -43,6 +48,7 @@ class WriteOptions:
     compression: Compression | None = None
     partition_by: PartitionBy | None = None
     validate: Validate = "structure"
+    exclude_fields: Sequence[str] = ()
     manifest: bool = False
     min_rows: int | None = None
 
@@ -58,15 +64,26 @@ class WriteOptions:
     @property
     def storage_format(self) -> str:
         """How the rows are stored and how far they were checked, as an object's provenance names it."""
-        return ",".join(part for part in self.describe_format().values() if part)
+        parts: list[str | None] = [self.output_format, self.compression, self.partition_by, self.validate]
+        if self.exclude_fields:
+            # The manifest has the names. An object's metadata has room for some of them only.
+            names = "\n".join(sorted(self.exclude_fields))
+            parts.append(f"without={sha256(names.encode()).hexdigest()[:16]}")
+        return ",".join(part for part in parts if part)
 
-    def describe_format(self) -> dict[str, str | None]:
+    @property
+    def stores_vendors_file(self) -> bool:
+        """Whether the object is the gzip file of an export, byte for byte."""
+        return self.compression == "gzip" and self.partition_by is None and not self.exclude_fields
+
+    def describe_format(self) -> dict[str, Any]:
         """Return the options that shape the stored rows, as a manifest shows them."""
         return {
             "output_format": self.output_format,
             "compression": self.compression,
             "partition_by": self.partition_by,
             "validate": self.validate,
+            "exclude_fields": sorted(self.exclude_fields),
         }
 
     def check_for_export(self, template: str) -> None:
@@ -76,6 +93,8 @@ class WriteOptions:
         :raises InvalidArgument: naming the argument.
         """
         self._check()
+        if any(parse_field(text)[-1] == "reference_date" for text in self.exclude_fields):
+            raise InvalidArgument("exclude_fields: reference_date stays, since it says which month a row is of.")
         if SNAPSHOT_PLACEHOLDER in template:
             raise InvalidArgument(
                 f"path {template!r}: {SNAPSHOT_PLACEHOLDER} is for lists, which are of the day on which they are "
@@ -119,6 +138,10 @@ class WriteOptions:
         _check_choice("compression", self.compression, (None, *get_args(Compression)))
         _check_choice("partition_by", self.partition_by, (None, *get_args(PartitionBy)))
         _check_choice("validate", self.validate, get_args(Validate))
+        if isinstance(self.exclude_fields, str) or not isinstance(self.exclude_fields, Sequence):
+            raise InvalidArgument(f"exclude_fields must be a list of names, not {self.exclude_fields!r}.")
+        for text in self.exclude_fields:
+            parse_field(text)
         if self.min_rows is not None and (type(self.min_rows) is not int or self.min_rows < 0):
             raise InvalidArgument(f"min_rows must be a whole number from 0 or None, not {self.min_rows!r}.")
 

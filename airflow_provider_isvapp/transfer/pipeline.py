@@ -5,19 +5,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from logging import Logger
 
 import msgspec
 
 from airflow_provider_isvapp.errors import DamagedDownload, TransferCancelled
 from airflow_provider_isvapp.transfer.audit import too_many_months
+from airflow_provider_isvapp.transfer.exclude_fields import FieldFilter
 from airflow_provider_isvapp.transfer.gzip import Crc32, GzipMembers
 from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.transfer.results import WrittenObject
 from airflow_provider_isvapp.transfer.resume import ResumableDownload
-from airflow_provider_isvapp.transfer.rows import Row, RowInspector, TaxonomyItemRow
+from airflow_provider_isvapp.transfer.rows import PartitionChunk, Row, RowInspector, TaxonomyItemRow
 from airflow_provider_isvapp.transfer.staging.base import Provenance
 from airflow_provider_isvapp.transfer.threads import Prefetch, WorkerThread
 from airflow_provider_isvapp.transfer.writers import Chunk, RowWriter
@@ -101,9 +103,11 @@ class TransferPipeline:
             TaxonomyItemRow if options.validate == "full" else Row,
             by_month=options.partition_by is not None,
         )
+        self._fields = FieldFilter(options.exclude_fields)
         self._crc32 = Crc32()
         self._received = 0
         self._plain_bytes = 0
+        self._kept_bytes = 0
         self._writer: RowWriter | None = None
         self.objects: list[WrittenObject] = []
 
@@ -123,11 +127,12 @@ class TransferPipeline:
         try:
             self._move(self._writer)
             self._check_size()
+            self._fields.check(TaxonomyItemRow.__struct_fields__)
             provenance = msgspec.structs.replace(
                 self._provenance,
                 compressed_bytes=self._received,
                 rows=self._inspector.rows,
-                bytes=self._plain_bytes,
+                bytes=self._kept_bytes,
                 crc32=str(self._crc32),
                 months=self._inspector.months,
             )
@@ -159,7 +164,7 @@ class TransferPipeline:
             output.write(self._inspected(compressed, plain))
         if self._members.inside_member:
             raise DamagedDownload(f"it ends inside gzip member {self._members.finished_members + 1}")
-        output.write(Chunk(memoryview(b""), b"", self._inspector.finish()))
+        output.write(self._without_fields(memoryview(b""), self._fields.finish(), self._inspector.finish()))
 
     def _decompressed(self) -> Generator[tuple[memoryview, bytes]]:
         with closing(self._download.chunks()) as chunks:
@@ -175,11 +180,19 @@ class TransferPipeline:
                 f"it decompresses to more than the {recorded} bytes that the export's record says: it was "
                 f"stopped after {self._plain_bytes}"
             )
-        self._crc32.update(plain)
         partitions = self._inspector.feed(plain) if plain else []
         if problem := too_many_months(self._inspector.months):
             raise DamagedDownload(problem)
-        return Chunk(compressed, plain, partitions)
+        return self._without_fields(compressed, self._fields.feed(plain), partitions)
+
+    def _without_fields(self, compressed: memoryview, kept: bytes, partitions: Sequence[PartitionChunk]) -> Chunk:
+        """Return a chunk of rows that were checked with all their fields.
+
+        :param kept: without the fields that are left out.
+        """
+        self._kept_bytes += len(kept)
+        self._crc32.update(kept)
+        return Chunk(compressed, kept, [replace(part, lines=self._fields.strip(part.lines)) for part in partitions])
 
     def _check_cancelled(self) -> None:
         if self._cancelled():

@@ -84,7 +84,7 @@ def encoder_for(options: WriteOptions) -> Encoder:
     if options.output_format == "parquet":
         from airflow_provider_isvapp.transfer.parquet import ParquetEncoder
 
-        return ParquetEncoder()
+        return ParquetEncoder(excluded=options.exclude_fields)
     return Gzip() if options.compression == "gzip" else Plain()
 
 

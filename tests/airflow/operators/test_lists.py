@@ -227,7 +227,7 @@ def test_what_is_there_stays_where_it_may_not_be_replaced(listed: VendorList) ->
     with pytest.raises(AirflowFailException, match="exists, and if_exists is 'fail'") as caught:
         listed.run(if_exists="fail")
 
-    assert isinstance(caught.value.__cause__, DestinationExists)
+    assert isinstance(caught.value.__context__, DestinationExists)
     assert (skipped["outcome"], skipped["rows"], skipped["objects"]) == ("skipped", None, [])
     assert listed.store.read("list") == OLD
     assert listed.run()["outcome"] == "written"
@@ -243,7 +243,7 @@ def test_an_empty_list_is_refused_and_fetched_again_by_a_retry(listed: VendorLis
         listed.run(manifest=manifest)
 
     assert not isinstance(caught.value, AirflowFailException)
-    assert isinstance(caught.value.__cause__, AuditRefused)
+    assert isinstance(caught.value.__context__, AuditRefused)
     assert listed.store.read("list") == OLD
     assert listed.store.names() == ["list"]
     assert listed.run(manifest=manifest)["outcome"] == "written"
