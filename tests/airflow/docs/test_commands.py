@@ -24,7 +24,7 @@ SHELL = [block for block in blocks("bash", "sh", "shell", "console") if block.pa
 EXPORTS = [block for block in SHELL if "export AIRFLOW_" in block.text]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 # Programs that this project does not bring: the pages that name them have checks of their own, or need an engine.
-OF_OTHERS = {"docker", "helm", "kubectl", "curl", "cp", "git", "cd"}
+OF_OTHERS = {"docker", "pytest", "helm", "kubectl", "curl", "cp", "git", "cd"}
 
 
 def commands(block: Block) -> list[list[str]]:
@@ -52,8 +52,12 @@ def test_a_command_exists(block: Block, command: list[str]) -> None:
         targets = [argument for argument in arguments if "=" not in argument]
         subprocess.run(["make", "--dry-run", *targets], cwd=ROOT, check=True, capture_output=True)
     elif program == "pip":
+        if arguments[0] == "wheel":
+            assert arguments == ["wheel", "--no-deps", "--wheel-dir", "dist", "."]
+            return
         assert arguments[0] == "install"
-        requirement = Requirement(arguments[1])
+        # A checkout and a wheel have the package's extras.
+        requirement = Requirement(re.sub(r"^(\.|dist/\S+\.whl)(?=\[)", "airflow-provider-isvapp", arguments[1]))
         assert requirement.name == "airflow-provider-isvapp"
         assert requirement.extras <= set(EXTRAS)
     elif program == "airflow":
