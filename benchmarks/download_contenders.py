@@ -47,7 +47,7 @@ def ours(server: str, destination: Any, **options: Any) -> Work:
     # The codecs are imported at their first use.
     GzipMembers()
     RowInspector()
-    destination.target().exists()
+    destination.target().info()
     settings = IsvappSettings.from_connection(login=None, password="key", host=server)
     limiter = open_limiter("memory://", key="bench", requests_per_second=10)
     client = IsvappClient(settings, limiter=limiter)
@@ -103,16 +103,23 @@ def s3_options(s3: str) -> dict[str, Any]:
 
 
 def s3_destination(target: str, s3: str, *, sign_payload: bool | None = None) -> Any:
-    import s3fs
+    import boto3
+    from botocore.config import Config
 
-    import airflow_provider_isvapp.transfer.staging.s3  # noqa: F401 - before the clock starts
     from airflow_provider_isvapp.transfer.destination import Destination
-    from airflow_provider_isvapp.transfer.staging.s3 import botocore_client
+    from airflow_provider_isvapp.transfer.staging.s3 import S3Store
 
-    config = {} if sign_payload is None else {"s3": {"payload_signing_enabled": sign_payload}}
-    fs = s3fs.S3FileSystem(key=ACCESS_KEY, secret=SECRET_KEY, config_kwargs=config, **s3_options(s3))
-    botocore_client(fs)
-    return Destination(fs=fs, key=target, uri=f"s3://{target}")
+    config = Config(s3=None if sign_payload is None else {"payload_signing_enabled": sign_payload})
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3,
+        region_name="us-east-1",
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+        config=config,
+    )
+    bucket, _, key = target.partition("/")
+    return Destination(store=S3Store(client, bucket), key=key, uri=f"s3://{target}")
 
 
 def ours_to_s3(server: str, target: str, s3: str, plain: str, *, sign_payload: bool | None = None) -> Work:
@@ -124,7 +131,7 @@ def ours_upload_only(server: str, target: str, s3: str, plain: str) -> Work:
     destination = s3_destination(target, s3)
 
     def work() -> None:
-        staged = destination.target().stage(exclusive=False, provenance=None)
+        staged = destination.target().stage(exclusive=False, content_type="application/x-ndjson", provenance=None)
         with Path(plain).open("rb") as file:
             while data := file.read(256 * 1024):
                 staged.write(data)

@@ -117,23 +117,14 @@ class ObjectName:
 
 def name_of(destination: Destination) -> ObjectName:
     """Return the names of the object at a destination. Sends no request."""
+    namespace, key = destination.store.namespace, destination.key
     if destination.kind == "local":
-        return ObjectName(namespace="file", name=destination.key, uri=f"file://{_encoded(destination.key)}")
-    bucket, _, key = destination.key.partition("/")
-    if destination.kind == "azure":
-        return _in_azure(destination.fs, bucket, key)
-    scheme = "s3" if destination.kind == "s3" else "gs"
-    return ObjectName(namespace=f"{scheme}://{bucket}", name=key, uri=f"{scheme}://{bucket}/{_encoded(key)}")
-
-
-def _in_azure(fs: Any, container: str, key: str) -> ObjectName:
-    account = f"{fs.account_name}.dfs.core.windows.net"
-    return ObjectName(
-        namespace=f"abfss://{container}@{account}",
-        name=key,
-        # Airflow 2.11 drops what stands before an @ in an asset's URI.
-        uri=f"abfss://{account}/{container}/{_encoded(key)}",
-    )
+        return ObjectName(namespace=namespace, name=key, uri=f"file://{_encoded(key)}")
+    scheme, _, host = namespace.partition("://")
+    container, at, account = host.partition("@")
+    # Airflow 2.11 drops what stands before an @ in an asset's URI.
+    folder = f"{account}/{container}" if at else host
+    return ObjectName(namespace=namespace, name=key, uri=f"{scheme}://{folder}/{_encoded(key)}")
 
 
 def _encoded(key: str) -> str:

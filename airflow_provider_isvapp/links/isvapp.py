@@ -127,22 +127,21 @@ def console_url(destination: Destination, *, placeholder: str | None = None) -> 
     :param placeholder: a part of the key in whose place several objects have something else; the URL is that of the
         folder that holds them all.
     """
-    bucket, _, key = destination.key.partition("/")
+    key, folder = destination.key, placeholder is not None
     if placeholder is not None:
         key = key.partition(placeholder)[0].rpartition("/")[0]
         key = f"{key}/" if key else ""
+    store: Any = destination.store
     if destination.kind == "s3":
-        return _aws(destination.fs, bucket, key, folder=placeholder is not None)
-    if destination.kind == "gcs":
-        return _google(destination.fs, bucket, key, folder=placeholder is not None)
+        return _aws(store.client, store.bucket, key, folder=folder)
+    if store.namespace.startswith("gs://"):
+        return _google(store.fs, store.bucket, key, folder=folder)
     return None
 
 
-def _aws(fs: Any, bucket: str, key: str, *, folder: bool) -> str | None:
-    from airflow_provider_isvapp.transfer.staging.s3 import botocore_client  # boto
-
-    # What botocore has made of the connection, the configuration and the environment.
-    endpoint = botocore_client(fs).meta
+def _aws(client: Any, bucket: str, key: str, *, folder: bool) -> str | None:
+    # What boto has made of the connection, the configuration and the environment.
+    endpoint = client.meta
     host = urlsplit(endpoint.endpoint_url).hostname or ""
     for end, console in _AWS_CONSOLES.items():
         if host.endswith(end):

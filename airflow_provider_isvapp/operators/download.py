@@ -13,7 +13,8 @@ from airflow_provider_isvapp.hooks.isvapp import when_known
 from airflow_provider_isvapp.lineage.datasets import usage_fields
 from airflow_provider_isvapp.log_messages import Log
 from airflow_provider_isvapp.metrics import record
-from airflow_provider_isvapp.operators.base import PathArgument, Publication, resolve_destination
+from airflow_provider_isvapp.operators.base import Publication
+from airflow_provider_isvapp.operators.destinations import PathArgument, resolve_destination
 from airflow_provider_isvapp.transfer.options import WriteOptions
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from airflow_provider_isvapp.lineage.datasets import Fields, Source, account_fie
 from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, persist_export_link
 from airflow_provider_isvapp.log_messages import log_ready
 from airflow_provider_isvapp.metrics import record_failures, record_ready
-from airflow_provider_isvapp.operators.base import PathArgument, WriteOperator
+from airflow_provider_isvapp.operators.base import WriteOperator
 from airflow_provider_isvapp.operators.checkpoint import ExportCheckpoint
 from airflow_provider_isvapp.operators.creation import (
     MONTH_OF_RUN,
@@ -26,6 +26,7 @@ from airflow_provider_isvapp.operators.creation import (
     requested_months,
     wait_in_worker,
 )
+from airflow_provider_isvapp.operators.destinations import PathArgument
 from airflow_provider_isvapp.operators.download import ExportDownload
 from airflow_provider_isvapp.operators.lists import ListSnapshot
 from airflow_provider_isvapp.transfer.options import WriteOptions

@@ -11,7 +11,8 @@ from typing import Any
 
 from airflow_provider_isvapp.lineage.datasets import Fields, documented_paths
 from airflow_provider_isvapp.metrics import record
-from airflow_provider_isvapp.operators.base import PathArgument, Publication, resolve_destination
+from airflow_provider_isvapp.operators.base import Publication
+from airflow_provider_isvapp.operators.destinations import PathArgument, resolve_destination
 from airflow_provider_isvapp.transfer.options import SNAPSHOT_PLACEHOLDER, WriteOptions
 
 

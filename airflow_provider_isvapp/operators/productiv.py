@@ -11,7 +11,8 @@ from airflow_provider_isvapp.api.productiv.settings import checked_api_version
 from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
 from airflow_provider_isvapp.lineage.datasets import Fields, Source, app_fields
-from airflow_provider_isvapp.operators.base import PathArgument, WriteOperator
+from airflow_provider_isvapp.operators.base import WriteOperator
+from airflow_provider_isvapp.operators.destinations import PathArgument
 from airflow_provider_isvapp.operators.lists import ListSnapshot
 from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.version_compat import Context

@@ -4,27 +4,29 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from airflow_provider_isvapp.errors import InvalidArgument
-from airflow_provider_isvapp.transfer.staging.base import ObjectTarget, storage_errors
-
-StorageKind = Literal["local", "s3", "gcs", "azure"]
+from airflow_provider_isvapp.transfer.staging.base import ObjectStore, ObjectTarget, StorageKind
+from airflow_provider_isvapp.transfer.staging.local import LocalStore
 
 STORAGE_KINDS: dict[str, StorageKind] = {
     "file": "local",
     "local": "local",
     "s3": "s3",
     "s3a": "s3",
+    "s3n": "s3",
     "gs": "gcs",
     "gcs": "gcs",
     "abfs": "azure",
     "abfss": "azure",
     "az": "azure",
+    "adl": "azure",
+    "wasb": "azure",
+    "wasbs": "azure",
 }
 """The storages that publish an object in one step, by the scheme of a URI (fsspec's protocol)."""
 
@@ -48,53 +50,35 @@ class StoragePath(Protocol):
 class Destination:
     """The location of one object, or of one for each value of a field.
 
-    :param fs: the fsspec file system, or None for a local file.
-    :param key: the path inside the file system.
+    :param store: the bucket or container with the client that reaches it.
+    :param key: the name in the store.
     :param uri: the URI to show.
     """
 
-    fs: Any
+    store: ObjectStore
     key: str
     uri: str
 
     @property
     def kind(self) -> StorageKind:
         """The kind of storage."""
-        kind = "local" if self.fs is None else _kind_of(self.fs)
-        if kind is None:
-            raise InvalidArgument(f"path {self.uri!r} is on a storage of an unknown kind.")
-        return kind
+        return self.store.kind
 
     def target(self) -> ObjectTarget:
         """Return the object with what its kind of storage can do."""
-        if self.kind == "local":
-            from airflow_provider_isvapp.transfer.staging.local import LocalTarget
-
-            return LocalTarget(self.key)
-        if self.kind == "s3":
-            from airflow_provider_isvapp.transfer.staging.s3 import S3Target
-
-            return S3Target(self.fs, self.key, self.uri)
-        from airflow_provider_isvapp.transfer.staging.fsspec import FsspecTarget
-
-        return FsspecTarget(self.fs, self.key, self.uri)
+        return self.store.target(self.key, self.uri)
 
     def with_value(self, placeholder: str, value: str) -> Destination:
         """Return the destination with a placeholder of its template, such as ``{reference_date}``, replaced."""
         return replace(self, key=self.key.replace(placeholder, value), uri=self.uri.replace(placeholder, value))
 
     def values_of(self, placeholder: str) -> list[str]:
-        """List the values of a placeholder for which there is an object, as the storage lists them now."""
-        wanted = "(?P<value>[^/]+)".join(re.escape(part) for part in self.key.split(placeholder, 1))
-        pattern = re.compile(wanted.replace(re.escape(placeholder), "(?P=value)"))
-        glob_pattern = "*".join(glob.escape(part) for part in self.key.split(placeholder))
-        if self.fs is None:
-            found = glob.glob(glob_pattern)
-        else:
-            with storage_errors(self.uri):
-                self.fs.invalidate_cache()
-                found = self.fs.glob(glob_pattern)
-        return sorted(match["value"] for match in map(pattern.fullmatch, found) if match)
+        """List the values of a placeholder for which there is an object or a folder, as the storage lists them now."""
+        before, _, after = self.key.partition(placeholder)
+        # Only the part of the path that has the first placeholder is listed.
+        parts = [re.escape(before), *map(re.escape, after.partition("/")[0].split(placeholder))]
+        pattern = re.compile(parts[0] + "(?P<value>[^/]+)" + "(?P=value)".join(parts[1:]))
+        return sorted({match["value"] for match in map(pattern.fullmatch, self.store.names(before)) if match})
 
     def sibling(self, *, prefix: str, suffix: str) -> Destination:
         """Return the destination in the same folder whose name has this before it and after it."""
@@ -107,7 +91,7 @@ class Destination:
 
 
 def open_destination(path: StoragePath | str) -> Destination:
-    """Understand a path: a local one, a URI, or an object with ``fs`` and ``path`` such as Airflow's ObjectStoragePath.
+    """Understand a path without Airflow: a local one, a URI, or an object with ``fs`` and ``path`` such as a UPath.
 
     :raises InvalidArgument: if the storage is not one of those that can publish an object whole or not at all.
     """
@@ -117,7 +101,7 @@ def open_destination(path: StoragePath | str) -> Destination:
         scheme = path.partition("://")[0] if "://" in path else "file"
         if STORAGE_KINDS.get(scheme) == "local":
             key = path.partition("://")[2] if "://" in path else path
-            return Destination(fs=None, key=_named(key, path), uri=path)
+            return Destination(store=LocalStore(), key=checked_key(key, path), uri=path)
         fs, key = _file_system(path)
         uri = path
     kind = _kind_of(fs)
@@ -126,7 +110,16 @@ def open_destination(path: StoragePath | str) -> Destination:
             f"path {uri!r} is on a storage ({', '.join(_protocols(fs))}) that is not known to publish an object "
             "in one step. Write to a local file, S3, Google Cloud Storage or Azure Blob Storage."
         )
-    return Destination(fs=None if kind == "local" else fs, key=_named(key, uri), uri=uri)
+    if kind == "local":
+        return Destination(store=LocalStore(), key=checked_key(key, uri), uri=uri)
+    from airflow_provider_isvapp.transfer.staging.fsspec import FsspecStore
+
+    bucket, _, name = key.partition("/")
+    scheme = {"s3": "s3", "gcs": "gs", "azure": "abfss"}[kind]
+    host = f"{bucket}@{fs.account_name}.dfs.core.windows.net" if kind == "azure" else bucket
+    return Destination(
+        store=FsspecStore(fs, bucket, namespace=f"{scheme}://{host}"), key=checked_key(name, uri), uri=uri
+    )
 
 
 def _kind_of(fs: Any) -> StorageKind | None:
@@ -150,7 +143,11 @@ def _file_system(uri: str) -> tuple[Any, str]:
     raise InvalidArgument(f"path {uri!r}: there is no file system for it ({reason}). Use file, s3, gs or abfs.")
 
 
-def _named(key: str, uri: str) -> str:
+def checked_key(key: str, uri: str) -> str:
+    """Return a key if it can name an object.
+
+    :raises InvalidArgument: if it cannot.
+    """
     if not key or key.endswith("/"):
         raise InvalidArgument(f"path {uri!r} names a folder; add the name of the object to write.")
     try:

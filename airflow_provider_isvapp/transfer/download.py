@@ -100,7 +100,7 @@ def download_export(
         try:
             with run.verified() as provenance:
                 export = resumable.export
-                manifests = publish(
+                objects, manifests = publish(
                     run.commit,
                     run.objects,
                     audit=audit,
@@ -128,12 +128,12 @@ def download_export(
         result = WriteResult.of(
             destination.uri,
             provenance,
-            objects=tuple(run.objects),
+            objects=objects,
             manifests=manifests,
             attempts=budget.used,
             seconds=clock() - started,
             # All its months were there, and were to stay.
-            outcome=Outcome.SKIPPED if provenance.rows and not run.objects else Outcome.WRITTEN,
+            outcome=Outcome.SKIPPED if not objects and (provenance.rows or run.objects) else Outcome.WRITTEN,
         )
         observe(
             DownloadFinished(

@@ -82,7 +82,7 @@ def keeps_existing(destination: Destination, options: WriteOptions) -> bool:
 
     :raises DestinationExists: if one exists and ``if_exists`` is ``fail``.
     """
-    if options.if_exists == "overwrite" or not destination.target().exists():
+    if options.if_exists == "overwrite" or destination.target().info() is None:
         return False
     if options.if_exists == "fail":
         raise DestinationExists(f"{destination.uri} exists, and if_exists is 'fail'.")
@@ -95,7 +95,7 @@ def has_rows(destination: Destination) -> bool:
     What this package cannot read counts as rows: it may be data of another program.
     """
     target = destination.target()
-    if not target.exists():
+    if target.info() is None:
         return False
     with target.open() as stored:
         begin = stored.read(_READ_BYTES)
@@ -155,7 +155,8 @@ def find_existing_export(
 
 def _provenance(destination: Destination, export_id: str, options: WriteOptions) -> Provenance | None:
     target = destination.target()
-    provenance = target.provenance()
+    info = target.info()
+    provenance = None if info is None else info.provenance
     if not _is_of(provenance, export_id, options):
         return None
     if not provenance.is_complete and options.output_format == "parquet":

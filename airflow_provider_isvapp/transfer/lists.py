@@ -80,7 +80,8 @@ def write_list(
     fields = FieldFilter(options.exclude_fields)
     provenance = _describe(rows, dataset, options, fields)
     fields.check(documented)
-    if destination.target().provenance() == provenance:
+    there = destination.target().info()
+    if there is not None and there.provenance == provenance:
         manifests = find_manifests(destination, provenance, options, snapshot_date=snapshot_date)
         if (manifests or not options.manifest) and find_problem(audit, provenance, destination, options) is None:
             log.info("%s already holds this list: nothing to write", destination.uri)
@@ -101,10 +102,9 @@ def write_list(
     try:
         for batch in _batches(rows):
             writer.write(Chunk(memoryview(b""), fields.strip(batch)))
-        objects = writer.flush(provenance)
-        manifests = publish(
+        objects, manifests = publish(
             writer.commit,
-            objects,
+            writer.flush(provenance),
             audit=audit,
             refuse=lambda problem: AuditRefused(
                 f"The list {dataset} is not what was asked for: {problem}. Nothing was published."
@@ -117,11 +117,13 @@ def write_list(
         )
     finally:
         writer.abort()
+    if not objects:
+        return WriteResult(path=destination.uri, outcome=Outcome.SKIPPED, seconds=clock() - started)
     result = WriteResult.of(
         destination.uri,
         provenance,
         snapshot_date=snapshot_date,
-        objects=tuple(objects),
+        objects=objects,
         manifests=manifests,
         seconds=clock() - started,
     )

@@ -17,7 +17,7 @@ from airflow_provider_isvapp.errors import StorageFailed
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.results import WrittenObject
-from airflow_provider_isvapp.transfer.staging.base import Provenance, StagedObject
+from airflow_provider_isvapp.transfer.staging.base import Provenance, StagedObject, commit_staged
 
 # Of a manifest that is read; one of a year with every month and a long request has some thousand bytes.
 _LONGEST = 1024 * 1024
@@ -64,55 +64,76 @@ def staged_manifests(
     dates: Mapping[str, str | None],
     options: WriteOptions,
     request: Mapping[str, Any] | None,
-) -> Iterator[tuple[str, ...]]:
-    """Hand one manifest for each object to the storage, and publish them at the end of the block.
+) -> Iterator[StagedManifests]:
+    """Hand one manifest for each object to the storage, so that one which takes no manifest refuses it by now.
 
-    The block publishes the objects. So a manifest proves that its object was published whole, and a storage that takes
-    no manifest refuses it before anything is published. An object that another program replaces keeps the manifest of
-    the one before: compare the checksum when in doubt.
+    What the block does not publish is removed. An object that another program replaces keeps the manifest of the one
+    before: compare the checksum when in doubt.
 
     :param dates: what else is known of the source.
     :param request: the parameters that the vendor was asked for the rows with.
-    :return: their URIs.
-    :raises StorageFailed: saying that the objects are published, if only their manifests are not.
     """
-    staged: list[StagedObject] = []
+    manifests = StagedManifests()
     try:
-        manifests = []
         for item in objects:
+            described = asdict(item)
+            # What the storage says of the object is known only when it is published.
+            del described["version"], described["checksum"]
             content = {
                 "version": 1,
-                "object": asdict(item),
+                "object": described,
                 "format": options.describe_format(),
                 "source": provenance.to_dict() | dict(dates),
                 "request": None if request is None else dict(request),
                 "written_at": datetime.now(UTC).isoformat(),
             }
             month = item.reference_date
-            described = destination if month is None else destination.with_value(MONTH_PLACEHOLDER, month)
-            manifest = manifest_of(described)
-            staged.append(manifest.target().stage(exclusive=False, provenance=None))
-            staged[-1].write(json.dumps(content, indent=2).encode() + b"\n")
-            staged[-1].flush()
-            manifests.append(manifest.uri)
-        yield tuple(manifests)
-        _publish(staged, manifests)
+            place = destination if month is None else destination.with_value(MONTH_PLACEHOLDER, month)
+            manifests.stage(item.path, manifest_of(place), json.dumps(content, indent=2).encode() + b"\n")
+        yield manifests
     finally:
-        for unpublished in staged:
-            unpublished.abort()
+        manifests.abort()
 
 
-def _publish(staged: Sequence[StagedObject], manifests: Sequence[str]) -> None:
-    for item, uri in zip(staged, manifests, strict=True):
+class StagedManifests:
+    """Manifests that the storage has, and shows to nobody yet."""
+
+    def __init__(self) -> None:
+        self._staged: dict[str, tuple[Destination, StagedObject]] = {}
+
+    def stage(self, path: str, manifest: Destination, content: bytes) -> None:
+        """Hand the manifest of an object to the storage.
+
+        :param path: URI of the object.
+        """
+        staged = manifest.target().stage(exclusive=False, content_type="application/json", provenance=None)
+        self._staged[path] = (manifest, staged)
+        staged.write(content)
+        staged.flush()
+
+    def publish(self, objects: Sequence[WrittenObject]) -> tuple[str, ...]:
+        """Publish the manifests of these objects, which are published: so a manifest proves that its object is whole.
+
+        :return: their URIs.
+        :raises StorageFailed: saying that the objects are published.
+        """
+        return tuple(self._publish(*self._staged[item.path]) for item in objects)
+
+    def _publish(self, manifest: Destination, staged: StagedObject) -> str:
         try:
-            item.commit()
+            commit_staged(staged, manifest.target(), uri=manifest.uri, if_exists="overwrite")
         except StorageFailed as error:
             failure = StorageFailed(
-                f"The object is published, but its manifest {uri} is not: {error} The next run writes it."
+                f"The object is published, but its manifest {manifest.uri} is not: {error} The next run writes it."
             )
         else:
-            continue
+            return manifest.uri
         raise failure
+
+    def abort(self) -> None:
+        """Remove the manifests that are not published."""
+        for _, staged in self._staged.values():
+            staged.abort()
 
 
 def find_manifests(
@@ -132,7 +153,7 @@ def find_manifests(
 
 def _describes(manifest: Destination, source: _Source) -> bool:
     target = manifest.target()
-    if not target.exists():
+    if target.info() is None:
         return False
     with target.open() as stored:
         text = stored.read(_LONGEST + 1)

@@ -86,6 +86,13 @@ class WriteOptions:
             "exclude_fields": sorted(self.exclude_fields),
         }
 
+    @property
+    def content_type(self) -> str:
+        """The media type of the stored objects. Compressed ones say so here: a content encoding would be undone."""
+        if self.output_format == "parquet":
+            return "application/vnd.apache.parquet"
+        return "application/gzip" if self.compression == "gzip" else "application/x-ndjson"
+
     def check_for_export(self, template: str) -> None:
         """Check that each value is known and that they fit together and with the path.
 

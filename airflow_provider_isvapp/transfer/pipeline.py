@@ -142,10 +142,10 @@ class TransferPipeline:
         finally:
             self._writer.abort()
 
-    def commit(self) -> None:
-        """Publish what was verified."""
+    def commit(self) -> list[WrittenObject]:
+        """Publish what was verified, and say what was."""
         assert self._writer is not None  # noqa: S101 - only called inside verified()
-        self._writer.commit()
+        return self._writer.commit()
 
     def _move(self, output: RowWriter) -> None:
         _keep_freed_memory()

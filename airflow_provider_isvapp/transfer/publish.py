@@ -28,7 +28,7 @@ def find_problem(audit: Audit, provenance: Provenance, destination: Destination,
 
 
 def publish(
-    commit: Callable[[], None],
+    commit: Callable[[], Sequence[WrittenObject]],
     objects: Sequence[WrittenObject],
     *,
     audit: Audit,
@@ -38,25 +38,24 @@ def publish(
     options: WriteOptions,
     dates: Mapping[str, str | None],
     request: Mapping[str, Any] | None,
-) -> tuple[str, ...]:
+) -> tuple[tuple[WrittenObject, ...], tuple[str, ...]]:
     """Publish objects that are staged and verified, if they pass the audit.
 
-    :param commit: makes the objects visible.
+    :param commit: makes the objects visible, and says which: others may have appeared meanwhile, and stay.
     :param objects: as they will be.
     :param refuse: makes the error of a problem that the audit finds.
     :param dates: for the manifest, with the provenance.
     :param request: for the manifest.
-    :return: URIs of the manifests.
+    :return: the published objects, and the URIs of their manifests.
     :raises AuditRefused: before anything is published.
     :raises StorageFailed: if the storage refused; the message says what is published.
     """
     if problem := find_problem(audit, provenance, destination, options):
         raise refuse(problem)
     if not options.manifest:
-        commit()
-        return ()
+        return tuple(commit()), ()
     with staged_manifests(
         destination, objects, provenance=provenance, dates=dates, options=options, request=request
     ) as manifests:
-        commit()
-    return manifests
+        published = tuple(commit())
+        return published, manifests.publish(published)

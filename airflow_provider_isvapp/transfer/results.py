@@ -29,6 +29,9 @@ class WrittenObject:
     :param crc32: CRC-32 of what is stored, as eight hexadecimal digits.
     :param sha256: SHA-256 of what is stored, if a manifest was wanted.
     :param reference_date: the month that it holds, of an export that was divided.
+    :param version: the storage's own id of these bytes: ETag, generation, or size and modification time of a file; None
+        before it is published.
+    :param checksum: the storage's own checksum as ``algorithm:value``, if it told one.
     """
 
     path: str
@@ -37,6 +40,8 @@ class WrittenObject:
     crc32: str
     sha256: str | None = None
     reference_date: str | None = None
+    version: str | None = None
+    checksum: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

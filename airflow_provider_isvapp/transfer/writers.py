@@ -8,7 +8,7 @@ import hashlib
 import logging
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, StorageFailed
@@ -18,7 +18,7 @@ from airflow_provider_isvapp.transfer.gzip import Crc32
 from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.results import WrittenObject
 from airflow_provider_isvapp.transfer.rows import PartitionChunk
-from airflow_provider_isvapp.transfer.staging.base import Provenance
+from airflow_provider_isvapp.transfer.staging.base import Provenance, commit_staged
 
 
 class Encoder(Protocol):
@@ -116,8 +116,8 @@ class RowWriter(Protocol):
         """Hand everything to the storage, so that only small steps remain, and say what there will be."""
         ...
 
-    def commit(self) -> None:
-        """Publish."""
+    def commit(self) -> list[WrittenObject]:
+        """Publish, and say what was: an object that appeared meanwhile may stay."""
         ...
 
     def abort(self) -> None:
@@ -134,19 +134,23 @@ class StoredObject:
     def __init__(
         self,
         destination: Destination,
+        options: WriteOptions,
         *,
-        exclusive: bool,
         provenance: Provenance,
-        sha256: bool,
         stores_plain: bool = False,
     ) -> None:
         self.rows = 0
         self._stores_plain = stores_plain
         self._destination = destination
-        self._staged = destination.target().stage(exclusive=exclusive, provenance=provenance)
+        self._if_exists = options.if_exists
+        self._target = destination.target()
+        self._staged = self._target.stage(
+            exclusive=options.if_exists != "overwrite", content_type=options.content_type, provenance=provenance
+        )
         self._size = 0
         self._crc32 = Crc32()
-        self._sha256 = hashlib.sha256() if sha256 else None
+        self._sha256 = hashlib.sha256() if options.manifest else None
+        self._written: WrittenObject | None = None
 
     def store(self, data: bytes | memoryview) -> None:
         """Append stored bytes."""
@@ -163,7 +167,7 @@ class StoredObject:
         """Hand all bytes to the storage."""
         self._staged.flush(provenance)
         known_crc32 = provenance.crc32 if self._stores_plain else None
-        return WrittenObject(
+        self._written = WrittenObject(
             path=self._destination.uri,
             rows=self.rows,
             bytes=self._size,
@@ -171,10 +175,13 @@ class StoredObject:
             sha256=None if self._sha256 is None else self._sha256.hexdigest(),
             reference_date=month,
         )
+        return self._written
 
-    def commit(self) -> None:
-        """Publish the object."""
-        self._staged.commit()
+    def commit(self) -> WrittenObject | None:
+        """Publish the object; None if another one appeared meanwhile and stays."""
+        info = commit_staged(self._staged, self._target, uri=self._destination.uri, if_exists=self._if_exists)
+        assert self._written is not None  # noqa: S101 - flushed first
+        return None if info is None else replace(self._written, version=info.version, checksum=info.checksum)
 
     def abort(self) -> None:
         """Remove the object, unless it is published."""
@@ -199,11 +206,7 @@ class SingleObjectWriter:
         self._as_received = as_received
         self._empty = True
         self._object = StoredObject(
-            destination,
-            exclusive=options.if_exists != "overwrite",
-            provenance=provenance,
-            sha256=options.manifest,
-            stores_plain=isinstance(self._encoder, Plain),
+            destination, options, provenance=provenance, stores_plain=isinstance(self._encoder, Plain)
         )
 
     def write(self, chunk: Chunk) -> None:
@@ -221,9 +224,10 @@ class SingleObjectWriter:
         self._object.rows = provenance.rows or 0
         return [self._object.flush(provenance)]
 
-    def commit(self) -> None:
+    def commit(self) -> list[WrittenObject]:
         """Publish the object."""
-        self._object.commit()
+        published = self._object.commit()
+        return [] if published is None else [published]
 
     def abort(self) -> None:
         """Remove the object, unless it is published."""
@@ -274,26 +278,28 @@ class PartitionedWriter:
             objects.append(month.stored.flush(provenance, month=name))
         return objects
 
-    def commit(self) -> None:
+    def commit(self) -> list[WrittenObject]:
         """Publish the months in their order.
 
         :raises StorageFailed: saying which are published, if one is not.
         """
-        published: list[str] = []
-        for name, month in sorted(self._months.items()):
+        published: list[WrittenObject] = []
+        for _, month in sorted(self._months.items()):
             try:
-                month.stored.commit()
+                written = month.stored.commit()
             except StorageFailed as error:
                 if not published:
                     raise
+                months = ", ".join(str(item.reference_date) for item in published)
                 failure = StorageFailed(
-                    f"The months {', '.join(published)} of export {self._provenance.export_id} are published, and the "
-                    f"others are not: {error} The next run writes them."
+                    f"The months {months} of export {self._provenance.export_id} are published, and the others are "
+                    f"not: {error} The next run writes them."
                 )
             else:
-                published.append(name)
+                published += [] if written is None else [written]
                 continue
             raise failure
+        return published
 
     def abort(self) -> None:
         """Remove all objects that are not published."""
@@ -305,23 +311,18 @@ class PartitionedWriter:
         if not is_month(month):
             raise DamagedDownload(f"{month!r} is no reference_date that a path can be made of")
         destination = self._destination.with_value(MONTH_PLACEHOLDER, month)
-        if self._if_exists != "overwrite" and destination.target().exists():
-            if self._if_exists == "fail" and not self._is_of_this_export(destination):
+        there = None if self._if_exists == "overwrite" else destination.target().info()
+        if there is not None:
+            if self._if_exists == "fail" and not self._is_of_this_export(there.provenance):
                 raise DestinationExists(f"{destination.uri} exists, and if_exists is 'fail'.")
             _LOG.info("%s is there already and stays as it is", destination.uri)
             self._left.add(month)
             return None
-        stored = StoredObject(
-            destination,
-            exclusive=self._if_exists != "overwrite",
-            provenance=self._provenance,
-            sha256=self._options.manifest,
-        )
+        stored = StoredObject(destination, self._options, provenance=self._provenance)
         self._months[month] = _MonthObject(stored, encoder_for(self._options))
         return self._months[month]
 
-    def _is_of_this_export(self, destination: Destination) -> bool:
-        provenance = destination.target().provenance()
+    def _is_of_this_export(self, provenance: Provenance | None) -> bool:
         return provenance is not None and (provenance.export_id, provenance.format) == (
             self._provenance.export_id,
             self._provenance.format,

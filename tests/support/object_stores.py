@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import requests
 
+from airflow_provider_isvapp.transfer.destination import Destination
+from airflow_provider_isvapp.transfer.staging.s3 import S3Store
 from tests.support.http_server import HttpServer, QuietHandler
 
 
@@ -33,6 +35,27 @@ def moto() -> Iterator[str]:
         yield f"http://{host}:{port}"
     finally:
         server.stop()
+
+
+def s3_client(url: str, *, key: str = "key", secret: str = "secret", **config: Any) -> Any:
+    """A client for S3 such as Airflow's hook hands out."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+        config=Config(**{"retries": {"mode": "standard", "max_attempts": 2}} | config),
+    )
+
+
+def in_s3(client: Any, path: str, **options: Any) -> Destination:
+    """The destination of a path that begins with the bucket."""
+    bucket, _, key = path.partition("/")
+    return Destination(store=S3Store(client, bucket, **options), key=key, uri=f"s3://{path}")
 
 
 @pytest.fixture

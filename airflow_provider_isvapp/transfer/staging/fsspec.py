@@ -5,14 +5,55 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from airflow_provider_isvapp.errors import DestinationExists, InvalidArgument
-from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, Provenance, check_key, storage_errors
+from airflow_provider_isvapp.transfer.staging.base import (
+    METADATA_KEY,
+    WRITE_ID_KEY,
+    ObjectInfo,
+    Provenance,
+    StorageKind,
+    check_key,
+    storage_errors,
+)
 
 # fsspec's default of 50 MiB for S3 costs about four times that in memory; storages want at least 5 MiB.
 BLOCK_BYTES = 8 * 1024 * 1024
+
+
+class FsspecStore:
+    """A file system of fsspec.
+
+    :param fs: the file system.
+    :param bucket: whose objects are written.
+    :param namespace: URI of the bucket.
+    """
+
+    kind: StorageKind = "fsspec"
+
+    def __init__(self, fs: Any, bucket: str, *, namespace: str) -> None:
+        self.fs = fs
+        self.bucket = bucket
+        self.namespace = namespace
+
+    def target(self, key: str, uri: str) -> FsspecTarget:
+        """Return the place of an object."""
+        check_key(key, uri)
+        return FsspecTarget(self.fs, f"{self.bucket}/{key}", uri)
+
+    def names(self, prefix: str) -> Iterator[str]:
+        """List what begins with a prefix in its folder."""
+        with storage_errors(prefix, reading=True):
+            self.fs.invalidate_cache()
+            try:
+                found = self.fs.ls(f"{self.bucket}/{prefix}".rpartition("/")[0], detail=False)
+            except FileNotFoundError:
+                return
+        keys = (path.rstrip("/").removeprefix(f"{self.bucket}/") for path in found)
+        yield from (key for key in keys if key.startswith(prefix))
 
 
 class FsspecTarget:
@@ -29,24 +70,24 @@ class FsspecTarget:
         self._uri = uri
 
     def check(self) -> None:
-        """See that the storage takes such a key; whether it grants the right to write it, only writing shows."""
-        check_key(self._fs.split_path(self._key)[1], self._uri)
+        """Do nothing: whether the storage grants the right to write here, only writing shows."""
 
-    def exists(self) -> bool:
+    def info(self) -> ObjectInfo | None:
         """Ask the storage."""
         with storage_errors(self._uri, reading=True):
             self._fs.invalidate_cache()
-            return bool(self._fs.exists(self._key))
-
-    def provenance(self) -> Provenance | None:
-        """Read the provenance from the object's metadata."""
-        with storage_errors(self._uri, reading=True):
-            self._fs.invalidate_cache()
             try:
-                metadata = self._fs.info(self._key).get("metadata")
+                info = self._fs.info(self._key)
             except FileNotFoundError:
                 return None
-        return Provenance.from_text(metadata.get(METADATA_KEY)) if isinstance(metadata, Mapping) else None
+        metadata = info.get("metadata")
+        if not isinstance(metadata, Mapping):
+            metadata = {}
+        return ObjectInfo(
+            version=str(info.get("etag") or info.get("ETag") or info.get("mtime") or ""),
+            provenance=Provenance.from_text(metadata.get(METADATA_KEY)),
+            write_id=metadata.get(WRITE_ID_KEY),
+        )
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -57,7 +98,7 @@ class FsspecTarget:
         ):
             yield reader
 
-    def stage(self, *, exclusive: bool, provenance: Provenance | None) -> FsspecObject:
+    def stage(self, *, exclusive: bool, content_type: str, provenance: Provenance | None) -> FsspecObject:
         """Begin an object with the provenance as metadata."""
         return FsspecObject(self._fs, self._key, self._uri, exclusive=exclusive, provenance=provenance)
 
@@ -86,9 +127,12 @@ class FsspecObject:
         self._over = False
         # Both file systems hand "create only" to the storage, which decides it in the last step.
         mode = "xb" if exclusive else "wb"
-        metadata = {} if provenance is None else {"metadata": {METADATA_KEY: provenance.to_text()}}
+        self.write_id = secrets.token_hex(8)
+        metadata = {WRITE_ID_KEY: self.write_id}
+        if provenance is not None:
+            metadata[METADATA_KEY] = provenance.to_text()
         with storage_errors(uri):
-            self._file = fs.open(key, mode, block_size=BLOCK_BYTES, autocommit=False, **metadata)
+            self._file = fs.open(key, mode, block_size=BLOCK_BYTES, autocommit=False, metadata=metadata)
         # gcsfs's class for zonal buckets, whose objects are there from the first byte on.
         if hasattr(self._file, "finalize_on_close"):
             self.abort()
@@ -105,7 +149,7 @@ class FsspecObject:
     def flush(self, provenance: Provenance | None = None) -> None:
         """Do nothing: closing is the last step here, and on Azure it already publishes."""
 
-    def commit(self) -> None:
+    def commit(self) -> ObjectInfo:
         """Finish the upload.
 
         :raises DestinationExists: if it must not replace an object and there is one.
@@ -123,6 +167,7 @@ class FsspecObject:
             self._fs.invalidate_cache()
         if taken:
             raise DestinationExists(f"{self._uri} exists, and the task may not overwrite it.")
+        return ObjectInfo(version="", write_id=self.write_id)
 
     def abort(self) -> None:
         """Give the upload up. An open file that is merely forgotten would publish itself when it is collected."""

@@ -11,12 +11,18 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from airflow_provider_isvapp.errors import DestinationExists, InvalidArgument, StorageFailed
-from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, Provenance, storage_errors
+from airflow_provider_isvapp.transfer.staging.base import (
+    METADATA_KEY,
+    ObjectInfo,
+    Provenance,
+    StorageKind,
+    storage_errors,
+)
 
 _SUFFIX = ".isvapp-part"
 # Pieces are written by so many bytes at once: of small writes, a fifth more time goes into the kernel's page cache.
@@ -26,6 +32,35 @@ _WRITEBACK_BYTES = 8 * 1024 * 1024
 
 
 _ATTRIBUTE = f"user.{METADATA_KEY}"
+
+
+class LocalStore:
+    """The files that this host can reach. They have no content type, and take no options.
+
+    :param options: must be empty.
+    """
+
+    kind: StorageKind = "local"
+    namespace = "file"
+
+    def __init__(self, *, options: Mapping[str, Any] | None = None) -> None:
+        self._options = dict(options or {})
+
+    def target(self, key: str, uri: str) -> LocalTarget:
+        """Return the place of a file."""
+        if self._options:
+            raise InvalidArgument(f"storage_options: local files take none, and {', '.join(self._options)} is there.")
+        return LocalTarget(key)
+
+    def names(self, prefix: str) -> Iterator[str]:
+        """List the files and folders of one folder that begin with a prefix."""
+        folder, slash, beginning = prefix.rpartition("/")
+        with storage_errors(prefix, reading=True):
+            try:
+                found = os.listdir(f"{folder}{slash}" or ".")
+            except (FileNotFoundError, NotADirectoryError):
+                return
+        yield from (f"{folder}{slash}{name}" for name in found if name.startswith(beginning))
 
 
 class LocalTarget:
@@ -66,18 +101,19 @@ class LocalTarget:
         if problem:
             raise InvalidArgument(f"path {str(self._path)!r}: {problem}. Remove it, or choose another path.")
 
-    def exists(self) -> bool:
-        """Look for the file."""
+    def info(self) -> ObjectInfo | None:
+        """Look for the file. Its provenance is believed only if it was not touched since."""
         with storage_errors(str(self._path), reading=True):
-            return self._path.exists()
-
-    def provenance(self) -> Provenance | None:
-        """Read the provenance, and believe it only if the file was not touched since."""
+            try:
+                status = self._path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        provenance = None
         with contextlib.suppress(OSError, AttributeError, ValueError):
             touched, _, text = os.getxattr(self._path, _ATTRIBUTE).decode().partition(" ")
-            if touched == _last_touched(self._path.stat()):
-                return Provenance.from_text(text)
-        return None
+            if touched == _version(status):
+                provenance = Provenance.from_text(text)
+        return ObjectInfo(version=_version(status), provenance=provenance, write_id=_identity(status))
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -88,8 +124,8 @@ class LocalTarget:
         ):
             yield file
 
-    def stage(self, *, exclusive: bool, provenance: Provenance | None) -> LocalFile:
-        """Begin a file; its provenance is set in the end."""
+    def stage(self, *, exclusive: bool, content_type: str, provenance: Provenance | None) -> LocalFile:
+        """Begin a file; its provenance is set in the end, and it has no content type."""
         return LocalFile(self._path, exclusive=exclusive)
 
 
@@ -118,6 +154,8 @@ class LocalFile:
             self._target.parent.mkdir(parents=True, exist_ok=True)
             _remove_leftovers(self._target)
             self._temporary, self._fd = _create_locked(self._target)
+            # A network file system can lose the response to a rename or a link, too.
+            self.write_id = _identity(os.fstat(self._fd))
         self._over = False
         self._using_fd = threading.Lock()
         self._gathered: list[bytes | memoryview] = []
@@ -159,11 +197,11 @@ class LocalFile:
         with storage_errors(str(self._target)):
             if provenance is not None:
                 with contextlib.suppress(OSError, AttributeError):
-                    text = f"{_last_touched(os.fstat(self._fd))} {provenance.to_text()}"
+                    text = f"{_version(os.fstat(self._fd))} {provenance.to_text()}"
                     os.setxattr(self._fd, _ATTRIBUTE, text.encode())
             os.fsync(self._fd)
 
-    def commit(self) -> None:
+    def commit(self) -> ObjectInfo:
         """Rename the file onto its target.
 
         :raises DestinationExists: if it must not replace a file and there is one.
@@ -181,15 +219,17 @@ class LocalFile:
             else:
                 taken = False
                 self._over = True
-        if not taken:
-            # It is published: nothing from here on may say otherwise.
-            with contextlib.suppress(OSError):
-                self._temporary.unlink()
-            with contextlib.suppress(OSError):
-                os.close(self._fd)
-            _flush_directory(self._target.parent)
-        else:
+        if taken:
             raise DestinationExists(f"{self._target} exists, and the task may not overwrite it.")
+        # It is published: nothing from here on may say otherwise.
+        version = ""
+        with contextlib.suppress(OSError):
+            self._temporary.unlink()
+        with contextlib.suppress(OSError):
+            version = _version(os.fstat(self._fd))
+            os.close(self._fd)
+        _flush_directory(self._target.parent)
+        return ObjectInfo(version=version, write_id=self.write_id)
 
     def abort(self) -> None:
         """Remove the temporary file, unless it is committed."""
@@ -212,8 +252,12 @@ def _after(count: int, buffers: list[bytes | memoryview]) -> list[bytes | memory
     return []
 
 
-def _last_touched(status: os.stat_result) -> str:
+def _version(status: os.stat_result) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _identity(status: os.stat_result) -> str:
+    return f"{status.st_dev}-{status.st_ino}"
 
 
 def _in_the_way(target: Path) -> str | None:

@@ -1,93 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Publishes an S3 object by a multipart upload whose parts are sent at the same time."""
+"""Publishes an S3 object by a multipart upload whose parts are sent at the same time.
+
+s3transfer, boto3's own transfer manager, is no way to do it: it takes no If-None-Match, and it publishes as soon as the
+source ends, so that the last part of every month would be sent while others are visible already.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import secrets
 import threading
 from base64 import b64encode
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, wait
 from typing import IO, Any
-from weakref import WeakKeyDictionary
 
-import botocore.session
-from botocore import UNSIGNED
-from botocore.config import Config
-from botocore.credentials import Credentials
-from fsspec.asyn import sync
+from botocore.exceptions import ClientError
+from botocore.validate import ParamValidator
 
-from airflow_provider_isvapp.errors import DestinationExists, StorageFailed
+from airflow_provider_isvapp.errors import DestinationExists, InvalidArgument, StorageFailed
 from airflow_provider_isvapp.transfer.gzip import Crc32
-from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, Provenance, check_key, storage_errors
-
-# A part is tried again by botocore (429, 500, 503, resets), with growing waits.
-_RETRIES = {"mode": "standard", "max_attempts": 6}
-
-# A client costs a third of a second, and may be used by many threads.
-_clients: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
-
-
-def botocore_client(fs: Any) -> Any:
-    """Return a botocore client that signs as the file system does, to the same endpoint.
-
-    :param fs: an ``s3fs.S3FileSystem``.
-    """
-    if fs not in _clients:
-        _clients[fs] = _new_client(fs)
-    return _clients[fs]
-
-
-def _new_client(fs: Any) -> Any:
-    fs.connect()
-    session = botocore.session.get_session()
-    options = {"endpoint_url": fs.endpoint_url, "use_ssl": fs.use_ssl, "region_name": fs.s3.meta.region_name}
-    config = {"retries": _RETRIES} | fs.config_kwargs
-    if fs.anon:
-        config["signature_version"] = UNSIGNED
-    elif fs.key:
-        options |= {"aws_access_key_id": fs.key, "aws_secret_access_key": fs.secret, "aws_session_token": fs.token}
-    else:
-        session.register_component("credential_provider", _CredentialsOfSession(fs))
-    return session.create_client("s3", config=Config(**config), **(options | fs.client_kwargs))
-
-
-class _CredentialsOfSession:
-    """What botocore asks for credentials: those of the file system's own, asynchronous session."""
-
-    def __init__(self, fs: Any) -> None:
-        self._loop = fs.loop
-        self._session = fs.session
-
-    def load_credentials(self) -> Credentials | None:
-        """Return credentials, or None if the session has none."""
-        credentials = sync(self._loop, self._session.get_credentials)
-        return None if credentials is None else _RenewedElsewhere(self._loop, credentials)
-
-
-class _RenewedElsewhere(Credentials):  # type: ignore[misc] # botocore has no types
-    """Credentials that the other session renews when they are about to expire."""
-
-    def __init__(self, loop: Any, credentials: Any) -> None:
-        self._loop = loop
-        self._credentials = credentials
-        super().__init__(*self.get_frozen_credentials()[:3], method=credentials.method)
-
-    def get_frozen_credentials(self) -> Any:
-        """Return a key, a secret and a token that are good now."""
-        return sync(self._loop, self._credentials.get_frozen_credentials)
-
+from airflow_provider_isvapp.transfer.staging.base import (
+    METADATA_KEY,
+    STALL_SECONDS,
+    WRITE_ID_KEY,
+    ObjectInfo,
+    Provenance,
+    StorageKind,
+    Watchdog,
+    check_key,
+    storage_errors,
+)
 
 # S3 takes no less than 5 MiB; a fifth less time goes by with 8.
 PART_BYTES = 8 * 1024 * 1024
 # S3 takes 10,000 parts of an object. The later ones are larger, which is enough for 180 GB.
 _LARGER_AFTER = {2_000: 2, 6_000: 3}
 _PARTS_ON_THEIR_WAY = 5
-_JOIN_SECONDS = 3.0
+_ABORT_SECONDS = 3.0
 
 # Of all objects together: the months of a divided export are written at the same time. A larger part takes the room of
 # two or three, so that memory does not grow with the export.
@@ -99,58 +53,147 @@ _emptied: deque[bytearray] = deque(maxlen=_PARTS_ON_THEIR_WAY)
 
 # Metadata travels as headers, and some proxies drop those with an underscore.
 _METADATA_KEY = METADATA_KEY.replace("_", "-")
-_WRITE_ID_KEY = "isvapp-write-id"
+_WRITE_ID_KEY = WRITE_ID_KEY.replace("_", "-")
+_CHECKSUMS = ("ChecksumCRC64NVME", "ChecksumCRC32", "ChecksumCRC32C", "ChecksumSHA256", "ChecksumSHA1")
 
 _LOG = logging.getLogger(__name__)
+
+
+class S3Store:
+    """A bucket.
+
+    :param client: a botocore client for S3, such as ``S3Hook.get_conn()`` returns. Many threads use it.
+    :param bucket: its name, or an access point.
+    :param options: further arguments of the requests that make an object, such as ``ServerSideEncryption`` or
+        ``StorageClass``, in boto3's spelling.
+    :param stall_seconds: for how long S3 may acknowledge nothing.
+    """
+
+    kind: StorageKind = "s3"
+
+    def __init__(
+        self,
+        client: Any,
+        bucket: str,
+        *,
+        options: Mapping[str, Any] | None = None,
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
+        self.client = client
+        self.bucket = bucket
+        self.options = dict(options or {})
+        self.stall_seconds = stall_seconds
+
+    @property
+    def namespace(self) -> str:
+        """The URI of the bucket."""
+        return f"s3://{self.bucket}"
+
+    def target(self, key: str, uri: str) -> S3Target:
+        """Return the place of an object."""
+        return S3Target(self, key, uri)
+
+    def names(self, prefix: str) -> Iterator[str]:
+        """List keys and folders that begin with a prefix."""
+        uri = f"{self.namespace}/{prefix}"
+        with storage_errors(uri, reading=True):
+            pages = iter(
+                self.client.get_paginator("list_objects_v2").paginate(
+                    Bucket=self.bucket, Prefix=prefix, Delimiter="/", **self._also_for("ListObjectsV2")
+                )
+            )
+            watchdog = Watchdog(uri, seconds=self.stall_seconds)
+            while (page := watchdog.call(next, pages, None)) is not None:
+                yield from (item["Key"] for item in page.get("Contents", []))
+                yield from (item["Prefix"].rstrip("/") for item in page.get("CommonPrefixes", []))
+
+    def check_options(self) -> None:
+        """See that S3 knows the options, by the model of its API that botocore has.
+
+        :raises InvalidArgument: naming the one that is wrong.
+        """
+        model = self.client.meta.service_model.operation_model("PutObject")
+        ours = {"Bucket", "Key", "Body", "Metadata", "ContentType", "ContentEncoding", "IfNoneMatch", "IfMatch"}
+        for name in self.options:
+            if name not in model.input_shape.members or name in ours:
+                takes = ", ".join(sorted(set(model.input_shape.members) - ours))
+                raise InvalidArgument(f"storage_options: S3 takes no {name!r} here. It takes {takes}.")
+        report = ParamValidator().validate({"Bucket": "b", "Key": "k"} | self.options, model.input_shape)
+        if report.has_errors():
+            raise InvalidArgument(f"storage_options: {report.generate_report()}.")
+
+    def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Send a request for the bucket, with the options that the operation takes."""
+        model_name = self.client.meta.method_to_api_mapping[operation]
+        response: dict[str, Any] = getattr(self.client, operation)(
+            **({"Bucket": self.bucket} | self._also_for(model_name) | arguments)
+        )
+        return response
+
+    def _also_for(self, model_name: str) -> dict[str, Any]:
+        members = self.client.meta.service_model.operation_model(model_name).input_shape.members
+        return {name: value for name, value in self.options.items() if name in members}
 
 
 class S3Target:
     """The place of an object in a bucket.
 
-    :param fs: the ``s3fs.S3FileSystem``.
-    :param path: bucket and key.
-    :param uri: the address for messages.
+    :param uri: the URI for messages.
     """
 
-    def __init__(self, fs: Any, path: str, uri: str) -> None:
-        self._fs = fs
-        self._path = path
+    def __init__(self, store: S3Store, key: str, uri: str) -> None:
+        self._store = store
+        self._key = key
         self._uri = uri
-        self._bucket, self._key, _ = fs.split_path(path)
 
     def check(self) -> None:
-        """See that S3 takes such a key; whether it grants the right to write it, only writing shows."""
+        """See that S3 takes such a key and the options; whether it grants the right to write, only writing shows."""
         check_key(self._key, self._uri)
+        self._store.check_options()
 
-    def exists(self) -> bool:
+    def info(self) -> ObjectInfo | None:
         """Ask for the object's head."""
-        return self._head() is not None
-
-    def provenance(self) -> Provenance | None:
-        """Read the provenance from the object's metadata."""
-        head = self._head() or {}
-        return Provenance.from_text(head.get("Metadata", {}).get(_METADATA_KEY, ""))
+        head = self._head()
+        if head is None:
+            return None
+        metadata = head.get("Metadata", {})
+        return ObjectInfo(
+            version=_etag(head),
+            checksum=_checksum_of(head),
+            provenance=Provenance.from_text(metadata.get(_METADATA_KEY, "")),
+            write_id=metadata.get(_WRITE_ID_KEY),
+        )
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
         """Open the object for reading."""
-        with (
-            storage_errors(self._uri, reading=True),
-            self._fs.open(self._path, "rb", block_size=PART_BYTES) as reader,
-        ):
-            yield reader
+        with storage_errors(self._uri, reading=True):
+            head = self._head()
+            if head is None:
+                raise FileNotFoundError(self._uri)
+            with io.BufferedReader(_Reader(self._store, self._key, head), PART_BYTES // 16) as reader:
+                yield reader
 
-    def stage(self, *, exclusive: bool, provenance: Provenance | None) -> S3Object:
+    def stage(self, *, exclusive: bool, content_type: str, provenance: Provenance | None) -> S3Object:
         """Begin an object."""
-        return S3Object(self._fs, self._bucket, self._key, self._uri, exclusive=exclusive, provenance=provenance)
+        return S3Object(
+            self._store,
+            self._key,
+            self._uri,
+            exclusive=exclusive,
+            content_type=content_type,
+            provenance=provenance,
+        )
 
     def _head(self) -> dict[str, Any] | None:
+        watchdog = Watchdog(self._uri, seconds=self._store.stall_seconds)
         with storage_errors(self._uri, reading=True):
             try:
-                head: dict[str, Any] = self._fs.call_s3("head_object", Bucket=self._bucket, Key=self._key)
-            except FileNotFoundError:
-                return None
-            return head
+                return watchdog.call(self._store.call, "head_object", Key=self._key)
+            except ClientError as error:
+                if _status(error) == 404:
+                    return None
+                raise
 
 
 class S3Object:
@@ -171,24 +214,31 @@ class S3Object:
     """
 
     def __init__(
-        self, fs: Any, bucket: str, key: str, uri: str, *, exclusive: bool, provenance: Provenance | None
+        self,
+        store: S3Store,
+        key: str,
+        uri: str,
+        *,
+        exclusive: bool,
+        content_type: str,
+        provenance: Provenance | None,
     ) -> None:
-        self._fs = fs
+        self.write_id = secrets.token_hex(8)
+        self._store = store
+        self._key = key
         self._uri = uri
-        self._where = {"Bucket": bucket, "Key": key}
         self._condition = {"IfNoneMatch": "*"} if exclusive else {}
+        self._content_type = content_type
         self._provenance = provenance
-        self._nonce = secrets.token_hex(8)
+        self._watchdog = Watchdog(uri, seconds=store.stall_seconds)
         self._part: bytearray | None = None
         self._filled = 0
         self._upload_id: Future[str] | None = None
         self._sent: list[dict[str, Any]] = []
         self._on_their_way: deque[Future[dict[str, Any]]] = deque()
-        self._threads = ThreadPoolExecutor(_PARTS_ON_THEIR_WAY, thread_name_prefix="isvapp-s3-part")
         self._over = False
         with storage_errors(uri):
-            self._client = botocore_client(fs)
-            self._abort_unfinished_uploads()
+            self._watchdog.call(self._abort_unfinished_uploads)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes; waits while too many parts are on their way."""
@@ -215,38 +265,39 @@ class S3Object:
                 while self._on_their_way:
                     self._take_oldest()
 
-    def commit(self) -> None:
+    def commit(self) -> ObjectInfo:
         """Put the parts together.
 
         :raises DestinationExists: if it must not replace an object and there is one.
         """
         with self._errors():
             if self._upload_id is None:
-                self._call(
-                    "put_object",
-                    Body=bytes(memoryview(self._part or b"")[: self._filled]),
-                    Metadata=self._metadata(),
-                    **self._condition,
-                )
+                response = self._watchdog.call(self._put)
             else:
-                self._complete(self._upload_id.result())
+                response = self._watchdog.call(self._complete, self._upload_id.result())
             self._end()
-            self._fs.invalidate_cache()
+        return ObjectInfo(
+            version=_etag(response),
+            checksum=_checksum_of(response),
+            provenance=self._provenance,
+            write_id=self.write_id,
+        )
 
     def abort(self) -> None:
         """Abort the upload, unless it is committed."""
         if self._over:
             return
-        parts = list(self._on_their_way)
-        for part in parts:
-            part.cancel()
+        self._end()
         if self._upload_id is not None:
             # A part that arrives after the abort would stay.
-            under_way: list[Future[Any]] = [self._upload_id, *parts]
-            wait(under_way, timeout=_JOIN_SECONDS)
+            under_way: list[Future[Any]] = [self._upload_id, *self._on_their_way]
+            wait(under_way, timeout=_ABORT_SECONDS)
             with contextlib.suppress(Exception):
-                self._call("abort_multipart_upload", UploadId=self._upload_id.result(timeout=0))
-        self._end()
+                upload_id = self._upload_id.result(timeout=0)
+                aborting = self._watchdog.start(
+                    self._store.call, "abort_multipart_upload", Key=self._key, UploadId=upload_id
+                )
+                aborting.result(timeout=_ABORT_SECONDS)
 
     def _empty_part(self) -> bytearray:
         size = PART_BYTES * _times_as_large(self._parts)
@@ -264,71 +315,109 @@ class S3Object:
     def _send_part(self, part: bytearray) -> None:
         if self._upload_id is None:
             # The next part can be filled meanwhile.
-            self._upload_id = self._threads.submit(self._begin_upload)
+            self._upload_id = self._watchdog.start(self._begin_upload)
         while self._on_their_way and self._on_their_way[0].done():
             self._take_oldest()
         self._part, self._filled = None, 0
         room = _times_as_large(self._parts)
-        with _taking_room:
-            for _ in range(room):
-                _room.acquire()
+        self._take_room(room)
         try:
-            sending = self._threads.submit(self._upload, self._upload_id, self._parts + 1, part)
+            sending = self._watchdog.start(self._upload, self._upload_id, self._parts + 1, part)
         except BaseException:
             _room.release(room)
             raise
         sending.add_done_callback(lambda _: _room.release(room))
         self._on_their_way.append(sending)
 
+    def _take_room(self, room: int) -> None:
+        with _taking_room:
+            taken = 0
+            try:
+                while taken < room:
+                    if _room.acquire(timeout=1):
+                        taken += 1
+                    else:
+                        self._watchdog.check()
+            except BaseException:
+                if taken:
+                    _room.release(taken)
+                raise
+
     def _begin_upload(self) -> str:
-        upload_id: str = self._call("create_multipart_upload", Metadata=self._metadata())["UploadId"]
+        upload_id: str = self._store.call(
+            "create_multipart_upload", Key=self._key, ContentType=self._content_type, Metadata=self._metadata()
+        )["UploadId"]
         return upload_id
 
     def _upload(self, upload_id: Future[str], number: int, part: bytearray) -> dict[str, Any]:
         checksum = self._checksum(part)
-        answer = self._call("upload_part", UploadId=upload_id.result(), PartNumber=number, Body=part, **checksum)
+        response = self._store.call(
+            "upload_part",
+            Key=self._key,
+            UploadId=upload_id.result(),
+            PartNumber=number,
+            Body=part,
+            **checksum,
+        )
+        self._verify(checksum, response)
         _emptied.append(part)
-        return answer
+        return response
 
-    def _checksum(self, part: bytearray) -> dict[str, str]:
+    def _checksum(self, data: bytes | bytearray | memoryview) -> dict[str, str]:
         """Compute what botocore would by default, but with isal, which takes a tenth of zlib's time."""
-        computed = getattr(self._client.meta.config, "request_checksum_calculation", None) == "when_supported"
-        if not computed or "ChecksumAlgorithm" in self._fs.s3_additional_kwargs:
+        computed = getattr(self._store.client.meta.config, "request_checksum_calculation", None) == "when_supported"
+        if not computed or "ChecksumAlgorithm" in self._store.options:
             return {}
         crc32 = Crc32()
-        crc32.update(part)
+        crc32.update(data)
         return {"ChecksumCRC32": b64encode(crc32.digest()).decode()}
 
+    def _verify(self, sent: Mapping[str, str], response: Mapping[str, Any]) -> None:
+        """Compare what S3 has computed of the bytes that it took; S3 itself refuses others (400 BadDigest)."""
+        for name, value in sent.items():
+            if response.get(name, value) != value:
+                raise StorageFailed(
+                    f"Bytes of {self._uri} changed on their way: the storage computed {name} {response[name]}, and "
+                    f"{value} was sent. Nothing was published."
+                )
+
     def _take_oldest(self) -> None:
-        answer = self._on_their_way[0].result()
+        response = self._watchdog.wait(self._on_their_way[0])
         self._on_their_way.popleft()
-        names = ("ETag", "ChecksumCRC32", "ChecksumCRC64NVME", "ChecksumSHA256")
+        names = ("ETag", *_CHECKSUMS)
         self._sent.append(
-            {name: answer[name] for name in names if name in answer} | {"PartNumber": len(self._sent) + 1}
+            {name: response[name] for name in names if name in response} | {"PartNumber": len(self._sent) + 1}
         )
 
-    def _complete(self, upload_id: str) -> None:
+    def _put(self) -> dict[str, Any]:
+        body = bytes(memoryview(self._part or b"")[: self._filled])
+        return self._store.call(
+            "put_object",
+            Key=self._key,
+            Body=body,
+            ContentType=self._content_type,
+            Metadata=self._metadata(),
+            **self._checksum(body),
+            **self._condition,
+        )
+
+    def _complete(self, upload_id: str) -> dict[str, Any]:
         if self._condition and self._exists():
             # Some servers take the condition for small objects only (Ceph 16).
             raise self._taken()
-        try:
-            self._call(
-                "complete_multipart_upload",
-                UploadId=upload_id,
-                MultipartUpload={"Parts": self._sent},
-                **self._condition,
-            )
-        except self._client.exceptions.NoSuchUpload:
-            # The answer to a first, successful try may have been lost.
-            head = self._client.head_object(**self._where)
-            if head.get("Metadata", {}).get(_WRITE_ID_KEY) != self._nonce:
-                raise
+        return self._store.call(
+            "complete_multipart_upload",
+            Key=self._key,
+            UploadId=upload_id,
+            MultipartUpload={"Parts": self._sent},
+            **self._condition,
+        )
 
     def _exists(self) -> bool:
         try:
-            self._client.head_object(**self._where)
-        except self._client.exceptions.ClientError as error:
-            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
+            self._store.call("head_object", Key=self._key)
+        except ClientError as error:
+            if _status(error) == 404:
                 return False
             raise
         return True
@@ -338,35 +427,26 @@ class S3Object:
 
     def _metadata(self) -> dict[str, str]:
         provenance = {} if self._provenance is None else {_METADATA_KEY: self._provenance.to_text()}
-        return {_WRITE_ID_KEY: self._nonce} | provenance
-
-    def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        """Call S3 with the connection's additional arguments, such as encryption, where the operation takes them."""
-        model = self._client.meta.service_model.operation_model(_api_name(operation))
-        additional = {
-            name: value for name, value in self._fs.s3_additional_kwargs.items() if name in model.input_shape.members
-        }
-        answer: dict[str, Any] = getattr(self._client, operation)(**(additional | self._where | arguments))
-        return answer
+        return {_WRITE_ID_KEY: self.write_id} | provenance
 
     def _abort_unfinished_uploads(self) -> None:
         try:
-            listing = self._client.list_multipart_uploads(Bucket=self._where["Bucket"], Prefix=self._where["Key"])
+            listing = self._store.call("list_multipart_uploads", Prefix=self._key)
             for upload in listing.get("Uploads", []):
-                if upload["Key"] == self._where["Key"]:
+                if upload["Key"] == self._key:
                     _LOG.info("Aborting an upload to %s that was left unfinished on %s", self._uri, upload["Initiated"])
-                    with contextlib.suppress(self._client.exceptions.NoSuchUpload):
-                        self._client.abort_multipart_upload(**self._where, UploadId=upload["UploadId"])
-        except self._client.exceptions.ClientError as error:
+                    with contextlib.suppress(self._store.client.exceptions.NoSuchUpload):
+                        self._store.call("abort_multipart_upload", Key=self._key, UploadId=upload["UploadId"])
+        except ClientError as error:
             # Cleaning needs rights that writing does not (s3:ListBucketMultipartUploads).
             _LOG.debug("Looking for unfinished uploads to %s failed: %s", self._uri, error)
 
     @contextlib.contextmanager
-    def _errors(self) -> Any:
+    def _errors(self) -> Iterator[None]:
         with storage_errors(self._uri):
             try:
                 yield
-            except self._client.exceptions.ClientError as error:
+            except ClientError as error:
                 code = error.response.get("Error", {}).get("Code")
                 if code not in ("NoSuchUpload", "PreconditionFailed"):
                     raise
@@ -381,14 +461,74 @@ class S3Object:
 
     def _end(self) -> None:
         self._over = True
-        self._threads.shutdown(wait=False, cancel_futures=True)
         _emptied.clear()
+
+
+class _Reader(io.RawIOBase):
+    """An object's bytes, one request from each place to which the reader goes.
+
+    :param head: of the object, whose bytes alone are read: one that replaces it fails the next request.
+    """
+
+    def __init__(self, store: S3Store, key: str, head: Mapping[str, Any]) -> None:
+        self._store = store
+        self._key = key
+        self._etag = head["ETag"]
+        self._size: int = head["ContentLength"]
+        self._position = 0
+        self._body: Any = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if base + offset != self._position:
+            self._position = base + offset
+            self._close_body()
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        if self._position >= self._size:
+            return 0
+        if self._body is None:
+            self._body = self._store.call(
+                "get_object", Key=self._key, Range=f"bytes={self._position}-", IfMatch=self._etag
+            )["Body"]
+        data = self._body.read(len(buffer))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._close_body()
+        super().close()
+
+    def _close_body(self) -> None:
+        if self._body is not None:
+            self._body.close()
+            self._body = None
+
+
+def _etag(response: Mapping[str, Any]) -> str:
+    return str(response.get("ETag", "")).strip('"')
+
+
+def _checksum_of(response: Mapping[str, Any]) -> str | None:
+    return next((f"{name.removeprefix('Checksum')}:{response[name]}" for name in _CHECKSUMS if name in response), None)
+
+
+def _status(error: ClientError) -> int | None:
+    status: int | None = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status
 
 
 def _times_as_large(parts: int) -> int:
     """Return how many times PART_BYTES the part has that follows after so many."""
     return max((times for after, times in _LARGER_AFTER.items() if parts >= after), default=1)
-
-
-def _api_name(operation: str) -> str:
-    return "".join(word.capitalize() for word in operation.split("_"))

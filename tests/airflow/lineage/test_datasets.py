@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from openlineage.client.naming.dataset import ABFSS, GCS, S3, DatasetNaming, LocalFileSystem
 
 from airflow_provider_isvapp.lineage.datasets import ObjectName, name_of
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from airflow_provider_isvapp.transfer.staging.fsspec import FsspecStore
 from airflow_provider_isvapp.version_compat import Asset, ObjectStoragePath
 from tests.support.airflow_connections import SetConnection
 
 
-def in_bucket(*protocol: str, key: str, **more: str) -> Destination:
-    return Destination(fs=SimpleNamespace(protocol=protocol, **more), key=key, uri=f"{protocol[0]}://conn@{key}")
+def in_bucket(namespace: str, *, key: str) -> Destination:
+    return Destination(store=FsspecStore(None, "", namespace=namespace), key=key, uri=f"x://conn@{key}")
 
 
 def test_a_local_file() -> None:
@@ -40,10 +40,10 @@ def test_a_bucket_without_the_connection(set_connection: SetConnection) -> None:
 @pytest.mark.parametrize(
     ("destination", "convention", "uri"),
     [
-        (in_bucket("s3", "s3a", key="bucket/a/b"), S3("bucket", "a/b"), "s3://bucket/a/b"),
-        (in_bucket("gs", "gcs", key="bucket/a/b"), GCS("bucket", "a/b"), "gs://bucket/a/b"),
+        (in_bucket("s3://bucket", key="a/b"), S3("bucket", "a/b"), "s3://bucket/a/b"),
+        (in_bucket("gs://bucket", key="a/b"), GCS("bucket", "a/b"), "gs://bucket/a/b"),
         (
-            in_bucket("abfs", "az", "abfss", key="container/a/b", account_name="account"),
+            in_bucket("abfss://container@account.dfs.core.windows.net", key="a/b"),
             ABFSS("container", "account", "a/b"),
             "abfss://account.dfs.core.windows.net/container/a/b",
         ),
@@ -67,8 +67,8 @@ def test_a_bucket_by_openlineages_conventions(destination: Destination, conventi
 )
 def test_airflow_leaves_the_address_as_it_is(key: str, encoded: str, tmp_path: Path) -> None:
     for destination in (
-        in_bucket("s3", key=f"bucket/{key}"),
-        in_bucket("abfs", key=f"container/{key}", account_name="account"),
+        in_bucket("s3://bucket", key=key),
+        in_bucket("abfss://container@account.dfs.core.windows.net", key=key),
         open_destination(f"/lake/{key}"),
     ):
         uri = name_of(destination).uri

@@ -15,19 +15,20 @@ from airflow_provider_isvapp.links.isvapp import console_url
 from airflow_provider_isvapp.operators import base
 from airflow_provider_isvapp.operators.isvapp import IsvappExportOperator, IsvappFetchSalesforceAccountsOperator
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from airflow_provider_isvapp.transfer.staging.fsspec import FsspecStore
+from airflow_provider_isvapp.transfer.staging.s3 import S3Store
 from tests.support.task_context import run_to_its_end, task_context
 
 KEY = "_link_WrittenObjectLink"
 
 
 def s3(region: str | None = None, key: str = "bucket/a folder/usage.ndjson", **options: Any) -> Destination:
-    from s3fs import S3FileSystem
+    import boto3
 
-    keys = {"key": "AKIAIOSFODNN7EXAMPLE", "secret": "wJalrXUtnFEMI"}
-    fs = S3FileSystem(
-        **keys, client_kwargs={"region_name": region} if region else {}, skip_instance_cache=True, **options
-    )
-    return Destination(fs=fs, key=key, uri=f"s3://{key}")
+    keys = {"aws_access_key_id": "AKIAIOSFODNN7EXAMPLE", "aws_secret_access_key": "wJalrXUtnFEMI"}
+    client = boto3.client("s3", region_name=region, **keys, **options)
+    bucket, _, name = key.partition("/")
+    return Destination(store=S3Store(client, bucket), key=name, uri=f"s3://{key}")
 
 
 class TestAmazon:
@@ -83,7 +84,9 @@ class TestGoogle:
     """gcsfs comes with an extra that the tests do not install: this is what is used of it."""
 
     def at(self, base: str, key: str) -> Destination:
-        return Destination(fs=SimpleNamespace(protocol=("gs", "gcs"), base=base), key=key, uri=f"gs://{key}")
+        bucket, _, name = key.partition("/")
+        store = FsspecStore(SimpleNamespace(base=base), bucket, namespace=f"gs://{bucket}")
+        return Destination(store=store, key=name, uri=f"gs://{key}")
 
     def test_an_object_has_its_page(self) -> None:
         destination = self.at("https://storage.googleapis.com/storage/v1/", "bucket/a folder/usage.ndjson")
@@ -105,8 +108,8 @@ class TestGoogle:
 
 def test_other_storages_have_none(tmp_path: Path) -> None:
     assert console_url(open_destination(str(tmp_path / "usage"))) is None
-    azure = SimpleNamespace(protocol=("abfs", "az"), account_name="account")
-    assert console_url(Destination(fs=azure, key="container/usage", uri="abfss://container/usage")) is None
+    azure = FsspecStore(None, "container", namespace="abfss://container@account.dfs.core.windows.net")
+    assert console_url(Destination(store=azure, key="usage", uri="abfss://container/usage")) is None
 
 
 def test_airflow_finds_it_empty_where_there_is_none(isvapp: Emulator, tmp_path: Path) -> None:

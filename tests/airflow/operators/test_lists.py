@@ -26,6 +26,7 @@ from airflow_provider_isvapp.errors import AuditRefused, DestinationExists
 from airflow_provider_isvapp.events import DownloadFinished, Event
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
+from airflow_provider_isvapp.operators.destinations import resolve_destination
 from airflow_provider_isvapp.operators.isvapp import IsvappFetchSalesforceAccountsOperator
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
 from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, Asset
@@ -174,6 +175,9 @@ def test_a_written_list_is_told_of_as_an_export_is(
     plain, stored, path = listed.lines(), listed.store.read("list"), f"{listed.store.root}/list"
     assert gzip.decompress(stored) == plain
     manifest = f"{listed.store.root}/_list.manifest.json"
+    there = resolve_destination(path).target().info()
+    assert there is not None
+    assert there.version
     assert written == {
         "path": path,
         "outcome": "written",
@@ -192,6 +196,8 @@ def test_a_written_list_is_told_of_as_an_export_is(
                 "crc32": f"{zlib.crc32(stored):08x}",
                 "sha256": hashlib.sha256(stored).hexdigest(),
                 "reference_date": None,
+                "version": there.version,
+                "checksum": there.checksum,
             }
         ],
         "manifests": [manifest],

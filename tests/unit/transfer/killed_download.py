@@ -14,11 +14,12 @@ from typing import Any
 
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
-from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.download import download_export
 from airflow_provider_isvapp.transfer.lists import write_list
 from airflow_provider_isvapp.transfer.staging import local, s3
 from tests.support.file_server import Source
+from tests.support.object_stores import in_s3, s3_client
 
 # More than one part of a multipart upload.
 LIST = [b'{"Id":"%08d","Name":"%s"}' % (number, b"x" * 100) for number in range(60_000)]
@@ -43,11 +44,8 @@ def kill_around(owner: Any, name: str, *, after: bool, calls: int = 1) -> None:
 def main(url: str, where: str, step: str) -> None:
     server, _, key = where.partition(" ")
     if key:
-        import s3fs
-
         s3.PART_BYTES = 5 * 1024 * 1024
-        fs = s3fs.S3FileSystem(key="x", secret="y", endpoint_url=server, client_kwargs={"region_name": "us-east-1"})
-        destination, kind = Destination(fs=fs, key=key, uri=f"s3://{key}"), s3.S3Object
+        destination, kind = in_s3(s3_client(server), key), s3.S3Object
     else:
         destination, kind = open_destination(where), local.LocalFile  # type: ignore[assignment]
     if step == "staging":

@@ -25,6 +25,7 @@ from airflow_provider_isvapp.transfer.manifest import manifest_of
 from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from tests.support import ROOT
+from tests.support.object_stores import in_s3, s3_client
 from tests.unit.transfer.killed_download import LIST
 
 ROWS = [b'{"Id":"1","Name":"M\xc3\xbcller"}', b'{"Id":"2","Costs":1.50}']
@@ -82,12 +83,12 @@ def on_s3(server: str, bucket: str) -> Store:
 
     def read(destination: Destination) -> bytes:
         fs.invalidate_cache()
-        content: bytes = fs.cat_file(destination.key)
+        content: bytes = fs.cat_file(destination.uri)
         return content
 
     key = f"{bucket}/apps"
     return Store(
-        destination=Destination(fs=fs, key=key, uri=f"s3://{key}"),
+        destination=in_s3(s3_client(server), key),
         read=read,
         put=lambda content: fs.pipe_file(key, content),
         names=names,
@@ -132,12 +133,12 @@ def test_gzip_is_a_file_of_its_own(store: Store) -> None:
 @pytest.mark.parametrize("manifest", [False, True])
 def test_an_unchanged_list_is_not_written_again(store: Store, if_exists: str, manifest: bool) -> None:
     first = store.write(manifest=manifest, snapshot_date="2024-03-01")
-    version = store.destination.target().provenance()
+    version = store.destination.target().info()
     again = store.write(manifest=manifest, snapshot_date="2024-03-01", if_exists=if_exists)
     assert (first.outcome, again.outcome, again.objects) == (Outcome.WRITTEN, Outcome.UNCHANGED, ())
     for figure in ("rows", "bytes", "crc32", "manifests"):
         assert getattr(again, figure) == getattr(first, figure)
-    assert store.destination.target().provenance() == version
+    assert store.destination.target().info() == version
     assert len(again.manifests) == manifest
 
 

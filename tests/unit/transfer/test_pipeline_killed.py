@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.download import download_export
 from airflow_provider_isvapp.transfer.staging.local import LocalFile
 from tests.support import ROOT
 from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
+from tests.support.object_stores import in_s3, s3_client
 
 OLD = b'{"old":true}\n'
 PLAIN = ndjson(22_000)
@@ -77,7 +78,7 @@ def test_an_s3_object(s3_server: str, body: bytes, step: str) -> None:
     else:
         assert fs.cat_file(f"{bucket}/{key}") == PLAIN
         assert open_uploads() == 0
-    destination = Destination(fs=fs, key=f"{bucket}/{key}", uri=f"s3://{bucket}/{key}")
+    destination = in_s3(s3_client(s3_server), f"{bucket}/{key}")
     with FileServer(Answer(gzip_bytes(NEW))) as server:
         download_export(server.source(), destination)
     fs.invalidate_cache()

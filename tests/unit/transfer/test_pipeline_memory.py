@@ -26,7 +26,7 @@ from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
 from airflow_provider_isvapp.transfer.staging import local
 from airflow_provider_isvapp.transfer import download, existing
-from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.gzip import GzipMembers
 from airflow_provider_isvapp.transfer.options import WriteOptions
 from tests.support.file_server import Source
@@ -34,14 +34,10 @@ from tests.support.file_server import Source
 GzipMembers()
 url, where, key, name = sys.argv[1:5]
 if key:
-    import s3fs
-    from airflow_provider_isvapp.transfer.staging.s3 import botocore_client
-    fs = s3fs.S3FileSystem(
-        key=key, secret="y", endpoint_url=where, client_kwargs={"region_name": "us-east-1"}
-    )
-    fs.call_s3("create_bucket", Bucket="memory")
-    botocore_client(fs)
-    destination = Destination(fs=fs, key=f"memory/{name}", uri=f"s3://memory/{name}")
+    from tests.support.object_stores import in_s3, s3_client
+    client = s3_client(where, key=key)
+    client.create_bucket(Bucket="memory")
+    destination = in_s3(client, f"memory/{name}")
 else:
     destination = open_destination(f"{where}/{name}")
 def kib(field):

@@ -97,7 +97,9 @@ def test_an_attribute_that_is_junk_is_no_label(tmp_path: Path, text: bytes) -> N
         )
     except OSError:
         os.setxattr(target, "user.isvapp_provenance", text[:1_000])
-    assert LocalTarget(str(target)).provenance() is None
+    there = LocalTarget(str(target)).info()
+    assert there is not None
+    assert there.provenance is None
     assert download(target).outcome is Outcome.WRITTEN
     assert target.read_bytes() == PLAIN
 

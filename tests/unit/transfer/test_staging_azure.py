@@ -14,6 +14,7 @@ from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.staging import fsspec
+from airflow_provider_isvapp.transfer.staging.fsspec import FsspecStore
 from tests.support.downloads import download_with
 from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 from tests.support.object_stores import free_port, running
@@ -47,7 +48,17 @@ def destination(azurite: str, monkeypatch: pytest.MonkeyPatch) -> Destination:
     if not fs.exists("lake"):
         fs.mkdir("lake")
     fs.pipe_file(PATH, OLD, overwrite=True)
-    return Destination(fs=fs, key=PATH, uri=f"abfs://{PATH}")
+    return at(fs, PATH)
+
+
+def at(fs: Any, path: str) -> Destination:
+    bucket, _, key = path.partition("/")
+    return Destination(store=FsspecStore(fs, bucket, namespace="abfs://lake"), key=key, uri=f"abfs://{path}")
+
+
+def fs_of(destination: Destination) -> Any:
+    store: Any = destination.store
+    return store.fs
 
 
 def download(body: bytes, destination: Destination, **options: Any) -> WriteResult:
@@ -56,8 +67,8 @@ def download(body: bytes, destination: Destination, **options: Any) -> WriteResu
 
 
 def read(destination: Destination) -> bytes:
-    destination.fs.invalidate_cache()
-    content: bytes = destination.fs.cat_file(destination.key)
+    fs_of(destination).invalidate_cache()
+    content: bytes = fs_of(destination).cat_file(f"lake/{destination.key}")
     return content
 
 
@@ -96,9 +107,7 @@ def test_a_rerun_of_a_divided_export_downloads_nothing(destination: Destination)
     """No provenance says which months there are: the request does."""
     months = ["2024-02", "2024-03"]
     body = gzip_bytes(ndjson(400, months=months))
-    template = Destination(
-        fs=destination.fs, key="lake/months/{reference_date}", uri="abfs://lake/months/{reference_date}"
-    )
+    template = at(fs_of(destination), "lake/months/{reference_date}")
     options: dict[str, Any] = {"export_id": "e-1", "partition_by": "reference_date"}
     first = download(body, template, expected_months=months, **options)
     again = download(b"", template, expected_months=months, **options)
@@ -110,13 +119,13 @@ def test_a_rerun_of_a_divided_export_downloads_nothing(destination: Destination)
 
 
 def test_fail_is_decided_by_the_storage_in_the_last_step(destination: Destination) -> None:
-    destination.fs.rm_file(PATH)
+    fs_of(destination).rm_file(PATH)
     appeared: list[None] = []
 
     def cancelled() -> bool:
         if not appeared:
             appeared.append(None)
-            destination.fs.pipe_file(PATH, OLD)
+            fs_of(destination).pipe_file(PATH, OLD)
         return False
 
     with pytest.raises(DestinationExists):

@@ -15,6 +15,7 @@ from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, I
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.staging import fsspec
+from airflow_provider_isvapp.transfer.staging.fsspec import FsspecStore
 from tests.support.downloads import download_with
 from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 from tests.support.object_stores import FaultyFront, free_port, running
@@ -62,7 +63,17 @@ def destination(front: FaultyFront, gcs_server: str, monkeypatch: pytest.MonkeyP
         fs.rm_file(path)
     fs.pipe_file(PATH, OLD)
     front.seen.clear()
-    return Destination(fs=fs, key=PATH, uri=f"gs://{PATH}")
+    return at(fs, PATH)
+
+
+def at(fs: Any, path: str) -> Destination:
+    bucket, _, key = path.partition("/")
+    return Destination(store=FsspecStore(fs, bucket, namespace="gs://lake"), key=key, uri=f"gs://{path}")
+
+
+def fs_of(destination: Destination) -> Any:
+    store: Any = destination.store
+    return store.fs
 
 
 def download(body: bytes, destination: Destination, **options: Any) -> WriteResult:
@@ -71,9 +82,9 @@ def download(body: bytes, destination: Destination, **options: Any) -> WriteResu
 
 
 def assert_holds(destination: Destination, content: bytes) -> None:
-    destination.fs.invalidate_cache()
-    assert destination.fs.cat_file(PATH) == content
-    assert destination.fs.find("lake") == [PATH]
+    fs_of(destination).invalidate_cache()
+    assert fs_of(destination).cat_file(PATH) == content
+    assert fs_of(destination).find("lake") == [PATH]
 
 
 @pytest.mark.parametrize("plain", [BIG, ndjson(10), b""], ids=["blocks", "one block", "empty"])
@@ -95,7 +106,7 @@ def test_a_damaged_download_publishes_nothing(destination: Destination, front: F
 
 
 def test_nothing_shows_before_the_last_step(destination: Destination) -> None:
-    staged = destination.target().stage(exclusive=False, provenance=None)
+    staged = destination.target().stage(exclusive=False, content_type="text/plain", provenance=None)
     for begin in range(0, len(BIG), 100_000):
         staged.write(BIG[begin : begin + 100_000])
     staged.flush()
@@ -138,7 +149,7 @@ def test_a_rerun_downloads_nothing(destination: Destination) -> None:
 def test_a_rerun_of_a_divided_export_downloads_nothing(destination: Destination) -> None:
     months = ["2024-02", "2024-03"]
     where = "lake/months/{reference_date}"
-    template = Destination(fs=destination.fs, key=where, uri=f"gs://{where}")
+    template = at(fs_of(destination), where)
     options: dict[str, Any] = {"export_id": "e-1", "partition_by": "reference_date", "expected_months": months}
     first = download(gzip_bytes(ndjson(400, months=months)), template, **options)
     again = download(b"", template, **options)
@@ -151,12 +162,12 @@ def test_fail_is_decided_by_the_storage_in_the_last_step(
     destination: Destination, front: FaultyFront, plain: bytes
 ) -> None:
     """fake-gcs-server forgets the condition of an upload in blocks: Google's answer to it comes from the front."""
-    destination.fs.rm_file(PATH)
-    staged = destination.target().stage(exclusive=True, provenance=None)
+    fs_of(destination).rm_file(PATH)
+    staged = destination.target().stage(exclusive=True, content_type="text/plain", provenance=None)
     for begin in range(0, len(plain), 100_000):
         staged.write(plain[begin : begin + 100_000])
     staged.flush()
-    destination.fs.pipe_file(PATH, OLD)
+    fs_of(destination).pipe_file(PATH, OLD)
     conditions = [request for request in front.seen if "ifGenerationMatch=0" in request]
     front.fault = lambda method, path: 412 if "upload_id=" in path or "ifGenerationMatch=0" in path else None
     with pytest.raises(DestinationExists):
@@ -169,7 +180,7 @@ def test_fail_is_decided_by_the_storage_in_the_last_step(
 
 def test_a_bucket_that_shows_half_objects_is_refused(destination: Destination, front: FaultyFront) -> None:
     """In a zonal bucket an object can be read while it is appended to."""
-    zonal = Destination(fs=file_system(front.url, "ZONAL_HIERARCHICAL"), key=PATH, uri=destination.uri)
+    zonal = at(file_system(front.url, "ZONAL_HIERARCHICAL"), PATH)
     front.seen.clear()
     with pytest.raises(InvalidArgument, match=f"gs://{PATH} is in a zonal bucket"):
         download(gzip_bytes(BIG), zonal)

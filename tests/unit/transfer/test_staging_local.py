@@ -218,7 +218,7 @@ def test_a_folder_that_may_be_written_but_not_listed_is_written(open_folder: Pat
     folder.chmod(0o733)
     as_nobody(
         "target = LocalTarget(sys.argv[1] + '/x'); target.check();"
-        "file = target.stage(exclusive=False, provenance=None);"
+        "file = target.stage(exclusive=False, content_type='text/plain', provenance=None);"
         "file.write(b'new'); file.flush(); file.commit()",
         folder,
     )

@@ -16,15 +16,14 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, StorageFailed, TransferCancelled
-from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.lists import write_list
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.staging import s3
-from airflow_provider_isvapp.transfer.staging.s3 import botocore_client
 from tests.support.ceph_gateway import ACCESS_KEY, SECRET_KEY
 from tests.support.downloads import download_with
 from tests.support.file_server import MONTHS, Answer, FileServer, Source, gzip_bytes, ndjson
-from tests.support.object_stores import FaultyFront
+from tests.support.object_stores import FaultyFront, in_s3, s3_client
 
 # S3's own minimum, so that a few MB make several parts.
 PART = 5 * 1024 * 1024
@@ -57,9 +56,10 @@ class Bucket:
             skip_instance_cache=True,
         )
         self.name = "lake"
+        self.client = s3_client(url, key=ACCESS_KEY, secret=SECRET_KEY)
 
-    def destination(self, path: str = PATH) -> Destination:
-        return Destination(fs=self.fs, key=path, uri=f"s3://{path}")
+    def destination(self, path: str = PATH, **options: Any) -> Destination:
+        return in_s3(self.client, path, **options)
 
     def read(self, path: str = PATH) -> bytes:
         self.fs.invalidate_cache()
@@ -122,8 +122,10 @@ def test_parts_are_sent_at_the_same_time(bucket: Bucket, front: FaultyFront) -> 
 
 
 @pytest.mark.parametrize("wanted", ["when_supported", "when_required"])
-def test_each_part_carries_its_checksum_unless_the_connection_says_otherwise(bucket: Bucket, wanted: str) -> None:
-    bucket.fs.config_kwargs["request_checksum_calculation"] = wanted
+def test_each_part_carries_its_checksum_unless_the_connection_says_otherwise(
+    bucket: Bucket, front: FaultyFront, wanted: str
+) -> None:
+    bucket.client = s3_client(front.url, key=ACCESS_KEY, secret=SECRET_KEY, request_checksum_calculation=wanted)
     sums: dict[int, bool] = {}
 
     def look(request: Any, **_: Any) -> None:
@@ -132,7 +134,7 @@ def test_each_part_carries_its_checksum_unless_the_connection_says_otherwise(buc
             crc32 = base64.b64encode(zlib.crc32(request.body).to_bytes(4, "big"))
             sums[int(number[1])] = request.headers.get("x-amz-checksum-crc32") == crc32
 
-    botocore_client(bucket.fs).meta.events.register("before-send.s3.UploadPart", look)
+    bucket.client.meta.events.register("before-send.s3.UploadPart", look)
     with FileServer(Answer(BIG_BODY)) as server:
         download(server.source(), bucket.destination())
     bucket.assert_holds(BIG)
@@ -161,7 +163,7 @@ def test_later_parts_are_larger_and_fewer_are_on_their_way(bucket: Bucket, monke
     def number(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
         context["number"] = params["PartNumber"]
 
-    events = botocore_client(bucket.fs).meta.events
+    events = bucket.client.meta.events
     events.register("before-parameter-build.s3.UploadPart", begins)
     events.register("provide-client-params.s3.UploadPart", number)
     events.register("after-call.s3.UploadPart", ends)
@@ -347,25 +349,13 @@ def test_an_object_that_was_replaced_is_not_taken_for_the_export(bucket: Bucket)
     bucket.assert_holds(SMALL)
 
 
-def test_additional_arguments_of_the_connection_are_used(bucket: Bucket) -> None:
-    bucket.fs.s3_additional_kwargs = {"ServerSideEncryption": "AES256"}
+def test_storage_options_are_used(bucket: Bucket) -> None:
+    destination = bucket.destination(options={"ServerSideEncryption": "AES256"})
     for plain in (BIG, SMALL):
         with FileServer(Answer(gzip_bytes(plain))) as server:
-            download(server.source(), bucket.destination())
+            download(server.source(), destination)
         head = bucket.fs.call_s3("head_object", Bucket="lake", Key="usage/export.ndjson")
         assert head["ServerSideEncryption"] == "AES256"
-
-
-def test_credentials_of_a_session_are_used(bucket: Bucket, front: FaultyFront) -> None:
-    """As Airflow's Amazon provider hands them over: in an aiobotocore session."""
-    import s3fs
-    from aiobotocore.session import AioSession
-
-    session = AioSession()
-    session.set_credentials("key-of-the-session", "secret")
-    fs = s3fs.S3FileSystem(session=session, endpoint_url=front.url, skip_instance_cache=True)
-    write_list([b'{"a":1}'], Destination(fs=fs, key=PATH, uri=f"s3://{PATH}"), dataset="apps")
-    bucket.assert_holds(b'{"a":1}\n')
 
 
 def test_lists_are_written_the_same_way(bucket: Bucket) -> None:
@@ -373,16 +363,3 @@ def test_lists_are_written_the_same_way(bucket: Bucket) -> None:
     result = write_list(lines, bucket.destination(), dataset="apps")
     bucket.assert_holds(b"".join(line + b"\n" for line in lines))
     assert (result.rows, result.bytes) == (300_000, sum(map(len, lines)) + 300_000)
-
-
-def test_open_destination_takes_a_storage_path(bucket: Bucket) -> None:
-    class StoragePath:
-        fs = bucket.fs
-        path = PATH
-
-        def __str__(self) -> str:
-            return f"s3://conn@{PATH}"
-
-    destination = open_destination(StoragePath())
-    assert (destination.key, destination.uri) == (PATH, f"s3://conn@{PATH}")
-    assert destination.target().exists()
