@@ -121,6 +121,7 @@ class ClientCredentials:
             url=self._token_url,
             label=f"the token for scope {scope!r}",
             endpoint=self._endpoint,
+            url_field=self._url_field,
             form=form,
             headers=headers,
         )

@@ -14,6 +14,10 @@ import requests
 import tenacity
 import urllib3.exceptions
 
+from airflow_provider_isvapp.api.deadline import Deadline
+from airflow_provider_isvapp.api.environment import Proxy, is_final, tunnel_status
+from airflow_provider_isvapp.errors import InvalidConnection
+
 # A vendor or a proxy may ask for any pause; past this one the task should fail, so that it is noticed.
 RETRY_AFTER_CAP = 120.0
 BACKOFF_FIRST = 1.0
@@ -28,7 +32,7 @@ class TransientFault(Exception):
     :param reason: what happened, without any URL in it.
     :param sent: whether the request may have reached the vendor.
     :param retry_after: seconds that the vendor asked to wait, if it did.
-    :param advice: what a reader can do if it lasts.
+    :param advice: what a reader can do if it lasts, where that is not to look at the connection's URL and the vendor.
     """
 
     def __init__(
@@ -37,7 +41,7 @@ class TransientFault(Exception):
         *,
         sent: bool,
         retry_after: float | None = None,
-        advice: str = "Try again later; if it lasts, check the connection's host and the vendor's status.",
+        advice: str | None = None,
     ) -> None:
         super().__init__(reason)
         self.sent = sent
@@ -76,19 +80,45 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
     return min(max(seconds, 0.0), RETRY_AFTER_CAP)
 
 
-def transient_fault(error: Exception, *, connect_timeout: float, read_timeout: float) -> TransientFault:
+def transient_fault(
+    error: Exception,
+    *,
+    url: str,
+    url_field: str,
+    connect_timeout: float,
+    read_timeout: float,
+    deadline: Deadline | None,
+) -> TransientFault | InvalidConnection:
     """Describe an error of the connection without quoting a URL.
 
     The texts of requests and urllib3 quote the path, and a download's path carries a token.
+
+    :param url_field: the connection's field that decides the URL, for messages.
+    :param deadline: of the whole response, if it has begun.
+    :return: the fault; or the error, if a proxy refuses the request for good.
     """
     cause = _innermost(error)
+    proxy = Proxy.of(url)
+    not_connected = isinstance(cause, urllib3.exceptions.NameResolutionError | urllib3.exceptions.NewConnectionError)
+    if proxy is not None and (not_connected or isinstance(error, requests.exceptions.ProxyError)):
+        status = tunnel_status(cause)
+        if status is not None and is_final(status):
+            return proxy.refusal(url, status=status)
+        reason = _os_reason(cause) if status is None else f"status {status}"
+        return TransientFault(f"the {proxy} did not connect ({reason})", sent=False, advice=proxy.advice)
     if isinstance(error, requests.ConnectTimeout):
         return TransientFault(f"no connection within {connect_timeout:g} s", sent=False)
-    if isinstance(error, requests.exceptions.ProxyError):
-        return TransientFault(f"the proxy did not connect ({_os_reason(cause)})", sent=False)
-    if isinstance(cause, urllib3.exceptions.NameResolutionError | urllib3.exceptions.NewConnectionError):
+    if isinstance(cause, urllib3.exceptions.NameResolutionError):
+        return TransientFault(
+            f"no connection ({_os_reason(cause)})",
+            sent=False,
+            advice=f"Check the connection's {url_field}; if it is right, check the DNS of this machine.",
+        )
+    if not_connected:
         return TransientFault(f"no connection ({_os_reason(cause)})", sent=False)
     if isinstance(error, requests.ReadTimeout) or isinstance(cause, urllib3.exceptions.ReadTimeoutError | TimeoutError):
+        if deadline is not None and not deadline.remaining():
+            return TransientFault(f"no whole response within {deadline.seconds:g} s", sent=True)
         return TransientFault(f"no response within {read_timeout:g} s", sent=True)
     return TransientFault(f"the connection broke ({_os_reason(cause)})", sent=True)
 

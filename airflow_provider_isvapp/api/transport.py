@@ -26,7 +26,8 @@ import urllib3.exceptions
 from airflow_provider_isvapp import __version__
 from airflow_provider_isvapp.api.connection_fields import TransportSettings, host_of, origin
 from airflow_provider_isvapp.api.deadline import Deadline, DeadlineAdapter
-from airflow_provider_isvapp.api.http_errors import client_error, environment_failure, find_vendor_message, tls_failure
+from airflow_provider_isvapp.api.environment import Proxy, bundle_failure, check_proxy
+from airflow_provider_isvapp.api.http_errors import client_error, find_vendor_message, tls_failure
 from airflow_provider_isvapp.api.redaction import Redactor, hide_in_log
 from airflow_provider_isvapp.api.retry import TransientFault, http_date, parse_retry_after, retrying, transient_fault
 from airflow_provider_isvapp.errors import (
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 # Without a Retry-After the vendor's own window (requests per second) has to pass before the next request.
 PAUSE_AFTER_429 = 1.0
+_LASTING = "Try again later; if it lasts, check the connection's {url_field} and the vendor's status."
 # A whole response may take so many times as long as the silence that is allowed within it.
 READ_TIMEOUTS_A_BODY = 5
 # Far above what the vendors send. Compressed, it can be a thousandth on the wire.
@@ -82,6 +84,7 @@ class Request:
     :param label: how messages name the request; never the URL of a download, which carries a token.
     :param endpoint: how metrics name it: one word of a small set.
     :param scope: the OAuth2 scope that the endpoint needs; None for a request that authenticates itself.
+    :param url_field: the connection's field that decides the URL, for messages.
     :param idempotent: whether it may be sent again when it is unknown whether it arrived.
     """
 
@@ -90,6 +93,7 @@ class Request:
     label: str
     endpoint: str
     scope: str | None = None
+    url_field: str = "host"
     params: Mapping[str, str] | None = None
     json: Mapping[str, object] | None = None
     form: str | None = field(default=None, repr=False)
@@ -209,7 +213,8 @@ class Transport:
             last = fault
         raise ServiceUnavailable(
             f"{self.settings.vendor} gave no usable response to {request.label} at {origin(request.url)} "
-            f"after {self.settings.attempts} attempts; last error: {last}. {last.advice}"
+            f"after {self.settings.attempts} attempts; last error: {last}. "
+            + (last.advice or _LASTING.format(url_field=request.url_field))
         )
 
     def _open(self, request: Request, authorizer: Authorizer | None) -> tuple[requests.Response, Deadline]:
@@ -231,6 +236,7 @@ class Transport:
     def _send(self, request: Request, bearer: str | None) -> tuple[requests.Response, Deadline]:
         """Send once, under the limiter, and return when the headers of the response are there."""
         self._check_origin(request, request.url)
+        check_proxy(request.url)
         prepared, environment = self._guarded(request, lambda: self._prepare(request, bearer))
         self._check_origin(request, prepared.url or "")
         timeouts = (self.settings.connect_timeout, self.settings.read_timeout)
@@ -242,6 +248,7 @@ class Transport:
                     response = self._guarded(
                         request,
                         lambda: self._session.send(prepared, timeout=timeouts, allow_redirects=False, **environment),
+                        deadline,
                     )
                 status = response.status_code
             finally:
@@ -271,36 +278,44 @@ class Transport:
         if not origin(own) or origin(url) != origin(own):
             raise ForeignAddress(
                 f"{request.label} would lead to {self.redact(host_of(url))}, but the connection is for "
-                f"{host_of(own)}; nothing was sent. If the vendor moved, change the connection's host."
+                f"{host_of(own)}; nothing was sent. If the vendor moved, change the connection's {request.url_field}."
             )
 
-    def _guarded(self, request: Request, action: Callable[[], Result]) -> Result:
-        """Run what the libraries do, and turn what they raise into an error of ours."""
+    def _guarded(self, request: Request, action: Callable[[], Result], deadline: Deadline | None = None) -> Result:
+        """Run what the libraries do, and turn what they raise into an error of ours.
+
+        :param deadline: of the response, if the action reads one.
+        """
         try:
             return action()
         except _LIBRARY_ERRORS as error:
-            failure = self._failure(request, error)
+            failure = self._failure(request, error, deadline)
         # Raised out here, so that the library's own error, which quotes the URL, is not chained to ours.
         raise failure
 
-    def _failure(self, request: Request, error: Exception) -> Exception:
+    def _failure(self, request: Request, error: Exception, deadline: Deadline | None) -> Exception:
         if isinstance(error, requests.exceptions.SSLError):
-            return tls_failure(error, url=request.url)
+            return tls_failure(error, url=request.url, url_field=request.url_field)
         # A missing file of certificates is an OSError without a number.
         if isinstance(error, _CANNOT_BE_SENT) or type(error) is OSError:
-            return environment_failure(error) or InvalidConnection(
-                f"{request.label} cannot be sent ({type(error).__name__}). Check the connection's host."
+            return bundle_failure() or InvalidConnection(
+                f"{request.label} cannot be sent ({type(error).__name__}). Check the connection's {request.url_field}."
             )
         fault = transient_fault(
-            error, connect_timeout=self.settings.connect_timeout, read_timeout=self.settings.read_timeout
+            error,
+            url=request.url,
+            url_field=request.url_field,
+            connect_timeout=self.settings.connect_timeout,
+            read_timeout=self.settings.read_timeout,
+            deadline=deadline,
         )
-        return self._unless_unsafe(request, fault)
+        return fault if isinstance(fault, InvalidConnection) else self._unless_unsafe(request, fault)
 
     def _read(self, request: Request, response: requests.Response, deadline: Deadline) -> Response:
         """Read a whole body, within a time and a size."""
         deadline.extend(self.settings.read_timeout * READ_TIMEOUTS_A_BODY)
         with response:
-            content = self._guarded(request, lambda: self._bounded(request, response))
+            content = self._guarded(request, lambda: self._bounded(request, response), deadline)
         return Response(status=response.status_code, headers=response.headers, content=content)
 
     def _bounded(self, request: Request, response: requests.Response) -> bytes:
@@ -309,7 +324,7 @@ class Transport:
             if body.tell() + len(chunk) > LARGEST_BODY:
                 raise UnexpectedAnswer(
                     f"{self.settings.vendor} answered {request.label} with more than {LARGEST_BODY >> 20} MiB, which "
-                    "was not read. Check the connection's host; if it is right, ask the vendor."
+                    f"was not read. Check the connection's {request.url_field}; if it is right, ask the vendor."
                 )
             body.write(chunk)
         return body.getvalue()
@@ -356,8 +371,10 @@ class Transport:
             target = self.redact(host_of(response.headers.get("Location", "")))
             raise ForeignAddress(
                 f"{self.settings.vendor} answered {request.label} with a redirect to {target}, which is not followed: "
-                "a token goes to the connection's own host only. Check the connection's host."
+                f"a token goes to the connection's own host only. Check the connection's {request.url_field}."
             )
+        if status == 407 and (proxy := Proxy.of(request.url)):
+            raise proxy.refusal(request.url, status=status)
         raise client_error(
             vendor=self.settings.vendor, label=request.label, status=status, vendor_message=message, scope=request.scope
         )
