@@ -163,7 +163,14 @@ def retrying(*, attempts: int, what: str, sleep: Callable[[float], None]) -> ten
     def tell(state: tenacity.RetryCallState) -> None:
         fault = state.outcome.exception() if state.outcome else None
         pause = state.next_action.sleep if state.next_action else 0.0
-        log.warning("%s: %s; try %d of %d in %.1f s", what, fault, state.attempt_number + 1, attempts, pause)
+        log.warning(
+            "Requesting %s failed: %s; attempt %d of %d in %.1f s",
+            what,
+            fault,
+            state.attempt_number + 1,
+            attempts,
+            pause,
+        )
 
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(TransientFault),

@@ -205,7 +205,7 @@ class Transport:
         return self._with_retries(request, opened)
 
     def _with_retries(self, request: Request, attempt: Callable[[], Result]) -> Result:
-        what = f"{self.settings.vendor} {request.label}"
+        what = f"{request.label} from {self.settings.vendor}"
         tries = retrying(attempts=self.settings.attempts, what=what, sleep=self._sleep)
         try:
             return tries(attempt)

@@ -55,7 +55,6 @@ class ExtraField:
     help: str
     kind: Literal["string", "number", "integer"] = "string"
     example: str | None = None
-    minimum: float | None = None
     choices: Mapping[str, str] = field(default_factory=dict)
     masked: bool = False
 
@@ -105,7 +104,7 @@ class ConnectionForm:
         from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget  # type: ignore[import-not-found]
         from flask_babel import lazy_gettext  # type: ignore[import-not-found]
         from wtforms import IntegerField, PasswordField, StringField  # type: ignore[import-untyped]
-        from wtforms.validators import NumberRange, Optional, any_of  # type: ignore[import-untyped]
+        from wtforms.validators import Optional, any_of  # type: ignore[import-untyped]
 
         from airflow_provider_isvapp.hooks.connection_form import SelectWidget
 
@@ -120,7 +119,6 @@ class ConnectionForm:
             if field.masked:
                 return PasswordField(label, widget=BS3PasswordFieldWidget(), validators=validators, **described)
             if field.kind == "integer":
-                validators.append(NumberRange(min=field.minimum))
                 return IntegerField(label, widget=BS3TextFieldWidget(), validators=validators, **described)
             # Airflow accepts no field for decimals here: such a number is typed as text and checked by the hook.
             return StringField(label, widget=BS3TextFieldWidget(), validators=validators, **described)
@@ -129,15 +127,17 @@ class ConnectionForm:
 
 
 def _json_schema(field: ExtraField) -> dict[str, Any]:
-    """Describe one field; without "null" among its types Airflow would show it as required."""
+    """Describe one field; without "null" among its types Airflow would show it as required.
+
+    Numbers have no minimum: the form would store it in the place of a smaller one, without a word, where the check of
+    the connection names the field.
+    """
     schema: dict[str, Any] = {"type": [field.kind, "null"]}
     if field.choices:
         # Without null among them: Airflow 3.3 shows an empty select and stores null by itself, and an entry for it as
         # the word "null".
         schema["enum"] = list(field.choices)
         schema["values_display"] = dict(field.choices)
-    if field.minimum is not None:
-        schema["minimum"] = field.minimum
     if field.masked:
         schema["format"] = "password"
     elif field.example and field.kind == "string" and not field.choices:
@@ -149,26 +149,23 @@ _EXTRA_LABEL = "The fields below, as JSON"
 _CONNECT_TIMEOUT = ExtraField(
     name="connect_timeout",
     label="Connect timeout",
-    help="Seconds until a connection must stand. Default: 10.",
+    help="Connection timeout in seconds. Default: 10.",
     kind="number",
     example="10",
-    minimum=0.1,
 )
 _READ_TIMEOUT = ExtraField(
     name="read_timeout",
     label="Read timeout",
-    help="Seconds without a byte after which a response counts as lost. Default: 60.",
+    help="Seconds of inactivity before a response is abandoned. Default: 60.",
     kind="number",
     example="60",
-    minimum=0.1,
 )
 _ATTEMPTS = ExtraField(
     name="attempts",
     label="Attempts",
-    help="How often one request is tried at most while the service is busy or unreachable. Default: 5.",
+    help="Maximum attempts per request while the service is busy or unreachable. Default: 5.",
     kind="integer",
     example="5",
-    minimum=1,
 )
 
 ISVAPP_FORM = ConnectionForm(
@@ -180,7 +177,7 @@ ISVAPP_FORM = ConnectionForm(
     },
     placeholders={
         "host": "https://api.isvapp.com",
-        "port": "443",
+        "port": "443, which Test needs in Airflow 3.3",
         "login": "leave empty to use an API key",
         "password": "the client's secret, or the API key alone",
     },
@@ -198,7 +195,6 @@ ISVAPP_FORM = ConnectionForm(
             help="Shared by all tasks, workers and triggerers that use this account. Default: 2, ISVapp's limit.",
             kind="number",
             example="2",
-            minimum=0.01,
         ),
         ExtraField(
             name="rate_limit_storage",
@@ -221,7 +217,7 @@ PRODUCTIV_FORM = ConnectionForm(
     labels={"host": "Base URL", "login": "Client ID", "password": "Client secret", "extra": _EXTRA_LABEL},
     placeholders={
         "host": "https://public-api.productiv.com",
-        "port": "443",
+        "port": "443, which Test needs in Airflow 3.3",
         "login": "the client's ID",
         "password": "the client's secret",
     },
