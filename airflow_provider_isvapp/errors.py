@@ -28,7 +28,8 @@
         ├── BrokenTransfer       the connection ended before the body did
         ├── DamagedDownload      the body is not what the vendor made
         ├── AuditRefused         the result is whole, but not what was asked for
-        │   └── ExportRefused        so is the file of this export               permanent
+        │   ├── ExportRefused        so is the file of this export               permanent
+        │   └── LateSnapshot         a list of today, in a run of the past       permanent
         ├── DestinationExists    something is already written there              permanent
         ├── StorageFailed        the object store or the disk refused
         └── TransferCancelled    the task was told to stop
@@ -188,6 +189,12 @@ class AuditRefused(TransferError):
 
 class ExportRefused(AuditRefused):
     """The file of an export is not what was asked for. It stays so: only another export can differ."""
+
+    permanent = True
+
+
+class LateSnapshot(AuditRefused):
+    """A list describes today, and the run is one of the past. Nothing was published."""
 
     permanent = True
 

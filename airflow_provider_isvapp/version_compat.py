@@ -114,6 +114,7 @@ __all__ = [
     "get_async_connection",
     "has_file_system",
     "mask_secret",
+    "next_run_after",
     "shows_guarded_pages",
     "stores_links",
     "xcom_of",
@@ -202,6 +203,29 @@ def has_file_system(scheme: str) -> bool:
     except ImportError:
         from airflow.io import has_fs  # type: ignore[attr-defined, no-redef]
     return bool(has_fs(scheme))
+
+
+def next_run_after(dag: Any, moment: datetime) -> datetime | None:
+    """Return when the schedule of a DAG has its next run after a time; None if it has none.
+
+    :param moment: timezone-aware, a time at which the schedule has a run.
+    """
+    # In here, since only a late run of a list needs them.
+    from airflow.timetables.base import DataInterval, TimeRestriction
+    from pendulum import instance
+
+    timetable = dag.timetable
+    try:
+        from airflow.serialization.encoders import coerce_to_core_timetable
+    except ImportError:  # before Airflow 3.2, which has descriptions of timetables in DAGs
+        pass
+    else:
+        timetable = coerce_to_core_timetable(timetable)
+    info = timetable.next_dagrun_info(
+        last_automated_data_interval=DataInterval.exact(instance(moment)),
+        restriction=TimeRestriction(earliest=None, latest=None, catchup=True),
+    )
+    return None if info is None else info.run_after
 
 
 def shows_guarded_pages() -> bool:

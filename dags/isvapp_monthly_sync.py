@@ -4,7 +4,8 @@
 ### Last month's ISVapp usage, Salesforce accounts and app portfolio
 
 ISVapp completes a month around the 5th of the next one, so this runs on the 6th at 06:00 UTC and asks for the month in
-which its data interval starts. Everything lands below `ISVAPP_LAKE` as one JSON object a line, in one folder a month.
+which its data interval starts. Everything lands below `ISVAPP_LAKE` as one JSON object a line: usage in a folder for
+each month; accounts and apps, of which the vendors send only today's, in a folder for each date that they describe.
 
 **On call**
 
@@ -12,6 +13,7 @@ which its data interval starts. Everything lands below `ISVAPP_LAKE` as one JSON
   place until the new one is complete and verified.
 - `create_export` says that the month is not complete: ISVapp is late. Clear it again in some hours.
 - `wait_for_export` timed out: exports take up to ten minutes. ISVapp has trouble, or the export was huge.
+- A clear, a backfill or a catch-up of a past month brings that month's usage again, and accounts and apps of today.
 - `download_export` says that the export expired: its file is kept for about an hour. Clear `create_export`.
 """
 
@@ -67,10 +69,10 @@ with DAG(
 
     IsvappFetchSalesforceAccountsOperator(
         task_id="fetch_accounts",
-        path=f"{LAKE}/isvapp/salesforce_accounts/month={MONTH}/accounts.ndjson",
+        path=f"{LAKE}/isvapp/salesforce_accounts/snapshot_date={{snapshot_date}}/accounts.ndjson",
         include_health_scores=True,
     )
     ProductivFetchAppsOperator(
         task_id="fetch_apps",
-        path=f"{LAKE}/productiv/apps/month={MONTH}/apps.ndjson",
+        path=f"{LAKE}/productiv/apps/snapshot_date={{snapshot_date}}/apps.ndjson",
     )

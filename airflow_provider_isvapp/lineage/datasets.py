@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_type_hints
 from urllib.parse import quote
@@ -14,6 +14,9 @@ from airflow_provider_isvapp.api.isvapp.settings import DEFAULT_BASE_URL as ISVA
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.api.productiv.settings import DEFAULT_BASE_URL as PRODUCTIV
 from airflow_provider_isvapp.api.productiv.settings import ProductivSettings
+from airflow_provider_isvapp.api.schema.fields import documented_paths as paths_of
+from airflow_provider_isvapp.api.schema.isvapp import SalesforceAccount
+from airflow_provider_isvapp.api.schema.productiv import AppDetails
 from airflow_provider_isvapp.hooks.base import connection_fields, fetch_connection
 
 if TYPE_CHECKING:
@@ -88,13 +91,12 @@ def app_fields(*, verbose: bool) -> Fields:
     return (*_APP, *_APP_DETAILS) if verbose else _APP
 
 
-def documented_paths(dataset: str) -> frozenset[str]:
+def documented_paths(dataset: str) -> Collection[str]:
     """Return the documented fields of a list, as ``exclude_fields`` names them.
 
     :param dataset: ``salesforce_accounts`` or ``apps``.
     """
-    fields = app_fields(verbose=True) if dataset == "apps" else account_fields(health_scores=True, subscriber_orgs=True)
-    return frozenset(name for name, _ in fields)
+    return paths_of(AppDetails if dataset == "apps" else SalesforceAccount)
 
 
 # What Airflow would take for a query, a fragment or an encoded letter is encoded, and so is what is not ASCII.

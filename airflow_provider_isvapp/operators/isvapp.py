@@ -434,6 +434,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
 
     :param path: where to write, as in ``IsvappDownloadExportOperator`` (templated); the literal ``{snapshot_date}`` in
         it becomes the date of the response in UTC.
+    :param allow_late_snapshot: let a run of the past write the list of today under a path without ``{snapshot_date}``.
     :param include_health_scores: add ``health_scores`` to each account.
     :param include_subscriber_orgs: add ``subscriber_orgs`` to each account.
     :param if_exists: what to do about an object that is there: ``overwrite`` it, ``skip`` the write, or ``fail``.
@@ -451,6 +452,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
         self,
         *,
         path: PathArgument,
+        allow_late_snapshot: bool = False,
         include_health_scores: bool = False,
         include_subscriber_orgs: bool = False,
         if_exists: IfExists = "overwrite",
@@ -464,6 +466,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.path = path
+        self.allow_late_snapshot = allow_late_snapshot
         self.include_health_scores = include_health_scores
         self.include_subscriber_orgs = include_subscriber_orgs
         self.if_exists = if_exists
@@ -477,7 +480,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
     @airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
         """Fetch, publish, and return what was written."""
-        snapshot = ListSnapshot(self.path, WriteOptions.of(self))
+        snapshot = ListSnapshot(self.path, WriteOptions.of(self), allow_late=self.allow_late_snapshot)
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
             self.log.info(
                 "Fetching Salesforce accounts %s health scores and %s subscriber organizations",
@@ -489,6 +492,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
                 include_subscriber_orgs=self.include_subscriber_orgs,
             )
         publication = snapshot.write(
+            context,
             accounts.lines,
             dataset="salesforce_accounts",
             fields=self._fields(),

@@ -29,6 +29,7 @@ class ProductivFetchAppsOperator(WriteOperator):
 
     :param path: where to write, as in ``IsvappDownloadExportOperator`` (templated); the literal ``{snapshot_date}`` in
         it becomes Productiv's date.
+    :param allow_late_snapshot: let a run of the past write the list of today under a path without ``{snapshot_date}``.
     :param include_inactive: also fetch inactive apps.
     :param verbose: fetch all attributes of each app instead of the summary.
     :param api_version: ``v1``, ``v2`` or ``v3`` instead of the connection's (templated).
@@ -47,6 +48,7 @@ class ProductivFetchAppsOperator(WriteOperator):
         self,
         *,
         path: PathArgument,
+        allow_late_snapshot: bool = False,
         include_inactive: bool = False,
         verbose: bool = False,
         api_version: str | None = None,
@@ -61,6 +63,7 @@ class ProductivFetchAppsOperator(WriteOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.path = path
+        self.allow_late_snapshot = allow_late_snapshot
         self.include_inactive = include_inactive
         self.verbose = verbose
         self.api_version = api_version
@@ -75,7 +78,7 @@ class ProductivFetchAppsOperator(WriteOperator):
     @airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
         """Fetch, publish, and return what was written."""
-        snapshot = ListSnapshot(self.path, WriteOptions.of(self))
+        snapshot = ListSnapshot(self.path, WriteOptions.of(self), allow_late=self.allow_late_snapshot)
         api_version = None if self.api_version is None else checked_api_version(self.api_version)
         with ProductivHook(productiv_conn_id=self.productiv_conn_id) as hook:
             self.log.info(
@@ -87,7 +90,7 @@ class ProductivFetchAppsOperator(WriteOperator):
                 include_inactive=self.include_inactive, verbose=self.verbose, api_version=api_version
             )
         publication = snapshot.write(
-            apps.lines, dataset="apps", fields=self._fields(), taken_at=apps.as_of, request=apps.request
+            context, apps.lines, dataset="apps", fields=self._fields(), taken_at=apps.as_of, request=apps.request
         )
         return self._publish_events(context, publication)
 

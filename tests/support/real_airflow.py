@@ -106,9 +106,16 @@ class RealAirflow:
         for component in writers:
             self.start(component)
 
-    def clear(self, run_id: str, task_id: str) -> None:
-        """Clear a task of a run, as a user does in the UI."""
-        dag_id = run_id.rpartition("-")[0]
+    def unpause(self, dag_id: str) -> None:
+        """Let the scheduler start the runs of a DAG."""
+        self._command("dags", "unpause", dag_id)
+
+    def clear(self, run_id: str, task_id: str, *, dag_id: str | None = None) -> None:
+        """Clear a task of a run, as a user does in the UI.
+
+        :param dag_id: of a run that :meth:`trigger` did not start.
+        """
+        dag_id = run_id.rpartition("-")[0] if dag_id is None else dag_id
         what = {"dry_run": False, "only_failed": False, "dag_run_id": run_id, "task_ids": [task_id]}
         self._post(f"dags/{dag_id}/clearTaskInstances", what)
 
@@ -128,7 +135,11 @@ class RealAirflow:
 
     def states(self, dag_id: str) -> list[str]:
         """Return the states of a DAG's runs."""
-        return [state for (state,) in self._query("select state from dag_run where dag_id = ?", dag_id)]
+        return [state for (state,) in self._query("select state from dag_run where dag_id = ? order by id", dag_id)]
+
+    def run_ids(self, dag_id: str) -> list[str]:
+        """Return the ids of a DAG's runs, in the order in which they were made."""
+        return [run_id for (run_id,) in self._query("select run_id from dag_run where dag_id = ? order by id", dag_id)]
 
     def announcements(self, export_id: str) -> int:
         """Return how many asset events speak of an export."""

@@ -73,6 +73,7 @@ def task_context(store: TaskStateStore | None = None, *, max_tries: int = 3) -> 
     :param max_tries: Airflow's bookkeeping, which a clear changes.
     """
     context: dict[str, Any] = {
+        "dag_run": SimpleNamespace(run_type="manual"),
         "outlet_events": OutletEventAccessors(),
         "task": SimpleNamespace(),
         "ti": TaskInstance(max_tries=max_tries),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import boto3
@@ -16,6 +17,10 @@ from tests.airflow.dags.conftest import parse, run
 from tests.support.airflow_connections import SetConnection
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
+
+
+def date_of(file: Path) -> date:
+    return date.fromisoformat(file.parent.name.removeprefix("snapshot_date="))
 
 
 def test_the_monthly_sync_brings_the_month_before(
@@ -30,10 +35,15 @@ def test_the_monthly_sync_brings_the_month_before(
     usage = (lake / "isvapp/feature_usage/month=2024-02/usage.ndjson").read_bytes()
     assert usage == emulator.export_bytes(export_id)
     assert {json.loads(row)["reference_date"] for row in usage.splitlines()} == {"2024-02"}
-    accounts = (lake / "isvapp/salesforce_accounts/month=2024-02/accounts.ndjson").read_bytes().splitlines()
+    # The lists have no month: they are of today, whichever month the run is for.
+    (account_file,) = lake.glob("isvapp/salesforce_accounts/snapshot_date=*/accounts.ndjson")
+    (app_file,) = lake.glob("productiv/apps/snapshot_date=*/apps.ndjson")
+    assert abs(datetime.now(UTC).date() - date_of(account_file)) <= timedelta(days=1)
+    assert date_of(app_file) == date_of(account_file) - timedelta(days=1)
+    accounts = account_file.read_bytes().splitlines()
     assert len(accounts) == emulator.config.account_count
     assert all("health_scores" in json.loads(row) for row in accounts)
-    apps = (lake / "productiv/apps/month=2024-02/apps.ndjson").read_bytes().splitlines()
+    apps = app_file.read_bytes().splitlines()
     assert len(apps) == emulator.config.apps * 4 // 5  # every fifth is inactive
     assert sorted(path.name for path in lake.rglob("*.*")) == ["accounts.ndjson", "apps.ndjson", "usage.ndjson"]
     # Airflow 3 logs so on its own when it looks for a link that nobody has stored.
@@ -85,10 +95,10 @@ def test_the_lake_may_be_a_bucket_behind_a_connection(
     (export_id,) = emulator.exports
     keys_written = [item["Key"] for item in client.list_objects_v2(Bucket="isvapp-lake")["Contents"]]
     usage = "raw/isvapp/feature_usage/month=2024-02/usage.ndjson"
-    assert keys_written == [
+    assert [re.sub(r"=\d{4}-\d\d-\d\d/", "=…/", key) for key in keys_written] == [
         usage,
-        "raw/isvapp/salesforce_accounts/month=2024-02/accounts.ndjson",
-        "raw/productiv/apps/month=2024-02/apps.ndjson",
+        "raw/isvapp/salesforce_accounts/snapshot_date=…/accounts.ndjson",
+        "raw/productiv/apps/snapshot_date=…/apps.ndjson",
     ]
     body = client.get_object(Bucket="isvapp-lake", Key=usage)["Body"].read()
     assert body == emulator.export_bytes(export_id)

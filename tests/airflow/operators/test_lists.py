@@ -14,20 +14,25 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
+from airflow import DAG
+from airflow.timetables.interval import CronDataIntervalTimetable
+from airflow.timetables.trigger import CronTriggerTimetable
 
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
-from airflow_provider_isvapp.errors import AuditRefused, DestinationExists
+from airflow_provider_isvapp.errors import AuditRefused, DestinationExists, LateSnapshot
 from airflow_provider_isvapp.events import DownloadFinished, Event
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
 from airflow_provider_isvapp.operators.destinations import resolve_destination
 from airflow_provider_isvapp.operators.isvapp import IsvappFetchSalesforceAccountsOperator
+from airflow_provider_isvapp.operators.lists import latest_snapshot
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
 from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, Asset
 from tests.support import ROOT
@@ -36,6 +41,19 @@ from tests.support.object_stores import moto
 from tests.support.task_context import task_context
 
 OLD = b'{"old":true}\n'
+
+
+def utc(*numbers: int) -> datetime:
+    return datetime(*numbers, tzinfo=UTC)  # type: ignore[misc]
+
+
+HOUR = {"data_interval_start": utc(2026, 3, 6, 5), "data_interval_end": utc(2026, 3, 6, 6)}
+
+
+def run_of(schedule: Any, **run: Any) -> Any:
+    """The context of a task in a run of a schedule."""
+    dag = DAG("a_list", schedule=schedule, start_date=utc(2025, 1, 1))
+    return task_context() | {"dag": dag, "dag_run": SimpleNamespace(**run)}
 
 
 @dataclass
@@ -306,3 +324,72 @@ def test_a_task_that_is_killed_while_staging_leaves_the_old_object(listed: Vendo
     assert listed.run()["outcome"] == "written"
     assert listed.store.read("list") == listed.lines()
     assert listed.store.names() == ["list"]
+
+
+MONTHLY = "0 6 6 * *"
+FEBRUARY = {"data_interval_start": utc(2026, 2, 6, 6), "data_interval_end": utc(2026, 3, 6, 6)}
+NO_LENGTH = dict.fromkeys(("data_interval_start", "data_interval_end"), utc(2026, 3, 6, 6))
+NO_INTERVAL = dict.fromkeys(("data_interval_start", "data_interval_end"))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "run", "latest"),
+    [
+        # One interval after the run's own, of the same length.
+        (CronDataIntervalTimetable(MONTHLY, timezone="UTC"), FEBRUARY, utc(2026, 4, 3, 6)),
+        (CronDataIntervalTimetable("0 * * * *", timezone="UTC"), HOUR, utc(2026, 3, 6, 7)),
+        # Without a length, until the next run.
+        (CronTriggerTimetable(MONTHLY, timezone="UTC"), NO_LENGTH, utc(2026, 4, 6, 6)),
+        (CronTriggerTimetable("30 6 * * *", timezone="UTC"), NO_LENGTH, utc(2026, 3, 6, 6, 30)),
+        (timedelta(days=2), NO_LENGTH, utc(2026, 3, 8, 6)),
+        ("@once", NO_LENGTH, None),
+        # A partition of Airflow 3.2, which does not tell its date.
+        (
+            CronTriggerTimetable(MONTHLY, timezone="UTC"),
+            {**NO_INTERVAL, "run_after": utc(2026, 3, 6, 6)},
+            utc(2026, 4, 6, 6),
+        ),
+    ],
+    ids=["interval", "hourly", "plain cron", "daily plain cron", "delta", "once", "partition of 3.2"],
+)
+@pytest.mark.parametrize("run_type", ["scheduled", "backfill"])
+def test_a_run_is_late_one_interval_after_its_own(
+    schedule: Any, run: dict[str, Any], latest: Any, run_type: str
+) -> None:
+    assert latest_snapshot(run_of(schedule, run_type=run_type, **run)) == latest
+
+
+def test_a_partition_is_late_two_intervals_after_its_date() -> None:
+    timetables = pytest.importorskip("airflow.sdk.definitions.timetables.trigger", reason="needs Airflow 3.2")
+    schedule = timetables.CronPartitionTimetable(MONTHLY, timezone="UTC", run_offset=-1, key_format="%Y-%m")
+    run = {**NO_INTERVAL, "run_after": utc(2026, 3, 6, 6), "partition_date": utc(2026, 2, 6, 6)}
+    assert latest_snapshot(run_of(schedule, run_type="scheduled", **run)) == utc(2026, 4, 6, 6)
+
+
+@pytest.mark.parametrize("run_type", ["manual", "asset_triggered", "dataset_triggered", "operator_triggered"])
+def test_a_run_that_somebody_or_an_asset_started_is_never_late(run_type: str) -> None:
+    schedule = CronDataIntervalTimetable(MONTHLY, timezone="UTC")
+    assert latest_snapshot(run_of(schedule, run_type=run_type, **FEBRUARY)) is None
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_late_run_is_refused_for_good_and_the_old_object_stays(listed: VendorList, days: int) -> None:
+    listed.store.put("list", OLD)
+    date = datetime.fromisoformat(listed.snapshot_date()).replace(tzinfo=UTC)
+    # A daily run whose time ends some days before or after the date of the list.
+    end = date - timedelta(days=1 + days)
+    interval = {"data_interval_start": end - timedelta(days=1), "data_interval_end": end}
+    context = run_of(CronDataIntervalTimetable("@daily", timezone="UTC"), run_type="scheduled", **interval)
+    if days < 0:
+        assert listed.run(context=context)["outcome"] == "written"
+        return
+
+    with pytest.raises(AirflowFailException, match=f"The list describes {listed.snapshot_date()}") as caught:
+        listed.run(context=context, manifest=True)
+
+    assert isinstance(caught.value.__context__, LateSnapshot)
+    assert listed.store.read("list") == OLD
+    assert listed.store.names() == ["list"]
+    assert listed.run(context=context, allow_late_snapshot=True)["outcome"] == "written"
+    dated = listed.run("{snapshot_date}", context=context)
+    assert dated["path"] == f"{listed.store.root}/{listed.snapshot_date()}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig
-from tests.support.airflow_connections import isvapp_fields
+from tests.support.airflow_connections import isvapp_fields, productiv_fields
 from tests.support.real_airflow import RealAirflow
 from tests.support.statsd_server import StatsdServer
 
@@ -35,8 +35,15 @@ def airflow(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[RealAirflow]:
     fields = isvapp_fields(emulator, rate_limit_storage="", attempts=3)
-    variables = {"AIRFLOW_CONN_ISVAPP_DEFAULT": json.dumps(fields), "CRASH_LAKE": str(lake), **statsd.settings}
+    variables = {
+        "AIRFLOW_CONN_ISVAPP_DEFAULT": json.dumps(fields),
+        "AIRFLOW_CONN_PRODUCTIV_DEFAULT": json.dumps(productiv_fields(emulator)),
+        "CRASH_LAKE": str(lake),
+        **statsd.settings,
+    }
     database = Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"
     with RealAirflow(tmp_path_factory.mktemp("airflow"), database, variables) as airflow:
-        airflow.wait_for("Airflow is up", lambda: airflow.is_healthy("deferred", "single_tasks"), seconds=300)
+        airflow.wait_for(
+            "Airflow is up", lambda: airflow.is_healthy("deferred", "single_tasks", "late_lists"), seconds=300
+        )
         yield airflow

@@ -21,3 +21,5 @@ def test_a_backfill_asks_for_the_month_of_each_run(airflow: RealAirflow, lake: P
     for month in MONTHS:
         rows = (lake / f"{month}.ndjson").read_bytes().splitlines()
         assert {json.loads(row)["reference_date"] for row in rows} == {month}
+    # Three runs of the past, and one list, which is of today.
+    assert len(list((lake / "backfilled_accounts").iterdir())) == 1

@@ -17,6 +17,7 @@ from airflow_provider_isvapp.operators.isvapp import (
     IsvappCreateExportOperator,
     IsvappDownloadExportOperator,
     IsvappExportOperator,
+    IsvappFetchSalesforceAccountsOperator,
 )
 from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
 
@@ -69,6 +70,9 @@ with dag("monthly", CronDataIntervalTimetable("0 6 6 * *", timezone="UTC"), pend
         path=f"file://{os.environ['CRASH_LAKE']}/{{{{ data_interval_start.strftime('%Y-%m') }}}}.ndjson",
         deferrable=True,
         poll_interval=2,
+    )
+    IsvappFetchSalesforceAccountsOperator(
+        task_id="accounts", path=f"file://{os.environ['CRASH_LAKE']}/backfilled_accounts/{{snapshot_date}}"
     )
 
 try:
