@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import socket
 import subprocess
 import time
@@ -88,6 +89,33 @@ def running(command: Sequence[str | Path], port: int, *, cwd: Path | None = None
             yield
         finally:
             process.terminate()
+            try:
+                process.wait(1)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+# The account that azurite documents; it is the same everywhere.
+AZURE_ACCOUNT = "devstoreaccount1"
+AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
+@contextmanager
+def azurite(folder: Path, *options: str) -> Iterator[str]:
+    """Microsoft's emulator of Azure Blob Storage; gives the URL of an empty account.
+
+    :param folder: for its log.
+    :param options: of the program. With a certificate it speaks TLS alone.
+    """
+    program = shutil.which("azurite-blob")
+    if program is None:
+        pytest.skip("no azurite-blob: npm install --global azurite")
+    port = free_port()
+    # The newest SDK speaks a later version of the API than azurite knows.
+    common = ["--blobPort", str(port), "--inMemoryPersistence", "--silent", "--skipApiVersionCheck"]
+    with running([program, *common, *options], port, cwd=folder):
+        scheme = "https" if "--cert" in options else "http"
+        yield f"{scheme}://127.0.0.1:{port}/{AZURE_ACCOUNT}"
 
 
 _CODES = {

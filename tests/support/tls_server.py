@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import socket
 import ssl
 import threading
@@ -26,7 +27,7 @@ class TlsServer:
     def __init__(self, folder: Path, *, host: str) -> None:
         self.certificate = folder / "certificate.pem"
         key = folder / "key.pem"
-        _write_certificate(self.certificate, key, host)
+        write_certificate(self.certificate, key, host)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(self.certificate, key)
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -55,7 +56,8 @@ class TlsServer:
                     continue
 
 
-def _write_certificate(certificate: Path, key: Path, host: str) -> None:
+def write_certificate(certificate: Path, key: Path, host: str) -> None:
+    """Make a key and a certificate that it has signed itself."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = datetime.datetime.now(datetime.UTC)
@@ -67,7 +69,7 @@ def _write_certificate(certificate: Path, key: Path, host: str) -> None:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(private, hashes.SHA256())
     )
@@ -77,3 +79,10 @@ def _write_certificate(certificate: Path, key: Path, host: str) -> None:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
     )
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support.ceph_gateway import ceph_gateway, missing_programs
-from tests.support.object_stores import moto
+from tests.support.object_stores import azurite, moto
 
 
 @pytest.fixture
@@ -40,4 +40,12 @@ def ceph_server() -> Iterator[str]:
     if missing := missing_programs():
         pytest.skip(f"no {', '.join(missing)}: install Debian's ceph-mon, ceph-osd and radosgw")
     with ceph_gateway() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def azure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an Azure storage account."""
+    pytest.importorskip("azure.storage.blob", reason="the extra 'azure' is not installed")
+    with azurite(tmp_path_factory.mktemp("azurite")) as url:
         yield url
