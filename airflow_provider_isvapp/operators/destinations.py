@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from airflow_provider_isvapp.errors import InvalidArgument
+from airflow_provider_isvapp.errors import InvalidArgument, InvalidConnection
 from airflow_provider_isvapp.hooks.base import fetch_connection
 from airflow_provider_isvapp.version_compat import ObjectStoragePath, has_file_system
 
@@ -41,8 +42,8 @@ def resolve_destination(path: object, *, storage_options: Mapping[str, Any] | No
     options = dict(storage_options or {})
     if scheme in ("file", "local"):
         return Destination(store=LocalStore(options=options), key=checked_key(_local_path(text), text), uri=text)
-    place = _Place.of(text)
     kind = STORAGE_KINDS.get(scheme)
+    place = _Place.of(text) if kind != "azure" else _Place.of_blob(text)
     if kind in _OPENERS:
         key = checked_key(place.key, text)
         try:
@@ -75,6 +76,20 @@ class _Place:
         user, _, host = host.rpartition("@")
         return cls(uri=uri, user=user or None, host=host, key=key)
 
+    @classmethod
+    def of_blob(cls, uri: str) -> _Place:
+        """Take the container from the path, where only the account stands before it, as in an asset's URI."""
+        place = cls.of(uri)
+        if place.names_account and place.user is None:
+            container, _, key = place.key.partition("/")
+            return replace(place, user=container, key=key)
+        return place
+
+    @property
+    def names_account(self) -> bool:
+        """Whether the host is an Azure account's: no container's name has a dot."""
+        return "." in self.host
+
 
 def _open_s3(place: _Place, options: Mapping[str, Any]) -> ObjectStore:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -94,6 +109,58 @@ def _open_s3(place: _Place, options: Mapping[str, Any]) -> ObjectStore:
     return S3Store(client, place.host, options=options)
 
 
+def _open_azure(place: _Place, options: Mapping[str, Any]) -> ObjectStore:
+    from azure.identity import DefaultAzureCredential
+    from azure.storage.blob import BlobServiceClient
+
+    from airflow_provider_isvapp.transfer.staging.azure import AzureStore
+
+    if place.names_account:
+        if place.host.endswith(".azuredatalakestore.net"):
+            raise InvalidArgument(f"path {place.uri!r}: Microsoft has retired Data Lake Storage Gen1. Use abfss://.")
+        # The data lake's own host takes no blobs.
+        url = f"https://{place.host.replace('.dfs.', '.blob.', 1)}"
+        return AzureStore(
+            BlobServiceClient(url, credential=DefaultAzureCredential()), place.user or "", options=options
+        )
+    if place.user is not None:
+        return AzureStore(_azure_client(place.user), place.host, options=options)
+    connection_string = os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
+    if connection_string is None:
+        raise InvalidArgument(
+            f"path {place.uri!r} names no storage account. Write abfs://conn_id@container/key with an Airflow "
+            "connection, or abfs://container@account.dfs.core.windows.net/key for the worker's own identity."
+        )
+    return AzureStore(BlobServiceClient.from_connection_string(connection_string), place.host, options=options)
+
+
+def _azure_client(conn_id: str) -> Any:
+    from airflow.providers.microsoft.azure.hooks.data_lake import AzureDataLakeStorageV2Hook
+    from airflow.providers.microsoft.azure.hooks.wasb import WasbHook
+
+    connection = fetch_connection(conn_id)
+    # A form of Airflow 2 stores fields under longer names.
+    given = {name.rpartition("__")[2] for name, value in connection.extra_dejson.items() if value}
+    names_account = bool(connection.host or given & {"connection_string", "account_url"})
+    if connection.conn_type == "wasb" and "tenant_id" not in given:
+        token = str(connection.extra_dejson.get("sas_token"))
+        names_account = bool(names_account or connection.login or token.startswith("https:"))
+    if connection.conn_type not in ("wasb", "adls"):
+        problem = f"conn_type: must be wasb or adls for Azure, not {connection.conn_type!r}."
+    elif not names_account:
+        problem = "host: the storage account is missing; wasb takes its URL, and adls its name."
+    else:
+        try:
+            if connection.conn_type == "wasb":
+                return WasbHook(wasb_conn_id=conn_id).get_conn()
+            data_lake: Any = AzureDataLakeStorageV2Hook(adls_conn_id=conn_id).get_conn()
+            # A part of it, with the same credentials: the data lake's own requests know no list of blocks.
+            return data_lake._blob_service_client
+        except (ValueError, TypeError) as error:
+            problem = f"Azure's client cannot be made of its fields: {error}"
+    raise InvalidConnection(f"connection {conn_id!r}: {problem}")
+
+
 def _open_fsspec(place: _Place, options: Mapping[str, Any]) -> ObjectStore:
     from airflow_provider_isvapp.transfer.destination import open_destination
 
@@ -104,7 +171,7 @@ def _open_fsspec(place: _Place, options: Mapping[str, Any]) -> ObjectStore:
     return open_destination(storage_path).store
 
 
-_OPENERS = {"s3": _open_s3, "gcs": _open_fsspec, "azure": _open_fsspec}
+_OPENERS = {"s3": _open_s3, "gcs": _open_fsspec, "azure": _open_azure}
 
 
 def _checked_text(path: object) -> str:

@@ -48,7 +48,8 @@ def test_what_cannot_be_written_is_named(path: Any, message: str) -> None:
         resolve_destination(path)
 
 
-def test_a_storage_whose_provider_is_missing_names_the_extra() -> None:
+def test_a_storage_whose_provider_is_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "azure.storage.blob", None)
     with pytest.raises(InvalidArgument, match=r"no file system for az://. .*airflow-provider-isvapp\[azure\]"):
         resolve_destination("az://container/usage.ndjson")
 
