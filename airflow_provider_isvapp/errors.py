@@ -27,6 +27,7 @@
     └── TransferError
         ├── BrokenTransfer       the connection ended before the body did
         ├── DamagedDownload      the body is not what the vendor made
+        │   └── MalformedRows        a line of it is not what a row must be
         ├── AuditRefused         the result is whole, but not what was asked for
         │   ├── ExportRefused        so is the file of this export               permanent
         │   └── LateSnapshot         a list of today, in a run of the past       permanent
@@ -183,12 +184,16 @@ class DamagedDownload(TransferError):
     """The body arrived but is not what the vendor made: truncated, corrupt, or of another size than the record says."""
 
 
+class MalformedRows(DamagedDownload):
+    """A line of the body is not what a row must be. Where its checksums are right, the vendor has made it so."""
+
+
 class AuditRefused(TransferError):
     """A result is whole and sound, but has too few rows or the wrong months. Nothing was published."""
 
 
 class ExportRefused(AuditRefused):
-    """The file of an export is not what was asked for. It stays so: only another export can differ."""
+    """The file of an export is not what was asked for, or has malformed rows. It stays so: create another export."""
 
     permanent = True
 

@@ -54,6 +54,7 @@ class Publication:
             "bytes": result.bytes,
             "compressed_bytes": result.compressed_bytes,
             "crc32": result.crc32,
+            "sizes_verified": result.sizes_verified,
             "export_id": result.export_id,
             "months": result.months,
             "snapshot_date": result.snapshot_date,

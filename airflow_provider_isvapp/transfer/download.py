@@ -66,7 +66,8 @@ def download_export(
     :param sleep: how to wait between attempts.
     :raises InvalidArgument: if an argument is wrong; nothing was requested.
     :raises DamagedDownload: if the file is not whole and sound, after the last attempt.
-    :raises ExportRefused: if the file is sound, but a month is missing or too many, or it has too few rows.
+    :raises ExportRefused: if the file is sound, but its rows are malformed, a month is missing or too many, or it has
+        too few rows.
     :raises BrokenTransfer: if the connection broke, after the last attempt.
     :raises DestinationExists: if there is an object and ``if_exists`` is ``fail``.
     :raises StorageFailed: if the storage refused.
@@ -132,6 +133,7 @@ def download_export(
             manifests=manifests,
             attempts=budget.used,
             seconds=clock() - started,
+            sizes_verified=resumable.export.states_sizes,
             # All its months were there, and were to stay.
             outcome=Outcome.SKIPPED if not objects and (provenance.rows or run.objects) else Outcome.WRITTEN,
         )

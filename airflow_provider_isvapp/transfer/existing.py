@@ -29,12 +29,13 @@ _FOOTER_END = 4 + len(_MAGIC)
 _LONGEST_FOOTER = 16 * 1024 * 1024
 
 
-def recount(target: ObjectTarget, provenance: Provenance, *, compressed: bool) -> Provenance:
+def recount(target: ObjectTarget, provenance: Provenance, options: WriteOptions) -> Provenance:
     """Read ndjson again and count what the provenance lacks.
 
     :raises DamagedDownload: if it is not whole.
     """
-    inspector, crc32, members = RowInspector(), Crc32(), GzipMembers()
+    inspector, crc32, members = RowInspector(max_row_bytes=options.max_row_bytes), Crc32(), GzipMembers()
+    compressed = options.compression is not None
     size = 0
     with target.open() as stored:
         while chunk := stored.read(_READ_BYTES):
@@ -173,7 +174,7 @@ def _recounted(destination: Destination, provenance: Provenance, options: WriteO
         return None
     _LOG.info("%s says that it holds export %s: reading it to count its rows", destination.uri, provenance.export_id)
     try:
-        return recount(destination.target(), provenance, compressed=options.compression == "gzip")
+        return recount(destination.target(), provenance, options)
     except DamagedDownload as damage:
         _LOG.warning(
             "%s says that it holds export %s, but %s: writing it again", destination.uri, provenance.export_id, damage

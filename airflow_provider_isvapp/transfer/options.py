@@ -20,6 +20,7 @@ IfExists = Literal["overwrite", "skip", "fail"]
 Validate = Literal["structure", "full"]
 
 MONTH_PLACEHOLDER = "{reference_date}"
+DEFAULT_MAX_ROW_BYTES = 16 * 1024 * 1024
 SNAPSHOT_PLACEHOLDER = "{snapshot_date}"
 
 
@@ -41,6 +42,8 @@ class WriteOptions:
     :param manifest: write a manifest beside each object, last.
     :param min_rows: publish nothing that has fewer rows. None means 1 for a list; for an export, it means that an empty
         file may not replace an object that has rows.
+    :param max_row_bytes: the longest row of an export that is read; what is longer is taken for damage.
+    :param require_sizes: refuse an export whose record does not state a size of its file.
     """
 
     if_exists: IfExists = "overwrite"
@@ -51,6 +54,8 @@ class WriteOptions:
     exclude_fields: Sequence[str] = ()
     manifest: bool = False
     min_rows: int | None = None
+    max_row_bytes: int = DEFAULT_MAX_ROW_BYTES
+    require_sizes: bool = False
 
     @classmethod
     def of(cls, operator: Any) -> WriteOptions:
@@ -151,6 +156,8 @@ class WriteOptions:
             parse_field(text)
         if self.min_rows is not None and (type(self.min_rows) is not int or self.min_rows < 0):
             raise InvalidArgument(f"min_rows must be a whole number from 0 or None, not {self.min_rows!r}.")
+        if type(self.max_row_bytes) is not int or self.max_row_bytes < 1:
+            raise InvalidArgument(f"max_row_bytes must be a whole number from 1, not {self.max_row_bytes!r}.")
 
 
 def _check_choice(name: str, value: object, choices: tuple[Any, ...]) -> None:

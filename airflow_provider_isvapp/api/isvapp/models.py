@@ -88,6 +88,11 @@ class Export:
     error_message: str | None = None
     extra: Mapping[str, Any] = field(default_factory=lambda: _NOTHING, repr=False)
 
+    @property
+    def states_sizes(self) -> bool:
+        """Whether there is a size that the file can be compared with."""
+        return (self.download_size_compressed_bytes, self.download_size_uncompressed_bytes) != (None, None)
+
     @classmethod
     def from_record(cls, record: object, *, redact: Redactor = _BOUND, on_oddity: OnOddity = lambda *_: None) -> Export:
         """Read a record of the API.

@@ -203,6 +203,7 @@ def test_a_written_list_is_told_of_as_an_export_is(
         "bytes": len(plain),
         "compressed_bytes": None,
         "crc32": f"{zlib.crc32(plain):08x}",
+        "sizes_verified": None,
         "export_id": None,
         "months": {},
         "snapshot_date": listed.snapshot_date(),

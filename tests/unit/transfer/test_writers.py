@@ -78,7 +78,7 @@ def test_damage_in_the_last_month_publishes_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["../../etc", "2024/03", "", "2024-3"])
 def test_a_month_cannot_lead_elsewhere(tmp_path: Path, value: str) -> None:
     row = json.dumps({"reference_date": value}).encode() + b"\n"
-    with pytest.raises(DamagedDownload, match="no reference_date that a path can be made of"):
+    with pytest.raises(DamagedDownload, match="line 1 has no reference_date that an export can be divided by"):
         download(tmp_path / "in" / "{reference_date}", row, partition_by="reference_date")
     assert names(tmp_path) == []
 
