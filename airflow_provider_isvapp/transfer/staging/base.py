@@ -265,11 +265,15 @@ _TICK_SECONDS = 0.2
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_running: contextvars.ContextVar[Watchdog] = contextvars.ContextVar("isvapp_watchdog")
+
 
 class Watchdog:
     """Runs calls to a storage, and gives up when it acknowledges nothing for too long, whatever its client retries.
 
-    Calls run in daemon threads: one that hangs is left behind, and does not keep the process from its end.
+    Calls run in daemon threads: one that hangs is left behind, and does not keep the process from its end. It must not
+    go on behind the back of a task that has failed: a store lets its client call :func:`refuse_if_left_behind` before
+    it sends a request, which the client's own retries do as well.
 
     :param uri: of the object, for the message.
     :param seconds: how long is too long. Counts only while a call is under way.
@@ -285,6 +289,7 @@ class Watchdog:
         self._under_way = 0
         self._lock = threading.Lock()
         self._last = clock()
+        self.gave_up = False
 
     def acknowledge(self) -> None:
         """Note that the storage has taken something: a response came, or bytes that were not sent before went out."""
@@ -299,6 +304,7 @@ class Watchdog:
             self._under_way += 1
 
         def run() -> None:
+            _running.set(self)
             try:
                 result = call(*args, **kwargs)
             except BaseException as error:  # noqa: BLE001 - handed over to who waits
@@ -342,6 +348,7 @@ class Watchdog:
         """
         silent = self._clock() - self._last
         if self._under_way and silent > self._seconds:
+            self.gave_up = True
             raise StorageFailed(
                 f"The storage acknowledged nothing of {self._uri} for {silent:.0f} s. "
                 "Check the network to it, and its own health."
@@ -350,6 +357,16 @@ class Watchdog:
     def _end(self) -> None:
         with self._lock:
             self._under_way -= 1
+
+
+def refuse_if_left_behind() -> None:
+    """Raise where the call of this thread was given up by its :class:`Watchdog`.
+
+    :raises StorageFailed: then.
+    """
+    watchdog = _running.get(None)
+    if watchdog is not None and watchdog.gave_up:
+        raise StorageFailed("The write was given up.")
 
 
 # A storage's answer, which the error may quote, can be of any length.

@@ -33,6 +33,7 @@ from airflow_provider_isvapp.transfer.staging.base import (
     StorageKind,
     Watchdog,
     check_key,
+    refuse_if_left_behind,
     storage_errors,
 )
 
@@ -80,6 +81,9 @@ class S3Store:
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self.client = client
+        client.meta.events.register_first(
+            "before-send.s3", _refuse_if_left_behind, unique_id="isvapp-refuse-if-left-behind"
+        )
         self.bucket = bucket
         self.options = dict(options or {})
         self.stall_seconds = stall_seconds
@@ -288,7 +292,7 @@ class S3Object:
         if self._over:
             return
         self._end()
-        if self._upload_id is not None:
+        if self._upload_id is not None and not self._watchdog.gave_up:
             # A part that arrives after the abort would stay.
             under_way: list[Future[Any]] = [self._upload_id, *self._on_their_way]
             wait(under_way, timeout=_ABORT_SECONDS)
@@ -514,6 +518,10 @@ class _Reader(io.RawIOBase):
         if self._body is not None:
             self._body.close()
             self._body = None
+
+
+def _refuse_if_left_behind(**_: Any) -> None:
+    refuse_if_left_behind()
 
 
 def _etag(response: Mapping[str, Any]) -> str:

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""A proxy in front of a storage server that lets things go wrong with the requests that a test chooses."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from typing import Any, Literal
+
+import requests
+
+from tests.support.http_server import HttpServer, QuietHandler
+
+# What can go wrong with a request, besides an HTTP status:
+# - reset: the connection breaks before the storage has it,
+# - reset-inside: when half of its body is read,
+# - stall: nobody reads its body, and the connection stays,
+# - silence: the storage does not respond, and has not acted,
+# - lost: the storage has acted, and the connection breaks before the response,
+# - flip: one byte of its body changes on the way.
+Kind = Literal["reset", "reset-inside", "stall", "silence", "lost", "flip"]
+KINDS: tuple[Kind, ...] = ("reset", "reset-inside", "stall", "silence", "lost", "flip")
+
+
+@dataclass
+class Fault:
+    """What goes wrong.
+
+    :param what: a kind, or the status of a response that the proxy gives itself.
+    :param when: of the request's method and path.
+    :param times: how often; None for always.
+    """
+
+    what: Kind | int
+    when: Callable[[str, str], bool]
+    times: int | None = None
+    struck: int = field(default=0, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def strikes(self, method: str, path: str) -> bool:
+        """Say whether it hits this request."""
+        with self._lock:
+            if not self.when(method, path) or (self.times is not None and self.struck >= self.times):
+                return False
+            self.struck += 1
+            return True
+
+
+class FaultProxy(HttpServer):
+    """Hands requests on to a storage server, but for those that a fault hits.
+
+    :param behind: origin of the server.
+    :param refusal: makes the headers and the body of a response with a status, as this storage has it.
+    :param check: returns the status with which the storage refuses a request that it takes for damaged, where the
+        server does not check.
+    :ivar seen: method and path of each request.
+    :ivar fault: what goes wrong from now on.
+    :ivar before: called with each request before it is handed on.
+    """
+
+    def __init__(
+        self,
+        behind: str,
+        refusal: Callable[[int], tuple[dict[str, str], bytes]],
+        *,
+        check: Callable[[Mapping[str, str], bytes], int | None] = lambda headers, body: None,
+    ) -> None:
+        self.seen: list[str] = []
+        self.fault: Fault | None = None
+        self.before: Callable[[str, str], None] = lambda method, path: None
+        self._behind = behind
+        self._refusal = refusal
+        self._check = check
+        self._session = requests.Session()
+        self._session.trust_env = False
+        super().__init__()
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self._session.close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        proxy = self
+
+        class Handler(QuietHandler):
+            def do_GET(self) -> None:
+                with suppress(ConnectionError):
+                    self._handle()
+
+            do_PUT = do_POST = do_DELETE = do_HEAD = do_PATCH = do_GET
+
+            def _handle(self) -> None:
+                proxy.seen.append(f"{self.command} {self.path}")
+                proxy.before(self.command, self.path)
+                fault = proxy.fault
+                what = fault.what if fault is not None and fault.strikes(self.command, self.path) else None
+                if what == "stall":
+                    proxy._over.wait()
+                    return self._reset()
+                if what == "reset":
+                    return self._reset()
+                if what == "reset-inside":
+                    self.rfile.read(int(self.headers.get("Content-Length") or 0) // 2)
+                    return self._reset()
+                body = self._body()
+                if what == "silence":
+                    proxy._over.wait()
+                    return self._reset()
+                if isinstance(what, int):
+                    return self._respond(what, *proxy._refusal(what))
+                if what == "flip" and body:
+                    middle = len(body) // 2
+                    body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
+                if damaged := proxy._check(self.headers, body):
+                    return self._respond(damaged, *proxy._refusal(damaged))
+                headers = {name: value for name, value in self.headers.items() if name != "Transfer-Encoding"}
+                with proxy._session.request(
+                    self.command, proxy._behind + self.path, headers=headers, data=body, stream=True
+                ) as reply:
+                    content = reply.raw.read()
+                    if what == "lost":
+                        return self._reset()
+                    return self._respond(reply.status_code, dict(reply.headers), content)
+
+            def _body(self) -> bytes:
+                if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+                    return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                body = b""
+                while size := int(self.rfile.readline().split(b";")[0], 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+                return body
+
+            def _reset(self) -> None:
+                self.close_connection = True
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                with suppress(OSError):
+                    self.connection.close()
+
+            def _respond(self, status: int, headers: dict[str, Any], body: bytes) -> None:
+                self.send_response(status)
+                for name, value in headers.items():
+                    if name.lower() not in ("transfer-encoding", "connection", "date", "server", "content-length"):
+                        self.send_header(name, value)
+                length = headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(body))
+                self.send_header("Content-Length", length)
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body)
+
+        return Handler

@@ -1,0 +1,350 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What goes wrong between this package and a storage: on every storage, the old object or the whole new one."""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from airflow_provider_isvapp.errors import DestinationExists, StorageFailed
+from airflow_provider_isvapp.transfer.destination import Destination
+from airflow_provider_isvapp.transfer.staging import base, s3
+from airflow_provider_isvapp.transfer.staging.base import ObjectInfo, StagedObject
+from airflow_provider_isvapp.transfer.staging.local import LocalStore
+from tests.support.fault_proxy import Fault, FaultProxy, Kind
+from tests.support.object_stores import in_s3, s3_client
+
+OLD = b'{"old":true}\n'
+SMALL = b'{"new":true}\n' * 100
+# Three parts of the least size that S3 takes.
+LARGE = bytes(range(256)) * (11 * 4096)
+IfExists = Literal["overwrite", "skip", "fail"]
+Step = Literal["begin", "send", "publish"]
+
+
+class Storage(ABC):
+    """A storage that the tests can look into without the proxy."""
+
+    proxy: FaultProxy
+
+    @abstractmethod
+    def destination(self, *, stall_seconds: float = 30.0) -> Destination:
+        """The place of the object, through the proxy."""
+
+    @abstractmethod
+    def put(self, content: bytes) -> None:
+        """Write an object past the package."""
+
+    @abstractmethod
+    def read(self) -> bytes | None:
+        """The object's content, None if there is none."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Remove everything."""
+
+    @abstractmethod
+    def leftovers(self) -> int:
+        """How many unfinished uploads the storage keeps, as far as it tells."""
+
+    @abstractmethod
+    def is_step(self, step: Step, content: bytes, method: str, path: str) -> bool:
+        """Whether a request is the one that begins the upload, sends bytes of it, or publishes it."""
+
+
+class S3(Storage):
+    def __init__(self, server: str, proxy: FaultProxy) -> None:
+        self.proxy = proxy
+        self._direct = s3_client(server)
+        self._through = s3_client(proxy.url, read_timeout=10)
+        self._direct.create_bucket(Bucket="faults")
+
+    @staticmethod
+    def refusal(status: int) -> tuple[dict[str, str], bytes]:
+        codes = {
+            403: "AccessDenied",
+            404: "NoSuchUpload",
+            409: "ConditionalRequestConflict",
+            410: "Gone",
+            412: "PreconditionFailed",
+            429: "SlowDown",
+            503: "SlowDown",
+            400: "BadDigest",
+        }
+        body = f"<Error><Code>{codes[status]}</Code><Message>no</Message></Error>"
+        return {"Content-Type": "application/xml"}, body.encode()
+
+    def destination(self, *, stall_seconds: float = 30.0) -> Destination:
+        return in_s3(self._through, "faults/a folder/object", stall_seconds=stall_seconds)
+
+    def put(self, content: bytes) -> None:
+        self._direct.put_object(Bucket="faults", Key="a folder/object", Body=content)
+
+    def read(self) -> bytes | None:
+        try:
+            content: bytes = self._direct.get_object(Bucket="faults", Key="a folder/object")["Body"].read()
+        except self._direct.exceptions.NoSuchKey:
+            return None
+        return content
+
+    def clear(self) -> None:
+        self._direct.delete_object(Bucket="faults", Key="a folder/object")
+        for upload in self._direct.list_multipart_uploads(Bucket="faults").get("Uploads", []):
+            self._direct.abort_multipart_upload(Bucket="faults", Key=upload["Key"], UploadId=upload["UploadId"])
+
+    def leftovers(self) -> int:
+        return len(self._direct.list_multipart_uploads(Bucket="faults").get("Uploads", []))
+
+    def is_step(self, step: Step, content: bytes, method: str, path: str) -> bool:
+        if content is SMALL:
+            return method == "PUT"
+        return {
+            "begin": method == "POST" and path.endswith("?uploads"),
+            "send": method == "PUT" and "partNumber=2" in path,
+            "publish": method == "POST" and "uploadId=" in path,
+        }[step]
+
+    @staticmethod
+    def check(headers: Mapping[str, str], body: bytes) -> int | None:
+        """What S3 does with the checksum of a request, and moto does not."""
+        told = headers.get("x-amz-checksum-crc32")
+        return None if told in (None, base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()) else 400
+
+
+@contextmanager
+def open_s3(request: pytest.FixtureRequest) -> Iterator[Storage]:
+    server = request.getfixturevalue("s3_server")
+    with FaultProxy(server, S3.refusal, check=S3.check) as proxy:
+        yield S3(server, proxy)
+
+
+STORAGES = {"s3": open_s3}
+
+
+@pytest.fixture(scope="module", params=STORAGES)
+def opened(request: pytest.FixtureRequest) -> Iterator[Storage]:
+    with STORAGES[request.param](request) as storage:
+        yield storage
+
+
+@pytest.fixture
+def storage(opened: Storage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+    monkeypatch.setattr(s3, "PART_BYTES", 5 * 1024 * 1024)
+    opened.clear()
+    opened.proxy.seen.clear()
+    yield opened
+    opened.proxy.fault = None
+    opened.proxy.before = lambda method, path: None
+
+
+def begin(destination: Destination, content: bytes, if_exists: IfExists) -> StagedObject:
+    staged = destination.target().stage(
+        exclusive=if_exists != "overwrite", content_type="application/x-ndjson", provenance=None
+    )
+    try:
+        for start in range(0, len(content), 1_000_000):
+            staged.write(content[start : start + 1_000_000])
+        staged.flush()
+    except BaseException:
+        staged.abort()
+        raise
+    return staged
+
+
+def commit(staged: StagedObject, destination: Destination, if_exists: IfExists) -> ObjectInfo | None:
+    try:
+        return base.commit_staged(staged, destination.target(), uri=destination.uri, if_exists=if_exists)
+    finally:
+        staged.abort()
+
+
+def write(destination: Destination, content: bytes, if_exists: IfExists = "overwrite") -> ObjectInfo | None:
+    return commit(begin(destination, content, if_exists), destination, if_exists)
+
+
+def fault(storage: Storage, what: Kind | int, step: Step, content: bytes, *, times: int | None = None) -> Fault:
+    storage.proxy.fault = Fault(what, lambda method, path: storage.is_step(step, content, method, path), times)
+    return storage.proxy.fault
+
+
+STEPS: list[Any] = [
+    pytest.param("begin", LARGE, id="begin"),
+    pytest.param("send", LARGE, id="send"),
+    pytest.param("publish", LARGE, id="publish"),
+    pytest.param("publish", SMALL, id="small"),
+]
+
+
+@pytest.mark.parametrize(("step", "content"), STEPS)
+@pytest.mark.parametrize("what", ["reset", "reset-inside", 429, 503])
+def test_what_passes_is_tried_again(storage: Storage, what: Any, step: Step, content: bytes) -> None:
+    storage.put(OLD)
+    struck = fault(storage, what, step, content, times=1)
+    assert write(storage.destination(), content) is not None
+    assert struck.struck == 1
+    assert storage.read() == content
+    assert storage.leftovers() == 0
+
+
+@pytest.mark.parametrize(("step", "content"), STEPS[1:])
+@pytest.mark.parametrize("what", ["reset", 403, 404, 409, 410, 412, 429, 503])
+def test_what_stays_fails_and_keeps_the_old_object(storage: Storage, what: Any, step: Step, content: bytes) -> None:
+    storage.put(OLD)
+    struck = fault(storage, what, step, content)
+    with pytest.raises((StorageFailed, DestinationExists)) as failure:
+        write(storage.destination(), content)
+    assert struck.struck
+    # Without a precondition, no refusal means that an object is in the way.
+    assert isinstance(failure.value, StorageFailed) or what == 412
+    assert storage.read() == OLD
+    storage.proxy.fault = None
+    assert write(storage.destination(), content) is not None
+    assert storage.read() == content
+    assert storage.leftovers() == 0
+
+
+@pytest.mark.parametrize(("step", "content"), STEPS)
+@pytest.mark.parametrize("what", ["stall", "silence"])
+def test_a_storage_that_stalls_fails_the_write_in_time(storage: Storage, what: Any, step: Step, content: bytes) -> None:
+    storage.put(OLD)
+    fault(storage, what, step, content)
+    started = time.monotonic()
+    with pytest.raises(StorageFailed, match=r"acknowledged nothing of .* for 1 s"):
+        write(storage.destination(stall_seconds=1), content)
+    assert time.monotonic() - started < 15
+    assert storage.read() == OLD
+
+
+@pytest.mark.parametrize("if_exists", ["overwrite", "fail", "skip"])
+@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
+def test_a_lost_response_is_no_failure(storage: Storage, content: bytes, if_exists: IfExists) -> None:
+    struck = fault(storage, "lost", "publish", content, times=1)
+    destination = storage.destination()
+    written = write(destination, content, if_exists)
+    assert struck.struck == 1
+    assert storage.read() == content
+    assert written is not None
+    there = destination.target().info()
+    assert there is not None
+    assert (there.version, there.write_id) == (written.version, written.write_id)
+    assert storage.leftovers() == 0
+
+
+@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
+def test_a_publication_of_which_nothing_is_heard_is_found(storage: Storage, content: bytes) -> None:
+    """Every response of the last step is lost, and no retry gets through."""
+    storage.put(OLD)
+    fault(storage, "lost", "publish", content)
+    assert write(storage.destination(), content, "overwrite") is not None
+    assert storage.read() == content
+
+
+@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
+def test_an_object_that_appears_meanwhile_stays(storage: Storage, content: bytes) -> None:
+    for if_exists in ("skip", "fail"):
+        storage.clear()
+        staged = begin(storage.destination(), content, if_exists)
+        storage.put(OLD)
+        if if_exists == "skip":
+            assert commit(staged, storage.destination(), "skip") is None
+        else:
+            with pytest.raises(DestinationExists, match="may not overwrite"):
+                commit(staged, storage.destination(), "fail")
+        assert storage.read() == OLD
+        assert storage.leftovers() == 0
+
+
+@pytest.mark.parametrize(("step", "content"), [STEPS[1], STEPS[3]])
+def test_a_flipped_byte_is_not_published(storage: Storage, step: Step, content: bytes) -> None:
+    storage.put(OLD)
+    struck = fault(storage, "flip", step, content)
+    with pytest.raises(StorageFailed):
+        write(storage.destination(), content)
+    assert struck.struck
+    assert storage.read() == OLD
+
+
+def test_of_two_writers_one_publishes_and_nothing_is_mixed(storage: Storage) -> None:
+    other = LARGE[::-1]
+    outcomes: dict[bytes, BaseException | None] = {}
+    both_begun = threading.Barrier(2)
+
+    def work(content: bytes) -> None:
+        try:
+            both_begun.wait(timeout=30)
+            write(storage.destination(), content)
+        except StorageFailed as error:
+            outcomes[content] = error
+        else:
+            outcomes[content] = None
+
+    threads = [threading.Thread(target=work, args=(content,)) for content in (LARGE, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    published = [content for content, error in outcomes.items() if error is None]
+    assert len(outcomes) == 2
+    assert storage.read() in published
+
+
+class TestLocalFiles:
+    """No network is between: what the other storages decide by preconditions, the file system does."""
+
+    def at(self, folder: Path) -> Destination:
+        return Destination(store=LocalStore(), key=str(folder / "object"), uri=str(folder / "object"))
+
+    @pytest.mark.parametrize("if_exists", ["skip", "fail"])
+    def test_an_object_that_appears_meanwhile_stays(self, tmp_path: Path, if_exists: IfExists) -> None:
+        destination = self.at(tmp_path)
+        staged = begin(destination, SMALL, if_exists)
+        (tmp_path / "object").write_bytes(OLD)
+        if if_exists == "skip":
+            assert commit(staged, destination, "skip") is None
+        else:
+            with pytest.raises(DestinationExists):
+                commit(staged, destination, "fail")
+        assert (tmp_path / "object").read_bytes() == OLD
+        assert [path.name for path in tmp_path.iterdir()] == ["object"]
+
+    def test_a_lost_response_is_no_failure(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A network file system repeats a link whose response was lost, and then finds the name taken."""
+        import os
+
+        link = os.link
+
+        def twice(*arguments: Any, **options: Any) -> None:
+            link(*arguments, **options)
+            link(*arguments, **options)
+
+        monkeypatch.setattr(os, "link", twice)
+        destination = self.at(tmp_path)
+        assert commit(begin(destination, SMALL, "fail"), destination, "fail") is not None
+        assert (tmp_path / "object").read_bytes() == SMALL
+
+
+def test_the_clock_of_the_watchdog_stands_while_nothing_is_under_way() -> None:
+    now = [0.0]
+    watchdog = base.Watchdog("s3://lake/x", seconds=120, clock=lambda: now[0])
+    assert watchdog.call(lambda: 1) == 1
+    now[0] = 1_000.0
+    assert watchdog.call(lambda: 2) == 2
+    watchdog.check()
+    release = threading.Event()
+    waiting = watchdog.start(release.wait)
+    now[0] += 119
+    watchdog.check()
+    now[0] += 2
+    with pytest.raises(StorageFailed, match=r"acknowledged nothing of s3://lake/x for 121 s"):
+        watchdog.wait(waiting)
+    release.set()
