@@ -201,7 +201,7 @@ def _not_fetched(conn_id: str, error: Exception) -> ProviderError:
 
 def _not_defined(conn_id: str) -> InvalidConnection:
     return InvalidConnection(
-        f"Connection {conn_id!r} is not defined in Airflow. Create it, or give the task the id of another one."
+        f"Connection {conn_id!r} is not defined in Airflow. Create it, or use the id of another one."
     )
 
 

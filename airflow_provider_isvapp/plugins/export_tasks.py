@@ -27,6 +27,7 @@ class ExportTask:
     """A task that an export belongs to.
 
     :param map_index: of a mapped task; -1 of others.
+    :param map_label: what the UI calls the mapped task: the rendered ``map_index_template``, else the index.
     :param created: whether the task requests exports, and so has created this one; else it has waited for it or
         downloaded it.
     """
@@ -35,6 +36,7 @@ class ExportTask:
     run_id: str
     task_id: str
     map_index: int
+    map_label: str
     created: bool
 
 
@@ -86,6 +88,7 @@ def _newest_links(*, since: datetime, dag_ids: Collection[str]) -> list[tuple[Ex
             XComModel.map_index,
             XComModel.value,
             TaskInstance.operator,
+            TaskInstance.rendered_map_index.label("map_label"),  # type: ignore[attr-defined] # a hybrid property
         )
         .join(TaskInstance, same_task)
         .where(XComModel.key == _LINK_KEY, XComModel.timestamp >= since, XComModel.dag_id.in_(dag_ids))
@@ -100,6 +103,7 @@ def _newest_links(*, since: datetime, dag_ids: Collection[str]) -> list[tuple[Ex
                     run_id=row.run_id,
                     task_id=row.task_id,
                     map_index=row.map_index,
+                    map_label=row.map_label or str(row.map_index),
                     created=row.operator in _CREATING,
                 ),
                 _plain(row.value),

@@ -20,6 +20,7 @@ def leave_link(
     run_id: str = "scheduled__2026-03-05T06:00:00+00:00",
     task_id: str = "create_export",
     map_index: int = -1,
+    map_label: str | None = None,
     operator: str = "IsvappCreateExportOperator",
     at: datetime | None = None,
     key: str = KEY,
@@ -49,7 +50,13 @@ def leave_link(
                 insert(DagRun).values(dag_id=dag_id, run_id=run_id, run_type="scheduled", run_after=at, state="success")
             )
         task_instance = insert(TaskInstance).values(
-            **task, operator=operator, state="success", pool="default_pool", pool_slots=1, start_date=at
+            **task,
+            _rendered_map_index=map_label,
+            operator=operator,
+            state="success",
+            pool="default_pool",
+            pool_slots=1,
+            start_date=at,
         )
         task_instance_id = session.scalar(task_instance.returning(TaskInstance.id))
         session.execute(

@@ -15,18 +15,18 @@ export async function readExports(connection, signal) {
 
 // Errors carry a sentence for the reader.
 async function ask(path, signal) {
-  let answer;
+  let response;
   try {
-    answer = await fetch(new URL(path, ROOT), { signal, headers: { Accept: "application/json" } });
+    response = await fetch(new URL(path, ROOT), { signal, headers: { Accept: "application/json" } });
   } catch {
-    throw new Error("Airflow's API server did not answer. Check your network, then refresh.");
+    throw new Error("Airflow's API server did not respond. Check your network, then refresh.");
   }
-  if (answer.status === 401) throw new Error("Your session has ended. Reload the page to sign in again.");
-  if (answer.status === 403) throw new Error("Your user may not read this connection. Ask an administrator of this Airflow.");
-  if (!answer.ok) throw new Error(`Airflow's API server answered with status ${answer.status}. Its log says why.`);
+  if (response.status === 401) throw new Error("Your session has ended. Reload the page to sign in again.");
+  if (response.status === 403) throw new Error("Your user may not read this connection. Ask an administrator of this Airflow.");
+  if (!response.ok) throw new Error(`Airflow's API server responded with status ${response.status}. Its log says why.`);
   try {
-    return await answer.json();
+    return await response.json();
   } catch {
-    throw new Error("Something between this page and Airflow answered in its place. Reload the page to sign in again.");
+    throw new Error("A proxy or a login page responded in Airflow's place. Reload the page to sign in again.");
   }
 }

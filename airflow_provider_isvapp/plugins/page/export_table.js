@@ -32,14 +32,14 @@ const CREATED_BY = { label: "Created by", className: "task", cell: (row) => row.
 const MESSAGE = { label: "Message", className: "message", cell: (row) => row.error_message };
 
 // Where the creator is not known, the first task that used the export says so.
-function TaskLink({ dag_id, run_id, task_id, map_index, created }) {
+function TaskLink({ dag_id, run_id, task_id, map_index, map_label, created }) {
   const mapped = map_index >= 0;
   const place = ["dags", dag_id, "runs", run_id, "tasks", task_id, ...(mapped ? ["mapped", map_index] : [])];
   return h(
     Fragment,
     null,
     !created && h("span", { className: "muted" }, "used by "),
-    h(Link, { to: `/${place.map(encodeURIComponent).join("/")}` }, `${dag_id}.${task_id}${mapped ? `[${map_index}]` : ""}`),
+    h(Link, { to: `/${place.map(encodeURIComponent).join("/")}` }, `${dag_id}.${task_id}${mapped ? `[${map_label}]` : ""}`),
     h("span", { className: "muted run" }, run_id),
   );
 }

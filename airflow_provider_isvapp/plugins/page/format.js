@@ -3,14 +3,41 @@
 //
 // Numbers and times as words.
 
-const dayAndTime = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
-const timeOnly = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const { useEffect, useReducer } = globalThis.React;
+
+// Where Airflow's UI keeps the time zone that its user chose; the browser's if there is none.
+function chosenZone() {
+  try {
+    return JSON.parse(localStorage.getItem("timezone")) ?? undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+// As Airflow shows times. Sweden writes them like ISO 8601, with 24 hours.
+function format(moment, options) {
+  const written = (timeZone) => new Intl.DateTimeFormat("sv-SE", { ...options, timeZone }).format(moment);
+  try {
+    return written(chosenZone());
+  } catch {
+    return written(undefined);
+  }
+}
+
+// Renders a component again when the user chooses another zone, in this tab or in another.
+export function useTimezone() {
+  const [, renderAgain] = useReducer((count) => count + 1, 0);
+  useEffect(() => {
+    for (const event of ["local-storage", "storage"]) addEventListener(event, renderAgain);
+    return () => ["local-storage", "storage"].forEach((event) => removeEventListener(event, renderAgain));
+  }, []);
+}
 
 export const NOTHING = "–";
 
-export const clockTime = (moment) => timeOnly.format(moment);
+export const clockTime = (moment) => format(moment, { timeStyle: "medium" });
 
-export const localTime = (iso) => dayAndTime.format(new Date(iso));
+export const localTime = (iso) => format(new Date(iso), { dateStyle: "short", timeStyle: "short" });
 
 export const counted = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 

@@ -8,7 +8,7 @@ import { listConnections, readExports } from "./api.js";
 import { Charts } from "./chart.js";
 import { ExportTable } from "./export_table.js";
 import { ConnectionChoice, Search, StateChoice } from "./filters.js";
-import { clockTime, counted } from "./format.js";
+import { clockTime, counted, useTimezone } from "./format.js";
 import { Loading, NoConnection, NoExports, NoMatch, Problem } from "./notices.js";
 import { countByState, matching } from "./selection.js";
 
@@ -114,6 +114,7 @@ function announcement({ exports, readAt, reading, problem, asked }, shown) {
 }
 
 function ExportsPage() {
+  useTimezone();
   const [address, setAddress] = useAddress();
   const { ids, problem: noIds } = useConnections();
   const connection = address.connection || (ids?.includes(DEFAULT_CONNECTION) ? DEFAULT_CONNECTION : ids?.[0]) || "";

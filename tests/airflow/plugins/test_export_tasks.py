@@ -39,7 +39,7 @@ def export(export_id: str = "e1", *, created_at: datetime | None = NOW) -> Expor
 
 def task(**changes: Any) -> ExportTask:
     fields = {"dag_id": "monthly_sync", "run_id": RUN, "task_id": "create_export", "map_index": -1, "created": True}
-    return ExportTask(**fields | changes)
+    return ExportTask(**fields | {"map_label": str(changes.get("map_index", -1))} | changes)
 
 
 def find(*exports: Export, dag_ids: set[str] = DAGS) -> dict[str, ExportTask]:
@@ -53,10 +53,12 @@ def test_the_key_is_that_of_the_link() -> None:
 def test_the_task_that_created_an_export_is_found() -> None:
     leave_link("e1", at=NOW)
     leave_link("e2", at=NOW, task_id="mapped", map_index=3, operator="IsvappExportOperator")
+    leave_link("e4", at=NOW, task_id="mapped", map_index=4, map_label="2026-02", operator="IsvappExportOperator")
 
-    assert find(export("e1"), export("e2"), export("e3")) == {
+    assert find(export("e1"), export("e2"), export("e3"), export("e4")) == {
         "e1": task(),
         "e2": task(task_id="mapped", map_index=3),
+        "e4": task(task_id="mapped", map_index=4, map_label="2026-02"),
     }
 
 

@@ -96,9 +96,17 @@ def test_each_user_is_told_of_tasks_in_the_dags_that_the_user_may_read(isvapp: E
             "run_id": "scheduled__2026-03-05T06:00:00+00:00",
             "task_id": "create_export",
             "map_index": -1,
+            "map_label": "-1",
             "created": True,
         },
-        "report": {"dag_id": "report", "run_id": "manual__1", "task_id": "wait", "map_index": -1, "created": False},
+        "report": {
+            "dag_id": "report",
+            "run_id": "manual__1",
+            "task_id": "wait",
+            "map_index": -1,
+            "map_label": "-1",
+            "created": False,
+        },
         "nobody": None,
     }
 

@@ -53,7 +53,7 @@ def export_ids(airflow: AirflowUi, history: Emulator) -> Iterator[list[str]]:
     task = {"dag_id": DAG_ID, "run_id": RUN_ID}
     in_database(
         airflow,
-        {"export_id": ids[0], "task_id": "create_export", "map_index": 2, **task},
+        {"export_id": ids[0], "task_id": "create_export", "map_index": 2, "map_label": "2026-02", **task},
         {"export_id": ids[0], "task_id": "download", "operator": "IsvappDownloadExportOperator", **task},
         {"export_id": ids[1], "task_id": "wait", "operator": "IsvappExportSensor", **task},
         {"export_id": ids[2], "task_id": "elsewhere", "conn_id": "isvapp_other", **task},
@@ -73,11 +73,11 @@ def test_names_the_task_and_leads_to_it(new_page: NewPage, export_ids: list[str]
     assert headers[-3:] == ["Expires", "Created by", "Message"]
     cells = page.locator("td.task").all_inner_texts()[:3]
     assert [cell.split() for cell in cells] == [
-        [f"{DAG_ID}.create_export[2]", RUN_ID],
+        [f"{DAG_ID}.create_export[2026-02]", RUN_ID],
         ["used", "by", f"{DAG_ID}.wait", RUN_ID],
         [],
     ]
-    page.get_by_role("link", name=f"{DAG_ID}.create_export[2]").click()
+    page.get_by_role("link", name=f"{DAG_ID}.create_export[2026-02]").click()
     page.wait_for_url(f"**/dags/{DAG_ID}/runs/*/tasks/create_export/mapped/2*")
 
 

@@ -59,6 +59,21 @@ def test_shows_table_and_charts_in_both_themes(
     wait_for_rows(page, TOTAL)
 
 
+def test_times_are_in_the_zone_that_the_user_chose(new_page: NewPage, history: Emulator) -> None:
+    page = show(new_page())
+    time = page.locator("tbody time").first
+    expected = """(node, timeZone) => new Date(node.dateTime).toLocaleString("sv-SE", {timeZone}).slice(0, 16)"""
+    assert time.locator(".muted").inner_text() == time.evaluate(expected, "UTC")
+
+    page.evaluate("""() => {
+        localStorage.setItem("timezone", JSON.stringify("Asia/Tokyo"));
+        dispatchEvent(new StorageEvent("local-storage", {key: "timezone"}));
+    }""")
+
+    assert time.locator(".muted").inner_text() == time.evaluate(expected, "Asia/Tokyo")
+    page.evaluate("localStorage.removeItem('timezone')")  # all pages of a user share it
+
+
 def test_is_found_in_the_menu(new_page: NewPage, history: Emulator) -> None:
     page = new_page()
     page.goto("/")
