@@ -14,16 +14,14 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import Enum
 
 from airflow_provider_isvapp.api.connection_fields import origin
 from airflow_provider_isvapp.api.http_errors import WEB_PAGE
+from airflow_provider_isvapp.api.token_store import RENEW_BEFORE, IssuedToken, OpenStorage, TokenStore
 from airflow_provider_isvapp.api.transport import Request, Transport
 from airflow_provider_isvapp.errors import AuthenticationRefused, PermissionRefused, RequestRefused, UnexpectedAnswer
 
-# A token is renewed this long before it expires, or after nine tenths of a short lifetime.
-RENEW_BEFORE = 60.0
 # A lifetime that is invalid, or so short that each request would need a new token, counts as RENEW_BEFORE.
 SHORTEST_LIFETIME = 5.0
 
@@ -52,18 +50,13 @@ class SecretStyle(Enum):
     FORM = "form"
 
 
-@dataclass(frozen=True)
-class _Token:
-    value: str = field(repr=False)
-    renew_at: float
-
-
 class ClientCredentials:
     """OAuth2 client credentials (RFC 6749, 4.4): asks for one token per scope, when it is first needed.
 
     :param url_field: the connection's field that decides ``token_url``, for messages.
     :param endpoint: the token endpoint's name, for metrics.
     :param on_new_token: gets each token as soon as it arrives, so that logs can mask it.
+    :param open_storage: opens the storage in which processes share tokens; None to keep them in this process.
     :param clock: monotonic seconds.
     """
 
@@ -78,6 +71,7 @@ class ClientCredentials:
         url_field: str = "host",
         endpoint: str = "token",
         on_new_token: Callable[[str], object] = lambda _: None,
+        open_storage: OpenStorage | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._transport = transport
@@ -89,24 +83,34 @@ class ClientCredentials:
         self._endpoint = endpoint
         self._on_new_token = on_new_token
         self._clock = clock
-        self._tokens: dict[str, _Token] = {}
+        self._store = None
+        if open_storage is not None:
+            self._store = TokenStore(
+                open_storage, token_url=token_url, client_id=client_id, client_secret=client_secret
+            )
+        self._tokens: dict[str, tuple[str, float]] = {}
 
     def token(self, scope: str) -> str:
         """Return a token for a scope, asking for one if there is none or it is about to expire."""
-        held = self._tokens.get(scope)
-        if held is None or self._clock() >= held.renew_at:
-            held = self._request(scope)
-            self._tokens[scope] = held
-        return held.value
+        value, renew_at = self._tokens.get(scope, ("", -math.inf))
+        asked_at = self._clock()
+        if asked_at >= renew_at:
+            issued = self._store.get(scope, lambda: self._request(scope)) if self._store else self._request(scope)
+            value = issued.value
+            self._on_new_token(value)
+            self._tokens[scope] = (value, asked_at + issued.renew_after)
+        return value
 
     def rejected(self, scope: str, token: str) -> bool:
         """Drop a token that got a 401, so that the next one is new."""
-        held = self._tokens.get(scope)
-        if held is not None and held.value == token:
+        held, _ = self._tokens.get(scope, ("", 0.0))
+        if held == token:
             del self._tokens[scope]
+        if self._store:
+            self._store.drop(scope, token)
         return True
 
-    def _request(self, scope: str) -> _Token:
+    def _request(self, scope: str) -> IssuedToken:
         from oauthlib.oauth2 import BackendApplicationClient  # 40 ms that a DAG file should not pay
 
         client = BackendApplicationClient(self._client_id)
@@ -125,13 +129,12 @@ class ClientCredentials:
             form=form,
             headers=headers,
         )
-        asked_at = self._clock()
         try:
             body = self._transport.fetch(request).content
         except RequestRefused as refused:
             error: Exception = self._client_error(refused, scope=scope)
         else:
-            return self._read(client, body, scope=scope, asked_at=asked_at)
+            return self._read(client, body, scope=scope)
         raise error
 
     def _client_error(self, refused: RequestRefused, *, scope: str) -> RequestRefused:
@@ -154,7 +157,7 @@ class ClientCredentials:
         text = f"{vendor} refused the token for scope {scope!r} ({status}): {message or 'without a message'}."
         return kind(f"{text} {advice}", status=status, vendor_message=message)
 
-    def _read(self, client: object, body: bytes, *, scope: str, asked_at: float) -> _Token:
+    def _read(self, client: object, body: bytes, *, scope: str) -> IssuedToken:
         from oauthlib.oauth2 import OAuth2Error
 
         vendor = self._transport.settings.vendor
@@ -183,8 +186,7 @@ class ClientCredentials:
                     "Give the client that scope in the vendor's settings.",
                     status=200,
                 )
-            self._on_new_token(token)
-            return _Token(token, asked_at + max(lifetime - RENEW_BEFORE, lifetime * 0.9))
+            return IssuedToken(token, lifetime)
         raise UnexpectedAnswer(
             f"{vendor} responded to the request for a token with something else ({reason}). "
             f"Check the connection's {self._url_field}."

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from airflow_provider_isvapp.api.connection_fields import TransportSettings, naming_connection, origin
 from airflow_provider_isvapp.api.redaction import Redactor
+from airflow_provider_isvapp.api.token_store import OpenStorage
 from airflow_provider_isvapp.api.transport import Authorizer, Request, Response, Transport
 from airflow_provider_isvapp.errors import AuthenticationRefused
 from airflow_provider_isvapp.events import Observer, no_op_observer
@@ -112,6 +113,7 @@ class VendorClient(Generic[Settings]):
     :param limiter: shared by everybody who uses the same account.
     :param observe: told of each request, and of each export that was created.
     :param on_new_token: gets each access token as soon as it is there, so that logs can be told to hide it.
+    :param open_storage: opens the storage, by a key, in which processes share their tokens; None not to share them.
     :param reload_settings: reads the connection again, in the calling thread, when its credentials are refused; called
         once for each refused call. Without it, or if the credentials are still the same, the refusal stands.
     :param clock: seconds since the epoch; tests inject it, as they do ``sleep``.
@@ -124,6 +126,7 @@ class VendorClient(Generic[Settings]):
         limiter: Limiter,
         observe: Observer = no_op_observer,
         on_new_token: Callable[[str], object] = lambda _: None,
+        open_storage: OpenStorage | None = None,
         reload_settings: Callable[[], Settings] | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
@@ -133,6 +136,7 @@ class VendorClient(Generic[Settings]):
         self._vendor = settings.transport.vendor
         self._observe = observe
         self._on_new_token = on_new_token
+        self._open_storage = open_storage
         self._clock = clock
         self._odd_fields: set[str] = set()
         self._transport = Transport(settings.transport, limiter=limiter, observe=observe, clock=clock, sleep=sleep)

@@ -16,6 +16,7 @@ from airflow_provider_isvapp.api.client import ConnectionSettings, VendorClient
 from airflow_provider_isvapp.api.connection_check import Finding
 from airflow_provider_isvapp.api.connection_fields import naming_connection
 from airflow_provider_isvapp.api.redaction import password_in
+from airflow_provider_isvapp.api.token_store import OpenStorage
 from airflow_provider_isvapp.errors import ExportTimeout, InvalidConnection, ProviderError
 from airflow_provider_isvapp.metrics import record
 from airflow_provider_isvapp.version_compat import (
@@ -250,7 +251,10 @@ class VendorHook(BaseHook, Generic[ClientT, SettingsT]):
         prefix = f"Connection {getattr(self, self.conn_name_attr)!r}: "
         try:
             settings = self._read_settings()
-            with self._open(interactive_timeouts(settings), wait_timeout=INTERACTIVE_QUEUE_TIMEOUT) as client:
+            # With a token of its own: a shared one would only show that the credentials were right once.
+            with self._open(
+                interactive_timeouts(settings), share_tokens=False, wait_timeout=INTERACTIVE_QUEUE_TIMEOUT
+            ) as client:
                 finding = self._check(client, settings)
         except ProviderError as error:
             return False, str(error).removeprefix(prefix)
@@ -268,12 +272,14 @@ class VendorHook(BaseHook, Generic[ClientT, SettingsT]):
         settings: SettingsT,
         *,
         on_new_token: Callable[[str], object] = lambda _: None,
+        share_tokens: bool = True,
         reload_settings: Callable[[], SettingsT] | None = None,
         wait_timeout: float = 600.0,
     ) -> ClientT:
         """Open a client.
 
         :param on_new_token: called with each new token.
+        :param share_tokens: use the tokens of other processes, and let them use this one's.
         :param reload_settings: reads the connection anew when the vendor refuses its credentials.
         :param wait_timeout: the most seconds in the queue of the shared limit.
         """
@@ -284,11 +290,23 @@ class VendorHook(BaseHook, Generic[ClientT, SettingsT]):
             limiter=limiter,
             observe=record,
             on_new_token=on_new_token,
+            open_storage=self._open_storage(settings) if share_tokens else None,
             reload_settings=reload_settings,
         )
 
     def _limiter(self, settings: SettingsT, *, wait_timeout: float) -> Limiter:
         """Open the limiter of a connection."""
+        raise NotImplementedError
+
+    def _open_storage(self, settings: SettingsT) -> OpenStorage:
+        """Return what opens the storage in which processes share their tokens, which is the limiter's."""
+        from airflow_provider_isvapp.ratelimit import open_storage  # storage back ends are not needed to parse a DAG
+
+        url = self._storage_url(settings)
+        return lambda key: open_storage(url, key=key)
+
+    def _storage_url(self, settings: SettingsT) -> str:
+        """Return the URL of that storage."""
         raise NotImplementedError
 
     def _check(self, client: ClientT, settings: SettingsT) -> Finding:

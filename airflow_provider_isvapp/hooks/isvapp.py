@@ -100,6 +100,9 @@ class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
             observe=record,
         )
 
+    def _storage_url(self, settings: IsvappSettings) -> str:
+        return settings.rate_limit_storage
+
     @airflow_errors()
     def get_account(self) -> Account:
         """Show the ISVapp account that the connection belongs to."""

@@ -16,6 +16,7 @@ from airflow_provider_isvapp.hooks.base import (
     read_connection,
 )
 from airflow_provider_isvapp.hooks.connection_form import PRODUCTIV_FORM
+from airflow_provider_isvapp.hooks.rate_limit import configured_storage
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.ratelimit import Limiter
@@ -69,6 +70,9 @@ class ProductivHook(VendorHook[ProductivClient, ProductivSettings]):
             wait_timeout=wait_timeout,
             on_wait=self.log.info,
         )
+
+    def _storage_url(self, settings: ProductivSettings) -> str:
+        return configured_storage()
 
     @airflow_errors()
     def list_apps(self, *, include_inactive: bool = False, verbose: bool = False) -> AppList:

@@ -30,7 +30,7 @@ def isvapp_settings(connection: Connection) -> IsvappSettings:
     """
     settings = read_connection(connection, IsvappSettings.from_connection, conn_type="isvapp")
     if not settings.rate_limit_storage:
-        settings = replace(settings, rate_limit_storage=_configured_storage())
+        settings = replace(settings, rate_limit_storage=configured_storage())
     if settings.rate_limit_storage.partition(":")[0] in ("", "file"):
         executors = distributed_executors(conf.get("core", "executor", fallback="") or "")
         if executors:
@@ -38,7 +38,8 @@ def isvapp_settings(connection: Connection) -> IsvappSettings:
     return settings
 
 
-def _configured_storage() -> str:
+def configured_storage() -> str:
+    """Return the storage that Airflow's configuration names; empty for a file on this machine."""
     storage = (conf.get("isvapp", "rate_limit_storage", fallback="") or "").strip()
     if password := password_in(storage):
         mask_secret(password)

@@ -183,15 +183,13 @@ def open_limiter(
     :raises InvalidConnection: the storage cannot be used as given; the message does not repeat it, as it may hold a
         password.
     """
-    if not _KEY.fullmatch(key):
-        raise ValueError(f"A limiter's key has letters, digits, '.', '_' and '-' only, at most 128: {key!r}")
     if not LOWEST_RATE <= requests_per_second <= HIGHEST_RATE:  # false for nan, too
         raise InvalidConnection(
             f"extra requests_per_second: must be a number from {LOWEST_RATE:g} to {HIGHEST_RATE:g},"
             f" not {requests_per_second:g}."
         )
     return SharedLimiter(
-        _open_storage(storage.strip(), key),
+        open_storage(storage, key=key),
         rate_limit=RateLimit.of(requests_per_second),
         wait_timeout=wait_timeout,
         on_wait=on_wait,
@@ -199,9 +197,17 @@ def open_limiter(
     )
 
 
-def _open_storage(storage: str, key: str) -> Storage:
+def open_storage(storage: str, *, key: str) -> Storage:
+    """Open the storage of one text.
+
+    :param storage: as for :func:`open_limiter`.
+    :param key: names the text; it is visible in the storage.
+    :raises InvalidConnection: the storage cannot be used as given.
+    """
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"A storage's key has letters, digits, '.', '_' and '-' only, at most 128: {key!r}")
     # Each storage is imported where it is chosen: the drivers take hundreds of milliseconds.
-    url = _split(storage or "file://")
+    url = _split(storage.strip() or "file://")
     match url.scheme:
         case "file":
             from airflow_provider_isvapp.ratelimit.storage_file import FileStorage

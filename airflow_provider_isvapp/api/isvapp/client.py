@@ -78,6 +78,7 @@ class IsvappClient(VendorClient[IsvappSettings]):
             client_secret=settings.secret,
             style=SecretStyle.BASIC,
             on_new_token=self._on_new_token,
+            open_storage=self._open_storage,
             clock=self._clock,
         )
 

@@ -108,6 +108,7 @@ class ProductivClient(VendorClient[ProductivSettings]):
             url_field="extra auth_url",
             endpoint="productiv_token",
             on_new_token=self._on_new_token,
+            open_storage=self._open_storage,
             clock=self._clock,
         )
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from airflow_provider_isvapp.ratelimit.limiter import _open_storage
+from airflow_provider_isvapp.ratelimit.limiter import open_storage
 from tests.support import ROOT
 
 
@@ -74,7 +74,7 @@ def workers(*all_workers: Worker) -> Iterator[tuple[Worker, ...]]:
 
 def shared_state(storage: str, *, key: str = "key") -> dict[str, Any]:
     """Read what the sharers see."""
-    opened = _open_storage(storage, key)
+    opened = open_storage(storage, key=key)
     text: str = opened.update(lambda text, now: (text or "", text or "{}"), timeout=5)
     opened.release()
     return {"queue": [], "busy": [], **json.loads(text)}

@@ -17,7 +17,7 @@ import redis
 
 from airflow_provider_isvapp.errors import LimiterUnavailable
 from airflow_provider_isvapp.ratelimit import open_limiter
-from airflow_provider_isvapp.ratelimit.limiter import SharedLimiter, _open_storage
+from airflow_provider_isvapp.ratelimit.limiter import SharedLimiter, open_storage
 from airflow_provider_isvapp.ratelimit.schedule import RateLimit, decode, fully_busy
 from airflow_provider_isvapp.ratelimit.storage_base import LONGEST_TEXT, Storage, refused, unavailable
 from tests.support.services import ESCAPED_PASSWORD, PASSWORD, Server
@@ -46,13 +46,13 @@ def storage_port(storage: Storage) -> str:
 
 
 def test_time_is_the_servers(server: Server, key: str) -> None:
-    storage = _open_storage(server.url, key)
+    storage = open_storage(server.url, key=key)
     assert abs(storage.update(lambda text, now: ("x", now), timeout=1) - time.time()) < 5
     storage.release()
 
 
 def test_updates_of_many_threads_are_all_kept(server: Server, key: str) -> None:
-    storage = _open_storage(server.url, key)
+    storage = open_storage(server.url, key=key)
 
     def count() -> None:
         for _ in range(20):
@@ -69,7 +69,7 @@ def test_updates_of_many_threads_are_all_kept(server: Server, key: str) -> None:
 
 
 def test_a_stopped_server_is_an_error_within_the_bound(server: Server, key: str) -> None:
-    storage = _open_storage(server.url, key)
+    storage = open_storage(server.url, key=key)
     storage.update(written, timeout=1)
     server.stop()
     start = time.monotonic()
@@ -82,7 +82,7 @@ def test_a_hanging_server_is_an_error_within_the_bound(
 ) -> None:
     for kind in ("redis", "postgresql"):
         monkeypatch.setattr(f"airflow_provider_isvapp.ratelimit.storage_{kind}._TIMEOUT", 1)
-    fresh, used = _open_storage(server.url, key), _open_storage(server.url, key)
+    fresh, used = open_storage(server.url, key=key), open_storage(server.url, key=key)
     used.update(written, timeout=1)
     server.pause()
     for storage in (used, fresh):
@@ -118,7 +118,7 @@ def test_a_waiter_outlasts_a_restart(server: Server, key: str) -> None:
 
 
 def test_a_wrong_password_is_told_without_any_password(server: Server, key: str) -> None:
-    message = unavailable_error(_open_storage(server.url.replace(ESCAPED_PASSWORD, "wr0ng-secret"), key))
+    message = unavailable_error(open_storage(server.url.replace(ESCAPED_PASSWORD, "wr0ng-secret"), key=key))
     assert "wr0ng-secret" not in message
     assert "password" in message.lower()
 
@@ -131,7 +131,7 @@ def test_a_name_without_password_in_every_repr(server: Server, key: str) -> None
 
 @pytest.mark.parametrize("text", ["not json", "[" * 2_000_000, ""], ids=["broken", "far too long", "empty"])
 def test_a_state_of_somebody_else_counts_as_lost_and_is_replaced(server: Server, key: str, text: str) -> None:
-    storage = _open_storage(server.url, key)
+    storage = open_storage(server.url, key=key)
     storage.update(lambda _, now: (text, None), timeout=1)
     read = storage.update(written, timeout=1)
     assert read == text[: LONGEST_TEXT + 1]
@@ -176,7 +176,7 @@ def test_what_does_not_speak_the_protocol_is_unavailable(scheme: str, response: 
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
-        unavailable_error(_open_storage(f"{scheme}://:s3cret@127.0.0.1:{listener.getsockname()[1]}/0", key))
+        unavailable_error(open_storage(f"{scheme}://:s3cret@127.0.0.1:{listener.getsockname()[1]}/0", key=key))
         listener.shutdown(socket.SHUT_RDWR)
     thread.join(10)
 
@@ -185,7 +185,7 @@ def test_what_does_not_speak_the_protocol_is_unavailable(scheme: str, response: 
 @pytest.mark.parametrize("scheme", ["redis", "postgresql"])
 def test_a_host_that_cannot_be_a_name_is_unavailable(scheme: str, host: str, key: str) -> None:
     with pytest.raises(LimiterUnavailable, match="rate_limit_storage"):
-        _open_storage(f"{scheme}://:s3cret@{host}:1/0", key).update(written, timeout=0)
+        open_storage(f"{scheme}://:s3cret@{host}:1/0", key=key).update(written, timeout=0)
 
 
 class TestRedis:
@@ -200,7 +200,7 @@ class TestRedis:
                 client.hset(name, "a", "b")
             case "set":
                 client.sadd(name, "a")
-        message = unavailable_error(_open_storage(redis_server.url, key))
+        message = unavailable_error(open_storage(redis_server.url, key=key))
         assert "WRONGTYPE" in message
         assert f"remove what stands in the place of key {name}" in message
         client.delete(name)
@@ -210,7 +210,7 @@ class TestRedis:
     def test_a_state_that_is_not_utf_8_is_replaced(self, redis_server: Server, key: str, state: bytes) -> None:
         with redis.Redis.from_url(redis_server.url) as client:
             client.set(f"isvapp:rate-limit:{key}", state)
-        storage = _open_storage(redis_server.url, key)
+        storage = open_storage(redis_server.url, key=key)
         assert storage.update(written, timeout=1) is not None
         assert storage.update(written, timeout=1) == "written"
 
@@ -225,7 +225,7 @@ class TestRedis:
             assert 0.99 <= time.monotonic() - start < 5
 
     def test_a_key_goes_when_nobody_uses_it(self, redis_server: Server, key: str) -> None:
-        _open_storage(redis_server.url, key).update(written, timeout=1)
+        open_storage(redis_server.url, key=key).update(written, timeout=1)
         with redis.Redis.from_url(redis_server.url) as client:
             assert 3590 <= client.ttl(f"isvapp:rate-limit:{key}") <= 3600
 
@@ -252,7 +252,7 @@ class TestPostgresql:
         barrier = threading.Barrier(8)
 
         def first_use() -> None:
-            storage = _open_storage(postgresql_server.url, key)
+            storage = open_storage(postgresql_server.url, key=key)
             barrier.wait()
             results.append(storage.update(written, timeout=5))
             storage.release()
@@ -265,7 +265,7 @@ class TestPostgresql:
         assert sorted(map(str, results)) == ["None"] + ["written"] * 7
 
     def test_a_row_that_somebody_locked_is_an_error_within_the_bound(self, postgresql_server: Server, key: str) -> None:
-        storage = _open_storage(postgresql_server.url, key)
+        storage = open_storage(postgresql_server.url, key=key)
         storage.update(written, timeout=1)
         with psycopg.connect(postgresql_server.url) as connection:
             connection.execute("SELECT * FROM isvapp_rate_limit WHERE key = %s FOR UPDATE", [key])
@@ -282,7 +282,7 @@ class TestPostgresql:
             sleeps.append(expected)
 
         limiter = SharedLimiter(
-            _open_storage(postgresql_server.url, key),
+            open_storage(postgresql_server.url, key=key),
             rate_limit=RateLimit.of(2),
             wait_timeout=6,
             clock=lambda: len(sleeps) * 2.5,
@@ -305,7 +305,7 @@ class TestPostgresql:
             connection.execute("DROP TABLE IF EXISTS isvapp_rate_limit")
             connection.execute(f"CREATE TABLE isvapp_rate_limit (key text PRIMARY KEY, {column})")
             connection.execute("INSERT INTO isvapp_rate_limit (key) VALUES (%s)", [key])
-        storage = _open_storage(postgresql_server.url, key)
+        storage = open_storage(postgresql_server.url, key=key)
         try:
             if column == "state text":  # and NULL in it
                 assert storage.update(written, timeout=1) == ""
@@ -323,7 +323,7 @@ class TestPostgresql:
             connection.execute("CREATE TABLE isvapp_rate_limit (key text, state text)")
             connection.execute("INSERT INTO isvapp_rate_limit VALUES (%s, 'a'), (%s, 'b')", [key, key])
         try:
-            assert "more than one row" in unavailable_error(_open_storage(postgresql_server.url, key))
+            assert "more than one row" in unavailable_error(open_storage(postgresql_server.url, key=key))
         finally:
             with psycopg.connect(postgresql_server.url) as connection:
                 connection.execute("DROP TABLE isvapp_rate_limit")
@@ -333,7 +333,7 @@ class TestPostgresql:
             connection.execute("DROP DATABASE IF EXISTS bytes")
             connection.execute("CREATE DATABASE bytes ENCODING 'SQL_ASCII' TEMPLATE template0")
         url = postgresql_server.url.replace("/postgres", "/bytes")
-        storage = _open_storage(url, key)
+        storage = open_storage(url, key=key)
         assert storage.update(written, timeout=1) is None
         assert storage.update(written, timeout=1) == "written"
         with psycopg.connect(url, client_encoding="SQL_ASCII") as connection:
@@ -347,5 +347,5 @@ class TestPostgresql:
             connection.execute("CREATE ROLE reader LOGIN PASSWORD 'reader'")
         url = f"postgresql://reader:reader@127.0.0.1:{postgresql_server.port}/postgres"
         with pytest.raises(LimiterUnavailable, match="permission denied"):
-            _open_storage(url, key).update(written, timeout=0)
+            open_storage(url, key=key).update(written, timeout=0)
         assert shared_state(postgresql_server.url, key=key)["queue"] == []
