@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import secrets
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -39,8 +40,18 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def emulator(clock: ManualClock) -> Iterator[Emulator]:
-    """Both vendors, without a limit of requests; an export takes a minute of the emulator's time."""
-    config = EmulatorConfig(requests_per_second=None, export_seconds=60, rows=200)
+    """Both vendors, without a limit of requests; an export takes a minute of the emulator's time.
+
+    The secrets are new each time: shared tokens of an earlier emulator on the same port are not found.
+    """
+    mark = secrets.token_hex(8)
+    config = EmulatorConfig(
+        client_secret=f"demo-client-secret-{mark}",
+        productiv_client_secret=f"demo-productiv-secret-{mark}",
+        requests_per_second=None,
+        export_seconds=60,
+        rows=200,
+    )
     with Emulator(config, clock=clock) as server:
         yield server
 

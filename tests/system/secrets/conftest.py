@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from redis import Redis
 
 from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig, Fault, ManualClock
 from tests.support import services
@@ -23,7 +24,7 @@ from tests.support.airflow_environment import DAGS_FOLDER
 from tests.support.real_airflow import RealAirflow
 from tests.support.spelling import AWKWARD
 from tests.system.secrets.planted import PLANTED
-from tests.system.secrets.traces import TASK_INSTANCES, Trace, in_api, in_database, in_files
+from tests.system.secrets.traces import TASK_INSTANCES, Trace, in_api, in_database, in_files, in_storage
 
 SECRETS = {
     "client secret": f"sentinel-1{AWKWARD}",
@@ -104,6 +105,8 @@ def aftermath(airflow_database: None, tmp_path_factory: pytest.TempPathFactory) 
         "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "rate_limit_storage",
         "AIRFLOW__CORE__MAX_TASK_RETRY_DELAY": "2",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
+        # Where the tokens of Productiv's connections are shared.
+        "AIRFLOW__ISVAPP__RATE_LIMIT_STORAGE": (home / "limiter").as_uri(),
         "ISVAPP_LAKE": (folder / "lake").as_uri(),
         "BROKEN_CONNECTIONS": ",".join(BROKEN),
         "RELEASE_FILE": str(released),
@@ -137,7 +140,9 @@ def aftermath(airflow_database: None, tmp_path_factory: pytest.TempPathFactory) 
         clock.advance(61)
         released.touch()
         airflow.wait_for("the ends", lambda: _ended(airflow, runs), seconds=SECONDS)
-        traces += [*in_api(airflow), *in_database(airflow, fernet), *in_files(home)]
+        with Redis.from_url(storage.url) as client:
+            client.set("planted", PLANTED["shared storage"])
+        traces += [*in_api(airflow), *in_database(airflow, fernet), *in_files(home), *in_storage(storage)]
         marks = {f"tokens of {server.url}": server.token_mark for server in (vendors, *broken.values())}
         yield Aftermath(airflow, fernet, runs, SECRETS | marks, tuple(traces))
 

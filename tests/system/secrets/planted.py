@@ -18,5 +18,6 @@ PLACES = {
     "header in a log": "file: logs/dag_id=planted",
     "triggerer's log": "file: logs/dag_id=planted",
     "standard output": "file: logs/dag_id=planted",
+    "shared storage": "limiter's storage: planted",
 }
 PLANTED = {place: f"planted-{number}{AWKWARD}" for number, place in enumerate(PLACES)}

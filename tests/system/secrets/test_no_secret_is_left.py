@@ -39,6 +39,9 @@ def test_no_secret_of_a_connection_is_left(name: str, aftermath: Aftermath) -> N
 def test_no_token_is_left(aftermath: Aftermath) -> None:
     marks = {name: mark for name, mark in aftermath.secrets.items() if name not in SECRETS}
     assert len(marks) >= 2
+    # They are in both storages, but sealed.
+    for place in ("limiter's storage: isvapp:rate-limit:token-", "file: limiter/token-"):
+        assert any(trace.place.startswith(place) for trace in aftermath.traces), place
     assert {name: places for name, mark in marks.items() if (places := places_of(mark, aftermath.traces))} == {}
 
 

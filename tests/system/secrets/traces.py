@@ -16,8 +16,10 @@ from typing import Any
 from urllib.parse import quote
 
 from cryptography.fernet import Fernet
+from redis import Redis
 
 from tests.support.real_airflow import RealAirflow
+from tests.support.services import RedisServer
 from tests.support.spelling import spellings
 
 TASK_INSTANCES = "/api/v2/dags/~/dagRuns/~/taskInstances"
@@ -71,6 +73,17 @@ def in_files(home: Path) -> Iterator[Trace]:
     for path in sorted(home.rglob("*")):
         if path.is_file():
             yield Trace(f"file: {path.relative_to(home)}", path.read_bytes())
+
+
+def in_storage(server: RedisServer) -> Iterator[Trace]:
+    """Read the limiter's storage, which also holds the shared tokens: its values, and the server's files."""
+    with Redis.from_url(server.url) as client:
+        client.config_set("rdbcompression", "no")
+        client.save()
+        for key in client.scan_iter():
+            yield Trace(f"limiter's storage: {key.decode()}", client.get(key))
+    for path in server.directory.iterdir():
+        yield Trace(f"limiter's storage, file: {path.name}", path.read_bytes())
 
 
 def in_api(airflow: RealAirflow) -> Iterator[Trace]:
