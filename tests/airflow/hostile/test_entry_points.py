@@ -32,7 +32,7 @@ from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperat
 from airflow_provider_isvapp.plugins.export_list import ConnectionReader, ExportListCache, to_rows
 from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
 from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, AirflowSensorTimeout
-from tests.support.airflow_connections import SetConnection
+from tests.support.airflow_connections import SetConnection, forget_shared_tokens
 from tests.support.hostile import responses
 from tests.support.hostile.clients import secrets_of
 from tests.support.hostile.responses import Fate, HostileResponse
@@ -282,6 +282,7 @@ def problems(entry: EntryPoint, endpoint: str, response: HostileResponse, place:
     vendors = place.vendors
     secrets = secrets_of(ENDPOINTS[endpoint])
     vendors.restore()
+    forget_shared_tokens()
     # A wait meets it once: the next look may be better.
     vendors.spoil(endpoint, response.play, times=1 if entry.waits else None)
     error: AirflowException | None = None
@@ -362,6 +363,7 @@ def test_an_entry_point_ends_in_an_error_that_airflow_knows(
 def test_an_entry_point_works_with_the_documented_responses(name: str, vendors: Vendors, tmp_path: Path) -> None:
     """Else the test above would pass with a server that always fails."""
     vendors.restore()
+    forget_shared_tokens()
     place = Place(vendors=vendors, folder=tmp_path, context=task_context() | {"ti": TaskInstance()})
 
     left = ENTRY_POINTS[name].enter(place)

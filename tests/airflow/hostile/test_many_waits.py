@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
-from tests.support.airflow_connections import SetConnection
+from tests.support.airflow_connections import SetConnection, forget_shared_tokens
 from tests.support.hostile import responses
 from tests.support.hostile.clients import secrets_of
 from tests.support.hostile.responses import HostileResponse
@@ -95,6 +95,7 @@ def test_one_bad_response_ends_no_wait(
     found: list[str] = []
     for cell in cells_of(endpoint, vendors.url)[::2]:
         vendors.restore()
+        forget_shared_tokens()
         vendors.spoil("list", once(cell, good) if endpoint == "list" else good)
         if endpoint == "token":
             vendors.spoil("token", cell.play, times=1)
@@ -120,6 +121,7 @@ def test_an_export_that_cannot_be_read_is_its_own_waits_trouble(
         monkeypatch.setattr(f"airflow_provider_isvapp.triggers.waiters.{name}", 0.05)
     for cell in cells_of("show", vendors.url)[::2]:
         vendors.restore()
+        forget_shared_tokens()
         vendors.spoil("list", good)
         vendors.spoil("show", cell.play)
 
