@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Downloads an export in a task: checks the options, finds the export's file, and starts the transfer."""
+"""Downloads an export or a list in a task: checks the options before anything is requested, and starts the write."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
+from airflow_provider_isvapp.errors import LateSnapshot
 from airflow_provider_isvapp.hooks.isvapp import when_known
-from airflow_provider_isvapp.lineage.datasets import usage_fields
+from airflow_provider_isvapp.lineage.datasets import Fields, documented_paths, usage_fields
 from airflow_provider_isvapp.log_messages import Log
 from airflow_provider_isvapp.metrics import record
 from airflow_provider_isvapp.operators.base import Publication
 from airflow_provider_isvapp.operators.destinations import PathArgument, resolve_destination
-from airflow_provider_isvapp.transfer.options import WriteOptions
+from airflow_provider_isvapp.transfer.options import SNAPSHOT_PLACEHOLDER, WriteOptions
+from airflow_provider_isvapp.version_compat import Context, next_run_after
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.api.isvapp.download import DownloadResponse
@@ -87,3 +90,92 @@ class ExportDownload:
         fields = usage_fields(self._options.output_format)
         kept = tuple(item for item in fields if item[0] not in self._options.exclude_fields)
         return Publication(destination=self._destination, result=result, fields=kept)
+
+
+def latest_snapshot(context: Context) -> datetime | None:
+    """Return how late a list may be fetched for a run: one interval after the run's own; None for any time.
+
+    A manual run and one that an asset started mean the present.
+    """
+    run: Any = context["dag_run"]
+    if run.run_type not in ("scheduled", "backfill"):
+        return None
+    dag, start, end = context["dag"], run.data_interval_start, run.data_interval_end
+    if getattr(run, "partition_date", None) is not None:
+        end = next_run_after(dag, run.partition_date)
+        return None if end is None else next_run_after(dag, end)
+    if start is not None and start < end:
+        return end + (end - start)  # type: ignore[no-any-return]
+    # A cron schedule of Airflow 3 has intervals without a length, and Airflow 3.2 does not tell a partition's date.
+    return next_run_after(dag, run.run_after if end is None else end)
+
+
+class ListSnapshot:
+    """Writes one list to one destination.
+
+    Made before the list is requested: the arguments are checked here.
+
+    :param path: where to write, as the operators take it.
+    :param options: how it is written.
+    :param allow_late: whether a run of the past may write the list of today.
+    :raises InvalidArgument: naming the argument that is wrong.
+    """
+
+    def __init__(self, path: PathArgument, options: WriteOptions, *, allow_late: bool) -> None:
+        from airflow_provider_isvapp.transfer.lists import check_list  # codecs are not needed to parse a DAG
+
+        self._destination = resolve_destination(path)
+        self._options = options
+        self._allow_late = allow_late
+        check_list(self._destination, options)
+        self._started = time.monotonic()
+
+    def write(
+        self,
+        context: Context,
+        rows: Sequence[bytes],
+        *,
+        dataset: str,
+        fields: Fields,
+        taken_at: datetime,
+        request: Mapping[str, Any],
+    ) -> Publication:
+        """Verify and publish the rows.
+
+        :param context: of the running task.
+        :param rows: each the vendor's own bytes on one line.
+        :param dataset: the list's name.
+        :param fields: of the rows, as far as they are documented.
+        :param taken_at: the time that the list describes, timezone-aware.
+        :param request: what the list was requested with, for the manifest.
+        :raises LateSnapshot: if the run is one of the past, and the path does not say which date the list describes.
+        """
+        from airflow_provider_isvapp.transfer.lists import write_list  # codecs are not needed to parse a DAG
+
+        self._check_time(context, taken_at)
+        date = taken_at.date().isoformat()
+        destination = self._destination.with_value(SNAPSHOT_PLACEHOLDER, date)
+        result = write_list(
+            rows,
+            destination,
+            dataset=dataset,
+            options=self._options,
+            documented=documented_paths(dataset),
+            snapshot_date=date,
+            request=request,
+            fetch_seconds=time.monotonic() - self._started,
+            observe=record,
+        )
+        kept = tuple(item for item in fields if item[0] not in self._options.exclude_fields)
+        return Publication(destination=destination, result=result, fields=kept)
+
+    def _check_time(self, context: Context, taken_at: datetime) -> None:
+        if self._allow_late or SNAPSHOT_PLACEHOLDER in self._destination.key:
+            return
+        latest = latest_snapshot(context)
+        if latest is not None and taken_at > latest:
+            raise LateSnapshot(
+                f"The list describes {taken_at:%Y-%m-%d}, and the time of this run was over at "
+                f"{latest.astimezone(UTC):%Y-%m-%d %H:%M} UTC: it would replace what was true then. Put the literal "
+                f"{SNAPSHOT_PLACEHOLDER} into path, or set allow_late_snapshot=True. Nothing was published."
+            )

@@ -13,7 +13,7 @@ from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest
 from airflow_provider_isvapp.api.schema.isvapp import Aggregation, ExportType
 from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.lineage.datasets import Fields, Source, account_fields, usage_fields
+from airflow_provider_isvapp.lineage.datasets import Source, usage_fields
 from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, persist_export_link
 from airflow_provider_isvapp.log_messages import log_ready
 from airflow_provider_isvapp.metrics import record_failures, record_ready
@@ -28,7 +28,7 @@ from airflow_provider_isvapp.operators.creation import (
 )
 from airflow_provider_isvapp.operators.destinations import PathArgument
 from airflow_provider_isvapp.operators.download import ExportDownload
-from airflow_provider_isvapp.operators.lists import ListSnapshot
+from airflow_provider_isvapp.operators.salesforce_accounts import IsvappFetchSalesforceAccountsOperator
 from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.triggers.events import export_id_of, read_event, seen_at
 from airflow_provider_isvapp.triggers.isvapp import defer_until_ready
@@ -136,11 +136,13 @@ class IsvappDownloadExportOperator(WriteOperator):
     ``compressed_bytes`` (received), ``crc32`` (of the ndjson), ``months`` (rows by month), ``objects`` (a dict for each
     that was written) and ``manifests`` (their URIs).
 
+    How the rows are stored, ``if_exists`` to ``min_rows``, means the same on every operator that writes; details are at
+    :class:`~airflow_provider_isvapp.transfer.options.WriteOptions`.
+
     :param export_id: the export, which must be ready: wait for it with ``IsvappExportSensor`` (templated).
     :param path: where to write: an ``ObjectStoragePath``, a URI such as ``s3://conn_id@bucket/key``, or an absolute
         local path (templated).
-    :param if_exists: what to do about an object that is there: ``overwrite`` it, ``skip`` the download, or ``fail``. An
-        object that holds this export already is recognised and not downloaded again.
+    :param if_exists: what to do about an object that is there: ``overwrite`` it, ``skip`` the write, or ``fail``.
     :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (needs the extra ``parquet``).
     :param compression: ``gzip`` to store ndjson compressed.
     :param partition_by: ``reference_date`` for one object a month; ``path`` then contains ``{reference_date}``.
@@ -151,8 +153,7 @@ class IsvappDownloadExportOperator(WriteOperator):
         recalculation can make a month vanish for hours.
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
     :param manifest: write a manifest beside each object, last.
-    :param min_rows: publish nothing that has fewer rows. By default, an empty file may not replace an object that has
-        rows; 0 accepts that, too.
+    :param min_rows: publish nothing that has fewer rows. By default, an empty file may not replace rows; 0 accepts it.
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
     """
 
@@ -233,30 +234,24 @@ class IsvappExportOperator(WriteOperator):
     the answer from arriving. On Airflow 2.11 to 3.2 nothing survives a try, and each try creates an export: use the
     three separate tasks there, of which finished ones are not repeated.
 
-    :param timeframe: a completed month as ``YYYY-MM``, ``LATEST_COMPLETED_MONTH`` or ``LATEST_12_COMPLETED_MONTHS``
-        (templated). By default the month in which the run's data interval begins, in the DAG's time zone.
-    :param taxonomy_ids: export all items of these taxonomies (templated). Exactly one of the three id lists is needed.
+    :param timeframe: a completed month, or a keyword, as in ``IsvappCreateExportOperator`` (templated).
+    :param taxonomy_ids: export all items of these taxonomies; exactly one of the three id lists is needed (templated).
     :param taxonomy_level_ids: export all items of these taxonomy levels (templated).
     :param taxonomy_item_ids: export these items (templated).
-    :param salesforce_account_ids: limit the rows to these accounts, by ids of 15 or 18 characters (templated).
+    :param salesforce_account_ids: limit the rows to these accounts (templated).
     :param export_type: the type of data.
     :param aggregation: the period that a row stands for.
-    :param wait_for_month: for how long after its end a month may be "not complete yet": a refusal with status 200, 400
-        or 422 for a month (``YYYY-MM``) that ended less than this ago is no failure, and ISVapp is asked again every
-        hour. Any other refusal fails the task at once.
-    :param path: where to write: an ``ObjectStoragePath``, a URI such as ``s3://conn_id@bucket/key``, or an absolute
-        local path (templated).
-    :param if_exists: what to do about an object that is there: ``overwrite`` it, ``skip`` the download, or ``fail``.
+    :param wait_for_month: for how long a month may be "not complete yet", as in ``IsvappCreateExportOperator``.
+    :param path: where to write, as in ``IsvappDownloadExportOperator`` (templated).
+    :param if_exists: what to do about an object that is there: ``overwrite`` it, ``skip`` the write, or ``fail``.
     :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (needs the extra ``parquet``).
     :param compression: ``gzip`` to store ndjson compressed.
     :param partition_by: ``reference_date`` for one object a month; ``path`` then contains ``{reference_date}``.
     :param validate: ``structure``: each line is one JSON object; ``full``: each row has the documented fields.
-    :param require_months: whether each month that was asked for must have a row; if not, nothing is published. A
-        recalculation can make a month vanish for hours: let the retries be some hours apart.
+    :param require_months: whether each month that was asked for must have a row; let the retries be some hours apart.
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
     :param manifest: write a manifest beside each object, last.
-    :param min_rows: publish nothing that has fewer rows. By default, an empty file may not replace an object that has
-        rows; 0 accepts that, too.
+    :param min_rows: publish nothing that has fewer rows. By default, an empty file may not replace rows; 0 accepts it.
     :param deferrable: wait in the triggerer; the default is Airflow's option ``default_deferrable``.
     :param poll_interval: the most seconds between two polls.
     :param timeout: seconds to wait for the export in all, counted from its creation or from the start of a retry.
@@ -424,85 +419,3 @@ class IsvappExportOperator(WriteOperator):
 
     def _source(self) -> Source:
         return Source.in_isvapp(self.isvapp_conn_id, "exports/feature_usage", usage_fields())
-
-
-class IsvappFetchSalesforceAccountsOperator(WriteOperator):
-    """Write the active Salesforce accounts that ISVapp knows as newline-delimited JSON, as the vendor sent them.
-
-    The list is what ISVapp knows when it responds, whatever the run's date. XCom: as of
-    ``IsvappDownloadExportOperator``, with ``snapshot_date``.
-
-    :param path: where to write, as in ``IsvappDownloadExportOperator`` (templated); the literal ``{snapshot_date}`` in
-        it becomes the date of the response in UTC.
-    :param allow_late_snapshot: let a run of the past write the list of today under a path without ``{snapshot_date}``.
-    :param include_health_scores: add ``health_scores`` to each account.
-    :param include_subscriber_orgs: add ``subscriber_orgs`` to each account.
-    :param if_exists: what to do about an object that is there: ``overwrite`` it, ``skip`` the write, or ``fail``.
-    :param output_format: ``ndjson``, the vendor's own bytes.
-    :param compression: ``gzip`` to store ndjson compressed.
-    :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
-    :param manifest: write a manifest beside the object, last.
-    :param min_rows: publish nothing that has fewer rows; 0 accepts an empty list.
-    :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
-    """
-
-    template_fields: Sequence[str] = ("path", "isvapp_conn_id")
-
-    def __init__(
-        self,
-        *,
-        path: PathArgument,
-        allow_late_snapshot: bool = False,
-        include_health_scores: bool = False,
-        include_subscriber_orgs: bool = False,
-        if_exists: IfExists = "overwrite",
-        output_format: OutputFormat = "ndjson",
-        compression: Literal["gzip"] | None = None,
-        exclude_fields: Sequence[str] = (),
-        manifest: bool = False,
-        min_rows: int = 1,
-        isvapp_conn_id: str = IsvappHook.default_conn_name,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.path = path
-        self.allow_late_snapshot = allow_late_snapshot
-        self.include_health_scores = include_health_scores
-        self.include_subscriber_orgs = include_subscriber_orgs
-        self.if_exists = if_exists
-        self.output_format = output_format
-        self.compression = compression
-        self.exclude_fields = exclude_fields
-        self.manifest = manifest
-        self.min_rows = min_rows
-        self.isvapp_conn_id = isvapp_conn_id
-
-    @airflow_errors()
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Fetch, publish, and return what was written."""
-        snapshot = ListSnapshot(self.path, WriteOptions.of(self), allow_late=self.allow_late_snapshot)
-        with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
-            self.log.info(
-                "Fetching Salesforce accounts %s health scores and %s subscriber organizations",
-                "with" if self.include_health_scores else "without",
-                "with" if self.include_subscriber_orgs else "without",
-            )
-            accounts = hook.get_conn().salesforce_account_lines(
-                include_health_scores=self.include_health_scores,
-                include_subscriber_orgs=self.include_subscriber_orgs,
-            )
-        publication = snapshot.write(
-            context,
-            accounts.lines,
-            dataset="salesforce_accounts",
-            fields=self._fields(),
-            taken_at=accounts.responded_at,
-            request=accounts.request,
-        )
-        return self._publish_events(context, publication)
-
-    def _source(self) -> Source:
-        return Source.in_isvapp(self.isvapp_conn_id, "salesforce_accounts", self._fields())
-
-    def _fields(self) -> Fields:
-        return account_fields(health_scores=self.include_health_scores, subscriber_orgs=self.include_subscriber_orgs)

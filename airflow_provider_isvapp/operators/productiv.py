@@ -13,7 +13,7 @@ from airflow_provider_isvapp.hooks.productiv import ProductivHook
 from airflow_provider_isvapp.lineage.datasets import Fields, Source, app_fields
 from airflow_provider_isvapp.operators.base import WriteOperator
 from airflow_provider_isvapp.operators.destinations import PathArgument
-from airflow_provider_isvapp.operators.lists import ListSnapshot
+from airflow_provider_isvapp.operators.download import ListSnapshot
 from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.version_compat import Context
 
@@ -37,7 +37,7 @@ class ProductivFetchAppsOperator(WriteOperator):
     :param output_format: ``ndjson``, the vendor's own bytes.
     :param compression: ``gzip`` to store ndjson compressed.
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
-    :param manifest: write a manifest beside the object, last.
+    :param manifest: write a manifest beside each object, last.
     :param min_rows: publish nothing that has fewer rows; 0 accepts an empty list.
     :param productiv_conn_id: an Airflow connection of type ``productiv`` (templated).
     """

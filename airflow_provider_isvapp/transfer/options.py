@@ -26,7 +26,7 @@ SNAPSHOT_PLACEHOLDER = "{snapshot_date}"
 
 @dataclass(frozen=True, kw_only=True)
 class WriteOptions:
-    """How an export or a list is written.
+    """How an export or a list is written: the same options on every operator that writes.
 
     :param if_exists: what to do about an existing object: ``overwrite`` it, ``skip`` the write, or ``fail``. An object
         that already holds the same content in the same format is recognised, whatever this says.

@@ -31,8 +31,8 @@ from airflow_provider_isvapp.events import DownloadFinished, Event
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
 from airflow_provider_isvapp.operators.destinations import resolve_destination
+from airflow_provider_isvapp.operators.download import latest_snapshot
 from airflow_provider_isvapp.operators.isvapp import IsvappFetchSalesforceAccountsOperator
-from airflow_provider_isvapp.operators.lists import latest_snapshot
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
 from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, Asset
 from tests.support import ROOT
@@ -185,7 +185,7 @@ def test_a_written_list_is_told_of_as_an_export_is(
     listed: VendorList, logs: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[Event] = []
-    monkeypatch.setattr("airflow_provider_isvapp.operators.lists.record", events.append)
+    monkeypatch.setattr("airflow_provider_isvapp.operators.download.record", events.append)
     asset, context = Asset(uri="s3://lake/list"), task_context()
 
     written = listed.run(manifest=True, compression="gzip", outlets=[asset], context=context)

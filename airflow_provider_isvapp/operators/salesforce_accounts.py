@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Operator for ISVapp's list of Salesforce accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_provider_isvapp.hooks.base import airflow_errors
+from airflow_provider_isvapp.hooks.isvapp import IsvappHook
+from airflow_provider_isvapp.lineage.datasets import Fields, Source, account_fields
+from airflow_provider_isvapp.operators.base import WriteOperator
+from airflow_provider_isvapp.operators.destinations import PathArgument
+from airflow_provider_isvapp.operators.download import ListSnapshot
+from airflow_provider_isvapp.transfer.options import WriteOptions
+from airflow_provider_isvapp.version_compat import Context
+
+if TYPE_CHECKING:
+    from airflow_provider_isvapp.transfer.options import IfExists, OutputFormat
+
+
+class IsvappFetchSalesforceAccountsOperator(WriteOperator):
+    """Write the active Salesforce accounts that ISVapp knows as newline-delimited JSON, as the vendor sent them.
+
+    The list is what ISVapp knows when it responds, whatever the run's date. XCom: as of
+    ``IsvappDownloadExportOperator``, with ``snapshot_date``.
+
+    :param path: where to write, as in ``IsvappDownloadExportOperator`` (templated); the literal ``{snapshot_date}`` in
+        it becomes the date of the response in UTC.
+    :param allow_late_snapshot: let a run of the past write the list of today under a path without ``{snapshot_date}``.
+    :param include_health_scores: add ``health_scores`` to each account.
+    :param include_subscriber_orgs: add ``subscriber_orgs`` to each account.
+    :param if_exists: what to do about an object that is there: ``overwrite`` it, ``skip`` the write, or ``fail``.
+    :param output_format: ``ndjson``, the vendor's own bytes.
+    :param compression: ``gzip`` to store ndjson compressed.
+    :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
+    :param manifest: write a manifest beside each object, last.
+    :param min_rows: publish nothing that has fewer rows; 0 accepts an empty list.
+    :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
+    """
+
+    template_fields: Sequence[str] = ("path", "isvapp_conn_id")
+
+    def __init__(
+        self,
+        *,
+        path: PathArgument,
+        allow_late_snapshot: bool = False,
+        include_health_scores: bool = False,
+        include_subscriber_orgs: bool = False,
+        if_exists: IfExists = "overwrite",
+        output_format: OutputFormat = "ndjson",
+        compression: Literal["gzip"] | None = None,
+        exclude_fields: Sequence[str] = (),
+        manifest: bool = False,
+        min_rows: int = 1,
+        isvapp_conn_id: str = IsvappHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.path = path
+        self.allow_late_snapshot = allow_late_snapshot
+        self.include_health_scores = include_health_scores
+        self.include_subscriber_orgs = include_subscriber_orgs
+        self.if_exists = if_exists
+        self.output_format = output_format
+        self.compression = compression
+        self.exclude_fields = exclude_fields
+        self.manifest = manifest
+        self.min_rows = min_rows
+        self.isvapp_conn_id = isvapp_conn_id
+
+    @airflow_errors()
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Fetch, publish, and return what was written."""
+        snapshot = ListSnapshot(self.path, WriteOptions.of(self), allow_late=self.allow_late_snapshot)
+        with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
+            self.log.info(
+                "Fetching Salesforce accounts %s health scores and %s subscriber organizations",
+                "with" if self.include_health_scores else "without",
+                "with" if self.include_subscriber_orgs else "without",
+            )
+            accounts = hook.get_conn().salesforce_account_lines(
+                include_health_scores=self.include_health_scores,
+                include_subscriber_orgs=self.include_subscriber_orgs,
+            )
+        publication = snapshot.write(
+            context,
+            accounts.lines,
+            dataset="salesforce_accounts",
+            fields=self._fields(),
+            taken_at=accounts.responded_at,
+            request=accounts.request,
+        )
+        return self._publish_events(context, publication)
+
+    def _source(self) -> Source:
+        return Source.in_isvapp(self.isvapp_conn_id, "salesforce_accounts", self._fields())
+
+    def _fields(self) -> Fields:
+        return account_fields(health_scores=self.include_health_scores, subscriber_orgs=self.include_subscriber_orgs)
