@@ -200,7 +200,7 @@ class TestAddress:
         assert not works
         assert "http://isvapp.invalid:80" in message
         assert "no connection (the host name is unknown)" in message
-        assert "Check the connection's host" in message
+        assert "check the connection's host" in message
 
     def test_a_port_that_nobody_listens_at(self, button: Press) -> None:
         with socket.socket() as unused:
@@ -210,7 +210,7 @@ class TestAddress:
 
         assert not works
         assert f"at {address} after 1 attempts; last error: no connection (connection refused)" in message
-        assert "Check the connection's host" in message
+        assert "check the connection's host" in message
 
     def test_a_certificate_that_nobody_vouches_for(self, button: Press, tmp_path: Path) -> None:
         with TlsServer(tmp_path, host="localhost") as server:
@@ -234,7 +234,7 @@ class TestAddress:
 
         assert not works
         assert "a web page" in message
-        assert "Check the connection's host" in message.lower()
+        assert "check the connection's host" in message.lower()
 
     def test_a_token_address_that_is_not_productivs(self, productiv_button: Press, scripted: ScriptedServer) -> None:
         scripted.script("*", Answer(404, b"<p>sentinel"))
