@@ -200,7 +200,7 @@ class TestAddress:
         assert not works
         assert "http://isvapp.invalid:80" in message
         assert "no connection (the host name is unknown)" in message
-        assert "check the connection's host" in message
+        assert "Check the connection's host" in message
 
     def test_a_port_that_nobody_listens_at(self, button: Press) -> None:
         with socket.socket() as unused:
