@@ -559,3 +559,55 @@ class TestRequiredMonths:
         with pytest.raises(AirflowFailException, match="require_months needs expected_months"):
             operator.execute(task_context())
         assert isvapp.requests == []
+
+
+class TestMinRows:
+    """An export without rows, in the place of an object that has some."""
+
+    @pytest.fixture(autouse=True)
+    def no_rows(self, isvapp: Emulator) -> None:
+        isvapp.inject(Fault(endpoint="create_export", kind="month_missing", month="2024-02"))
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({}, r"it has no rows, and the object at the path has some\. Set min_rows=0"),
+            ({"min_rows": 10}, r"it has 0 rows, and min_rows is 10\. Set min_rows=0"),
+        ],
+    )
+    def test_the_one_task_asks_for_a_new_export_in_its_next_try(
+        self, isvapp: Emulator, tmp_path: Path, finishing: Any, options: dict[str, Any], message: str
+    ) -> None:
+        file = tmp_path / "usage"
+        file.write_bytes(OLD_CONTENT)
+        context = task_context(TaskStateStore())
+
+        def run() -> Any:
+            return export_to(file, timeframe="2024-02", deferrable=False, **options).execute(context)
+
+        with pytest.raises(AirflowException, match=message) as caught:
+            run()
+        assert not isinstance(caught.value, AirflowFailException)
+        assert file.read_bytes() == OLD_CONTENT
+        assert list(tmp_path.iterdir()) == [file]
+        assert run()["rows"] == 200
+        assert isvapp.request_counts()["create_export"] == 2
+
+    def test_the_single_download_fails_at_once_since_its_file_stays_the_same(
+        self, isvapp: Emulator, clock: ManualClock, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "usage"
+        file.write_bytes(OLD_CONTENT)
+        export_id = create(timeframe="2024-02").execute(task_context())
+        clock.advance(61)
+
+        def download(**options: Any) -> Any:
+            return IsvappDownloadExportOperator(
+                task_id="download", export_id=export_id, path=str(file), **options
+            ).execute(task_context())
+
+        with pytest.raises(AirflowFailException, match="it has no rows, and the object at the path has some"):
+            download()
+        assert file.read_bytes() == OLD_CONTENT
+        assert download(min_rows=0)["outcome"] == "written"
+        assert file.read_bytes() == b""
