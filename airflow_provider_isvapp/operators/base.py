@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -154,12 +154,17 @@ def _add_asset_events(context: Context, outlets: Sequence[Any], publication: Pub
 
 
 class WriteOperator(BaseOperator):
-    """Base of the operators that write: asset events, the link to the storage's console, lineage."""
+    """Base of the operators that write: asset events, the link to the storage's console, lineage.
+
+    :param storage_options: further arguments for the storage's client when it makes an object (templated), such as
+        ``{"ServerSideEncryption": "aws:kms"}``; docs/storage/ has those of each storage.
+    """
 
     operator_extra_links: Sequence[BaseOperatorLink] = (WrittenObjectLink(),)
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, storage_options: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.storage_options = storage_options
         self._published: tuple[PublishedObject, ...] = ()
         self._read_export: str | None = None
 

@@ -48,7 +48,7 @@ class ExportDownload:
     ) -> None:
         from airflow_provider_isvapp.transfer.download import check_download  # codecs are not needed to parse a DAG
 
-        self._destination = resolve_destination(path)
+        self._destination = resolve_destination(path, storage_options=options.storage_options)
         self._options = options
         self._expected_months = expected_months
         self._require_months = require_months
@@ -124,7 +124,7 @@ class ListSnapshot:
     def __init__(self, path: PathArgument, options: WriteOptions, *, allow_late: bool) -> None:
         from airflow_provider_isvapp.transfer.lists import check_list  # codecs are not needed to parse a DAG
 
-        self._destination = resolve_destination(path)
+        self._destination = resolve_destination(path, storage_options=options.storage_options)
         self._options = options
         self._allow_late = allow_late
         check_list(self._destination, options)

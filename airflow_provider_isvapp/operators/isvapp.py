@@ -157,7 +157,7 @@ class IsvappDownloadExportOperator(WriteOperator):
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
     """
 
-    template_fields: Sequence[str] = ("export_id", "path", "expected_months", "isvapp_conn_id")
+    template_fields: Sequence[str] = ("export_id", "path", "expected_months", "storage_options", "isvapp_conn_id")
     operator_extra_links: Sequence[BaseOperatorLink] = (*EXPORT_LINKS, *WriteOperator.operator_extra_links)
 
     def __init__(
@@ -266,6 +266,7 @@ class IsvappExportOperator(WriteOperator):
         "salesforce_account_ids",
         "isvapp_conn_id",
         "path",
+        "storage_options",
     )
     ui_color = "#e6f1f2"
     operator_extra_links: Sequence[BaseOperatorLink] = (*EXPORT_LINKS, *WriteOperator.operator_extra_links)

@@ -42,7 +42,7 @@ class ProductivFetchAppsOperator(WriteOperator):
     :param productiv_conn_id: an Airflow connection of type ``productiv`` (templated).
     """
 
-    template_fields: Sequence[str] = ("path", "api_version", "productiv_conn_id")
+    template_fields: Sequence[str] = ("path", "api_version", "storage_options", "productiv_conn_id")
 
     def __init__(
         self,

@@ -40,7 +40,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
     """
 
-    template_fields: Sequence[str] = ("path", "isvapp_conn_id")
+    template_fields: Sequence[str] = ("path", "storage_options", "isvapp_conn_id")
 
     def __init__(
         self,

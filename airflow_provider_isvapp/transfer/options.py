@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from importlib.util import find_spec
@@ -43,6 +43,7 @@ class WriteOptions:
     :param min_rows: publish nothing that has fewer rows. None means 1 for a list; for an export, it means that an empty
         file may not replace an object that has rows.
     :param max_row_bytes: the longest row of an export that is read; what is longer is taken for damage.
+    :param storage_options: further arguments for the storage's client when it makes an object.
     :param require_sizes: refuse an export whose record does not state a size of its file.
     """
 
@@ -56,6 +57,7 @@ class WriteOptions:
     min_rows: int | None = None
     max_row_bytes: int = DEFAULT_MAX_ROW_BYTES
     require_sizes: bool = False
+    storage_options: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, operator: Any) -> WriteOptions:
@@ -123,6 +125,7 @@ class WriteOptions:
             raise InvalidArgument(
                 "output_format='parquet' needs pyarrow: install it with pip install 'airflow-provider-isvapp[parquet]'."
             )
+        self._check_name(template)
 
     def check_for_list(self, template: str) -> None:
         """Check that each value is known and that a list can be written so.
@@ -143,11 +146,23 @@ class WriteOptions:
                 f"path {template!r}: {MONTH_PLACEHOLDER} is for exports, whose rows have months. A list has "
                 f"{SNAPSHOT_PLACEHOLDER}, the date that it describes."
             )
+        self._check_name(template)
+
+    def _check_name(self, template: str) -> None:
+        if self.compression == "gzip" and not template.endswith(".gz"):
+            raise InvalidArgument(
+                f"path {template!r}: compression='gzip' needs a name that ends in .gz. Spark and other readers go by "
+                "the name, and would take the compressed bytes for rows."
+            )
 
     def _check(self) -> None:
         _check_choice("if_exists", self.if_exists, get_args(IfExists))
         _check_choice("output_format", self.output_format, get_args(OutputFormat))
         _check_choice("compression", self.compression, (None, *get_args(Compression)))
+        if not isinstance(self.storage_options, Mapping | None):
+            raise InvalidArgument(
+                f"storage_options must be a mapping of names to values, not {type(self.storage_options).__name__}."
+            )
         _check_choice("partition_by", self.partition_by, (None, *get_args(PartitionBy)))
         _check_choice("validate", self.validate, get_args(Validate))
         if isinstance(self.exclude_fields, str) or not isinstance(self.exclude_fields, Sequence):

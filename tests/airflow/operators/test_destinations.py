@@ -11,9 +11,13 @@ import pytest
 
 from airflow_provider_isvapp.errors import InvalidArgument, InvalidConnection
 from airflow_provider_isvapp.operators.destinations import resolve_destination
+from airflow_provider_isvapp.operators.isvapp import IsvappDownloadExportOperator, IsvappExportOperator
+from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
+from airflow_provider_isvapp.operators.salesforce_accounts import IsvappFetchSalesforceAccountsOperator
 from airflow_provider_isvapp.transfer.staging.s3 import S3Store
 from airflow_provider_isvapp.version_compat import ObjectStoragePath
 from tests.support.airflow_connections import SetConnection
+from tests.support.task_context import task_context
 
 
 @pytest.mark.parametrize("form", ["plain", "uri", "object"])
@@ -54,6 +58,13 @@ def test_a_storage_whose_provider_is_missing_names_the_extra(monkeypatch: pytest
         resolve_destination("az://container/usage.ndjson")
 
 
+def test_a_local_file_takes_no_storage_options(tmp_path: Path) -> None:
+    destination = resolve_destination(str(tmp_path / "x"), storage_options={"ACL": "private"})
+
+    with pytest.raises(InvalidArgument, match="storage_options: local files take none, and ACL is there"):
+        destination.target().check()
+
+
 class TestS3:
     @pytest.fixture(autouse=True)
     def connection(self, set_connection: SetConnection) -> None:
@@ -91,3 +102,43 @@ class TestS3:
         """Amazon's hook would go on without it, to the bucket of that name, whoever it belongs to."""
         with pytest.raises(InvalidConnection, match="nope"):
             resolve_destination("s3://nope@bucket/key")
+
+    @pytest.mark.parametrize("scheme", ["s3", "s3a", "s3n"])
+    def test_each_scheme_of_hadoop_is_the_same_bucket(self, scheme: str) -> None:
+        destination = resolve_destination(f"{scheme}://lake@bucket/a/b")
+
+        assert (destination.kind, destination.store.namespace, destination.key) == ("s3", "s3://bucket", "a/b")
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"StorageClas": "GLACIER"}, "S3 takes no 'StorageClas' here. It takes ACL, BucketKeyEnabled"),
+            ({"Metadata": {}}, "S3 takes no 'Metadata' here"),
+            ({"BucketKeyEnabled": "yes"}, "storage_options: Invalid type for parameter BucketKeyEnabled, value: yes"),
+        ],
+    )
+    def test_wrong_options_are_refused_before_anything_is_sent(self, options: dict[str, Any], message: str) -> None:
+        destination = resolve_destination("s3://lake@bucket/key", storage_options=options)
+
+        with pytest.raises(InvalidArgument, match=message):
+            destination.target().check()
+
+    @pytest.mark.parametrize(
+        "operator",
+        [
+            IsvappExportOperator(
+                task_id="a", path="s3://lake@bucket/key", timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["t"]
+            ),
+            IsvappDownloadExportOperator(task_id="b", path="s3://lake@bucket/key", export_id="e"),
+            IsvappFetchSalesforceAccountsOperator(task_id="c", path="s3://lake@bucket/key"),
+            ProductivFetchAppsOperator(task_id="d", path="s3://lake@bucket/key"),
+        ],
+        ids=lambda operator: type(operator).__name__,
+    )
+    def test_every_operator_that_writes_takes_them(self, operator: Any) -> None:
+        operator.storage_options = {"SSEKMSKeyId": "{{ 'a' ~ 'b' }}", "Surprise": 1}
+        operator.render_template_fields(task_context())
+        assert operator.storage_options == {"SSEKMSKeyId": "ab", "Surprise": 1}
+
+        with pytest.raises(Exception, match="S3 takes no 'Surprise' here"):
+            operator.execute(task_context())

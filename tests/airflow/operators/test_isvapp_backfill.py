@@ -27,7 +27,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_are_the_same_byte_for_byte(isvapp: Emulator, clock: ManualClock, tmp_path: Path, form: dict[str, Any]) -> None:
     def export(folder: str, **arguments: Any) -> dict[str, Any]:
-        path = str(tmp_path / folder / "month={reference_date}" / "usage")
+        path = str(tmp_path / folder / "month={reference_date}" / "usage.gz")
         made = {"path": path, "taxonomy_ids": ["taxonomy"], "deferrable": True, **form, **arguments}
         return run_to_its_end(
             lambda: IsvappExportOperator(task_id="export", **made), task_context(), deferred=lambda _: clock.advance(61)
@@ -37,11 +37,11 @@ def test_are_the_same_byte_for_byte(isvapp: Emulator, clock: ManualClock, tmp_pa
     assert len(divided["objects"]) == len(divided["months"]) == 12
     for written in divided["objects"]:
         month = written["reference_date"]
-        single = export("mapped", timeframe=month, path=str(tmp_path / "mapped" / f"month={month}" / "usage"))
+        single = export("mapped", timeframe=month, path=str(tmp_path / "mapped" / f"month={month}" / "usage.gz"))
         assert single["rows"] == written["rows"] == divided["months"][month]
 
     def content(folder: str) -> dict[str, bytes]:
-        files = (tmp_path / folder).rglob("usage")
+        files = (tmp_path / folder).rglob("usage.gz")
         return {file.parent.name: unpacked(file.read_bytes(), form) for file in files}
 
     assert content("divided") == content("mapped")

@@ -188,11 +188,11 @@ def test_a_written_list_is_told_of_as_an_export_is(
     monkeypatch.setattr("airflow_provider_isvapp.operators.download.record", events.append)
     asset, context = Asset(uri="s3://lake/list"), task_context()
 
-    written = listed.run(manifest=True, compression="gzip", outlets=[asset], context=context)
+    written = listed.run("list.gz", manifest=True, compression="gzip", outlets=[asset], context=context)
 
-    plain, stored, path = listed.lines(), listed.store.read("list"), f"{listed.store.root}/list"
+    plain, stored, path = listed.lines(), listed.store.read("list.gz"), f"{listed.store.root}/list.gz"
     assert gzip.decompress(stored) == plain
-    manifest = f"{listed.store.root}/_list.manifest.json"
+    manifest = f"{listed.store.root}/_list.gz.manifest.json"
     there = resolve_destination(path).target().info()
     assert there is not None
     assert there.version
@@ -222,7 +222,7 @@ def test_a_written_list_is_told_of_as_an_export_is(
         "manifests": [manifest],
     }
     assert context["outlet_events"][asset].extra == written
-    described = json.loads(listed.store.read("_list.manifest.json"))
+    described = json.loads(listed.store.read("_list.gz.manifest.json"))
     assert described["request"] == listed.request
     assert described["source"]["snapshot_date"] == listed.snapshot_date()
     assert described["source"]["dataset"] == listed.name

@@ -86,7 +86,7 @@ def needs_pyarrow(*options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("old", FORMATS, ids=str)
 def test_an_empty_export_does_not_replace_rows(tmp_path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     needs_pyarrow(old, new)
-    path = tmp_path / "x"
+    path = tmp_path / "x.gz"
     download(path, ndjson(3), **old)
     before = path.read_bytes()
     with pytest.raises(ExportRefused, match=r"no rows, and the object at the path has some\. Set min_rows=0") as caught:
@@ -102,7 +102,7 @@ def test_an_empty_export_does_not_replace_rows(tmp_path: Path, old: dict[str, An
 @pytest.mark.parametrize("old", [*FORMATS, None], ids=str)
 def test_an_empty_export_replaces_an_empty_one(tmp_path: Path, old: dict[str, Any] | None, new: dict[str, Any]) -> None:
     needs_pyarrow(old or {}, new)
-    path = tmp_path / "x"
+    path = tmp_path / "x.gz"
     if old is not None:
         download(path, b"", validate="full", **old)
     result = download(path, b"", export_id="e-1", **new)

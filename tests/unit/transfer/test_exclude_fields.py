@@ -210,14 +210,18 @@ class TestExport:
 
     @pytest.mark.parametrize("compression", [None, "gzip"])
     def test_the_file_is_no_longer_the_vendors(self, tmp_path: Path, compression: Any) -> None:
-        result = self.download(tmp_path / "usage", compression=compression, validate="full")
+        result = self.download(tmp_path / "usage.gz", compression=compression, validate="full")
 
-        stored = (tmp_path / "usage").read_bytes()
+        stored = (tmp_path / "usage.gz").read_bytes()
         plain = gzip.decompress(stored) if compression else stored
         assert [json.loads(row) for row in plain.splitlines()] == kept(FILE)
         assert (result.rows, result.bytes) == (40, len(plain))
-        assert self.download(tmp_path / "usage", compression=compression, validate="full").outcome is Outcome.UNCHANGED
-        assert self.download(tmp_path / "usage", compression=compression, exclude_fields=()).outcome is Outcome.WRITTEN
+        assert (
+            self.download(tmp_path / "usage.gz", compression=compression, validate="full").outcome is Outcome.UNCHANGED
+        )
+        assert (
+            self.download(tmp_path / "usage.gz", compression=compression, exclude_fields=()).outcome is Outcome.WRITTEN
+        )
 
     def test_months(self, tmp_path: Path) -> None:
         self.download(tmp_path / "{reference_date}", partition_by="reference_date")

@@ -46,7 +46,7 @@ def test_a_rerun_of_the_same_export_downloads_nothing(tmp_path: Path, if_exists:
     if form.get("output_format") == "parquet":
         pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
     with FileServer(Answer(gzip_bytes(PLAIN))) as server:
-        destination = open_destination(str(tmp_path / "x"))
+        destination = open_destination(str(tmp_path / "x.gz"))
         options: Any = {"export_id": "e-1", "if_exists": if_exists, **form}
         first = download_with(server.source(), destination, **options)
         again = download_with(server.source(), destination, **options)
@@ -79,8 +79,8 @@ def test_a_file_that_was_changed_is_written_again(tmp_path: Path, change: Any) -
     "options", [{"export_id": "e-2"}, {"compression": "gzip"}, {"validate": "full"}], ids=["export", "form", "checks"]
 )
 def test_another_export_or_form_is_written(tmp_path: Path, options: dict[str, Any]) -> None:
-    download(tmp_path / "x", export_id="e-1")
-    assert download(tmp_path / "x", **{"export_id": "e-1"} | options).outcome is Outcome.WRITTEN
+    download(tmp_path / "x.gz", export_id="e-1")
+    assert download(tmp_path / "x.gz", **{"export_id": "e-1"} | options).outcome is Outcome.WRITTEN
 
 
 MONTHS: dict[str, Any] = {"partition_by": "reference_date", "export_id": "e-1"}
@@ -95,9 +95,9 @@ def test_a_rerun_of_a_divided_export_downloads_nothing(tmp_path: Path, if_exists
         pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
     # An older month of another export lies beside, and a file that is none.
     (tmp_path / "in[1]" / "2024-01").mkdir(parents=True)
-    (tmp_path / "in[1]" / "2024-01" / "2024-01").write_bytes(b"older\n")
+    (tmp_path / "in[1]" / "2024-01" / "2024-01.gz").write_bytes(b"older\n")
     (tmp_path / "in[1]" / "notes").write_bytes(b"none\n")
-    template = tmp_path / "in[1]" / "{reference_date}" / "{reference_date}"
+    template = tmp_path / "in[1]" / "{reference_date}" / "{reference_date}.gz"
     first = download(template, **MONTHS, **more)
     with FileServer(Answer(b"")) as server:
         again = download_with(server.source(), open_destination(str(template)), if_exists=if_exists, **MONTHS, **more)

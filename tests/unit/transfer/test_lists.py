@@ -62,11 +62,11 @@ class Store:
 
 def on_file(folder: Path) -> Store:
     return Store(
-        destination=open_destination(str(folder / "apps")),
+        destination=open_destination(str(folder / "apps.gz")),
         read=lambda destination: Path(destination.key).read_bytes(),
-        put=(folder / "apps").write_bytes,
+        put=(folder / "apps.gz").write_bytes,
         names=lambda: sorted(path.name for path in folder.iterdir()),
-        where=str(folder / "apps"),
+        where=str(folder / "apps.gz"),
     )
 
 
@@ -86,7 +86,7 @@ def on_s3(server: str, bucket: str) -> Store:
         content: bytes = fs.cat_file(destination.uri)
         return content
 
-    key = f"{bucket}/apps"
+    key = f"{bucket}/apps.gz"
     return Store(
         destination=in_s3(s3_client(server), key),
         read=read,
@@ -109,7 +109,7 @@ def test_the_rows_keep_the_vendors_bytes(store: Store) -> None:
     store.put(OLD)
     result = store.write()
     assert store.content() == PLAIN
-    assert store.names() == ["apps"]
+    assert store.names() == ["apps.gz"]
     assert (result.outcome, result.rows, result.bytes, result.path) == (
         Outcome.WRITTEN,
         2,
@@ -156,7 +156,7 @@ def test_the_same_list_of_another_day_gets_a_new_manifest(store: Store) -> None:
 
 def test_the_manifest_says_what_the_object_holds(store: Store) -> None:
     result = store.write(manifest=True, snapshot_date="2024-03-01")
-    assert store.names() == ["_apps.manifest.json", "apps"]
+    assert store.names() == ["_apps.gz.manifest.json", "apps.gz"]
     assert result.manifests == (manifest_of(store.destination).uri,)
     manifest = store.manifest()
     assert manifest["source"] == {
@@ -179,7 +179,7 @@ def test_an_empty_list_is_refused_and_the_old_object_stays(store: Store, old: by
     with pytest.raises(AuditRefused, match=r"it has 0 rows, and min_rows is 1\. Set min_rows=0") as caught:
         store.write([], manifest=True)
     assert not caught.value.permanent
-    assert store.names() == ([] if old is None else ["apps"])
+    assert store.names() == ([] if old is None else ["apps.gz"])
     assert old is None or store.content() == old
 
 
@@ -204,7 +204,7 @@ def test_a_row_that_is_cut_or_no_object_publishes_nothing(store: Store, cut: byt
     with pytest.raises(DamagedDownload):
         store.write([ROWS[0], cut])
     assert store.content() == OLD
-    assert store.names() == ["apps"]
+    assert store.names() == ["apps.gz"]
 
 
 def test_skip_and_fail_leave_another_object(store: Store) -> None:
@@ -247,4 +247,4 @@ def test_a_killed_write_leaves_the_old_object_or_the_new_one(store: Store, step:
     assert store.content() == (whole if step == "committed" else OLD)
     assert store.write(LIST).outcome is (Outcome.UNCHANGED if step == "committed" else Outcome.WRITTEN)
     assert store.content() == whole
-    assert store.names() == ["apps"]
+    assert store.names() == ["apps.gz"]

@@ -97,6 +97,8 @@ def test_a_row_without_month_cannot_be_divided(tmp_path: Path) -> None:
         ({"output_format": "csv"}, "output_format must be"),
         ({"compression": "zstd"}, "compression must be"),
         ({"output_format": "parquet", "compression": "gzip"}, "compression is for ndjson"),
+        ({"compression": "gzip"}, r"/x': compression='gzip' needs a name that ends in \.gz"),
+        ({"storage_options": "x"}, "storage_options must be a mapping of names to values, not str"),
         ({"validate": "yes"}, "validate must be"),
         ({"if_exists": "append"}, "if_exists must be 'overwrite', 'skip' or 'fail', not 'append'"),
         ({"min_rows": -1}, "min_rows must be a whole number from 0 or None, not -1"),
