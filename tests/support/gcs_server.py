@@ -1,0 +1,418 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""Google Cloud Storage's JSON API in memory, which refuses what Google refuses.
+
+The emulators on the package index take what Google does not: gcp-storage-emulator and fake-gcs-server ignore the
+preconditions of a resumable upload, and chunks of any size. What is here follows
+https://docs.cloud.google.com/storage/docs/performing-resumable-uploads and .../request-preconditions. It runs inside a
+test (:class:`GcsServer`), or beside a measured process: ``python -m tests.support.gcs_server``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+import signal
+import threading
+from base64 import b64encode
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.parser import BytesParser
+from http.server import BaseHTTPRequestHandler
+from itertools import count
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import google_crc32c
+
+from tests.support.http_server import HttpServer, QuietHandler
+
+CHUNK_BYTES = 256 * 1024
+_WRITABLE = ("cacheControl", "contentDisposition", "contentEncoding", "contentType", "customTime", "metadata")
+_REASONS = {
+    400: "invalid",
+    401: "authError",
+    403: "forbidden",
+    404: "notFound",
+    409: "conflict",
+    410: "gone",
+    412: "conditionNotMet",
+    503: "backendError",
+}
+
+
+class Refusal(Exception):
+    """A response other than success."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass
+class Session:
+    """A resumable upload that is not complete, or one that is and answers so."""
+
+    bucket: str
+    resource: dict[str, Any]
+    query: dict[str, str]
+    data: bytearray = field(default_factory=bytearray)
+    created: dict[str, Any] | None = None
+
+
+class Store:
+    """Buckets, their objects and the uploads under way.
+
+    :ivar buckets: objects by bucket and name: the resource and the bytes.
+    :ivar sessions: resumable uploads by id; a deleted one is None.
+    :ivar tokens: who may come in; None lets everybody in, as an anonymous client of an emulator.
+    :ivar denied: permissions that nobody has, such as ``storage.objects.update``.
+    :ivar retained: objects by bucket and name that a retention policy protects.
+    """
+
+    def __init__(self) -> None:
+        self.buckets: dict[str, dict[str, tuple[dict[str, Any], bytes]]] = {}
+        self.sessions: dict[str, Session | None] = {}
+        self.tokens: set[str] | None = None
+        self.denied: set[str] = set()
+        self.requester_pays: set[str] = set()
+        self.lock = threading.RLock()
+        self._generations = count(1_700_000_000_000_000)
+
+    def objects(self, bucket: str) -> dict[str, tuple[dict[str, Any], bytes]]:
+        if bucket not in self.buckets:
+            raise Refusal(404, "The specified bucket does not exist.")
+        return self.buckets[bucket]
+
+    def find(self, bucket: str, name: str, query: dict[str, str]) -> tuple[dict[str, Any], bytes]:
+        found = self.objects(bucket).get(name)
+        if found is None or query.get("generation", found[0]["generation"]) != found[0]["generation"]:
+            raise Refusal(404, f"No such object: {bucket}/{name}")
+        check_preconditions(found[0], query)
+        return found
+
+    def create(self, session: Session, sent_hashes: str) -> dict[str, Any]:
+        """Publish the bytes of an upload."""
+        name, data = session.resource["name"], bytes(session.data)
+        hashes = {
+            "crc32c": b64encode(google_crc32c.Checksum(data).digest()).decode(),
+            "md5Hash": b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode(),
+        }
+        expected = {key: session.resource[key] for key in hashes if key in session.resource}
+        for part in filter(None, sent_hashes.split(",")):
+            kind, _, digest = part.strip().partition("=")
+            expected["md5Hash" if kind == "md5" else kind] = digest
+        for key, digest in expected.items():
+            if hashes[key] != digest:
+                raise Refusal(400, f'Provided {key} "{digest}" doesn\'t match calculated {key} "{hashes[key]}".')
+        with self.lock:
+            objects = self.objects(session.bucket)
+            older = objects.get(name)
+            check_preconditions(None if older is None else older[0], session.query)
+            if older is not None:
+                self.permit("storage.objects.delete")
+            now = datetime.now(UTC).isoformat()
+            resource = {
+                "contentType": "application/octet-stream",
+                "storageClass": "STANDARD",
+                **{key: value for key, value in session.resource.items() if key not in hashes},
+                **({"kmsKeyName": session.query["kmsKeyName"]} if "kmsKeyName" in session.query else {}),
+                **hashes,
+                "kind": "storage#object",
+                "id": f"{session.bucket}/{name}",
+                "name": name,
+                "bucket": session.bucket,
+                "generation": str(next(self._generations)),
+                "metageneration": "1",
+                "size": str(len(data)),
+                "timeCreated": now,
+                "updated": now,
+                "acl_of_test": session.query.get("predefinedAcl", ""),
+            }
+            objects[name] = (resource, data)
+        return resource
+
+    def permit(self, permission: str) -> None:
+        if permission in self.denied:
+            raise Refusal(403, f"The account does not have {permission} access to the Google Cloud Storage object.")
+
+
+def check_preconditions(resource: dict[str, Any] | None, query: dict[str, str]) -> None:
+    """Refuse with 412 what is conditional on another state; a generation of 0 stands for no object."""
+    state = resource or {"generation": "0", "metageneration": "0"}
+    for name in ("generation", "metageneration"):
+        wanted = query.get(f"if{name.capitalize()}Match")
+        if wanted is not None and wanted != state[name]:
+            raise Refusal(412, "At least one of the pre-conditions you specified did not hold.")
+
+
+class GcsServer(HttpServer):
+    """Serves a :class:`Store` at ``url``.
+
+    :ivar seen: method and path with query of every request.
+    """
+
+    def __init__(self, *buckets: str) -> None:
+        self.store = Store()
+        self.store.buckets.update({bucket: {} for bucket in buckets})
+        self.seen: list[str] = []
+        super().__init__()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        server = self
+
+        class Handler(QuietHandler):
+            def do_GET(self) -> None:
+                server.seen.append(f"{self.command} {self.path}")
+                url = urlsplit(self.path)
+                query = {name: values[-1] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
+                self.body = self._read()
+                try:
+                    self._check_caller(query)
+                    for method, pattern, endpoint in ROUTES:
+                        found = re.fullmatch(pattern, url.path)
+                        if method == self.command and found:
+                            endpoint(self, *map(unquote, found.groups()), query)
+                            return
+                    raise Refusal(404, f"Not Found: {self.command} {url.path}")
+                except Refusal as refusal:
+                    error = {"domain": "global", "reason": _REASONS.get(refusal.status, ""), "message": str(refusal)}
+                    self.respond_json(
+                        {"error": {"code": refusal.status, "message": str(refusal), "errors": [error]}},
+                        status=refusal.status,
+                    )
+
+            do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+
+            @property
+            def store(self) -> Store:
+                return server.store
+
+            @property
+            def url(self) -> str:
+                return f"http://{self.headers['Host']}"
+
+            def _read(self) -> bytes:
+                if self.headers.get("Transfer-Encoding") != "chunked":
+                    return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                body = b""
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+                return body
+
+            def _check_caller(self, query: dict[str, str]) -> None:
+                token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+                if server.store.tokens is not None and token not in server.store.tokens:
+                    raise Refusal(401, "Invalid Credentials" if token else "Anonymous caller does not have access.")
+                bucket = re.match(r"(?:/upload|/download)?/storage/v1/b/([^/]+)", self.path)
+                if bucket and bucket[1] in server.store.requester_pays and "userProject" not in query:
+                    raise Refusal(400, "Bucket is a requester pays bucket but no user project provided.")
+
+            def respond(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def respond_json(self, value: object, *, status: int = 200) -> None:
+                self.respond(status, {"Content-Type": "application/json; charset=UTF-8"}, json.dumps(value).encode())
+
+        return Handler
+
+
+def _create_bucket(request: Any, query: dict[str, str]) -> None:
+    name = json.loads(request.body)["name"]
+    if name in request.store.buckets:
+        raise Refusal(409, "You already own this bucket. Please select another name.")
+    request.store.buckets[name] = {}
+    request.respond_json({"kind": "storage#bucket", "name": name})
+
+
+def _get_bucket(request: Any, bucket: str, query: dict[str, str]) -> None:
+    request.store.objects(bucket)
+    request.respond_json({"kind": "storage#bucket", "name": bucket})
+
+
+def _list(request: Any, bucket: str, query: dict[str, str]) -> None:
+    request.store.permit("storage.objects.list")
+    prefix, delimiter = query.get("prefix", ""), query.get("delimiter")
+    names, prefixes = [], set()
+    for name in sorted(request.store.objects(bucket)):
+        if not name.startswith(prefix) or name <= query.get("pageToken", ""):
+            continue
+        if delimiter and delimiter in name[len(prefix) :]:
+            prefixes.add(prefix + name[len(prefix) :].partition(delimiter)[0] + delimiter)
+        else:
+            names.append(name)
+    page = names[: int(query.get("maxResults", 1000))]
+    listing: dict[str, Any] = {"kind": "storage#objects", "items": [request.store.buckets[bucket][n][0] for n in page]}
+    if len(page) < len(names):
+        listing["nextPageToken"] = page[-1]
+    request.respond_json(listing | {"prefixes": sorted(prefixes)})
+
+
+def _get(request: Any, bucket: str, name: str, query: dict[str, str]) -> None:
+    request.store.permit("storage.objects.get")
+    resource, data = request.store.find(bucket, name, query)
+    if query.get("alt") != "media":
+        request.respond_json(resource)
+        return
+    hashes = f"crc32c={resource['crc32c']},md5={resource['md5Hash']}"
+    headers = {"Content-Type": resource["contentType"], "X-Goog-Hash": hashes}
+    headers |= {"X-Goog-Generation": resource["generation"], "X-Goog-Metageneration": resource["metageneration"]}
+    wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range") or "")
+    if wanted is None:
+        request.respond(200, headers, data)
+        return
+    begin, end = int(wanted[1]), min(int(wanted[2] or len(data)), len(data) - 1)
+    if begin >= len(data):
+        raise Refusal(416, "Request range not satisfiable")
+    headers["Content-Range"] = f"bytes {begin}-{end}/{len(data)}"
+    request.respond(206, headers, data[begin : end + 1])
+
+
+def _patch(request: Any, bucket: str, name: str, query: dict[str, str]) -> None:
+    request.store.permit("storage.objects.update")
+    changes = json.loads(request.body or b"{}")
+    with request.store.lock:
+        resource, data = request.store.find(bucket, name, query)
+        changed = resource | {key: value for key, value in changes.items() if key in _WRITABLE}
+        if "metadata" in changes:
+            merged = (resource.get("metadata") or {}) | (changes["metadata"] or {})
+            changed["metadata"] = {key: value for key, value in merged.items() if value is not None}
+        changed["metageneration"] = str(int(resource["metageneration"]) + 1)
+        request.store.objects(bucket)[name] = (changed, data)
+    request.respond_json(changed)
+
+
+def _delete(request: Any, bucket: str, name: str, query: dict[str, str]) -> None:
+    request.store.permit("storage.objects.delete")
+    with request.store.lock:
+        request.store.find(bucket, name, query)
+        del request.store.objects(bucket)[name]
+    request.respond(204, {})
+
+
+def _insert(request: Any, bucket: str, query: dict[str, str]) -> None:
+    if "upload_id" in query:
+        _put_chunk(request, bucket, query)
+        return
+    store = request.store
+    store.permit("storage.objects.create")
+    store.objects(bucket)
+    kind = query.get("uploadType")
+    if kind == "resumable":
+        resource = json.loads(request.body or b"{}")
+        resource.setdefault("name", query.get("name"))
+        resource.setdefault("contentType", request.headers.get("X-Upload-Content-Type") or "application/octet-stream")
+        upload_id = secrets.token_hex(16)
+        store.sessions[upload_id] = Session(bucket, resource, query)
+        where = f"{request.url}/upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={upload_id}"
+        request.respond(200, {"Location": where, "X-GUploader-UploadID": upload_id})
+        return
+    if kind == "multipart":
+        header = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode()
+        parts = BytesParser().parsebytes(header + request.body).get_payload()
+        resource = json.loads(parts[0].get_payload(decode=True))
+        resource.setdefault("contentType", parts[1].get_content_type())
+        boundary = re.search(r'boundary="?([^";]+)', request.headers["Content-Type"])[1].encode()  # type: ignore[index]
+        second = request.body.split(b"--" + boundary)[2]
+        content = second.split(b"\r\n\r\n", 1)[1].removesuffix(b"\r\n")
+    elif kind == "media":
+        resource, content = {"contentType": request.headers.get("Content-Type")}, request.body
+    else:
+        raise Refusal(400, f"Unknown uploadType {kind!r}")
+    resource.setdefault("name", query.get("name"))
+    hashes = request.headers.get("X-Goog-Hash") or ""
+    request.respond_json(store.create(Session(bucket, resource, query, bytearray(content)), hashes))
+
+
+def _put_chunk(request: Any, bucket: str, query: dict[str, str]) -> None:
+    """Take a chunk, or say how much has arrived; the last one publishes the object."""
+    session = _session(request, query)
+    if session.created is not None:
+        request.respond_json(session.created)
+        return
+    given = re.fullmatch(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)", request.headers.get("Content-Range") or "")
+    if given is None:
+        raise Refusal(400, "Failed to parse Content-Range header.")
+    total = None if given[3] == "*" else int(given[3])
+    if given[1] is not None:
+        begin, end = int(given[1]), int(given[2])
+        if end - begin + 1 != len(request.body):
+            raise Refusal(400, "Content-Range does not fit Content-Length.")
+        if total is None and len(request.body) % CHUNK_BYTES:
+            raise Refusal(400, "Every chunk but the last must be a multiple of 262144 bytes.")
+        if total is not None and end >= total:
+            raise Refusal(400, "Content-Range ends after the object.")
+        if begin > len(session.data):
+            raise Refusal(503, "The chunk begins after what has arrived.")
+        # What was sent twice is ignored (resumable-uploads#resent-data).
+        session.data += memoryview(request.body)[len(session.data) - begin :]
+    if total is not None and len(session.data) == total:
+        try:
+            session.created = request.store.create(session, request.headers.get("X-Goog-Hash") or "")
+        except Refusal:
+            # What Google refuses at the end cannot be finished any more.
+            request.store.sessions[query["upload_id"]] = None
+            raise
+        request.respond_json(session.created)
+        return
+    # A status without a length keeps the connection open for those who know 308 as a redirect.
+    request.respond(308, {"Range": f"bytes=0-{len(session.data) - 1}"} if session.data else {})
+
+
+def _cancel(request: Any, bucket: str, query: dict[str, str]) -> None:
+    _session(request, query)
+    request.store.sessions[query["upload_id"]] = None
+    request.respond(499, {})
+
+
+def _session(request: Any, query: dict[str, str]) -> Session:
+    upload_id = query["upload_id"]
+    if upload_id not in request.store.sessions:
+        raise Refusal(404, "Not Found")
+    session = request.store.sessions[upload_id]
+    if session is None:
+        raise Refusal(410, "The upload was cancelled or refused.")
+    assert isinstance(session, Session)
+    return session
+
+
+def _token(request: Any, query: dict[str, str]) -> None:
+    """Grant a token to a service account (RFC 7523) or to a user who is known by a refresh token."""
+    grant = {name: values[-1] for name, values in parse_qs(request.body.decode()).items()}
+    if not (grant.get("assertion") or grant.get("refresh_token")):
+        request.respond_json({"error": "invalid_grant", "error_description": "No assertion."}, status=400)
+        return
+    token = f"ya29.{secrets.token_hex(8)}"
+    if request.store.tokens is not None:
+        request.store.tokens.add(token)
+    request.respond_json({"access_token": token, "token_type": "Bearer", "expires_in": 3600})
+
+
+_BUCKET = r"/storage/v1/b/([^/]+)"
+ROUTES = [
+    ("POST", r"/token", _token),
+    ("POST", r"/storage/v1/b", _create_bucket),
+    ("GET", _BUCKET, _get_bucket),
+    ("GET", rf"{_BUCKET}/o", _list),
+    ("GET", rf"(?:/download)?{_BUCKET}/o/([^/]+)", _get),
+    ("PATCH", rf"{_BUCKET}/o/([^/]+)", _patch),
+    ("DELETE", rf"{_BUCKET}/o/([^/]+)", _delete),
+    ("POST", rf"/upload{_BUCKET}/o", _insert),
+    ("PUT", rf"/upload{_BUCKET}/o", _put_chunk),
+    ("DELETE", rf"/upload{_BUCKET}/o", _cancel),
+]
+
+
+if __name__ == "__main__":
+    with GcsServer("lake") as running:
+        print(running.url, flush=True)
+        signal.sigwait({signal.SIGTERM, signal.SIGINT})
