@@ -134,8 +134,8 @@ def console_url(destination: Destination, *, placeholder: str | None = None) -> 
     store: Any = destination.store
     if destination.kind == "s3":
         return _aws(store.client, store.bucket, key, folder=folder)
-    if store.namespace.startswith("gs://"):
-        return _google(store.fs, store.bucket, key, folder=folder)
+    if destination.kind == "gcs":
+        return _google(store.bucket.client.api_endpoint, store.bucket.name, key, folder=folder)
     return None
 
 
@@ -151,9 +151,9 @@ def _aws(client: Any, bucket: str, key: str, *, folder: bool) -> str | None:
     return None
 
 
-def _google(fs: Any, bucket: str, key: str, *, folder: bool) -> str | None:
-    # The URL that gcsfs sends to: an emulator has another one.
-    if not str(fs.base).startswith(f"{_GOOGLE}/"):
+def _google(endpoint: str, bucket: str, key: str, *, folder: bool) -> str | None:
+    # An emulator has another one.
+    if endpoint.rstrip("/") != _GOOGLE:
         return None
     place = f"{quote(bucket)}/{quote(key)}"
     return f"https://console.cloud.google.com/storage/browser/{place if folder else f'_details/{place}'}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_provider_isvapp.errors import InvalidArgument, InvalidConnection
 from airflow_provider_isvapp.hooks.base import fetch_connection
-from airflow_provider_isvapp.version_compat import ObjectStoragePath, has_file_system
+from airflow_provider_isvapp.version_compat import AirflowException, ObjectStoragePath, has_file_system
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.transfer.destination import Destination
@@ -161,17 +161,36 @@ def _azure_client(conn_id: str) -> Any:
     raise InvalidConnection(f"connection {conn_id!r}: {problem}")
 
 
-def _open_fsspec(place: _Place, options: Mapping[str, Any]) -> ObjectStore:
-    from airflow_provider_isvapp.transfer.destination import open_destination
+def _open_gcs(place: _Place, options: Mapping[str, Any]) -> ObjectStore:
+    from airflow.providers.google.cloud.hooks.gcs import GCSHook
+    from google.cloud.storage import Client
 
-    if not has_file_system(place.uri.partition("://")[0]):
-        raise ImportError
-    storage_path = ObjectStoragePath(place.uri)
-    storage_path.fs  # noqa: B018 (imports and opens the file system)
-    return open_destination(storage_path).store
+    from airflow_provider_isvapp.transfer.staging.gcs import GcsStore
+    from airflow_provider_isvapp.transfer.staging.resumable_upload import google_errors
+
+    if place.user is None:
+        with google_errors(place.uri, reading=True):
+            # What the environment grants, whatever project it names.
+            return GcsStore(Client(project=None), place.host, options=options)
+    fetch_connection(place.user)
+    with google_errors(place.uri, reading=True):
+        try:
+            hook = GCSHook(gcp_conn_id=place.user)
+            # Airflow's own paths take it from there, too; the hook does not.
+            if endpoint := hook.extras.get("gcs.endpoint"):
+                credentials, project = hook.get_credentials_and_project_id()
+                client = Client(project, credentials, client_options={"api_endpoint": endpoint})
+            else:
+                client = hook.get_conn()
+        except (AirflowException, OSError, ValueError) as error:
+            # A keyfile that is not there, no JSON or no key.
+            problem = f"{type(error).__name__}: {error}"
+        else:
+            return GcsStore(client, place.host, options=options)
+    raise InvalidConnection(f"connection {place.user!r}: gives no credentials for Google Cloud: {problem}.")
 
 
-_OPENERS = {"s3": _open_s3, "gcs": _open_fsspec, "azure": _open_azure}
+_OPENERS = {"s3": _open_s3, "gcs": _open_gcs, "azure": _open_azure}
 
 
 def _checked_text(path: object) -> str:

@@ -27,6 +27,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import google_crc32c
+from google.auth import jwt
 
 from tests.support.http_server import HttpServer, QuietHandler
 
@@ -76,6 +77,8 @@ class Store:
     :ivar buckets: objects by bucket and name: the resource and the bytes.
     :ivar sessions: resumable uploads by id; a deleted one is None.
     :ivar tokens: who may come in; None lets everybody in, as an emulator does.
+    :ivar public_keys: of service accounts, by their address; who signs with one gets a token.
+    :ivar refresh_tokens: of users, who get one for it.
     :ivar denied: permissions that nobody has, such as ``storage.objects.update``.
     :ivar requester_pays: buckets that take only requests with a ``userProject``.
     """
@@ -84,6 +87,8 @@ class Store:
         self.buckets: dict[str, dict[str, tuple[dict[str, Any], bytearray]]] = {}
         self.sessions: dict[str, Session | None] = {}
         self.tokens: set[str] | None = None
+        self.public_keys: dict[str, str] = {}
+        self.refresh_tokens: set[str] = set()
         self.denied: set[str] = set()
         self.requester_pays: set[str] = set()
         self.lock = threading.RLock()
@@ -184,7 +189,8 @@ class GcsServer(HttpServer):
                 try:
                     if status := server.fault(self):
                         raise Refusal(status, "A fault of the test's.")
-                    self._check_caller(query)
+                    if url.path != "/token":
+                        self._check_caller(query)
                     for method, pattern, endpoint in ROUTES:
                         found = re.fullmatch(pattern, url.path)
                         if method == self.command and found:
@@ -407,12 +413,22 @@ def _session(request: Any, query: dict[str, str]) -> Session:
 def _token(request: Any, query: dict[str, str]) -> None:
     """Grant a token to a service account (RFC 7523) or to a user who is known by a refresh token."""
     grant = {name: values[-1] for name, values in parse_qs(request.body.decode()).items()}
-    if not (grant.get("assertion") or grant.get("refresh_token")):
-        request.respond_json({"error": "invalid_grant", "error_description": "No assertion."}, status=400)
+    store = request.store
+    if grant["grant_type"] == "refresh_token":
+        granted = grant["refresh_token"] in store.refresh_tokens
+    else:
+        issuer = jwt.decode(grant["assertion"], verify=False)["iss"]
+        granted = issuer in store.public_keys
+        if granted:
+            jwt.decode(
+                grant["assertion"], certs=store.public_keys[issuer], audience="https://oauth2.googleapis.com/token"
+            )
+    if not granted:
+        request.respond_json({"error": "invalid_grant", "error_description": "Not a valid email."}, status=400)
         return
     token = f"ya29.{secrets.token_hex(8)}"
-    if request.store.tokens is not None:
-        request.store.tokens.add(token)
+    if store.tokens is not None:
+        store.tokens.add(token)
     request.respond_json({"access_token": token, "token_type": "Bearer", "expires_in": 3600})
 
 

@@ -59,6 +59,22 @@ def in_s3(client: Any, path: str, **options: Any) -> Destination:
     return Destination(store=S3Store(client, bucket, **options), key=key, uri=f"s3://{path}")
 
 
+def gcs_client(url: str) -> Any:
+    """A client for Google Cloud Storage such as Airflow's hook hands out."""
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud.storage import Client
+
+    return Client(project="test", credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
+
+
+def in_gcs(client: Any, path: str, **options: Any) -> Destination:
+    """The same."""
+    from airflow_provider_isvapp.transfer.staging.gcs import GcsStore
+
+    bucket, _, key = path.partition("/")
+    return Destination(store=GcsStore(client, bucket, **options), key=key, uri=f"gs://{path}")
+
+
 @pytest.fixture
 def s3_url() -> Iterator[str]:
     """The URL of an empty S3 server."""

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from airflow_provider_isvapp.operators.isvapp import IsvappExportOperator, Isvap
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
 from airflow_provider_isvapp.transfer.staging.fsspec import FsspecStore
 from airflow_provider_isvapp.transfer.staging.s3 import S3Store
+from tests.support.object_stores import gcs_client, in_gcs
 from tests.support.task_context import run_to_its_end, task_context
 
 KEY = "_link_WrittenObjectLink"
@@ -81,29 +81,26 @@ class TestAmazon:
 
 
 class TestGoogle:
-    """gcsfs comes with an extra that the tests do not install: this is what is used of it."""
-
-    def at(self, base: str, key: str) -> Destination:
-        bucket, _, name = key.partition("/")
-        store = FsspecStore(SimpleNamespace(base=base), bucket, namespace=f"gs://{bucket}")
-        return Destination(store=store, key=name, uri=f"gs://{key}")
+    def at(self, endpoint: str, path: str) -> Destination:
+        pytest.importorskip("google.cloud.storage", reason="needs the extra gcs")
+        return in_gcs(gcs_client(endpoint), path)
 
     def test_an_object_has_its_page(self) -> None:
-        destination = self.at("https://storage.googleapis.com/storage/v1/", "bucket/a folder/usage.ndjson")
+        destination = self.at("https://storage.googleapis.com", "bucket/a folder/usage.ndjson")
 
         assert console_url(destination) == (
             "https://console.cloud.google.com/storage/browser/_details/bucket/a%20folder/usage.ndjson"
         )
 
     def test_several_objects_have_the_folder_above_them(self) -> None:
-        destination = self.at("https://storage.googleapis.com/storage/v1/", "bucket/usage/{reference_date}.ndjson")
+        destination = self.at("https://storage.googleapis.com", "bucket/usage/{reference_date}.ndjson")
 
         assert console_url(destination, placeholder="{reference_date}") == (
             "https://console.cloud.google.com/storage/browser/bucket/usage/"
         )
 
     def test_an_emulator_has_none(self) -> None:
-        assert console_url(self.at("http://127.0.0.1:4443/storage/v1/", "bucket/key")) is None
+        assert console_url(self.at("http://127.0.0.1:4443", "bucket/key")) is None
 
 
 def test_other_storages_have_none(tmp_path: Path) -> None:

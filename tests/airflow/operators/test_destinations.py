@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from airflow_provider_isvapp.errors import InvalidArgument, InvalidConnection
+from airflow_provider_isvapp.errors import InvalidArgument, InvalidConnection, StorageFailed
 from airflow_provider_isvapp.operators.destinations import resolve_destination
 from airflow_provider_isvapp.operators.isvapp import IsvappDownloadExportOperator, IsvappExportOperator
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
@@ -142,3 +145,140 @@ class TestS3:
 
         with pytest.raises(Exception, match="S3 takes no 'Surprise' here"):
             operator.execute(task_context())
+
+
+class TestGcs:
+    """Each form of credentials asks for a token at the server and reads with it."""
+
+    KEY = "month=2024-02/usage.ndjson"
+
+    @pytest.fixture
+    def server(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+        pytest.importorskip("airflow.providers.google.cloud.hooks.gcs", reason="needs the extra gcs")
+        from tests.support.gcs_server import GcsServer
+
+        # Google's library would look for a machine of Google's.
+        monkeypatch.setenv("NO_GCE_CHECK", "true")
+        monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+        monkeypatch.setenv("CLOUDSDK_CONFIG", "/nonexistent")
+        with GcsServer("bucket") as server:
+            server.store.tokens = set()
+            yield server
+
+    @pytest.fixture
+    def keyfile(self, server: Any) -> dict[str, str]:
+        """The key of a service account, as Google hands it out."""
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        public = key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        account = "airflow@project.iam.gserviceaccount.com"
+        server.store.public_keys[account] = public.decode()
+        return {
+            "type": "service_account",
+            "project_id": "project",
+            "private_key_id": "1",
+            "private_key": private.decode(),
+            "client_email": account,
+            "token_uri": f"{server.url}/token",
+        }
+
+    def test_a_key_in_the_connection(self, server: Any, keyfile: dict[str, str], set_connection: SetConnection) -> None:
+        extra = {"keyfile_dict": json.dumps(keyfile), "gcs.endpoint": server.url}
+        set_connection("lake", conn_type="google_cloud_platform", extra=json.dumps(extra))
+        self.write_and_read(f"gs://lake@bucket/{self.KEY}")
+        assert server.store.tokens
+
+    def test_a_key_in_a_file(
+        self, server: Any, keyfile: dict[str, str], set_connection: SetConnection, tmp_path: Path
+    ) -> None:
+        (tmp_path / "key.json").write_text(json.dumps(keyfile))
+        extra = {"key_path": str(tmp_path / "key.json"), "gcs.endpoint": server.url}
+        set_connection("lake", conn_type="google_cloud_platform", extra=json.dumps(extra))
+        self.write_and_read(f"gcs://lake@bucket/{self.KEY}")
+        assert server.store.tokens
+
+    @pytest.mark.parametrize("with_connection", [True, False])
+    def test_the_default_credentials_of_the_environment(
+        self,
+        with_connection: bool,
+        server: Any,
+        keyfile: dict[str, str],
+        set_connection: SetConnection,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        (tmp_path / "key.json").write_text(json.dumps(keyfile))
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+        set_connection("lake", conn_type="google_cloud_platform")
+        if not with_connection:
+            # The client of Google's takes no credentials to an emulator, unless they are given.
+            server.store.tokens = None
+        self.write_and_read(f"gs://{'lake@' if with_connection else ''}bucket/{self.KEY}")
+        assert server.store.tokens is None or server.store.tokens
+
+    def test_the_credentials_of_a_user(
+        self, server: Any, set_connection: SetConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server.store.refresh_tokens.add("1//refresh")
+        user = {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "1//refresh"}
+        (tmp_path / "user.json").write_text(json.dumps(user))
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "user.json"))
+        # The file names no URL for tokens, as a service account's does.
+        monkeypatch.setattr("google.oauth2.credentials._GOOGLE_OAUTH2_TOKEN_ENDPOINT", f"{server.url}/token")
+        set_connection("lake", conn_type="google_cloud_platform", extra=json.dumps({"gcs.endpoint": server.url}))
+        self.write_and_read(f"gs://lake@bucket/{self.KEY}")
+        assert server.store.tokens
+
+    def test_nobody_in_particular(self, server: Any, set_connection: SetConnection) -> None:
+        server.store.tokens = None
+        extra = {"is_anonymous": True, "gcs.endpoint": server.url}
+        set_connection("lake", conn_type="google_cloud_platform", extra=json.dumps(extra))
+        self.write_and_read(f"gs://lake@bucket/{self.KEY}")
+
+    def write_and_read(self, path: str) -> None:
+        target = resolve_destination(path).target()
+        staged = target.stage(exclusive=True, content_type="application/x-ndjson", provenance=None)
+        staged.write(b"{}\n")
+        staged.flush()
+        assert staged.commit() == target.info()
+        with target.open() as stored:
+            assert stored.read() == b"{}\n"
+
+    @pytest.mark.parametrize(
+        ("extra", "says"),
+        [
+            ({"key_path": "/nonexistent/key.json"}, "connection 'lake': gives no credentials.*key.json"),
+            ({"keyfile_dict": "{"}, "connection 'lake': gives no credentials.*Invalid key JSON"),
+            ({"keyfile_dict": {"private_key": "secret!"}}, "connection 'lake': gives no credentials.*client_email"),
+        ],
+    )
+    def test_a_connection_without_credentials_is_named(
+        self, server: Any, set_connection: SetConnection, extra: dict[str, Any], says: str
+    ) -> None:
+        set_connection("lake", conn_type="google_cloud_platform", extra=json.dumps(extra))
+        with pytest.raises(InvalidConnection, match=says) as raised:
+            resolve_destination(f"gs://lake@bucket/{self.KEY}")
+        assert "secret!" not in str(raised.value)
+
+    def test_an_account_that_is_gone_says_what_to_check(
+        self, server: Any, keyfile: dict[str, str], set_connection: SetConnection
+    ) -> None:
+        server.store.public_keys.clear()
+        extra = {"keyfile_dict": json.dumps(keyfile), "gcs.endpoint": server.url}
+        set_connection("lake", conn_type="google_cloud_platform", extra=json.dumps(extra))
+        with pytest.raises(StorageFailed, match="Check the credentials of the Google Cloud connection"):
+            resolve_destination(f"gs://lake@bucket/{self.KEY}").target().info()
+
+    def test_an_environment_without_credentials_says_so(self, server: Any) -> None:
+        with pytest.raises(StorageFailed, match="Check the credentials of the Google Cloud connection"):
+            resolve_destination(f"gs://bucket/{self.KEY}")
+
+    def test_a_missing_library_names_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "airflow.providers.google.cloud.hooks.gcs", None)
+        with pytest.raises(InvalidArgument, match=r"no file system for gs://. .*airflow-provider-isvapp\[gcs\]"):
+            resolve_destination(f"gs://bucket/{self.KEY}")

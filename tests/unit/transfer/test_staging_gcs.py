@@ -16,12 +16,12 @@ import pytest
 from airflow_provider_isvapp.errors import DestinationExists, InvalidArgument, StorageFailed
 from airflow_provider_isvapp.transfer.staging.base import Provenance, commit_staged
 from tests.support.gcs_server import CHUNK_BYTES, GcsServer
+from tests.support.object_stores import gcs_client
 
-storage = pytest.importorskip("google.cloud.storage", reason="the extra 'gcs' is not installed")
-from google.auth.credentials import AnonymousCredentials  # noqa: E402 (with the extra)
+pytest.importorskip("google.cloud.storage", reason="needs the extra gcs")
 
-from airflow_provider_isvapp.transfer.staging import gcs, resumable_upload  # noqa: E402
-from airflow_provider_isvapp.transfer.staging.gcs import GcsObject, GcsStore, GcsTarget  # noqa: E402
+from airflow_provider_isvapp.transfer.staging import gcs, resumable_upload
+from airflow_provider_isvapp.transfer.staging.gcs import GcsObject, GcsStore, GcsTarget
 
 KEY = "usage/export.ndjson"
 URI = f"gs://lake/{KEY}"
@@ -41,10 +41,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[GcsServer]:
 
 
 def store_at(server: GcsServer, *, stall_seconds: float = 30.0, **options: Any) -> GcsStore:
-    client = storage.Client(
-        project="test", credentials=AnonymousCredentials(), client_options={"api_endpoint": server.url}
-    )
-    return GcsStore(client, "lake", options=options, stall_seconds=stall_seconds)
+    return GcsStore(gcs_client(server.url), "lake", options=options, stall_seconds=stall_seconds)
 
 
 def target_at(server: GcsServer, **options: Any) -> GcsTarget:
@@ -280,7 +277,7 @@ def test_what_the_storage_refuses_says_what_to_do(
 
 
 def test_a_bucket_that_is_missing(server: GcsServer) -> None:
-    target = GcsStore(store_at(server).bucket.client, "nope").target(KEY, "gs://nope/x")
+    target = GcsStore(gcs_client(server.url), "nope").target(KEY, "gs://nope/x")
     with pytest.raises(StorageFailed, match=r"gs://nope/x.*The specified bucket does not exist.*Create the bucket"):
         target.info()
     new = target.stage(exclusive=True, content_type="text/plain", provenance=None)
