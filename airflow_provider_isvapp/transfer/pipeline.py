@@ -264,9 +264,7 @@ class TransferPipeline:
                 f"Export {export.id} cannot be verified against a size: its record states none, and require_sizes is "
                 "set. Nothing was published."
             )
-        self._log.warning(
-            "Export %s is not verified against a size, since its record states none; its checksums are.", export.id
-        )
+        self._log.warning("Export %s is not verified against a size: its record states none.", export.id)
 
     def _compressed_bytes(self) -> int:
         """Return the size of the gzip file, also where it did not arrive as one."""
