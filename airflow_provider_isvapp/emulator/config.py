@@ -52,6 +52,12 @@ class EmulatorConfig:
     apps: int = _option(60, "Productiv apps, every fifth of them inactive")
     pretty: bool = _option(False, "write JSON responses over several lines")
 
+    row_keys: Literal["documented", "sorted"] = _option("documented", "order of the keys in a row of an export")
+    row_blanks: bool = _option(False, "blanks after the colons and commas of a row, as on the vendor's page")
+    row_order: Literal["month", "account"] = _option("month", "what the rows of an export are in order of")
+    line_end: Literal["lf", "crlf"] = _option("lf", "what ends a row")
+    final_newline: bool = _option(True, "the last row has an end, too")
+
     content_encoding: bool = _option(True, "download with Content-Encoding: gzip")
     framing: Literal["length", "chunked", "close"] = _option(
         "length", "what ends a download: Content-Length, chunks, or the end of the connection"

@@ -34,21 +34,40 @@ _HUGE = 1 << 53
 
 def ndjson(config: EmulatorConfig, request: ExportRequest) -> Iterator[bytes]:
     """Yield an export's plain content in blocks of about a megabyte, each ending with a row."""
+    end = b"\r\n" if config.line_end == "crlf" else b"\n"
+    last = b""
+    for block in _blocks(config, request):
+        if last:
+            yield last
+        last = block if end == b"\n" else block.replace(b"\n", end)
+    if last:
+        yield last if config.final_newline else last.removesuffix(end)
+
+
+def _blocks(config: EmulatorConfig, request: ExportRequest) -> Iterator[bytes]:
     size = -(-config.rows // config.account_count)
     items = [_item(config, request, index) for index in range(size)]
     wanted = None if request.accounts is None else frozenset(request.accounts)
     block: list[bytes] = []
     length = 0
-    for month in request.months:
-        for index, account in enumerate(accounts(config.seed, config.account_count)):
-            if wanted is not None and account.id[:15] not in wanted:
-                continue
-            rows = _rows(config, request, month, index, account, items)
-            block.append(rows)
-            length += len(rows)
-            if length >= BLOCK_BYTES:
-                yield b"".join(block)
-                block, length = [], 0
+    known = [
+        (index, account)
+        for index, account in enumerate(accounts(config.seed, config.account_count))
+        if wanted is None or account.id[:15] in wanted
+    ]
+    if config.row_order == "month":
+        parts = ((month, index, account) for month in request.months for index, account in known)
+    else:
+        parts = ((month, index, account) for index, account in known for month in request.months)
+    for month, index, account in parts:
+        rows = _rows(config, request, month, index, account, items)
+        if config.row_keys != "documented" or config.row_blanks:
+            rows = b"".join(_spelled(line, config) for line in rows.splitlines())
+        block.append(rows)
+        length += len(rows)
+        if length >= BLOCK_BYTES:
+            yield b"".join(block)
+            block, length = [], 0
     if length:
         yield b"".join(block)
 
@@ -80,6 +99,17 @@ def _rows(
     for item in items[:size]:
         lines += (b"{", head, item, _COUNTERS % _counters(rng.getrandbits(50)))
     return b"".join(lines)
+
+
+def _spelled(line: bytes, config: EmulatorConfig) -> bytes:
+    """Write a row as another serializer does."""
+    text = json.dumps(
+        json.loads(line),
+        ensure_ascii=line.isascii(),
+        sort_keys=config.row_keys == "sorted",
+        separators=(", ", ": ") if config.row_blanks else (",", ":"),
+    )
+    return text.encode() + b"\n"
 
 
 def _counters(bits: int) -> tuple[int, int, int, int, int, int]:

@@ -136,3 +136,28 @@ def test_a_large_export_compresses_about_twelve_to_one(start: Start, clock: Manu
 def test_a_configuration_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(reversed(options))):
         EmulatorConfig(**options)
+
+
+@pytest.mark.parametrize("row_keys", ["documented", "sorted"])
+@pytest.mark.parametrize("row_blanks", [False, True])
+@pytest.mark.parametrize("row_order", ["month", "account"])
+def test_every_serializer_writes_the_same_rows(start: Start, row_keys: str, row_blanks: bool, row_order: str) -> None:
+    a_year = {"timeframe": "LATEST_12_COMPLETED_MONTHS"}
+    plain = content(start(rows=50), **a_year)
+    made = content(start(rows=50, row_keys=row_keys, row_blanks=row_blanks, row_order=row_order), **a_year)
+    expected = [json.loads(line) for line in plain.splitlines()]
+    found = [json.loads(line) for line in made.split(b"\n")[:-1]]
+    if row_order == "account":
+        expected.sort(key=lambda row: row["reference_date"])
+        assert [row["reference_date"] for row in found[:2]] == ["2023-04", "2023-05"]
+        found.sort(key=lambda row: row["reference_date"])
+    assert found == expected
+    assert list(found[0]) == (sorted(FIELDS) if row_keys == "sorted" else FIELDS)
+    assert (b'": "' in made, b'", "' in made) == (row_blanks, row_blanks)
+
+
+@pytest.mark.parametrize("final_newline", [False, True])
+def test_lines_end_as_they_are_wanted(start: Start, final_newline: bool) -> None:
+    plain = content(start(rows=50))
+    made = content(start(rows=50, line_end="crlf", final_newline=final_newline))
+    assert made == plain.replace(b"\n", b"\r\n").removesuffix(b"" if final_newline else b"\r\n")
