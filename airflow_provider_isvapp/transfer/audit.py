@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Whether a staged result may be published."""
+"""Whether a staged result may be published: the rules that a write has to pass between staging and publication."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from airflow_provider_isvapp.transfer.staging.base import Provenance
 
@@ -18,31 +19,59 @@ _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audit:
-    """What a staged result must be like to be published.
+class Candidate:
+    """A result of which every byte is staged and verified, as a rule sees it.
 
-    :param min_rows: the fewest rows; with None, an empty result may not replace rows.
-    :param expected_months: see :func:`find_month_mismatch`.
-    :param require_months: whether each expected month must have a row.
+    :param staged: with all figures.
+    :param replaces_rows: whether an object with rows is at the path now; asked only if it matters.
     """
 
-    min_rows: int | None
-    expected_months: Collection[str] | int | None = None
-    require_months: bool = False
+    staged: Provenance
+    replaces_rows: Callable[[], bool]
 
-    def find_problem(self, staged: Provenance, *, replaces_rows: Callable[[], bool]) -> str | None:
-        """Judge a result of which every byte is staged and verified.
+    @property
+    def rows(self) -> int:
+        """All rows."""
+        return self.staged.rows or 0
 
-        :param staged: with all figures.
-        :param replaces_rows: whether an object with rows is at the path now; asked only if it matters.
-        :return: the reason to publish nothing, and the next step.
-        """
-        rows = staged.rows or 0
-        if mismatch := find_month_mismatch(staged.months or {}, self.expected_months, required=self.require_months):
-            return f"{mismatch}. The vendor recalculates months at times: request a new export later"
-        if self.min_rows is not None and rows < self.min_rows:
-            return f"it has {rows} rows, and min_rows is {self.min_rows}. Set min_rows={rows} to accept so few"
-        if self.min_rows is None and rows == 0 and replaces_rows():
+
+Rule: TypeAlias = Callable[[Candidate], str | None]
+"""Returns why a candidate must not be published, with the next step; None if nothing speaks against it."""
+
+
+def find_problem(candidate: Candidate, rules: Iterable[Rule]) -> str | None:
+    """Return the problem that the first rule finds, in the rules' order; None if all pass."""
+    return next((problem for rule in rules if (problem := rule(candidate)) is not None), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectedMonths:
+    """The months of an export are those that were asked for; see :func:`find_month_mismatch`."""
+
+    expected: Collection[str] | int | None
+    required: bool
+
+    def __call__(self, candidate: Candidate) -> str | None:
+        """Compare the months of the rows."""
+        mismatch = find_month_mismatch(candidate.staged.months or {}, self.expected, required=self.required)
+        return mismatch and f"{mismatch}. The vendor recalculates months at times: request a new export later"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinRows:
+    """There are enough rows.
+
+    :param fewest: None if an empty result may be published, but not replace rows.
+    """
+
+    fewest: int | None
+
+    def __call__(self, candidate: Candidate) -> str | None:
+        """Count the rows."""
+        rows = candidate.rows
+        if self.fewest is not None and rows < self.fewest:
+            return f"it has {rows} rows, and min_rows is {self.fewest}. Set min_rows={rows} to accept so few"
+        if self.fewest is None and rows == 0 and candidate.replaces_rows():
             return "it has no rows, and the object at the path has some. Set min_rows=0 to replace it by an empty one"
         return None
 

@@ -13,13 +13,13 @@ from typing import Any
 
 from airflow_provider_isvapp.errors import DamagedDownload, ExportRefused, InvalidArgument
 from airflow_provider_isvapp.events import DownloadFinished, DownloadInterrupted, Observer, no_op_observer
-from airflow_provider_isvapp.transfer.audit import Audit
+from airflow_provider_isvapp.transfer.audit import ExpectedMonths, MinRows, Rule
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.existing import find_existing_export, keeps_existing
 from airflow_provider_isvapp.transfer.manifest import check_targets, find_manifests
 from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.pipeline import TransferPipeline
-from airflow_provider_isvapp.transfer.publish import find_problem, publish
+from airflow_provider_isvapp.transfer.publish import audit, publish
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.resume import ExportSource, RestartRequired, ResumableDownload, RetryBudget
 from airflow_provider_isvapp.transfer.staging.base import Provenance
@@ -75,10 +75,13 @@ def download_export(
     """
     check_download(destination, options, expected_months=expected_months, require_months=require_months)
     started = clock()
-    audit = Audit(min_rows=options.min_rows, expected_months=expected_months, require_months=require_months)
+    rules: list[Rule] = [
+        ExpectedMonths(expected=expected_months, required=require_months),
+        MinRows(fewest=options.min_rows),
+    ]
     if export_id is not None:
         found = find_existing_export(destination, export_id, options, expected_months=expected_months)
-        if found is not None and find_problem(audit, found, destination, options) is None:
+        if found is not None and audit(rules, found, destination, options) is None:
             there = find_manifests(destination, found, options) if options.manifest else ()
             if there is not None:
                 log.info("%s already holds export %s: nothing to download", destination.uri, export_id)
@@ -104,7 +107,7 @@ def download_export(
                 objects, manifests = publish(
                     run.commit,
                     run.objects,
-                    audit=audit,
+                    rules=rules,
                     refuse=partial(_refuse, export.id),
                     provenance=provenance,
                     destination=destination,

@@ -12,14 +12,14 @@ from typing import Any
 
 from airflow_provider_isvapp.errors import AuditRefused
 from airflow_provider_isvapp.events import DownloadFinished, Observer, no_op_observer
-from airflow_provider_isvapp.transfer.audit import Audit
+from airflow_provider_isvapp.transfer.audit import MinRows
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.exclude_fields import FieldFilter
 from airflow_provider_isvapp.transfer.existing import keeps_existing
 from airflow_provider_isvapp.transfer.gzip import Crc32
 from airflow_provider_isvapp.transfer.manifest import check_targets, find_manifests
 from airflow_provider_isvapp.transfer.options import SNAPSHOT_PLACEHOLDER, WriteOptions
-from airflow_provider_isvapp.transfer.publish import find_problem, publish
+from airflow_provider_isvapp.transfer.publish import audit, publish
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.rows import ListRow, RowInspector
 from airflow_provider_isvapp.transfer.staging.base import Provenance
@@ -76,14 +76,14 @@ def write_list(
     """
     check_list(destination, options)
     started = clock() - fetch_seconds
-    audit = Audit(min_rows=1 if options.min_rows is None else options.min_rows)
+    rules = [MinRows(fewest=1 if options.min_rows is None else options.min_rows)]
     fields = FieldFilter(options.exclude_fields)
     provenance = _describe(rows, dataset, options, fields)
     fields.check(documented)
     there = destination.target().info()
     if there is not None and there.provenance == provenance:
         manifests = find_manifests(destination, provenance, options, snapshot_date=snapshot_date)
-        if (manifests or not options.manifest) and find_problem(audit, provenance, destination, options) is None:
+        if (manifests or not options.manifest) and audit(rules, provenance, destination, options) is None:
             log.info("%s already holds this list: nothing to write", destination.uri)
             return WriteResult.of(
                 destination.uri,
@@ -105,7 +105,7 @@ def write_list(
         objects, manifests = publish(
             writer.commit,
             writer.flush(provenance),
-            audit=audit,
+            rules=rules,
             refuse=lambda problem: AuditRefused(
                 f"The list {dataset} is not what was asked for: {problem}. Nothing was published."
             ),

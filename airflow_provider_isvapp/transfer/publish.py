@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_isvapp.errors import AuditRefused
-from airflow_provider_isvapp.transfer.audit import Audit
+from airflow_provider_isvapp.transfer.audit import Candidate, Rule, find_problem
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.existing import has_rows
 from airflow_provider_isvapp.transfer.manifest import staged_manifests
@@ -17,21 +17,22 @@ from airflow_provider_isvapp.transfer.results import WrittenObject
 from airflow_provider_isvapp.transfer.staging.base import Provenance
 
 
-def find_problem(audit: Audit, provenance: Provenance, destination: Destination, options: WriteOptions) -> str | None:
+def audit(rules: Sequence[Rule], provenance: Provenance, destination: Destination, options: WriteOptions) -> str | None:
     """Audit a result whose figures are all known.
 
     :return: why it must not be published, if there is a reason.
     """
     # An export by month without rows makes no object, so it replaces none.
     replaces_one = options.partition_by is None
-    return audit.find_problem(provenance, replaces_rows=lambda: replaces_one and has_rows(destination))
+    candidate = Candidate(staged=provenance, replaces_rows=lambda: replaces_one and has_rows(destination))
+    return find_problem(candidate, rules)
 
 
 def publish(
     commit: Callable[[], Sequence[WrittenObject]],
     objects: Sequence[WrittenObject],
     *,
-    audit: Audit,
+    rules: Sequence[Rule],
     refuse: Callable[[str], AuditRefused],
     provenance: Provenance,
     destination: Destination,
@@ -43,6 +44,7 @@ def publish(
 
     :param commit: makes the objects visible, and says which: others may have appeared meanwhile, and stay.
     :param objects: as they will be.
+    :param rules: what the result has to pass.
     :param refuse: makes the error of a problem that the audit finds.
     :param dates: for the manifest, with the provenance.
     :param request: for the manifest.
@@ -50,7 +52,7 @@ def publish(
     :raises AuditRefused: before anything is published.
     :raises StorageFailed: if the storage refused; the message says what is published.
     """
-    if problem := find_problem(audit, provenance, destination, options):
+    if problem := audit(rules, provenance, destination, options):
         raise refuse(problem)
     if not options.manifest:
         return tuple(commit()), ()
