@@ -34,7 +34,7 @@ PARALLEL := $(if $(ARGS),,-n 3 --dist loadscope)
 UNIT_COVERAGE := $(if $(ARGS),,$(addprefix --cov=airflow_provider_isvapp.,api emulator ratelimit transfer) --cov-report=)
 
 # What a major version of google-cloud-storage matters for: 2.19 on Airflow 2.11, 3 on the others.
-GOOGLE_TESTS := tests/unit/transfer/test_staging_gcs.py
+GOOGLE_TESTS := $(addprefix tests/unit/transfer/test_staging_,faults.py gcs.py)
 # What the versions of other packages matter for.
 LOWEST_TESTS := $(addprefix tests/,unit/api unit/ratelimit airflow/hooks)
 # Airflow 2.11.0 warns where later releases do not.
@@ -89,7 +89,8 @@ test-airflow-3.3: .venvs/airflow-3.3/.ready  ## Test the Airflow parts and the e
 	.venvs/airflow-3.3/bin/python -m pytest -q $(PARALLEL) --no-loadscope-reorder tests/airflow $(ARGS)
 
 test-airflow-2.11: .venvs/airflow-2.11/.ready  ## The same on Airflow 2.11, and Google's storage with its older client
-	.venvs/airflow-2.11/bin/python -m pytest -q $(PARALLEL) --no-loadscope-reorder tests/airflow $(GOOGLE_TESTS) $(ARGS)
+	.venvs/airflow-2.11/bin/python -m pytest -q $(PARALLEL) --no-loadscope-reorder tests/airflow $(ARGS)
+	$(if $(ARGS),,.venvs/airflow-2.11/bin/python -m pytest -q -n 3 -k gcs $(GOOGLE_TESTS))
 
 test-airflow-3.2: .venvs/airflow-3.2/.ready  ## The operators, sensor, triggers, hooks and DAGs on Airflow 3.2
 	.venvs/airflow-3.2/bin/python -m pytest -q $(PARALLEL) --no-loadscope-reorder $(ADAPTER_TESTS) $(ARGS)

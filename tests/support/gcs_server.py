@@ -5,11 +5,12 @@
 The emulators on the package index take what Google does not: gcp-storage-emulator and fake-gcs-server ignore the
 preconditions of a resumable upload, and chunks of any size. What is here follows
 https://docs.cloud.google.com/storage/docs/performing-resumable-uploads and .../request-preconditions. It runs inside a
-test (:class:`GcsServer`), or beside a measured process: ``python -m tests.support.gcs_server``.
+test (:class:`GcsServer`), or as a program beside what is measured.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import re
@@ -169,13 +170,13 @@ class GcsServer(HttpServer):
     :ivar loses_response: whether the connection breaks after a request was carried out.
     """
 
-    def __init__(self, *buckets: str) -> None:
+    def __init__(self, *buckets: str, port: int = 0) -> None:
         self.store = Store()
         self.store.buckets.update({bucket: {} for bucket in buckets})
         self.seen: list[str] = []
         self.fault: Callable[[Any], int | None] = lambda request: None
         self.loses_response: Callable[[Any], bool] = lambda request: False
-        super().__init__()
+        super().__init__(port=port)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
@@ -447,7 +448,14 @@ ROUTES: list[tuple[str, str, Callable[..., None]]] = [
 ]
 
 
-if __name__ == "__main__":
-    with GcsServer("lake") as running:
-        print(running.url, flush=True)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--bucket", required=True)
+    arguments = parser.parse_args()
+    with GcsServer(arguments.bucket, port=arguments.port):
         signal.sigwait({signal.SIGTERM, signal.SIGINT})
+
+
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import threading
 import time
 import zlib
@@ -22,7 +23,7 @@ from airflow_provider_isvapp.transfer.staging import base, s3
 from airflow_provider_isvapp.transfer.staging.base import ObjectInfo, StagedObject
 from airflow_provider_isvapp.transfer.staging.local import LocalStore
 from tests.support.fault_proxy import Fault, FaultProxy, Kind
-from tests.support.object_stores import in_s3, s3_client
+from tests.support.object_stores import gcs_client, in_gcs, in_s3, s3_client
 
 OLD = b'{"old":true}\n'
 SMALL = b'{"new":true}\n' * 100
@@ -128,7 +129,68 @@ def open_s3(request: pytest.FixtureRequest) -> Iterator[Storage]:
         yield S3(server, proxy)
 
 
-STORAGES = {"s3": open_s3}
+class Gcs(Storage):
+    def __init__(self, server: Any, proxy: FaultProxy) -> None:
+        self.proxy = proxy
+        self._store = server.store
+        self._direct = in_gcs(gcs_client(server.url), "faults/a folder/object").target()
+        self._through = gcs_client(proxy.url)
+
+    @staticmethod
+    def refusal(status: int) -> tuple[dict[str, str], bytes]:
+        return {"Content-Type": "application/json"}, json.dumps({"error": {"code": status, "message": "no"}}).encode()
+
+    def destination(self, *, stall_seconds: float = 30.0) -> Destination:
+        # Its client tries again until then.
+        return in_gcs(self._through, "faults/a folder/object", stall_seconds=min(stall_seconds, 2.0))
+
+    def put(self, content: bytes) -> None:
+        staged = self._direct.stage(exclusive=False, content_type="text/plain", provenance=None)
+        staged.write(content)
+        staged.commit()
+
+    def read(self) -> bytes | None:
+        found = self._store.buckets["faults"].get("a folder/object")
+        return None if found is None else bytes(found[1])
+
+    def clear(self) -> None:
+        self._store.buckets["faults"].clear()
+        self._store.sessions.clear()
+
+    def leftovers(self) -> int:
+        return sum(session is not None and session.created is None for session in self._store.sessions.values())
+
+    def is_step(self, step: Step, content: bytes, method: str, path: str) -> bool:
+        if step == "begin":
+            return method == "POST" and "uploadType=resumable" in path
+        session = self._store.sessions.get(path.rpartition("upload_id=")[2])
+        if method != "PUT" or session is None:
+            return False
+        # Chunks differ only by where they begin.
+        return content is SMALL or len(session.data) in ((4 * 1024 * 1024,) if step == "send" else LAST_CHUNK)
+
+
+# Where the last chunk of LARGE begins and ends, if chunks have 4 MiB.
+LAST_CHUNK = (len(LARGE) - 256 * 1024, len(LARGE))
+
+
+@contextmanager
+def open_gcs(request: pytest.FixtureRequest) -> Iterator[Storage]:
+    pytest.importorskip("google.cloud.storage", reason="needs the extra gcs")
+    from airflow_provider_isvapp.transfer.staging import gcs, resumable_upload
+    from tests.support.gcs_server import GcsServer
+
+    with (
+        GcsServer("faults") as server,
+        FaultProxy(server.url, Gcs.refusal) as proxy,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(gcs, "CHUNK_BYTES", 4 * 1024 * 1024)
+        patch.setattr(resumable_upload, "_FIRST_WAIT_SECONDS", 0.01)
+        yield Gcs(server, proxy)
+
+
+STORAGES = {"s3": open_s3, "gcs": open_gcs}
 
 
 @pytest.fixture(scope="module", params=STORAGES)
