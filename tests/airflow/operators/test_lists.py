@@ -282,6 +282,43 @@ def test_an_empty_list_may_be_accepted(listed: VendorList) -> None:
     assert listed.store.read("list") == b""
 
 
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_fields_are_left_out_of_what_is_stored_and_of_its_schema(listed: VendorList, compression: str | None) -> None:
+    gone, more = ("AppContacts", {"verbose": True}) if listed.name == "apps" else ("name", {})
+    name = "list.gz" if compression else "list"
+    operator = listed.operator(
+        task_id="fetch",
+        path=f"{listed.store.root}/{name}",
+        exclude_fields=(gone,),
+        compression=compression,
+        **more,
+    )
+
+    written = operator.execute(task_context())
+
+    stored = listed.store.read(name)
+    rows = [json.loads(row) for row in (gzip.decompress(stored) if compression else stored).splitlines()]
+    assert len(rows) == written["rows"] > 1
+    assert f'"{gone}"' not in json.dumps(rows)
+    assert "Instances" in rows[0] or "salesforce_id" in rows[0]
+    (published,) = operator._published
+    assert gone not in dict(published.fields)
+
+
+def test_a_field_that_nobody_knows_publishes_nothing(listed: VendorList) -> None:
+    listed.store.put("list", OLD)
+
+    with pytest.raises(AirflowFailException, match="'AppContcts': no row has it"):
+        listed.run(exclude_fields=["AppContcts"], manifest=True)
+
+    assert listed.store.read("list") == OLD
+    assert listed.store.names() == ["list"]
+    # Documented, and in no row that was asked for.
+    documented = ["Instances[].AppContacts"] if listed.name == "apps" else ["health_scores[].score"]
+    assert listed.run(exclude_fields=documented)["outcome"] == "written"
+    assert listed.store.read("list") == listed.lines()
+
+
 @pytest.mark.parametrize("kind", ["cut", "reset"])
 def test_a_list_that_is_cut_in_the_middle_publishes_nothing(listed: VendorList, kind: str) -> None:
     listed.store.put("list", OLD)
