@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-all test-unit test-airflow-3.3 test-airflow-2.11 test-airflow-3.0 test-airflow-3.1 test-airflow-3.2 \
 	test-airflow-3.4 test-lowest test-resolution test-packaging test-compose test-kubernetes test-crash-3.3 test-crash-2.11 test-browser test-secrets test-cluster cluster-test \
-	docs lint format bench-limiter bench-waiting bench-download bench-import fuzz-responses worst-responses environments lock clean
+	docs reference lint format bench-limiter bench-waiting bench-download bench-import fuzz-responses worst-responses environments lock clean
 # What is installed decides what is imported, not the caller's shell.
 unexport PYTHONPATH VIRTUAL_ENV
 
@@ -137,6 +137,9 @@ cluster-test: .venvs/cluster/.ready  ## Run docker-compose.yaml as processes: 10
 docs: .venvs/airflow-3.3/.ready  ## Build the pages and the reference as HTML, where every warning is an error
 	@# Everything anew each time: a page that is not read again does not repeat its warnings.
 	.venvs/airflow-3.3/bin/sphinx-build -E -W --keep-going -q -c docs -d build/doctrees . build/docs $(ARGS)
+
+reference: .venvs/airflow-3.3/.ready  ## Write the docstrings into the pages of docs/reference
+	@.venvs/airflow-3.3/bin/python scripts/reference.py
 
 lint: .venvs/airflow-3.3/.ready  ## Check the code with ruff and mypy, and that uv.lock fits pyproject.toml
 	$(UV) lock --check --quiet

@@ -120,7 +120,7 @@ class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
         export_type: str = ExportType.TAXONOMY_ITEM,
         aggregation: str = Aggregation.MONTHLY,
     ) -> Export:
-        """Request an export. Sent once: if no answer comes, that is an error and not a second export.
+        """Request an export. Sent once: a missing response is an error and not a second export.
 
         :param timeframe: a month as ``YYYY-MM``, ``LATEST_COMPLETED_MONTH`` or ``LATEST_12_COMPLETED_MONTHS``.
         :param taxonomy_ids: export all items of these taxonomies. Exactly one of the three id lists is needed.

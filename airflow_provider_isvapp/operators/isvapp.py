@@ -52,10 +52,10 @@ class IsvappCreateExportOperator(BaseOperator):
     In each try the request is sent once. On Airflow 3.3 the export is saved over the tries of the task: a retry
     takes it over while it is pending or can be downloaded, and creates another one only if it errored, expired or is
     gone, or if the request has changed. A clear creates a new export (but not while the task's process runs: Airflow
-    makes a retry of that). Two crashes can leave an export behind that nobody downloads and that expires by itself: one
-    between ISVapp's answer and Airflow's storing of it, and one that keeps the answer from arriving. On Airflow 2.11 to
-    3.2 each try creates an export; keep the download in a task of its own there, so that only this short task is
-    repeated.
+    makes a retry of that). Two crashes can leave an export behind that no task downloads and that expires by itself:
+    one between ISVapp's response and Airflow's storing of it, and one that keeps the response from arriving. On Airflow
+    2.11 to 3.2 each try creates an export; keep the download in a task of its own there, so that only this short task
+    is repeated.
 
     :param timeframe: a completed month as ``YYYY-MM``, ``LATEST_COMPLETED_MONTH`` or ``LATEST_12_COMPLETED_MONTHS``
         (templated). By default the month in which the run's data interval begins, in the DAG's time zone.
@@ -229,9 +229,9 @@ class IsvappExportOperator(WriteOperator):
     On Airflow 3.3 a crash at any point costs no second export: the export is saved over the tries of the task, and
     a retry takes it over while it is pending or can be downloaded. One that errored, expired, is gone or has a damaged
     file is replaced by a retry, which creates a new one. So does a changed request, and so does a clear (but not while
-    the task's process runs: Airflow makes a retry of that). Two crashes can leave an export behind that nobody
-    downloads and that expires by itself: one between ISVapp's answer and Airflow's storing of it, and one that keeps
-    the answer from arriving. On Airflow 2.11 to 3.2 nothing survives a try, and each try creates an export: use the
+    the task's process runs: Airflow makes a retry of that). Two crashes can leave an export behind that no task
+    downloads and that expires by itself: one between ISVapp's response and Airflow's storing of it, and one that keeps
+    the response from arriving. On Airflow 2.11 to 3.2 nothing survives a try, and each try creates an export: use the
     three separate tasks there, of which finished ones are not repeated.
 
     :param timeframe: a completed month, or a keyword, as in ``IsvappCreateExportOperator`` (templated).

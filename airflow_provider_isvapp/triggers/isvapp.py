@@ -146,7 +146,7 @@ def to_announce(
 
 
 class IsvappExportCompletedTrigger(BaseEventTrigger):
-    """Fire for each export of an account that becomes ready, whoever created it.
+    """Fire for each export of an account that becomes ready, also of those that other programs created.
 
     For ``AssetWatcher``. The consuming DAG finds the export's record, without its download URL, in the asset
     event's ``extra["payload"]["export"]``. Nothing is announced that was ready before the watch began. On Airflow 3.3

@@ -68,7 +68,7 @@ class Export:
     All but ``id`` may be absent in a response and are None then.
 
     :param status: one of the documented ones; where the vendor sends another one or none, what the other fields say.
-    :param download_url: the address of the file; it carries a token, so it is left out of the repr and of
+    :param download_url: the URL of the file; it carries a token, so it is left out of the repr and of
         :meth:`details`.
     :param extra: fields that the documentation does not name, as they came.
     """

@@ -26,13 +26,13 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 @dataclass(frozen=True, kw_only=True)
 class AppList(Sequence[dict[str, Any]]):
-    """A sequence of apps, and what the answer says about all of them.
+    """A sequence of apps, and what the response says about all of them.
 
     :param lines: each app as the JSON bytes that the vendor sent, on one line.
     :param as_of_date: the date that the information is for, ``YYYY-MM-DD``, as sent.
     :param request: path and parameters of the request.
     :param response_time_ms: the vendor's own processing time.
-    :param extra: other fields of the answer.
+    :param extra: other fields of the response.
     """
 
     lines: tuple[bytes, ...] = field(repr=False)
@@ -81,7 +81,7 @@ class AppDetails:
     :param as_of_date: the date that the information is for, ``YYYY-MM-DD``, as sent.
     :param fiscal_date: from API version v2 on.
     :param fiscal_date_range: from API version v2 on.
-    :param extra: other fields of the answer.
+    :param extra: other fields of the response.
     """
 
     app: dict[str, Any]
@@ -115,7 +115,7 @@ class ProductivClient(VendorClient[ProductivSettings]):
     def list_apps(
         self, *, include_inactive: bool = False, verbose: bool = False, api_version: ApiVersion | None = None
     ) -> AppList:
-        """List the portfolio; the vendor sends it whole, in one answer.
+        """List the portfolio; the vendor sends it whole, in one response.
 
         :param include_inactive: also list inactive apps.
         :param verbose: list all attributes of each app instead of the summary.
