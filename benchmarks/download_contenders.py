@@ -14,6 +14,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from download_server import EXPORT_ID
+from download_server import EXPORT_ID, FIELDS
 
 from tests.support.ceph_gateway import ACCESS_KEY, SECRET_KEY
 
@@ -72,6 +73,31 @@ def ours_with_zlib(server: str, target: str) -> Work:
     """Without the extra ``fast``."""
     sys.modules["isal"] = sys.modules["stringzilla"] = None  # type: ignore[assignment]
     return ours_to_file(server, target)
+
+
+def ours_by_month(server: str, target: str) -> Work:
+    return ours_to_file(server, f"{target}/{{reference_date}}", partition_by="reference_date")
+
+
+def ours_on_disk(server: str, target: str) -> Work:
+    """To a disk, whose flush only this provider waits for."""
+    return ours_to_file(server, str(Path(tempfile.mkdtemp(prefix=f"{target.replace('/', '-')}-")) / "export.ndjson"))
+
+
+def duckdb_to_parquet(server: str, target: str) -> Work:
+    """DuckDB's own copy of the same rows, which it reads as a file; their types are told, as they are to us."""
+    import duckdb
+
+    connection = duckdb.connect()
+    connection.execute("SET threads = 2")
+    counters = [name for name in FIELDS if name.startswith(("unique_users", "operations"))]
+    columns = ", ".join(f"{name}: 'VARCHAR'" for name in FIELDS)
+    replaced = ", ".join(f"{name}::BIGINT AS {name}" for name in counters)
+    query = (
+        f"SELECT * REPLACE ({replaced}, (reference_date || '-01')::DATE AS reference_date)"
+        f" FROM read_json('{target}.plain', format = 'newline_delimited', columns = {{{columns}}})"
+    )
+    return lambda: connection.execute(f"COPY ({query}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
 
 
 def ours_to_parquet(server: str, target: str) -> Work:
@@ -195,13 +221,21 @@ def boto3_client(s3: str) -> Any:
     )
 
 
+# Of every shape.
 TO_FILE: dict[str, Callable[[str, str], Work]] = {
     "this provider": ours_to_file,
-    "this provider, zlib": ours_with_zlib,
+    "this provider, by month": ours_by_month,
     "curl \\| gunzip": partial(pipe, "gunzip"),
     "curl \\| igzip -d": partial(pipe, "igzip -d"),
-    "requests + gzip": requests_and_gzip,
+}
+# Of the first one.
+MORE_TO_FILE: dict[str, Callable[[str, str], Work]] = {
+    "this provider, zlib": ours_with_zlib,
+    "this provider, on disk": ours_on_disk,
+    "this provider, validate=full": partial(ours_to_file, validate="full"),
     "this provider, Parquet": ours_to_parquet,
+    "DuckDB, Parquet from a file": duckdb_to_parquet,
+    "requests + gzip": requests_and_gzip,
 }
 TO_S3: dict[str, Callable[[str, str, str, str], Work]] = {
     "this provider": ours_to_s3,
@@ -211,6 +245,54 @@ TO_S3: dict[str, Callable[[str, str, str, str], Work]] = {
     "boto3 upload_fileobj, upload only": boto3_upload_fileobj,
     "s3fs open(wb), upload only": s3fs_open,
     "in memory, as HttpToS3Operator": in_memory,
+}
+
+
+CHECKED_BYTES = 6_000_000
+
+
+def decompress(file: str, target: str, *, fast: bool = True) -> Work:
+    """Only decompress the beginning of an export, as its download does."""
+    if not fast:
+        sys.modules["isal"] = None  # type: ignore[assignment]
+    from airflow_provider_isvapp.transfer.gzip import GzipMembers
+
+    with Path(file).open("rb") as source:
+        received = [source.read(65_536) for _ in range(CHECKED_BYTES // 65_536)]
+    members = GzipMembers()
+
+    def work() -> None:
+        for data in received:
+            for _ in members.decode(data):
+                pass
+
+    return work
+
+
+def check(file: str, target: str, *, fast: bool = True) -> Work:
+    """Only check the same rows."""
+    if not fast:
+        sys.modules["stringzilla"] = None  # type: ignore[assignment]
+    from airflow_provider_isvapp.transfer.gzip import GzipMembers
+    from airflow_provider_isvapp.transfer.rows import RowInspector
+
+    members, inspector = GzipMembers(), RowInspector()
+    with Path(file).open("rb") as source:
+        pieces = [plain for _ in range(CHECKED_BYTES // 65_536) for _, plain in members.decode(source.read(65_536))]
+
+    def work() -> None:
+        for piece in pieces:
+            inspector.feed(piece)
+
+    return work
+
+
+# Without a network and a disk.
+ALONE: dict[str, Callable[[str, str], Work]] = {
+    "isal decompresses": decompress,
+    "zlib decompresses": partial(decompress, fast=False),
+    "the check": check,
+    "the check without the extra": partial(check, fast=False),
 }
 
 
@@ -227,7 +309,7 @@ def peak_mib() -> float:
 
 
 def main(name: str, server: str, target: str, *s3: str) -> None:
-    work = TO_S3[name](server, target, *s3) if s3 else TO_FILE[name](server, target)
+    work = TO_S3[name](server, target, *s3) if s3 else (TO_FILE | MORE_TO_FILE | ALONE)[name](server, target)
     imported, cpu_before = peak_mib(), cpu_seconds()
     started = time.perf_counter()
     work()

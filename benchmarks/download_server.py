@@ -9,24 +9,70 @@ import random
 import socketserver
 import sys
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 EXPORT_ID = "dd8eea7b-bd22-4422-8ea9-8315fcf04622"
 
-ROW = (
-    '{"type":"TAXONOMY_ITEM","aggregation":"MONTHLY","reference_date":"2024-03","salesforce_account_id":"%s",'
-    '"salesforce_account_name":"%s","taxonomy_id":"dd8eea7b-bd22-4422-8ea9-8315fcf04622","taxonomy_item_id":"%s",'
-    '"taxonomy_item_label":"%s","taxonomy_item_parent_item_id":"%s","taxonomy_label":"Main Product Taxonomy",'
-    '"taxonomy_level_id":"5fcf827c-1111-4422-8ea9-8315fcf04622","taxonomy_level_label":"Product Area",'
-    '"unique_users":"%d","unique_users_external":"%d","unique_users_internal":"%d","operations":"%d",'
-    '"operations_external":"%d","operations_internal":"%d"}\n'
-)
+FIELDS = {
+    "type": "TAXONOMY_ITEM",
+    "aggregation": "MONTHLY",
+    "reference_date": "%(month)s",
+    "salesforce_account_id": "%(account)s",
+    "salesforce_account_name": "%(name)s",
+    "taxonomy_id": "dd8eea7b-bd22-4422-8ea9-8315fcf04622",
+    "taxonomy_item_id": "%(item)s",
+    "taxonomy_item_label": "%(label)s",
+    "taxonomy_item_parent_item_id": "%(parent)s",
+    "taxonomy_label": "Main Product Taxonomy",
+    "taxonomy_level_id": "5fcf827c-1111-4422-8ea9-8315fcf04622",
+    "taxonomy_level_label": "Product Area",
+    "unique_users": "%(users)d",
+    "unique_users_external": "%(users_external)d",
+    "unique_users_internal": "%(users_internal)d",
+    "operations": "%(operations)d",
+    "operations_external": "%(operations_external)d",
+    "operations_internal": "%(operations_internal)d",
+}
+MONTHS = [f"2024-{month:02d}" for month in range(1, 13)]
 
 
-def write_export(path: Path, plain_bytes: int) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """How the rows are written, and how many months they are of, which come in turns for each account."""
+
+    sorted_keys: bool = False
+    blanks: bool = False
+    months: int = 1
+
+    def __str__(self) -> str:
+        serializer = {
+            (False, False): "compact",
+            (False, True): "with blanks",
+            (True, False): "keys sorted",
+            (True, True): "keys sorted, with blanks",
+        }[self.sorted_keys, self.blanks]
+        return f"{serializer}, {'one month' if self.months == 1 else f'{self.months} months'}"
+
+    def template(self) -> str:
+        """Return a row with places for values."""
+        separators = (", ", ": ") if self.blanks else (",", ":")
+        return json.dumps(FIELDS, sort_keys=self.sorted_keys, separators=separators) + "\n"
+
+
+SHAPES = [
+    Shape(sorted_keys=sorted_keys, blanks=blanks, months=months)
+    for months in (1, 12)
+    for sorted_keys in (False, True)
+    for blanks in (False, True)
+]
+
+
+def write_export(path: Path, plain_bytes: int, shape: Shape = SHAPES[0]) -> int:
     """Write a gzip file of about so many bytes of ndjson, ten to twelve times smaller; return their exact number."""
+    template = shape.template()
     rand = random.Random(7)
-    accounts = [(f"0014x{rand.randrange(10**13):013d}", f"Company {rand.randrange(10**6)}") for _ in range(4_000)]
+    accounts = [(f"00141{rand.randrange(10**13):013d}", f"Company {rand.randrange(10**6)}") for _ in range(4_000)]
     items = [
         (f"{rand.randrange(2**32):08x}", f"Feature {rand.randrange(10**4)}", f"{rand.randrange(2**32):08x}")
         for _ in range(300)
@@ -36,12 +82,26 @@ def write_export(path: Path, plain_bytes: int) -> int:
     with path.open("wb") as file:
         while written < plain_bytes:
             rows = []
-            for account in accounts:
-                users = int(rand.expovariate(1 / 400))
-                operations = users * rand.randrange(1, 60)
-                counters = [users, users * 7 // 8, users - users * 7 // 8]
-                counters += [operations, operations * 9 // 10, operations - operations * 9 // 10]
-                rows.append(ROW % (*account, *rand.choice(items), *counters))
+            for account, name in accounts:
+                for month in MONTHS[-shape.months :]:
+                    users = int(rand.expovariate(1 / 400))
+                    operations = users * rand.randrange(1, 60)
+                    item, label, parent = rand.choice(items)
+                    values = {
+                        "month": month,
+                        "account": account,
+                        "name": name,
+                        "item": item,
+                        "label": label,
+                        "parent": parent,
+                        "users": users,
+                        "users_external": users * 7 // 8,
+                        "users_internal": users - users * 7 // 8,
+                        "operations": operations,
+                        "operations_external": operations * 9 // 10,
+                        "operations_internal": operations - operations * 9 // 10,
+                    }
+                    rows.append(template % values)
             block = "".join(rows).encode()
             written += len(block)
             file.write(compressor.compress(block))
