@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-all test-unit test-airflow-3.3 test-airflow-2.11 test-airflow-3.0 test-airflow-3.1 test-airflow-3.2 \
 	test-airflow-3.4 test-lowest test-resolution test-packaging test-compose test-kubernetes test-crash-3.3 test-crash-2.11 test-browser test-secrets test-cluster cluster-test \
-	docs reference lint format bench-limiter bench-waiting bench-download bench-import fuzz-responses worst-responses environments lock clean
+	docs reference lint format bench-limiter bench-waiting bench-download bench-storage bench-import fuzz-responses worst-responses environments lock clean
 # What is installed decides what is imported, not the caller's shell.
 unexport PYTHONPATH VIRTUAL_ENV
 
@@ -155,6 +155,9 @@ bench-limiter: .venvs/bench/.ready  ## Compare the shared limiter with others, e
 
 bench-download: .venvs/bench/.ready  ## Compare the download with curl, requests and others
 	@.venvs/bench/bin/python benchmarks/download.py $(ARGS)
+
+bench-storage: .venvs/airflow-3.3/.ready  ## Compare what is written to S3, Azure and Google Cloud Storage with other clients
+	@.venvs/airflow-3.3/bin/python benchmarks/storage.py $(ARGS)
 
 bench-waiting: .venvs/airflow-3.3/.ready  ## Measure a thousand deferred waits in one triggerer
 	@.venvs/airflow-3.3/bin/python benchmarks/waiting.py $(ARGS)

@@ -16,6 +16,7 @@ from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists
 from airflow_provider_isvapp.transfer.audit import find_month_mismatch
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.gzip import Crc32, GzipMembers
+from airflow_provider_isvapp.transfer.manifest import provenance_in_manifest
 from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.rows import RowInspector
 from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, ObjectTarget, Provenance
@@ -133,7 +134,7 @@ def find_existing_export(
 
     The provenance says so: it is made with the object, and only verified objects are published. Where it lacks the
     figures (a multipart upload to S3 takes metadata with its first byte), a Parquet file has them in its footer, and
-    ndjson is read again and counted, which sends no request to the vendor.
+    ndjson in its manifest; without one it is read again and counted, which sends no request to the vendor.
 
     :param expected_months: as for the download. Tells whether a divided export is complete where no provenance names
         its months.
@@ -162,6 +163,9 @@ def _provenance(destination: Destination, export_id: str, options: WriteOptions)
         return None
     if not provenance.is_complete and options.output_format == "parquet":
         provenance = footer_provenance(target)
+    elif not provenance.is_complete and options.manifest:
+        described = provenance_in_manifest(destination)
+        provenance = described if _is_of(described, export_id, options) else provenance
     return provenance if _is_of(provenance, export_id, options) else None
 
 

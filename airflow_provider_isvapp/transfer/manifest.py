@@ -23,18 +23,6 @@ from airflow_provider_isvapp.transfer.staging.base import Provenance, StagedObje
 _LONGEST = 1024 * 1024
 
 
-class _Source(msgspec.Struct):
-    export_id: str | None = None
-    sha256: str | None = None
-    snapshot_date: str | None = None
-
-
-class _Manifest(msgspec.Struct):
-    """What is read of an existing manifest."""
-
-    source: _Source
-
-
 def manifest_of(destination: Destination) -> Destination:
     """Return where the manifest of an object is.
 
@@ -147,19 +135,35 @@ def find_manifests(
     if options.partition_by is not None:
         destinations = [destination.with_value(MONTH_PLACEHOLDER, month) for month in provenance.months or ()]
     manifests = [manifest_of(item) for item in destinations]
-    source = _Source(export_id=provenance.export_id, sha256=provenance.sha256, snapshot_date=snapshot_date)
-    return tuple(item.uri for item in manifests) if all(_describes(item, source) for item in manifests) else None
+    wanted = {"export_id": provenance.export_id, "sha256": provenance.sha256, "snapshot_date": snapshot_date}
+    for manifest in manifests:
+        source = _source_in(manifest)
+        if source is None or any(source.get(name) != value for name, value in wanted.items()):
+            return None
+    return tuple(item.uri for item in manifests)
 
 
-def _describes(manifest: Destination, source: _Source) -> bool:
+def provenance_in_manifest(destination: Destination) -> Provenance | None:
+    """Return the provenance that the manifest of an object has: it is written last, so it has the figures."""
+    source = _source_in(manifest_of(destination)) or {}
+    known = {name: value for name, value in source.items() if name in Provenance.__struct_fields__}
+    try:
+        return msgspec.convert(known, Provenance)
+    except msgspec.ValidationError:
+        return None
+
+
+def _source_in(manifest: Destination) -> dict[str, Any] | None:
     target = manifest.target()
     if target.info() is None:
-        return False
+        return None
     with target.open() as stored:
         text = stored.read(_LONGEST + 1)
     if len(text) > _LONGEST:
-        return False
+        return None
     try:
-        return msgspec.json.decode(text, type=_Manifest).source == source
+        content = msgspec.json.decode(text, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return False
+        return None
+    source = content.get("source")
+    return source if isinstance(source, dict) else None

@@ -176,8 +176,8 @@ def test_later_parts_are_larger_and_fewer_are_on_their_way(bucket: Bucket, monke
     assert count > 6
     assert most <= s3._PARTS_ON_THEIR_WAY * PART
     # All room is given back: the next object can be sent.
-    assert [s3._room.acquire(blocking=False) for _ in range(6)] == [True] * 5 + [False]
-    s3._room.release(5)
+    assert [s3._room.acquire(blocking=False) for _ in range(8)] == [True] * 7 + [False]
+    s3._room.release(7)
 
 
 @pytest.mark.parametrize("status", [500, 503])
@@ -322,11 +322,12 @@ def test_fail_is_decided_by_the_storage_in_the_last_step(bucket: Bucket, front: 
 def test_a_rerun_downloads_nothing(bucket: Bucket, plain: bytes, compression: Any) -> None:
     body = gzip_bytes(plain) if compression is None else gzip_bytes(plain, level=0)
     options = {"export_id": "e-1", "compression": compression}
+    place = bucket.destination(PATH if compression is None else f"{PATH}.gz")
     with FileServer(Answer(body)) as server:
-        first = download(server.source(), bucket.destination(), **options)
-        again = download(server.source(), bucket.destination(), **options)
+        first = download(server.source(), place, **options)
+        again = download(server.source(), place, **options)
         asked = len(server.ranges_asked)
-        other = download(server.source(export_id="e-2"), bucket.destination(), **options | {"export_id": "e-2"})
+        other = download(server.source(export_id="e-2"), place, **options | {"export_id": "e-2"})
     assert asked == 1
     assert again.outcome is Outcome.UNCHANGED
     assert (again.rows, again.bytes, again.compressed_bytes, again.crc32, again.months) == (
@@ -337,6 +338,25 @@ def test_a_rerun_downloads_nothing(bucket: Bucket, plain: bytes, compression: An
         first.months,
     )
     assert other.outcome is Outcome.WRITTEN
+
+
+@pytest.mark.parametrize("partition_by", [None, "reference_date"])
+def test_the_manifest_of_a_multipart_upload_has_its_figures(
+    bucket: Bucket, front: FaultyFront, partition_by: Any
+) -> None:
+    """Its metadata lacks them: a rerun reads the manifest, not the object, and needs no list of months."""
+    path = PATH if partition_by is None else "lake/usage/{reference_date}.ndjson"
+    options = {"export_id": "e-1", "manifest": True, "partition_by": partition_by}
+    with FileServer(Answer(BIG_BODY)) as server:
+        first = download(server.source(), bucket.destination(path), **options)
+        front.seen.clear()
+        again = download(server.source(), bucket.destination(path), **options)
+        assert len(server.ranges_asked) == 1
+    assert again.outcome is Outcome.UNCHANGED
+    assert (again.rows, again.bytes, again.crc32, again.months) == (first.rows, first.bytes, first.crc32, first.months)
+    read = {request for request in front.seen if request.startswith("GET /lake/usage")}
+    assert read
+    assert all(request.endswith(".manifest.json") for request in read)
 
 
 @on_every_store
