@@ -27,7 +27,8 @@ from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from tests.support.file_server import Answer, FileServer, Source, ndjson
 
-NAMES = ["a", "b", "Contacts", "Contact", "ü/"]
+# One ends as another does behind a quotation mark.
+NAMES = ["a", "b", "Contacts", "Contact", "ü/", 'x"a', 'x\\"a']
 EXCLUDED = ["a", "Contacts", "b[].a", "b.Contacts", "b[][].b", "ü/", "b.b[].Contact"]
 
 
@@ -60,7 +61,9 @@ class Json:
 def member(draw: st.DrawFn, values: st.SearchStrategy[Json]) -> tuple[str, str, Json]:
     name = draw(st.sampled_from(NAMES))
     spelled = "".join(
-        f"\\u{ord(letter):04{draw(st.sampled_from('xX'))}}" if draw(st.integers(0, 9)) == 0 else letter
+        f"\\u{ord(letter):04{draw(st.sampled_from('xX'))}}"
+        if draw(st.integers(0, 9)) == 0
+        else json.dumps(letter, ensure_ascii=False)[1:-1]
         for letter in name
     )
     return name, f'"{spelled}"', draw(values)
