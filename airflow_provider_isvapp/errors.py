@@ -118,6 +118,20 @@ API_CHANGED = "The vendor's API may have changed: look for a newer version of th
 """The next step after a response that breaks the vendor's documentation."""
 
 
+TEMPLATE_LIST = (
+    "A template renders to text: give a JSON list ({{ ... | tojson }}), an XComArg (task.output) or a list, or set "
+    "render_template_as_native_obj=True on the DAG."
+)
+"""The next step after a list that a template has made a text of."""
+TEMPLATE_NUMBER = (
+    "render_template_as_native_obj makes a number of an id of digits: give an XComArg (task.output), or a string "
+    "without a template."
+)
+"""The next step after an id that a template has made a number of."""
+TEMPLATE_NOTHING = "A template that finds nothing renders to 'None': check the task and the key of the XCom it pulls."
+"""The next step after a value that a template has not found."""
+
+
 class ContractBroken(ApiError):
     """The response is JSON but breaks the vendor's documentation: a field missing, an unknown export status."""
 

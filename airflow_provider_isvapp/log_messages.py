@@ -48,7 +48,7 @@ def log_folded(log: Log, title: str, lines: Sequence[str]) -> None:
 
 def log_request(log: Log, request: ExportRequest) -> None:
     """Say in words what is asked of ISVapp."""
-    one, several = _SELECTED[request.selection]
+    one, several = _SELECTED.get(request.selection or "", ("item", "all items"))
     accounts = request.salesforce_account_ids
     log.info(
         "Requesting an export (%s, %s) of %s: %s; %s",

@@ -8,12 +8,13 @@ import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+from urllib.parse import quote
 
 from airflow_provider_isvapp.api.connection_fields import TransportSettings, naming_connection, origin
 from airflow_provider_isvapp.api.redaction import Redactor
 from airflow_provider_isvapp.api.token_store import OpenStorage
 from airflow_provider_isvapp.api.transport import Authorizer, Request, Response, Transport
-from airflow_provider_isvapp.errors import AuthenticationRefused
+from airflow_provider_isvapp.errors import TEMPLATE_NOTHING, TEMPLATE_NUMBER, AuthenticationRefused, InvalidArgument
 from airflow_provider_isvapp.events import Observer, no_op_observer
 
 if TYPE_CHECKING:
@@ -101,6 +102,23 @@ class Credentials(Generic[Settings]):
             self._redactor.add(secret)
         self._settings = settings
         self._authorizer = self._build(settings)
+
+
+def id_in_path(name: str, value: object) -> str:
+    """Check an id of the vendor's, and encode it as a segment of a URL's path.
+
+    :param name: of the argument, for the message.
+    :raises InvalidArgument: if it is none.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise InvalidArgument(f"{name}: must be a string, not the number {value!r}. {TEMPLATE_NUMBER}")
+    if value is None or value in ("None", "null"):
+        raise InvalidArgument(f"{name}: must be an id, not {value!r}. {TEMPLATE_NOTHING}")
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidArgument(f"{name}: must be a non-empty string, not {value!r:.100}.")
+    if "{{" in value:
+        raise InvalidArgument(f"{name}: the template {value!r:.100} is not rendered: check where it is passed.")
+    return quote(value, safe="")
 
 
 class VendorClient(Generic[Settings]):

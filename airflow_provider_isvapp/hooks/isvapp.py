@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -119,6 +119,7 @@ class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
         salesforce_account_ids: Sequence[str] | None = None,
         export_type: str = ExportType.TAXONOMY_ITEM,
         aggregation: str = Aggregation.MONTHLY,
+        extra_request: Mapping[str, Any] | None = None,
     ) -> Export:
         """Request an export. Sent once: a missing response is an error and not a second export.
 
@@ -127,6 +128,10 @@ class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
         :param taxonomy_level_ids: export all items of these taxonomy levels.
         :param taxonomy_item_ids: export these items.
         :param salesforce_account_ids: limit the rows to these accounts (ids of 15 or 18 characters).
+        :param export_type: the type of data.
+        :param aggregation: the period that a row stands for.
+        :param extra_request: further fields of the request, sent as they are. With it, even an empty one, a type and an
+            aggregation that this version does not know pass with a warning.
         :return: the new export, usually PENDING.
         """
         request = ExportRequest.checked(
@@ -137,6 +142,7 @@ class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
             salesforce_account_ids=salesforce_account_ids,
             export_type=export_type,
             aggregation=aggregation,
+            extra_request=extra_request,
         )
         return self.get_conn().create_export(request)
 

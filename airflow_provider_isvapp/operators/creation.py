@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NoReturn, Protocol
@@ -93,9 +93,9 @@ def _end_of_month(year: int, month: int) -> datetime:
     return datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
 
 
-def requested_months(timeframe: str) -> tuple[str, ...] | int:
-    """Return the months that a timeframe stands for; how many, if only the vendor knows which."""
-    return _COUNTS.get(timeframe, (timeframe,))
+def requested_months(request: ExportRequest) -> tuple[str, ...] | int | None:
+    """Return the months that are asked for; how many, if only the vendor knows which; None of rows not documented."""
+    return _COUNTS.get(request.timeframe, (request.timeframe,)) if request.is_documented else None
 
 
 class CreatingOperator(Protocol):
@@ -108,6 +108,7 @@ class CreatingOperator(Protocol):
     salesforce_account_ids: Sequence[str] | None
     export_type: str
     aggregation: str
+    extra_request: Mapping[str, Any] | None
     wait_for_month: timedelta | None
     deferrable: bool
 
@@ -137,6 +138,7 @@ def checked_request(operator: CreatingOperator) -> ExportRequest:
         salesforce_account_ids=operator.salesforce_account_ids,
         export_type=operator.export_type,
         aggregation=operator.aggregation,
+        extra_request=operator.extra_request,
     )
 
 

@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_isvapp.api.isvapp.export_state import is_ready_or_raise
-from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest
+from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest, parse_list
 from airflow_provider_isvapp.api.schema.isvapp import Aggregation, ExportType
 from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
@@ -65,6 +65,8 @@ class IsvappCreateExportOperator(BaseOperator):
     :param salesforce_account_ids: limit the rows to these accounts, by ids of 15 or 18 characters (templated).
     :param export_type: the type of data.
     :param aggregation: the period that a row stands for.
+    :param extra_request: further fields of the request, sent as they are (templated). With it, even an empty one, a
+        type and an aggregation that this version does not know pass with a warning; their rows need only be objects.
     :param wait_for_month: for how long after its end a month may be "not complete yet": a refusal with status 200, 400
         or 422 for a month (``YYYY-MM``) that ended less than this ago is no failure, and ISVapp is asked again every
         hour. Any other refusal fails the task at once.
@@ -78,6 +80,7 @@ class IsvappCreateExportOperator(BaseOperator):
         "taxonomy_level_ids",
         "taxonomy_item_ids",
         "salesforce_account_ids",
+        "extra_request",
         "isvapp_conn_id",
     )
     operator_extra_links: Sequence[BaseOperatorLink] = EXPORT_LINKS
@@ -92,6 +95,7 @@ class IsvappCreateExportOperator(BaseOperator):
         salesforce_account_ids: Sequence[str] | None = None,
         export_type: str = ExportType.TAXONOMY_ITEM.value,
         aggregation: str = Aggregation.MONTHLY.value,
+        extra_request: Mapping[str, Any] | None = None,
         wait_for_month: timedelta | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         isvapp_conn_id: str = IsvappHook.default_conn_name,
@@ -105,6 +109,7 @@ class IsvappCreateExportOperator(BaseOperator):
         self.salesforce_account_ids = salesforce_account_ids
         self.export_type = export_type
         self.aggregation = aggregation
+        self.extra_request = extra_request
         self.wait_for_month = wait_for_month
         self.deferrable = deferrable
         self.isvapp_conn_id = isvapp_conn_id
@@ -198,7 +203,8 @@ class IsvappDownloadExportOperator(WriteOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Download, verify, publish, and return what was written."""
         # A template renders to a string, which is a collection, too: of characters.
-        months = (self.expected_months,) if isinstance(self.expected_months, str) else self.expected_months
+        months = parse_list("expected_months", self.expected_months)
+        months = (months,) if isinstance(months, str) else months
         download = ExportDownload(
             self.path,
             WriteOptions.of(self),
@@ -241,6 +247,7 @@ class IsvappExportOperator(WriteOperator):
     :param salesforce_account_ids: limit the rows to these accounts (templated).
     :param export_type: the type of data.
     :param aggregation: the period that a row stands for.
+    :param extra_request: further fields of the request, as in ``IsvappCreateExportOperator`` (templated).
     :param wait_for_month: for how long a month may be "not complete yet", as in ``IsvappCreateExportOperator``.
     :param path: where to write, as in ``IsvappDownloadExportOperator`` (templated).
     :param if_exists: what to do about an object that is there: ``overwrite`` it, ``skip`` the write, or ``fail``.
@@ -264,6 +271,7 @@ class IsvappExportOperator(WriteOperator):
         "taxonomy_level_ids",
         "taxonomy_item_ids",
         "salesforce_account_ids",
+        "extra_request",
         "isvapp_conn_id",
         "path",
         "storage_options",
@@ -281,6 +289,7 @@ class IsvappExportOperator(WriteOperator):
         salesforce_account_ids: Sequence[str] | None = None,
         export_type: str = ExportType.TAXONOMY_ITEM.value,
         aggregation: str = Aggregation.MONTHLY.value,
+        extra_request: Mapping[str, Any] | None = None,
         wait_for_month: timedelta | None = None,
         path: PathArgument,
         if_exists: IfExists = "overwrite",
@@ -306,6 +315,7 @@ class IsvappExportOperator(WriteOperator):
         self.salesforce_account_ids = salesforce_account_ids
         self.export_type = export_type
         self.aggregation = aggregation
+        self.extra_request = extra_request
         self.wait_for_month = wait_for_month
         self.path = path
         self.if_exists = if_exists
@@ -377,7 +387,7 @@ class IsvappExportOperator(WriteOperator):
         download = ExportDownload(
             self.path,
             WriteOptions.of(self),
-            expected_months=requested_months(request.timeframe),
+            expected_months=requested_months(request),
             require_months=self.require_months,
             log=self.log,
         )

@@ -10,6 +10,7 @@ from hashlib import sha256
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
+from airflow_provider_isvapp.api.schema.isvapp import ExportType
 from airflow_provider_isvapp.errors import InvalidArgument
 from airflow_provider_isvapp.transfer.exclude_fields import parse_field
 
@@ -126,6 +127,18 @@ class WriteOptions:
                 "output_format='parquet' needs pyarrow: install it with pip install 'airflow-provider-isvapp[parquet]'."
             )
         self._check_name(template)
+
+    def check_for_type(self, export_type: str | None) -> None:
+        """Check that an export of a type can be written so.
+
+        :raises InvalidArgument: if the documentation of its rows would be needed, and there is none.
+        """
+        needs = "validate='full'" if self.validate == "full" else f"output_format={self.output_format!r}"
+        if export_type not in (None, *ExportType) and (self.validate == "full" or self.output_format == "parquet"):
+            raise InvalidArgument(
+                f"{needs} needs documented rows, and those of the type {export_type!r:.100} are not. Write them as "
+                "ndjson with validate='structure'."
+            )
 
     def check_for_list(self, template: str) -> None:
         """Check that each value is known and that a list can be written so.

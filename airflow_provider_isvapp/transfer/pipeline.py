@@ -13,6 +13,7 @@ from logging import Logger
 
 import msgspec
 
+from airflow_provider_isvapp.api.schema.isvapp import ExportType
 from airflow_provider_isvapp.errors import DamagedDownload, ExportRefused, MalformedRows, TransferCancelled
 from airflow_provider_isvapp.transfer.audit import too_many_months
 from airflow_provider_isvapp.transfer.exclude_fields import FieldFilter
@@ -20,7 +21,7 @@ from airflow_provider_isvapp.transfer.gzip import Crc32, GzipMembers
 from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.transfer.results import WrittenObject
 from airflow_provider_isvapp.transfer.resume import ResumableDownload
-from airflow_provider_isvapp.transfer.rows import PartitionChunk, Row, RowInspector, TaxonomyItemRow
+from airflow_provider_isvapp.transfer.rows import PartitionChunk, Row, RowInspector, TaxonomyItemRow, UndocumentedRow
 from airflow_provider_isvapp.transfer.staging.base import Provenance
 from airflow_provider_isvapp.transfer.threads import Prefetch, WorkerThread
 from airflow_provider_isvapp.transfer.writers import Chunk, RowWriter
@@ -103,11 +104,14 @@ class TransferPipeline:
         )
         self._progress = Progress(total=self._total, log=log, started=clock())
         self._members = GzipMembers()
-        self._inspector = RowInspector(
-            TaxonomyItemRow if options.validate == "full" else Row,
-            by_month=options.partition_by is not None,
-            max_row_bytes=options.max_row_bytes,
-        )
+        by_month = options.partition_by is not None
+        options.check_for_type(download.export.type)
+        row_type: type[TaxonomyItemRow] | type[Row] | type[UndocumentedRow] = Row
+        if options.validate == "full":
+            row_type = TaxonomyItemRow
+        elif not by_month and download.export.type not in (None, *ExportType):
+            row_type = UndocumentedRow
+        self._inspector = RowInspector(row_type, by_month=by_month, max_row_bytes=options.max_row_bytes)
         self._log = log
         self._require_sizes = options.require_sizes
         self._fields = FieldFilter(options.exclude_fields)

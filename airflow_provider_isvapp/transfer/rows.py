@@ -67,6 +67,12 @@ class ListRow(msgspec.Struct, gc=False):
     reference_date: ClassVar[None] = None
 
 
+class UndocumentedRow(msgspec.Struct, gc=False):
+    """A row of an export of a type that is not documented: an object, of which nothing is known."""
+
+    reference_date: ClassVar[None] = None
+
+
 class _HasMonth(Protocol):
     @property
     def reference_date(self) -> str | None: ...
@@ -124,6 +130,7 @@ class RowInspector:
         self.rows = 0
         self._lines = 0
         self._is_list = row_type is ListRow
+        self._may_have_month = row_type not in (ListRow, UndocumentedRow)
         self._by_month = by_month
         self._max_row_bytes = max_row_bytes
         self._decode = msgspec.json.Decoder(row_type).decode
@@ -237,7 +244,7 @@ class RowInspector:
         try:
             text = line.decode()
             month = self._decode(line).reference_date
-            if not self._is_list and _has_two_months(line, text):
+            if self._may_have_month and _has_two_months(line, text):
                 problem = f"has more than one {_MONTH_NAME}"
             elif self._by_month and (month is None or not is_month(month)):
                 # Nothing from the vendor that could lead elsewhere becomes a part of a path.

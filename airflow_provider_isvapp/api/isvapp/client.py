@@ -4,17 +4,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 import requests
 
 from airflow_provider_isvapp.api.auth import ApiKey, ClientCredentials, SecretStyle
-from airflow_provider_isvapp.api.client import VendorClient
+from airflow_provider_isvapp.api.client import VendorClient, id_in_path
 from airflow_provider_isvapp.api.http_errors import REFUSED_AGAIN, find_vendor_message
 from airflow_provider_isvapp.api.isvapp.download import DownloadResponse, download_headers
 from airflow_provider_isvapp.api.isvapp.export_state import is_ready_or_raise
@@ -35,12 +35,13 @@ from airflow_provider_isvapp.errors import (
     ApiError,
     ContractBroken,
     ExportError,
-    InvalidArgument,
     OutcomeUnknown,
     RequestRefused,
     UnexpectedAnswer,
 )
 from airflow_provider_isvapp.events import ExportCreated
+
+log = logging.getLogger(__name__)
 
 # The smallest OAuth2 scope for each endpoint, as the vendor recommends.
 SCOPE_IDENTITY = "identity"
@@ -96,6 +97,13 @@ class IsvappClient(VendorClient[IsvappSettings]):
         :raises OutcomeUnknown: when it is unknown whether the export was created.
         """
         path = "/api/v1/exports"
+        if not request.is_documented:
+            log.warning(
+                "An export of the type %r and the aggregation %r is not documented: its rows are checked as JSON "
+                "objects only.",
+                request.export_type,
+                request.aggregation,
+            )
         try:
             data = self._data(
                 "POST", path, "create_export", scope=SCOPE_EXPORTS, json=request.payload(), idempotent=False
@@ -112,7 +120,7 @@ class IsvappClient(VendorClient[IsvappSettings]):
 
     def get_export(self, export_id: str) -> Export:
         """Show one export."""
-        path = f"/api/v1/exports/{_path_segment(export_id)}"
+        path = f"/api/v1/exports/{id_in_path('export_id', export_id)}"
         export = self._export(self._data("GET", path, "show_export", scope=SCOPE_EXPORTS), f"GET {path}")
         if export.id != export_id:
             raise ContractBroken(
@@ -268,9 +276,3 @@ class IsvappClient(VendorClient[IsvappSettings]):
 
     def _decoded(self, value: bytes | msgspec.Raw, label: str, convert: Callable[[Any], Decoded]) -> Decoded:
         return decode(value, convert, vendor=self._vendor, label=label)
-
-
-def _path_segment(export_id: str) -> str:
-    if not isinstance(export_id, str) or not export_id.strip():
-        raise InvalidArgument(f"export_id: must be the id of an export, not {export_id!r}.")
-    return quote(export_id, safe="")

@@ -16,7 +16,14 @@ from typing import Any, TypeAlias, TypeVar
 from airflow_provider_isvapp.api.redaction import Redactor
 from airflow_provider_isvapp.api.responses import as_flag, as_size, as_time, is_documented_time, shape_of
 from airflow_provider_isvapp.api.schema.isvapp import Aggregation, ExportStatus, ExportType, TimeframeKeyword
-from airflow_provider_isvapp.errors import API_CHANGED, ContractBroken, InvalidArgument
+from airflow_provider_isvapp.errors import (
+    API_CHANGED,
+    TEMPLATE_LIST,
+    TEMPLATE_NOTHING,
+    TEMPLATE_NUMBER,
+    ContractBroken,
+    InvalidArgument,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,8 +273,8 @@ class _Fields:
 
 _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 _SALESFORCE_ID = re.compile(r"[A-Za-z0-9]{15}(?:[A-Za-z0-9]{3})?")
-_Choice = TypeVar("_Choice", bound=StrEnum)
 _SELECTIONS = ("taxonomy_ids", "taxonomy_level_ids", "taxonomy_item_ids")
+_OWN_FIELDS = {"type", "aggregation", "timeframe", "salesforce_account_ids", *_SELECTIONS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,11 +282,12 @@ class ExportRequest:
     """What to export. Made by :meth:`checked` only, so that an instance is always a valid request."""
 
     timeframe: str
-    selection: str
+    selection: str | None
     selected_ids: tuple[str, ...]
     salesforce_account_ids: tuple[str, ...] | None
-    export_type: ExportType
-    aggregation: Aggregation
+    export_type: str
+    aggregation: str
+    extra_request: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
     @classmethod
     def checked(
@@ -292,6 +300,7 @@ class ExportRequest:
         salesforce_account_ids: Sequence[str] | None = None,
         export_type: str = ExportType.TAXONOMY_ITEM,
         aggregation: str = Aggregation.MONTHLY,
+        extra_request: Mapping[str, Any] | None = None,
     ) -> ExportRequest:
         """Check the arguments.
 
@@ -300,11 +309,15 @@ class ExportRequest:
         :param taxonomy_level_ids: export all items of these taxonomy levels.
         :param taxonomy_item_ids: export these items.
         :param salesforce_account_ids: limit the rows to these accounts (ids of 15 or 18 characters).
+        :param extra_request: further fields of the request, sent as they are. With it, even an empty one, a type and an
+            aggregation that are not documented pass; such a type needs none of the id lists.
         :raises InvalidArgument: naming the argument that is wrong.
         """
+        is_open = extra_request is not None
+        checked_type = _choice("export_type", ExportType, export_type, is_open=is_open)
         lists = dict(zip(_SELECTIONS, (taxonomy_ids, taxonomy_level_ids, taxonomy_item_ids), strict=True))
         given = [name for name, value in lists.items() if value is not None]
-        if len(given) != 1:
+        if len(given) > 1 or (not given and checked_type in set(ExportType)):
             what = "none was" if not given else f"{' and '.join(given)} were"
             raise InvalidArgument(f"Exactly one of {', '.join(_SELECTIONS)} is needed; {what} given.")
         accounts = None
@@ -318,49 +331,93 @@ class ExportRequest:
                     )
         return cls(
             timeframe=_timeframe(timeframe),
-            selection=given[0],
-            selected_ids=_ids(given[0], lists[given[0]]),
+            selection=given[0] if given else None,
+            selected_ids=_ids(given[0], lists[given[0]]) if given else (),
             salesforce_account_ids=accounts,
-            export_type=_choice("export_type", ExportType, export_type),
-            aggregation=_choice("aggregation", Aggregation, aggregation),
+            export_type=checked_type,
+            aggregation=_choice("aggregation", Aggregation, aggregation, is_open=is_open),
+            extra_request=_further_fields(extra_request or {}),
         )
 
+    @property
+    def is_documented(self) -> bool:
+        """Whether the vendor documents the rows of such an export."""
+        return self.export_type in set(ExportType) and self.aggregation in set(Aggregation)
+
     def payload(self) -> dict[str, object]:
-        """Return the JSON body that the vendor documents."""
+        """Return the JSON body: what the vendor documents, and the further fields as they are."""
         body: dict[str, object] = {
             "type": str(self.export_type),
             "aggregation": str(self.aggregation),
             "timeframe": self.timeframe,
-            self.selection: list(self.selected_ids),
         }
+        if self.selection is not None:
+            body[self.selection] = list(self.selected_ids)
         if self.salesforce_account_ids is not None:
             body["salesforce_account_ids"] = list(self.salesforce_account_ids)
-        return body
+        return body | dict(self.extra_request)
+
+
+def _further_fields(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) and name for name in value):
+        raise InvalidArgument(f"extra_request: must be a mapping of names to JSON values, not {value!r:.100}.")
+    if own := sorted(_OWN_FIELDS & set(value)):
+        raise InvalidArgument(f"extra_request: {own[0]!r} has an argument of its own.")
+    try:
+        json.dumps(dict(value), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgument(f"extra_request: cannot be sent as JSON ({type(error).__name__}).") from None
+    return MappingProxyType(dict(value))
 
 
 def _timeframe(value: Any) -> str:
     if isinstance(value, str) and (value in set(TimeframeKeyword) or _MONTH.fullmatch(value)):
         return str(value)
+    step = f" {TEMPLATE_NOTHING}" if value == "None" else ""
     raise InvalidArgument(
         f"timeframe: {value!r} is neither a month (YYYY-MM, as in 2024-02) nor one of {', '.join(TimeframeKeyword)}."
+        + step
     )
 
 
-def _choice(name: str, choices: type[_Choice], value: Any) -> _Choice:
+def _choice(name: str, choices: type[StrEnum], value: Any, *, is_open: bool) -> str:
     if isinstance(value, str) and value in set(choices):
-        return choices(value)
-    raise InvalidArgument(f"{name}: {value!r} is not one of {', '.join(choices)}.")
+        return str(choices(value))
+    if is_open and isinstance(value, str) and value.strip():
+        return value
+    raise InvalidArgument(
+        f"{name}: {value!r:.100} is not one of {', '.join(choices)}. If the vendor offers it meanwhile, give "
+        "extra_request, too (empty will do)."
+    )
+
+
+def parse_list(name: str, value: Any) -> Any:
+    """Read a JSON list in a string, as a template makes it; return anything else as it is.
+
+    :param name: of the argument, for the message.
+    :raises InvalidArgument: for a string that begins as a list and is none.
+    """
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise InvalidArgument(f"{name}: {value!r:.100} is not a JSON list. {TEMPLATE_LIST}") from None
 
 
 def _ids(name: str, value: Any) -> tuple[str, ...]:
+    value = parse_list(name, value)
     # A string is a sequence of strings, too, and would be sent as a list of letters.
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-        raise InvalidArgument(f"{name}: must be a list of ids, not {type(value).__name__} {value!r}.")
+        step = TEMPLATE_NUMBER if isinstance(value, int | float) else TEMPLATE_LIST
+        step = TEMPLATE_NOTHING if value == "None" else step
+        raise InvalidArgument(f"{name}: must be a list of ids, not {type(value).__name__} {value!r:.100}. {step}")
     if not value:
         raise InvalidArgument(f"{name}: the list is empty.")
     for number, item in enumerate(value):
         if not isinstance(item, str) or not item.strip():
-            raise InvalidArgument(f"{name}: element {number} must be a non-empty string, not {item!r}.")
+            step = f" {TEMPLATE_NUMBER}" if isinstance(item, int | float) and not isinstance(item, bool) else ""
+            raise InvalidArgument(f"{name}: element {number} must be a non-empty string, not {item!r:.100}.{step}")
         if item != item.strip():
             raise InvalidArgument(f"{name}: element {number} has white space around it: {item!r}.")
     if len(set(value)) != len(value):

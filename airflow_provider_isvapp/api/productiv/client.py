@@ -10,16 +10,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any, overload
-from urllib.parse import quote
 
 import msgspec
 
 from airflow_provider_isvapp.api.auth import ClientCredentials, SecretStyle
-from airflow_provider_isvapp.api.client import VendorClient
+from airflow_provider_isvapp.api.client import VendorClient, id_in_path
 from airflow_provider_isvapp.api.productiv.settings import ApiVersion, ProductivSettings
 from airflow_provider_isvapp.api.responses import decode, parse_object, require_utf8, split_array
 from airflow_provider_isvapp.api.transport import Request
-from airflow_provider_isvapp.errors import API_CHANGED, ContractBroken, InvalidArgument
+from airflow_provider_isvapp.errors import API_CHANGED, ContractBroken
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -135,9 +134,7 @@ class ProductivClient(VendorClient[ProductivSettings]):
         :param application_id: ``ApplicationId`` of a listed app.
         :param api_version: instead of the connection's.
         """
-        if not isinstance(application_id, str) or not application_id.strip():
-            raise InvalidArgument(f"application_id: must be the ApplicationId of an app, not {application_id!r}.")
-        path = f"/pull/{api_version or self._settings.api_version}/apps/{quote(application_id, safe='')}"
+        path = f"/pull/{api_version or self._settings.api_version}/apps/{id_in_path('application_id', application_id)}"
         answer = self._get(path, "productiv_app")
         app = self._decoded(self._take(answer, "App", path), path)
         if not isinstance(app, dict):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import jinja2
 import pytest
 
+from airflow_provider_isvapp.api.isvapp.models import ExportRequest
 from airflow_provider_isvapp.errors import (
     AuthenticationRefused,
     InvalidArgument,
@@ -115,6 +117,10 @@ class TestMonthOfRun:
 
 
 def test_which_months_a_keyword_stands_for_is_the_vendors_choice() -> None:
-    assert requested_months("2024-02") == ("2024-02",)
-    assert requested_months("LATEST_COMPLETED_MONTH") == 1
-    assert requested_months("LATEST_12_COMPLETED_MONTHS") == 12
+    def months(timeframe: str, **fields: Any) -> tuple[str, ...] | int | None:
+        return requested_months(ExportRequest.checked(timeframe=timeframe, taxonomy_ids=["t1"], **fields))
+
+    assert months("2024-02") == ("2024-02",)
+    assert months("LATEST_COMPLETED_MONTH") == 1
+    assert months("LATEST_12_COMPLETED_MONTHS") == 12
+    assert months("2024-02", aggregation="WEEKLY", extra_request={}) is None

@@ -63,6 +63,7 @@ class TestCreate:
             "taxonomy_level_ids",
             "taxonomy_item_ids",
             "salesforce_account_ids",
+            "extra_request",
             "isvapp_conn_id",
         }
 
@@ -161,7 +162,7 @@ class TestDownload:
     def test_an_export_id_that_is_none_is_named(self, isvapp: Emulator, tmp_path: Path, export_id: Any) -> None:
         operator = IsvappDownloadExportOperator(task_id="download", export_id=export_id, path=str(tmp_path / "usage"))
 
-        with pytest.raises(AirflowFailException, match="export_id: must be the id of an export"):
+        with pytest.raises(AirflowFailException, match="export_id: must be "):
             operator.execute(task_context())
 
     def test_a_pending_export_is_no_file(self, isvapp: Emulator, tmp_path: Path) -> None:

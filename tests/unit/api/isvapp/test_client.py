@@ -119,9 +119,22 @@ def test_another_export_than_asked_for_is_loud(server, client):
         client.get_export("e1")
 
 
-@pytest.mark.parametrize("export_id", ["", "  ", None, 5])
-def test_an_empty_export_id_is_an_error_before_anything_is_sent(server, client, export_id):
-    with pytest.raises(InvalidArgument, match="export_id: must be the id of an export"):
+@pytest.mark.parametrize(
+    ("export_id", "message"),
+    [
+        ("", "export_id: must be a non-empty string, not ''"),
+        ("  ", "export_id: must be a non-empty string"),
+        (True, "export_id: must be a non-empty string, not True"),
+        (["e1"], "export_id: must be a non-empty string"),
+        (5, "export_id: must be a string, not the number 5. render_template_as_native_obj makes a number"),
+        (1e5, "export_id: must be a string, not the number"),
+        (None, "export_id: must be an id, not None. A template that finds nothing"),
+        ("None", "export_id: must be an id, not 'None'. A template that finds nothing renders to 'None'"),
+        ("{{ ti.xcom_pull('create') }}", "the template .* is not rendered"),
+    ],
+)
+def test_an_id_that_is_none_is_an_error_before_anything_is_sent(server, client, export_id, message):
+    with pytest.raises(InvalidArgument, match=message):
         client.get_export(export_id)
     assert server.seen == []
 

@@ -34,9 +34,68 @@ def test_every_documented_form_is_accepted(timeframe, selection):
     assert "salesforce_account_ids" not in request.payload()
 
 
+@pytest.mark.parametrize("ids", ['["t1", "t2"]', ' ["t1",\n"t2"] ', ("t1", "t2")])
+def test_a_list_may_be_json_as_a_template_makes_it(ids):
+    assert ExportRequest.checked(timeframe="2024-02", taxonomy_ids=ids).payload()["taxonomy_ids"] == ["t1", "t2"]
+
+
+def test_further_fields_are_sent_as_they_are():
+    request = ExportRequest.checked(**GOOD, extra_request={"include_inactive": True, "filter": {"region": ["EU"]}})
+
+    assert request.is_documented
+    assert request.payload() == ExportRequest.checked(**GOOD).payload() | {
+        "include_inactive": True,
+        "filter": {"region": ["EU"]},
+    }
+
+
+@pytest.mark.parametrize("change", [{"export_type": "USERS"}, {"aggregation": "WEEKLY"}])
+def test_with_further_fields_a_type_may_be_new(change):
+    request = ExportRequest.checked(**GOOD, **change, extra_request={})
+
+    assert not request.is_documented
+    names = {"export_type": "type"}
+    assert request.payload() == ExportRequest.checked(**GOOD).payload() | {
+        names.get(name, name): value for name, value in change.items()
+    }
+
+
+def test_a_new_type_needs_no_taxonomy():
+    request = ExportRequest.checked(timeframe="2024-02", export_type="USERS", extra_request={"user_ids": ["u1"]})
+
+    assert request.payload() == {
+        "type": "USERS",
+        "aggregation": "MONTHLY",
+        "timeframe": "2024-02",
+        "user_ids": ["u1"],
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"taxonomy_ids": "['t-1', 't-2']"}, "is not a JSON list. A template renders to text: give a JSON list"),
+        ({"taxonomy_ids": "['t-1', 't-2']"}, "render_template_as_native_obj=True"),
+        ({"taxonomy_ids": "[1]"}, "element 0 must be a non-empty string, not 1. render_template_as_native_obj makes"),
+        (
+            {"taxonomy_ids": [8315]},
+            "must be a non-empty string, not 8315. render_template_as_native_obj makes",
+        ),
+        ({"taxonomy_ids": 8315}, "must be a list of ids, not int 8315. render_template_as_native_obj makes a number"),
+        ({"taxonomy_ids": "t-1"}, "must be a list of ids, not str 't-1'. A template renders to text"),
+        ({"taxonomy_ids": "None"}, "not str 'None'. A template that finds nothing renders to 'None'"),
+        ({"salesforce_account_ids": "['0014x000FVCAPXF']"}, "salesforce_account_ids: \"['0014x000FVCAPXF']\" is not"),
+        ({"timeframe": "None"}, "A template that finds nothing renders to 'None'"),
+        ({"extra_request": [1]}, "extra_request: must be a mapping"),
+        ({"extra_request": "{}"}, "extra_request: must be a mapping"),
+        ({"extra_request": {1: 2}}, "extra_request: must be a mapping of names"),
+        ({"extra_request": {"timeframe": "x"}}, "extra_request: 'timeframe' has an argument of its own"),
+        ({"extra_request": {"taxonomy_item_ids": []}}, "extra_request: 'taxonomy_item_ids' has an argument of its own"),
+        ({"extra_request": {"x": {1, 2}}}, "extra_request: cannot be sent as JSON (TypeError)"),
+        ({"extra_request": {"x": float("nan")}}, "extra_request: cannot be sent as JSON (ValueError)"),
+        ({"extra_request": {}, "export_type": " "}, "export_type: ' ' is not one of"),
+        ({"extra_request": {}, "taxonomy_ids": None}, "Exactly one of"),
+        ({"export_type": "USERS"}, "give extra_request, too"),
         ({"timeframe": "2024-13"}, "timeframe: '2024-13' is neither a month"),
         ({"timeframe": "2024-00"}, "timeframe: '2024-00'"),
         ({"timeframe": "2024-2"}, "timeframe: '2024-2'"),

@@ -102,9 +102,9 @@ def test_an_unknown_app_is_not_found(server, connect):
         connect().get_app("nope")
 
 
-@pytest.mark.parametrize("application_id", ["", None, 3])
+@pytest.mark.parametrize("application_id", ["", None, "None", 3])
 def test_an_empty_application_id_is_an_error_before_anything_is_sent(server, connect, application_id):
-    with pytest.raises(InvalidArgument, match="application_id: must be the ApplicationId"):
+    with pytest.raises(InvalidArgument, match="application_id: must be "):
         connect().get_app(application_id)
     assert server.seen == []
 
