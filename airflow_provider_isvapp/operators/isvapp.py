@@ -29,7 +29,7 @@ from airflow_provider_isvapp.operators.creation import (
 from airflow_provider_isvapp.operators.destinations import PathArgument
 from airflow_provider_isvapp.operators.download import ExportDownload
 from airflow_provider_isvapp.operators.salesforce_accounts import IsvappFetchSalesforceAccountsOperator
-from airflow_provider_isvapp.transfer.options import WriteOptions
+from airflow_provider_isvapp.transfer.options import DEFAULT_MAX_ROW_BYTES, WriteOptions
 from airflow_provider_isvapp.triggers.events import export_id_of, read_event, seen_at
 from airflow_provider_isvapp.triggers.isvapp import defer_until_ready
 from airflow_provider_isvapp.triggers.waiters import checked_seconds, seconds_of
@@ -159,6 +159,8 @@ class IsvappDownloadExportOperator(WriteOperator):
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
     :param manifest: write a manifest beside each object, last.
     :param min_rows: publish nothing that has fewer rows. By default, an empty file may not replace rows; 0 accepts it.
+    :param max_row_bytes: the longest row that is read, in bytes; a longer one is taken for damage.
+    :param require_sizes: refuse an export whose record states no size that the file can be compared with.
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
     """
 
@@ -180,6 +182,8 @@ class IsvappDownloadExportOperator(WriteOperator):
         exclude_fields: Sequence[str] = (),
         manifest: bool = False,
         min_rows: int | None = None,
+        max_row_bytes: int = DEFAULT_MAX_ROW_BYTES,
+        require_sizes: bool = False,
         isvapp_conn_id: str = IsvappHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -196,6 +200,8 @@ class IsvappDownloadExportOperator(WriteOperator):
         self.exclude_fields = exclude_fields
         self.manifest = manifest
         self.min_rows = min_rows
+        self.max_row_bytes = max_row_bytes
+        self.require_sizes = require_sizes
         self.isvapp_conn_id = isvapp_conn_id
         self._killed = False
 
@@ -259,6 +265,8 @@ class IsvappExportOperator(WriteOperator):
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
     :param manifest: write a manifest beside each object, last.
     :param min_rows: publish nothing that has fewer rows. By default, an empty file may not replace rows; 0 accepts it.
+    :param max_row_bytes: the longest row that is read, in bytes; a longer one is taken for damage.
+    :param require_sizes: refuse an export whose record states no size that the file can be compared with.
     :param deferrable: wait in the triggerer; the default is Airflow's option ``default_deferrable``.
     :param poll_interval: the most seconds between two polls.
     :param timeout: seconds to wait for the export in all, counted from its creation or from the start of a retry.
@@ -301,6 +309,8 @@ class IsvappExportOperator(WriteOperator):
         exclude_fields: Sequence[str] = (),
         manifest: bool = False,
         min_rows: int | None = None,
+        max_row_bytes: int = DEFAULT_MAX_ROW_BYTES,
+        require_sizes: bool = False,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: timedelta | float = 30.0,
         timeout: timedelta | float = 3600.0,
@@ -327,6 +337,8 @@ class IsvappExportOperator(WriteOperator):
         self.exclude_fields = exclude_fields
         self.manifest = manifest
         self.min_rows = min_rows
+        self.max_row_bytes = max_row_bytes
+        self.require_sizes = require_sizes
         self.deferrable = deferrable
         self.poll_interval = seconds_of(poll_interval)
         self.timeout = seconds_of(timeout)

@@ -611,3 +611,42 @@ class TestMinRows:
         assert file.read_bytes() == OLD_CONTENT
         assert download(min_rows=0)["outcome"] == "written"
         assert file.read_bytes() == b""
+
+
+class TestMalformedRows:
+    """Rows that are none, in a file that is as its record says: too long ones are the ones that an option can make."""
+
+    def test_the_one_task_downloads_no_more_but_asks_for_a_new_export_in_its_next_try(
+        self, isvapp: Emulator, tmp_path: Path, finishing: Any
+    ) -> None:
+        context = task_context(TaskStateStore())
+
+        def run(**options: Any) -> Any:
+            return export_to(tmp_path / "usage", timeframe="2024-02", deferrable=False, **options).execute(context)
+
+        with pytest.raises(AirflowException, match=r"line 1 is longer than 99 bytes.*A retry of this task creates one"):
+            run(max_row_bytes=99)
+        assert isvapp.request_counts()["download"] == 1
+        assert run(require_sizes=True)["sizes_verified"] is True
+        assert isvapp.request_counts()["create_export"] == 2
+
+    def test_the_single_download_fails_at_once(self, isvapp: Emulator, clock: ManualClock, tmp_path: Path) -> None:
+        export_id = create(timeframe="2024-02").execute(task_context())
+        clock.advance(61)
+        download = IsvappDownloadExportOperator(
+            task_id="download", export_id=export_id, path=str(tmp_path / "usage"), max_row_bytes=99
+        )
+        with pytest.raises(AirflowFailException, match="line 1 is longer than 99 bytes"):
+            download.execute(task_context())
+
+    def test_sizes_are_required_where_they_are_wanted(
+        self, isvapp: Emulator, clock: ManualClock, tmp_path: Path
+    ) -> None:
+        sizes = ["download_size_compressed_bytes", "download_size_uncompressed_bytes"]
+        isvapp.inject(Fault(endpoint="show_export", kind="edit", remove=sizes, times=9))
+        export_id = create(timeframe="2024-02").execute(task_context())
+        clock.advance(61)
+        arguments = {"task_id": "download", "export_id": export_id, "path": str(tmp_path / "usage")}
+        with pytest.raises(AirflowFailException, match="cannot be verified against a size"):
+            IsvappDownloadExportOperator(**arguments, require_sizes=True).execute(task_context())
+        assert IsvappDownloadExportOperator(**arguments).execute(task_context())["sizes_verified"] is False
