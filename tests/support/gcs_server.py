@@ -5,7 +5,7 @@
 The emulators on the package index take what Google does not: gcp-storage-emulator and fake-gcs-server ignore the
 preconditions of a resumable upload, and chunks of any size. What is here follows
 https://docs.cloud.google.com/storage/docs/performing-resumable-uploads and .../request-preconditions. It runs inside a
-test (:class:`GcsServer`), or as a program beside what is measured.
+test (:class:`GcsServer`), or as a program behind a proxy that speaks TLS.
 """
 
 from __future__ import annotations
@@ -165,12 +165,14 @@ def check_preconditions(resource: dict[str, Any] | None, query: dict[str, str]) 
 class GcsServer(HttpServer):
     """Serves a :class:`Store` at ``url``.
 
+    :param scheme: of the URLs that clients shall go on with.
     :ivar seen: method and path with query of every request.
     :ivar fault: is given each request before anything else; may change its body, and give a status to respond with.
     :ivar loses_response: whether the connection breaks after a request was carried out.
     """
 
-    def __init__(self, *buckets: str, port: int = 0) -> None:
+    def __init__(self, *buckets: str, port: int = 0, scheme: str = "http") -> None:
+        self.scheme = scheme
         self.store = Store()
         self.store.buckets.update({bucket: {} for bucket in buckets})
         self.seen: list[str] = []
@@ -213,7 +215,7 @@ class GcsServer(HttpServer):
 
             @property
             def url(self) -> str:
-                return f"http://{self.headers['Host']}"
+                return f"{server.scheme}://{self.headers['Host']}"
 
             def _read(self) -> bytes:
                 if self.headers.get("Transfer-Encoding") != "chunked":
@@ -453,7 +455,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--bucket", required=True)
     arguments = parser.parse_args()
-    with GcsServer(arguments.bucket, port=arguments.port):
+    with GcsServer(arguments.bucket, port=arguments.port, scheme="https"):
         signal.sigwait({signal.SIGTERM, signal.SIGINT})
 
 
