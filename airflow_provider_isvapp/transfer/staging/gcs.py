@@ -179,8 +179,8 @@ class GcsObject:
 
     What a reader sees if the process dies
 
-    - before :meth:`commit`: the old object, or none. The unfinished upload shows nowhere, costs nothing, and is dropped
-      by Google after a week.
+    - before :meth:`commit`: the old object, or none. No listing shows the unfinished upload, and Google drops it
+      after a week.
     - in or after :meth:`commit`: the old object or the whole new one; Google switches in one step. If the process dies
       between that and the metadata of a large object, it lacks its figures: a rerun reads it to count them.
 
