@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-all test-unit test-airflow-3.3 test-airflow-2.11 test-airflow-3.0 test-airflow-3.1 test-airflow-3.2 \
 	test-airflow-3.4 test-lowest test-resolution test-packaging test-compose test-kubernetes test-crash-3.3 test-crash-2.11 test-browser test-secrets test-cluster cluster-test \
-	docs reference lint format bench-limiter bench-waiting bench-download bench-storage bench-import fuzz-responses worst-responses environments lock clean
+	docs reference lint format bench-limiter bench-waiting bench-download bench-storage bench-import fuzz-responses fuzz-exports worst-responses environments lock clean
 # What is installed decides what is imported, not the caller's shell.
 unexport PYTHONPATH VIRTUAL_ENV
 
@@ -167,6 +167,9 @@ bench-import: .venvs/airflow-3.3/.ready  ## Measure what importing the DAG-facin
 
 fuzz-responses: .venvs/airflow-3.3/.ready  ## Feed mutated responses to the API clients (ARGS="--responses 100000")
 	@.venvs/airflow-3.3/bin/python -m tests.support.hostile.fuzz $(ARGS)
+
+fuzz-exports: .venvs/airflow-3.3/.ready  ## Download damaged exports, of which none may be published (ARGS="--exports 100000")
+	@.venvs/airflow-3.3/bin/python -m tests.support.hostile.damaged_exports $(ARGS)
 
 worst-responses: .venvs/airflow-3.3/.ready  ## Measure what the worst responses cost in time and memory
 	@.venvs/airflow-3.3/bin/python -m tests.support.hostile.worst

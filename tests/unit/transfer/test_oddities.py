@@ -174,7 +174,7 @@ def test_every_oddity_is_decided(store: Store, name: str, form: str, place: str)
     body = oddity.body(plain)
     refused = oddity.refused if isinstance(oddity.refused, str) else oddity.refused.get(form)
     options: dict[str, Any] = {**FORMS[form], **oddity.options, "attempts": 2, "sleep": lambda seconds: None}
-    destination = store.destination("{reference_date}" if form == "by month" else "object")
+    destination = store.destination("{reference_date}" if form == "by month" else "object.gz")
     with FileServer(Answer(body)) as server:
         packed = gzip_bytes(plain) if body == plain or name == "unpacked, and cut" else body
         source = server.source(compressed=len(packed), uncompressed=len(plain))
@@ -192,7 +192,7 @@ def test_every_oddity_is_decided(store: Store, name: str, form: str, place: str)
     assert result.months == {"2024-02": 5 - without, "2024-03": 4}
     check_content(store.content(), plain, form)
     if name == "several gzip members" and form == "gzip":
-        assert store.content() == {"object": body}
+        assert store.content() == {"object.gz": body}
 
 
 def check_content(content: dict[str, bytes], plain: bytes, form: str) -> None:
@@ -205,7 +205,7 @@ def check_content(content: dict[str, bytes], plain: bytes, form: str) -> None:
     elif form == "parquet":
         import pyarrow.parquet as pq
 
-        found = pq.read_table(BytesIO(content["object"])).to_pylist()
+        found = pq.read_table(BytesIO(content["object.gz"])).to_pylist()
         texts = [json.loads(line) for line in lines]
         assert [row["taxonomy_label"] for row in found] == [row["taxonomy_label"] for row in texts]
         assert [row["operations"] for row in found] == [int(row["operations"]) for row in texts]
@@ -216,7 +216,7 @@ def check_content(content: dict[str, bytes], plain: bytes, form: str) -> None:
             {key: value for key, value in row.items() if key not in found[0]} for row in texts
         ]
     else:
-        stored = content["object"]
+        stored = content["object.gz"]
         assert (gzip.decompress(stored) if form == "gzip" else stored) == plain
 
 
@@ -226,7 +226,7 @@ def test_a_file_that_no_size_confirms(tmp_path: Path, form: str, caplog: pytest.
         pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
     plain = b"".join(row + b"\n" for row in ROWS)
     more = export_row(9, "2024-03") + b"\n"
-    path = str(tmp_path / ("{reference_date}" if form == "by month" else "object"))
+    path = str(tmp_path / ("{reference_date}" if form == "by month" else "object.gz"))
 
     def download(body: bytes, **options: Any) -> WriteResult:
         with FileServer(Answer(body)) as server:
