@@ -76,12 +76,14 @@ class DownloadFinished:
     :param bytes: size of its plain ndjson.
     :param compressed_bytes: size of the export's file; None for a list, which is no file.
     :param seconds: how long it took in total.
+    :param drifted_fields: how many fields differ from their documentation.
     """
 
     rows: int
     bytes: int
     compressed_bytes: int | None
     seconds: float
+    drifted_fields: int = 0
 
 
 Event: TypeAlias = (

@@ -81,6 +81,7 @@ DOWNLOADS_RATE = Metric("isvapp.downloads.rate", Kind.GAUGE)
 DOWNLOADS_RETRIED = Metric("isvapp.downloads.retried", Kind.COUNTER)
 DOWNLOADS_RESUMED = Metric("isvapp.downloads.resumed", Kind.COUNTER)
 DOWNLOADS_RESTARTED = Metric("isvapp.downloads.restarted", Kind.COUNTER)
+DRIFTED_FIELDS = Metric("isvapp.drifted_fields", Kind.COUNTER)
 
 METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
@@ -129,9 +130,12 @@ def _record(event: Event) -> None:
                 _time(EXPORTS_WAIT, waited)
         case DownloadInterrupted(then=then):
             _count(_INTERRUPTIONS[then])
-        case DownloadFinished(rows=rows, bytes=size, compressed_bytes=compressed, seconds=seconds):
+        case DownloadFinished(
+            rows=rows, bytes=size, compressed_bytes=compressed, seconds=seconds, drifted_fields=drifted
+        ):
             _count(DOWNLOADS_ROWS, rows)
             _count(DOWNLOADS_BYTES, size)
+            _count(DRIFTED_FIELDS, drifted)
             _time(DOWNLOADS_DURATION, seconds)
             if compressed is not None:
                 _count(DOWNLOADS_COMPRESSED_BYTES, compressed)

@@ -12,8 +12,9 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
+from airflow_provider_isvapp.emulator.apps import app, app_ids, app_rows
 from airflow_provider_isvapp.emulator.auth import PRODUCTIV_SCOPES, parse_basic
-from airflow_provider_isvapp.emulator.data import app, app_ids, app_rows, spell, spell_array, spell_rows
+from airflow_provider_isvapp.emulator.data import spell, spell_array, spell_rows
 from airflow_provider_isvapp.emulator.pipeline import Call, Pipeline
 from airflow_provider_isvapp.emulator.requests import Endpoint
 from airflow_provider_isvapp.emulator.responses import ErrorResponse, Response, json_response
@@ -58,8 +59,9 @@ class ProductivEndpoints:
         wanted = (call.request.query.get("includeInactive") == "true", call.request.query.get("verbose") == "true")
         if wanted not in self._lists:
             self._lists[wanted] = await asyncio.to_thread(self._write_list, *wanted)
-        text = '{"AsOfDate":%s,"Apps":%s,"ResponseTimeMs":%d}'
-        body = text % (json.dumps(self._as_of_date), self._lists[wanted], self._milliseconds(started))
+        around = {"AsOfDate": self._as_of_date} | self._fiscal(call)
+        text = '%s,"Apps":%s,"ResponseTimeMs":%d}'
+        body = text % (json.dumps(around)[:-1], self._lists[wanted], self._milliseconds(started))
         return Response(body=body.encode())
 
     async def show_app(self, call: Call) -> Response:
@@ -69,12 +71,19 @@ class ProductivEndpoints:
         if place is None:
             raise ErrorResponse(404, f"There is no application {call.request.match_info['application_id']}.")
         fields: dict[str, Any] = {"App": app(self._config.seed, place, verbose=True), "AsOfDate": self._as_of_date}
-        if call.request.match_info["version"] != "v1":
-            year = self._as_of_date[:4]
-            fields["FiscalDate"] = self._as_of_date
-            fields["FiscalDateRange"] = {"StartDate": f"{year}-01-01", "EndDate": f"{year}-12-31"}
+        fields |= self._fiscal(call)
         fields["ResponseTimeMs"] = self._milliseconds(started)
         return Response(body=spell(fields, pretty=self._config.pretty).encode())
+
+    def _fiscal(self, call: Call) -> dict[str, Any]:
+        """Return what the later versions add: the fiscal year is the calendar's."""
+        if call.request.match_info["version"] == "v1":
+            return {}
+        year, month, _ = self._as_of_date.split("-")
+        return {
+            "FiscalDate": {"FiscalYear": year, "AsOfMonth": month},
+            "FiscalDateRange": {"Start": f"{year}-01-01", "End": f"{year}-12-31"},
+        }
 
     def _begin(self, call: Call) -> float:
         started = self._clock.monotonic()

@@ -58,6 +58,7 @@ class Publication:
             "export_id": result.export_id,
             "months": result.months,
             "snapshot_date": result.snapshot_date,
+            "drift": None if result.drift is None else [found.as_json() for found in result.drift],
             "objects": [asdict(item) for item in result.objects],
             "manifests": list(result.manifests),
         }
@@ -87,6 +88,7 @@ class Publication:
             "rows": rows,
             "months": {month: rows},
             "reference_date": month,
+            "drift": self.xcom["drift"],
         }
         if stored is None:
             return self._object(destination, rows, None, metadata=metadata)
@@ -109,6 +111,8 @@ class Publication:
     def log(self, log: Log) -> None:
         """Say what was written and where; the objects of several months are listed apart."""
         result = self.result
+        for found in result.drift or ():
+            log.warning("The rows differ from their documentation: %s", found)
         if result.outcome != "written":
             return
         months = sorted(result.months)

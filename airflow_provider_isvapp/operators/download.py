@@ -10,9 +10,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
+from airflow_provider_isvapp.api.schema.columns import lineage_fields
+from airflow_provider_isvapp.api.schema.fields import Object, documented_paths
+from airflow_provider_isvapp.api.schema.isvapp import SalesforceAccount, TaxonomyItemRow
+from airflow_provider_isvapp.api.schema.productiv import AppDetails
 from airflow_provider_isvapp.errors import LateSnapshot
 from airflow_provider_isvapp.hooks.isvapp import when_known
-from airflow_provider_isvapp.lineage.datasets import Fields, documented_paths, usage_fields
 from airflow_provider_isvapp.log_messages import Log
 from airflow_provider_isvapp.metrics import record
 from airflow_provider_isvapp.operators.base import Publication
@@ -87,9 +90,13 @@ class ExportDownload:
             cancelled=cancelled,
             observe=record,
         )
-        fields = usage_fields(self._options.output_format)
+        fields = lineage_fields(TaxonomyItemRow, self._options.output_format)
         kept = tuple(item for item in fields if item[0] not in self._options.exclude_fields)
         return Publication(destination=self._destination, result=result, fields=kept)
+
+
+# Also what was not asked for is no misspelled name.
+_DOCUMENTED: Mapping[str, type[Object]] = {"salesforce_accounts": SalesforceAccount, "apps": AppDetails}
 
 
 def latest_snapshot(context: Context) -> datetime | None:
@@ -136,7 +143,7 @@ class ListSnapshot:
         rows: Sequence[bytes],
         *,
         dataset: str,
-        fields: Fields,
+        row_type: type[Object],
         taken_at: datetime,
         request: Mapping[str, Any],
     ) -> Publication:
@@ -145,7 +152,7 @@ class ListSnapshot:
         :param context: of the running task.
         :param rows: each the vendor's own bytes on one line.
         :param dataset: the list's name.
-        :param fields: of the rows, as far as they are documented.
+        :param row_type: what a row is documented to be.
         :param taken_at: the time that the list describes, timezone-aware.
         :param request: what the list was requested with, for the manifest.
         :raises LateSnapshot: if the run is one of the past, and the path does not say which date the list describes.
@@ -160,12 +167,14 @@ class ListSnapshot:
             destination,
             dataset=dataset,
             options=self._options,
-            documented=documented_paths(dataset),
+            row_type=row_type,
+            documented=documented_paths(_DOCUMENTED[dataset]),
             snapshot_date=date,
             request=request,
             fetch_seconds=time.monotonic() - self._started,
             observe=record,
         )
+        fields = lineage_fields(row_type, self._options.output_format)
         kept = tuple(item for item in fields if item[0] not in self._options.exclude_fields)
         return Publication(destination=destination, result=result, fields=kept)
 

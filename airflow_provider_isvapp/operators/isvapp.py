@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_isvapp.api.isvapp.export_state import is_ready_or_raise
 from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest, parse_list
-from airflow_provider_isvapp.api.schema.isvapp import Aggregation, ExportType
+from airflow_provider_isvapp.api.schema.columns import lineage_fields
+from airflow_provider_isvapp.api.schema.isvapp import Aggregation, ExportType, TaxonomyItemRow
 from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.lineage.datasets import Source, usage_fields
+from airflow_provider_isvapp.lineage.datasets import Source
 from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, persist_export_link
 from airflow_provider_isvapp.log_messages import log_ready
 from airflow_provider_isvapp.metrics import record_failures, record_ready
@@ -36,7 +37,7 @@ from airflow_provider_isvapp.triggers.waiters import checked_seconds, seconds_of
 from airflow_provider_isvapp.version_compat import BaseOperator, BaseOperatorLink, Context, conf
 
 if TYPE_CHECKING:
-    from airflow_provider_isvapp.transfer.options import IfExists, OutputFormat, Validate
+    from airflow_provider_isvapp.transfer.options import IfExists, OnDrift, OutputFormat, Validate
 
 __all__ = [
     "IsvappCreateExportOperator",
@@ -151,12 +152,14 @@ class IsvappDownloadExportOperator(WriteOperator):
     :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (needs the extra ``parquet``).
     :param compression: ``gzip`` to store ndjson compressed.
     :param partition_by: ``reference_date`` for one object a month; ``path`` then contains ``{reference_date}``.
-    :param validate: ``structure``: each line is one JSON object; ``full``: each row has the documented fields.
+    :param validate: ``structure``: each line is one JSON object; ``full``: each row is compared with its documentation.
     :param expected_months: the month or the months that were asked for, as ``YYYY-MM`` (templated). A row of another
         month is an error; nothing is published then.
     :param require_months: whether each of ``expected_months`` must have a row; if not, nothing is published. A
         recalculation can make a month vanish for hours.
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
+    :param on_drift: what to do about rows that differ from their documentation: ``report`` them, or ``fail``, which
+        needs ``validate='full'`` or Parquet.
     :param manifest: write a manifest beside each object, last.
     :param min_rows: publish nothing that has fewer rows. By default, an empty file may not replace rows; 0 accepts it.
     :param max_row_bytes: the longest row that is read, in bytes; a longer one is taken for damage.
@@ -180,6 +183,7 @@ class IsvappDownloadExportOperator(WriteOperator):
         expected_months: Sequence[str] | str | None = None,
         require_months: bool = False,
         exclude_fields: Sequence[str] = (),
+        on_drift: OnDrift = "report",
         manifest: bool = False,
         min_rows: int | None = None,
         max_row_bytes: int = DEFAULT_MAX_ROW_BYTES,
@@ -198,6 +202,7 @@ class IsvappDownloadExportOperator(WriteOperator):
         self.expected_months = expected_months
         self.require_months = require_months
         self.exclude_fields = exclude_fields
+        self.on_drift = on_drift
         self.manifest = manifest
         self.min_rows = min_rows
         self.max_row_bytes = max_row_bytes
@@ -229,7 +234,7 @@ class IsvappDownloadExportOperator(WriteOperator):
         self._killed = True
 
     def _source(self) -> Source:
-        return Source.in_isvapp(self.isvapp_conn_id, "exports/feature_usage", usage_fields())
+        return Source.in_isvapp(self.isvapp_conn_id, "exports/feature_usage", lineage_fields(TaxonomyItemRow))
 
 
 class IsvappExportOperator(WriteOperator):
@@ -260,9 +265,10 @@ class IsvappExportOperator(WriteOperator):
     :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (needs the extra ``parquet``).
     :param compression: ``gzip`` to store ndjson compressed.
     :param partition_by: ``reference_date`` for one object a month; ``path`` then contains ``{reference_date}``.
-    :param validate: ``structure``: each line is one JSON object; ``full``: each row has the documented fields.
+    :param validate: ``structure``: each line is one JSON object; ``full``: each row is compared with its documentation.
     :param require_months: whether each month that was asked for must have a row; let the retries be some hours apart.
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
+    :param on_drift: as in ``IsvappDownloadExportOperator``.
     :param manifest: write a manifest beside each object, last.
     :param min_rows: publish nothing that has fewer rows. By default, an empty file may not replace rows; 0 accepts it.
     :param max_row_bytes: the longest row that is read, in bytes; a longer one is taken for damage.
@@ -307,6 +313,7 @@ class IsvappExportOperator(WriteOperator):
         validate: Validate = "structure",
         require_months: bool = False,
         exclude_fields: Sequence[str] = (),
+        on_drift: OnDrift = "report",
         manifest: bool = False,
         min_rows: int | None = None,
         max_row_bytes: int = DEFAULT_MAX_ROW_BYTES,
@@ -335,6 +342,7 @@ class IsvappExportOperator(WriteOperator):
         self.validate = validate
         self.require_months = require_months
         self.exclude_fields = exclude_fields
+        self.on_drift = on_drift
         self.manifest = manifest
         self.min_rows = min_rows
         self.max_row_bytes = max_row_bytes
@@ -441,4 +449,4 @@ class IsvappExportOperator(WriteOperator):
         return self._publish_events(context, publication)
 
     def _source(self) -> Source:
-        return Source.in_isvapp(self.isvapp_conn_id, "exports/feature_usage", usage_fields())
+        return Source.in_isvapp(self.isvapp_conn_id, "exports/feature_usage", lineage_fields(TaxonomyItemRow))

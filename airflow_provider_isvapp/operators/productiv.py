@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_isvapp.api.productiv.settings import checked_api_version
+from airflow_provider_isvapp.api.schema.columns import lineage_fields
+from airflow_provider_isvapp.api.schema.fields import Object
+from airflow_provider_isvapp.api.schema.productiv import AppDetails, AppSummary
 from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
-from airflow_provider_isvapp.lineage.datasets import Fields, Source, app_fields
+from airflow_provider_isvapp.lineage.datasets import Source
 from airflow_provider_isvapp.operators.base import WriteOperator
 from airflow_provider_isvapp.operators.destinations import PathArgument
 from airflow_provider_isvapp.operators.download import ListSnapshot
@@ -18,7 +21,7 @@ from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.version_compat import Context
 
 if TYPE_CHECKING:
-    from airflow_provider_isvapp.transfer.options import IfExists, OutputFormat
+    from airflow_provider_isvapp.transfer.options import IfExists, OnDrift, OutputFormat
 
 
 class ProductivFetchAppsOperator(WriteOperator):
@@ -37,6 +40,7 @@ class ProductivFetchAppsOperator(WriteOperator):
     :param output_format: ``ndjson``, the vendor's own bytes.
     :param compression: ``gzip`` to store ndjson compressed.
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
+    :param on_drift: what to do about apps that differ from their documentation: ``report`` them, or ``fail``.
     :param manifest: write a manifest beside each object, last.
     :param min_rows: publish nothing that has fewer rows; 0 accepts an empty list.
     :param productiv_conn_id: an Airflow connection of type ``productiv`` (templated).
@@ -56,6 +60,7 @@ class ProductivFetchAppsOperator(WriteOperator):
         output_format: OutputFormat = "ndjson",
         compression: Literal["gzip"] | None = None,
         exclude_fields: Sequence[str] = (),
+        on_drift: OnDrift = "report",
         manifest: bool = False,
         min_rows: int = 1,
         productiv_conn_id: str = ProductivHook.default_conn_name,
@@ -71,6 +76,7 @@ class ProductivFetchAppsOperator(WriteOperator):
         self.output_format = output_format
         self.compression = compression
         self.exclude_fields = exclude_fields
+        self.on_drift = on_drift
         self.manifest = manifest
         self.min_rows = min_rows
         self.productiv_conn_id = productiv_conn_id
@@ -90,12 +96,12 @@ class ProductivFetchAppsOperator(WriteOperator):
                 include_inactive=self.include_inactive, verbose=self.verbose, api_version=api_version
             )
         publication = snapshot.write(
-            context, apps.lines, dataset="apps", fields=self._fields(), taken_at=apps.as_of, request=apps.request
+            context, apps.lines, dataset="apps", row_type=self._row_type(), taken_at=apps.as_of, request=apps.request
         )
         return self._publish_events(context, publication)
 
     def _source(self) -> Source:
-        return Source.in_productiv(self.productiv_conn_id, "apps", self._fields())
+        return Source.in_productiv(self.productiv_conn_id, "apps", lineage_fields(self._row_type()))
 
-    def _fields(self) -> Fields:
-        return app_fields(verbose=self.verbose)
+    def _row_type(self) -> type[Object]:
+        return AppDetails if self.verbose else AppSummary

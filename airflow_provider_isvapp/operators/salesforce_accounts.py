@@ -7,9 +7,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_provider_isvapp.api.schema.columns import lineage_fields
+from airflow_provider_isvapp.api.schema.fields import Object
+from airflow_provider_isvapp.api.schema.isvapp import salesforce_account
 from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.lineage.datasets import Fields, Source, account_fields
+from airflow_provider_isvapp.lineage.datasets import Source
 from airflow_provider_isvapp.operators.base import WriteOperator
 from airflow_provider_isvapp.operators.destinations import PathArgument
 from airflow_provider_isvapp.operators.download import ListSnapshot
@@ -17,7 +20,7 @@ from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.version_compat import Context
 
 if TYPE_CHECKING:
-    from airflow_provider_isvapp.transfer.options import IfExists, OutputFormat
+    from airflow_provider_isvapp.transfer.options import IfExists, OnDrift, OutputFormat
 
 
 class IsvappFetchSalesforceAccountsOperator(WriteOperator):
@@ -35,6 +38,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
     :param output_format: ``ndjson``, the vendor's own bytes.
     :param compression: ``gzip`` to store ndjson compressed.
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
+    :param on_drift: what to do about accounts that differ from their documentation: ``report`` them, or ``fail``.
     :param manifest: write a manifest beside each object, last.
     :param min_rows: publish nothing that has fewer rows; 0 accepts an empty list.
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
@@ -53,6 +57,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
         output_format: OutputFormat = "ndjson",
         compression: Literal["gzip"] | None = None,
         exclude_fields: Sequence[str] = (),
+        on_drift: OnDrift = "report",
         manifest: bool = False,
         min_rows: int = 1,
         isvapp_conn_id: str = IsvappHook.default_conn_name,
@@ -67,6 +72,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
         self.output_format = output_format
         self.compression = compression
         self.exclude_fields = exclude_fields
+        self.on_drift = on_drift
         self.manifest = manifest
         self.min_rows = min_rows
         self.isvapp_conn_id = isvapp_conn_id
@@ -89,14 +95,16 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
             context,
             accounts.lines,
             dataset="salesforce_accounts",
-            fields=self._fields(),
+            row_type=self._row_type(),
             taken_at=accounts.responded_at,
             request=accounts.request,
         )
         return self._publish_events(context, publication)
 
     def _source(self) -> Source:
-        return Source.in_isvapp(self.isvapp_conn_id, "salesforce_accounts", self._fields())
+        return Source.in_isvapp(self.isvapp_conn_id, "salesforce_accounts", lineage_fields(self._row_type()))
 
-    def _fields(self) -> Fields:
-        return account_fields(health_scores=self.include_health_scores, subscriber_orgs=self.include_subscriber_orgs)
+    def _row_type(self) -> type[Object]:
+        return salesforce_account(
+            health_scores=self.include_health_scores, subscriber_orgs=self.include_subscriber_orgs
+        )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from airflow_provider_isvapp.transfer.drift import DriftReport
 from airflow_provider_isvapp.transfer.staging.base import Provenance
 
 # The longest export that the vendor offers has twelve. Each has an open file while an export is divided, and all of
@@ -23,10 +24,12 @@ class Candidate:
     """A result of which every byte is staged and verified, as a rule sees it.
 
     :param staged: with all figures.
+    :param drift: what differs from the documentation; None if that was not looked for.
     :param replaces_rows: whether an object with rows is at the path now; asked only if it matters.
     """
 
     staged: Provenance
+    drift: DriftReport | None
     replaces_rows: Callable[[], bool]
 
     @property
@@ -55,6 +58,13 @@ class ExpectedMonths:
         """Compare the months of the rows."""
         mismatch = find_month_mismatch(candidate.staged.months or {}, self.expected, required=self.required)
         return mismatch and f"{mismatch}. The vendor recalculates months at times: request a new export later"
+
+
+def as_documented(candidate: Candidate) -> str | None:
+    """No row differs from its documentation; a rule."""
+    if not candidate.drift:
+        return None
+    return f"it differs from its documentation: {candidate.drift}. Set on_drift='report' to accept that"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow_provider_isvapp.errors import DamagedDownload, ExportRefused, InvalidArgument
 from airflow_provider_isvapp.events import DownloadFinished, DownloadInterrupted, Observer, no_op_observer
-from airflow_provider_isvapp.transfer.audit import ExpectedMonths, MinRows, Rule
+from airflow_provider_isvapp.transfer.audit import ExpectedMonths, MinRows, Rule, as_documented
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.existing import find_existing_export, keeps_existing
 from airflow_provider_isvapp.transfer.manifest import check_targets, find_manifests
@@ -66,8 +66,8 @@ def download_export(
     :param sleep: how to wait between attempts.
     :raises InvalidArgument: if an argument is wrong; nothing was requested.
     :raises DamagedDownload: if the file is not whole and sound, after the last attempt.
-    :raises ExportRefused: if the file is sound, but its rows are malformed, a month is missing or too many, or it has
-        too few rows.
+    :raises ExportRefused: if the file is sound, but its rows are malformed, a month is missing or too many, it has too
+        few rows, or it differs from its documentation and ``on_drift`` is ``fail``.
     :raises BrokenTransfer: if the connection broke, after the last attempt.
     :raises DestinationExists: if there is an object and ``if_exists`` is ``fail``.
     :raises StorageFailed: if the storage refused.
@@ -78,6 +78,7 @@ def download_export(
     rules: list[Rule] = [
         ExpectedMonths(expected=expected_months, required=require_months),
         MinRows(fewest=options.min_rows),
+        *([as_documented] if options.on_drift == "fail" else []),
     ]
     if export_id is not None:
         found = find_existing_export(destination, export_id, options, expected_months=expected_months)
@@ -114,6 +115,7 @@ def download_export(
                     options=options,
                     dates={"created_at": _iso(export.created_at), "completed_at": _iso(export.completed_at)},
                     request=request,
+                    drift=run.drift,
                 )
         except RestartRequired:
             log.warning(
@@ -134,6 +136,7 @@ def download_export(
             provenance,
             objects=objects,
             manifests=manifests,
+            drift=None if run.drift is None else tuple(run.drift),
             attempts=budget.used,
             seconds=clock() - started,
             sizes_verified=resumable.export.states_sizes,
@@ -146,6 +149,7 @@ def download_export(
                 bytes=result.bytes or 0,
                 compressed_bytes=result.compressed_bytes or 0,
                 seconds=result.seconds,
+                drifted_fields=len(result.drift or ()),
             )
         )
         return result

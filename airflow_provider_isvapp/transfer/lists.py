@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from airflow_provider_isvapp.errors import AuditRefused
+from airflow_provider_isvapp.api.schema.fields import Object
+from airflow_provider_isvapp.errors import AuditRefused, DamagedDownload, MalformedRows
 from airflow_provider_isvapp.events import DownloadFinished, Observer, no_op_observer
-from airflow_provider_isvapp.transfer.audit import MinRows
+from airflow_provider_isvapp.transfer.audit import MinRows, Rule, as_documented
 from airflow_provider_isvapp.transfer.destination import Destination
+from airflow_provider_isvapp.transfer.drift import DriftReport, RowChecker
 from airflow_provider_isvapp.transfer.exclude_fields import FieldFilter
 from airflow_provider_isvapp.transfer.existing import keeps_existing
 from airflow_provider_isvapp.transfer.gzip import Crc32
@@ -46,6 +48,7 @@ def write_list(
     destination: Destination,
     *,
     dataset: str,
+    row_type: type[Object],
     options: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
     documented: Collection[str] = (),
     snapshot_date: str | None = None,
@@ -60,6 +63,7 @@ def write_list(
     :param rows: the rows, each the vendor's own bytes of one JSON object without a newline.
     :param destination: where the object shall be.
     :param dataset: the list's name, for its provenance.
+    :param row_type: what a row is documented to be.
     :param options: how it is written. By default, an empty list is refused.
     :param documented: paths of the fields that the vendor documents, for ``exclude_fields``.
     :param snapshot_date: the date that the list describes, for the manifest.
@@ -69,27 +73,33 @@ def write_list(
     :param log: where messages go.
     :param clock: seconds that only grow.
     :raises InvalidArgument: if an argument is wrong; nothing was written.
-    :raises DamagedDownload: if a row is not one JSON object on one line.
-    :raises AuditRefused: if the list has fewer than ``min_rows`` rows. The old object stays, as on every error.
+    :raises DamagedDownload: if a row is not one JSON object on one line, or has no key of its own.
+    :raises AuditRefused: if the list has fewer than ``min_rows`` rows, or differs from its documentation and
+        ``on_drift`` is ``fail``. The old object stays, as on every error.
     :raises DestinationExists: if an object of other content exists and ``if_exists`` is ``fail``.
     :raises StorageFailed: if the storage refused.
     """
     check_list(destination, options)
     started = clock() - fetch_seconds
-    rules = [MinRows(fewest=1 if options.min_rows is None else options.min_rows)]
+    rules: list[Rule] = [MinRows(fewest=1 if options.min_rows is None else options.min_rows)]
+    if options.on_drift == "fail":
+        rules.append(as_documented)
     fields = FieldFilter(options.exclude_fields)
     provenance = _describe(rows, dataset, options, fields)
     fields.check(documented)
+    drift = _compare(rows, row_type, dataset, options)
     there = destination.target().info()
     if there is not None and there.provenance == provenance:
         manifests = find_manifests(destination, provenance, options, snapshot_date=snapshot_date)
-        if (manifests or not options.manifest) and audit(rules, provenance, destination, options) is None:
+        problem = audit(rules, provenance, destination, options, drift=drift)
+        if (manifests or not options.manifest) and problem is None:
             log.info("%s already holds this list: nothing to write", destination.uri)
             return WriteResult.of(
                 destination.uri,
                 provenance,
                 snapshot_date=snapshot_date,
                 manifests=manifests or () if options.manifest else (),
+                drift=tuple(drift),
                 outcome=Outcome.UNCHANGED,
                 seconds=clock() - started,
             )
@@ -114,6 +124,7 @@ def write_list(
             options=options,
             dates={"snapshot_date": snapshot_date},
             request=request,
+            drift=drift,
         )
     finally:
         writer.abort()
@@ -125,11 +136,16 @@ def write_list(
         snapshot_date=snapshot_date,
         objects=objects,
         manifests=manifests,
+        drift=tuple(drift),
         seconds=clock() - started,
     )
     observe(
         DownloadFinished(
-            rows=provenance.rows or 0, bytes=provenance.bytes or 0, compressed_bytes=None, seconds=result.seconds
+            rows=provenance.rows or 0,
+            bytes=provenance.bytes or 0,
+            compressed_bytes=None,
+            seconds=result.seconds,
+            drifted_fields=len(drift),
         )
     )
     return result
@@ -154,6 +170,22 @@ def _describe(rows: Sequence[bytes], dataset: str, options: WriteOptions, fields
         bytes=size,
         crc32=str(crc32),
     )
+
+
+def _compare(rows: Sequence[bytes], row_type: type[Object], dataset: str, options: WriteOptions) -> DriftReport:
+    """Compare the rows with their documentation.
+
+    ndjson keeps a value of another type as it is; a column of Parquet has one type.
+    """
+    checker = RowChecker(row_type, allow_wrong_types=options.output_format == "ndjson", unique=True)
+    try:
+        for number, row in enumerate(rows, start=1):
+            checker.check(row, number)
+    except MalformedRows as error:
+        problem = DamagedDownload(f"The list {dataset} is not what is documented: {error}. Nothing was published.")
+    else:
+        return checker.report
+    raise problem
 
 
 def _batches(rows: Sequence[bytes]) -> Iterator[bytes]:

@@ -19,6 +19,7 @@ Compression = Literal["gzip"]
 PartitionBy = Literal["reference_date"]
 IfExists = Literal["overwrite", "skip", "fail"]
 Validate = Literal["structure", "full"]
+OnDrift = Literal["report", "fail"]
 
 MONTH_PLACEHOLDER = "{reference_date}"
 DEFAULT_MAX_ROW_BYTES = 16 * 1024 * 1024
@@ -36,10 +37,12 @@ class WriteOptions:
     :param compression: ``gzip`` to store ndjson compressed. A whole export is stored as the vendor's own gzip file.
     :param partition_by: ``reference_date`` for one object per month (exports only); the path then contains
         ``{reference_date}``.
-    :param validate: ``structure``: each line is one JSON object; ``full``: each row has the documented fields (exports
-        only).
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
         Every other value keeps the vendor's bytes. A name that is neither documented nor in any row publishes nothing.
+    :param validate: ``structure``: each line is one JSON object; ``full``: each row is compared with its documentation
+        (exports only; a list always is).
+    :param on_drift: what to do about rows that differ from their documentation in a way that loses nothing: ``report``
+        them, or ``fail``. For an export, ``fail`` needs ``validate='full'`` or Parquet, which parse every row.
     :param manifest: write a manifest beside each object, last.
     :param min_rows: publish nothing that has fewer rows. None means 1 for a list; for an export, it means that an empty
         file may not replace an object that has rows.
@@ -54,6 +57,7 @@ class WriteOptions:
     partition_by: PartitionBy | None = None
     validate: Validate = "structure"
     exclude_fields: Sequence[str] = ()
+    on_drift: OnDrift = "report"
     manifest: bool = False
     min_rows: int | None = None
     max_row_bytes: int = DEFAULT_MAX_ROW_BYTES
@@ -101,6 +105,11 @@ class WriteOptions:
             return "application/vnd.apache.parquet"
         return "application/gzip" if self.compression == "gzip" else "application/x-ndjson"
 
+    @property
+    def parses_rows(self) -> bool:
+        """Whether every row of an export is parsed."""
+        return self.validate == "full" or self.output_format == "parquet"
+
     def check_for_export(self, template: str) -> None:
         """Check that each value is known and that they fit together and with the path.
 
@@ -114,6 +123,10 @@ class WriteOptions:
             raise InvalidArgument(
                 f"path {template!r}: {SNAPSHOT_PLACEHOLDER} is for lists, which are of the day on which they are "
                 f"fetched. An export has months: use {MONTH_PLACEHOLDER} with partition_by, or a template of the run."
+            )
+        if self.on_drift == "fail" and not self.parses_rows:
+            raise InvalidArgument(
+                "on_drift='fail' needs validate='full' or output_format='parquet': otherwise, rows are not parsed."
             )
         if self.output_format == "parquet" and self.compression is not None:
             raise InvalidArgument("compression is for ndjson: Parquet compresses its columns itself (zstd).")
@@ -134,7 +147,7 @@ class WriteOptions:
         :raises InvalidArgument: if the documentation of its rows would be needed, and there is none.
         """
         needs = "validate='full'" if self.validate == "full" else f"output_format={self.output_format!r}"
-        if export_type not in (None, *ExportType) and (self.validate == "full" or self.output_format == "parquet"):
+        if export_type not in (None, *ExportType) and self.parses_rows:
             raise InvalidArgument(
                 f"{needs} needs documented rows, and those of the type {export_type!r:.100} are not. Write them as "
                 "ndjson with validate='structure'."
@@ -182,6 +195,7 @@ class WriteOptions:
             raise InvalidArgument(f"exclude_fields must be a list of names, not {self.exclude_fields!r}.")
         for text in self.exclude_fields:
             parse_field(text)
+        _check_choice("on_drift", self.on_drift, get_args(OnDrift))
         if self.min_rows is not None and (type(self.min_rows) is not int or self.min_rows < 0):
             raise InvalidArgument(f"min_rows must be a whole number from 0 or None, not {self.min_rows!r}.")
         if type(self.max_row_bytes) is not int or self.max_row_bytes < 1:

@@ -13,15 +13,16 @@ from logging import Logger
 
 import msgspec
 
-from airflow_provider_isvapp.api.schema.isvapp import ExportType
+from airflow_provider_isvapp.api.schema.isvapp import ExportType, TaxonomyItemRow
 from airflow_provider_isvapp.errors import DamagedDownload, ExportRefused, MalformedRows, TransferCancelled
 from airflow_provider_isvapp.transfer.audit import too_many_months
+from airflow_provider_isvapp.transfer.drift import DriftReport, RowChecker
 from airflow_provider_isvapp.transfer.exclude_fields import FieldFilter
 from airflow_provider_isvapp.transfer.gzip import Crc32, GzipMembers
 from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.transfer.results import WrittenObject
 from airflow_provider_isvapp.transfer.resume import ResumableDownload
-from airflow_provider_isvapp.transfer.rows import PartitionChunk, Row, RowInspector, TaxonomyItemRow, UndocumentedRow
+from airflow_provider_isvapp.transfer.rows import PartitionChunk, Row, RowInspector, UndocumentedRow
 from airflow_provider_isvapp.transfer.staging.base import Provenance
 from airflow_provider_isvapp.transfer.threads import Prefetch, WorkerThread
 from airflow_provider_isvapp.transfer.writers import Chunk, RowWriter
@@ -106,12 +107,14 @@ class TransferPipeline:
         self._members = GzipMembers()
         by_month = options.partition_by is not None
         options.check_for_type(download.export.type)
-        row_type: type[TaxonomyItemRow] | type[Row] | type[UndocumentedRow] = Row
-        if options.validate == "full":
-            row_type = TaxonomyItemRow
-        elif not by_month and download.export.type not in (None, *ExportType):
-            row_type = UndocumentedRow
-        self._inspector = RowInspector(row_type, by_month=by_month, max_row_bytes=options.max_row_bytes)
+        is_documented = download.export.type in (None, *ExportType)
+        self._checker = RowChecker(TaxonomyItemRow, allow_wrong_types=False) if options.parses_rows else None
+        self._inspector = RowInspector(
+            Row if is_documented or by_month else UndocumentedRow,
+            checker=self._checker,
+            by_month=by_month,
+            max_row_bytes=options.max_row_bytes,
+        )
         self._log = log
         self._require_sizes = options.require_sizes
         self._fields = FieldFilter(options.exclude_fields)
@@ -122,6 +125,11 @@ class TransferPipeline:
         self._malformed: MalformedRows | None = None
         self._writer: RowWriter | None = None
         self.objects: list[WrittenObject] = []
+
+    @property
+    def drift(self) -> DriftReport | None:
+        """What differs from the documentation so far; None if that is not looked for."""
+        return None if self._checker is None else self._checker.report
 
     @contextmanager
     def verified(self) -> Iterator[Provenance]:

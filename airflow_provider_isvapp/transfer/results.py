@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from airflow_provider_isvapp.transfer.drift import Drift
 from airflow_provider_isvapp.transfer.staging.base import Provenance
 
 
@@ -58,6 +59,7 @@ class WriteResult:
     :param snapshot_date: the date that a list describes; None for an export.
     :param objects: the objects that were written; none if nothing was.
     :param manifests: URIs of the manifests at the path.
+    :param drift: where rows differ from their documentation, each field once; None if that was not looked for.
     :param attempts: responses that a download took: 1 when nothing went wrong, 0 when nothing was requested.
     :param seconds: duration of the download, verification and publication.
     :param sizes_verified: whether the export's record stated a size that the file was compared with; None if nothing
@@ -76,6 +78,7 @@ class WriteResult:
     snapshot_date: str | None = None
     objects: tuple[WrittenObject, ...] = ()
     manifests: tuple[str, ...] = ()
+    drift: tuple[Drift, ...] | None = None
     attempts: int = 0
     seconds: float = 0.0
     sizes_verified: bool | None = None

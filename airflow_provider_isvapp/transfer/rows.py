@@ -12,41 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
-from typing import Annotated, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
 from airflow_provider_isvapp.errors import MalformedRows
 from airflow_provider_isvapp.transfer.audit import is_month
+from airflow_provider_isvapp.transfer.drift import RowChecker
 from airflow_provider_isvapp.transfer.options import DEFAULT_MAX_ROW_BYTES
-
-Count = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]+\Z")]
-Month = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-(0[1-9]|1[0-2])\Z")]
-SalesforceId = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9]{15}([A-Za-z0-9]{3})?\Z")]
-
-
-class TaxonomyItemRow(msgspec.Struct, gc=False):
-    """A row of a taxonomy item export; fields that are not documented may be there, too."""
-
-    type: Literal["TAXONOMY_ITEM"]
-    aggregation: Literal["MONTHLY"]
-    reference_date: Month
-    salesforce_account_id: SalesforceId
-    salesforce_account_name: str
-    taxonomy_id: str
-    taxonomy_item_id: str
-    taxonomy_item_label: str
-    taxonomy_item_parent_item_id: str | None
-    taxonomy_label: str
-    taxonomy_level_id: str
-    taxonomy_level_label: str
-    unique_users: Count
-    unique_users_external: Count
-    unique_users_internal: Count
-    operations: Count
-    operations_external: Count
-    operations_internal: Count
-
 
 # What bytes that are no row bring about in the JSON decoder; a row of deep nesting exhausts the stack.
 UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
@@ -115,7 +88,8 @@ class RowInspector:
     Each line is parsed by itself, so that the verdict on a row depends on nothing but the row. In an export, a blank
     line is no row, and neither is a byte order mark before the first one.
 
-    :param row_type: what a row must look like.
+    :param row_type: what is read of a row.
+    :param checker: compares each row with its documentation. Rows that are as documented are only parsed.
     :param by_month: hand the rows out again by month.
     :param max_row_bytes: the longest row, without its newline.
     """
@@ -124,6 +98,7 @@ class RowInspector:
         self,
         row_type: type[_HasMonth] = Row,
         *,
+        checker: RowChecker | None = None,
         by_month: bool = False,
         max_row_bytes: int = DEFAULT_MAX_ROW_BYTES,
     ) -> None:
@@ -133,7 +108,9 @@ class RowInspector:
         self._may_have_month = row_type not in (ListRow, UndocumentedRow)
         self._by_month = by_month
         self._max_row_bytes = max_row_bytes
+        self._checker = checker
         self._decode = msgspec.json.Decoder(row_type).decode
+        self._decode_documented: Callable[[bytes], Any] = self._decode if checker is None else checker.decode
         self._count = _engine()
         self._months: Counter[str | None] = Counter()
         self._open_line: list[bytes] = []
@@ -204,7 +181,7 @@ class RowInspector:
     def _read_all(self, block: bytes) -> list[str | None] | None:
         """Return the month of each line; None if something is amiss, or if only a look at each line can tell."""
         try:
-            months = [row.reference_date for row in map(self._decode, BytesIO(block))]
+            months = [row.reference_date for row in map(self._decode_documented, BytesIO(block))]
             if not block.isascii():
                 block.decode()
         except UNREADABLE:
@@ -250,6 +227,8 @@ class RowInspector:
                 # Nothing from the vendor that could lead elsewhere becomes a part of a path.
                 problem = f"has no {_MONTH_NAME} that an export can be divided by"
             else:
+                if self._checker is not None:
+                    self._checker.check(line, self._lines)
                 return month
         except RecursionError:
             problem = "is nested too deeply to be read"

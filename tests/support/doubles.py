@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
+from airflow_provider_isvapp.api.schema.fields import Object
+
 
 class RecordingLimiter:
     """Grants at once and remembers what it was told; the real limiters have their own tests."""
@@ -35,3 +37,7 @@ class FakeTime:
     def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
         self.now += seconds
+
+
+class AnyRow(Object, forbid_unknown_fields=False):
+    """A row of which nothing is documented: every object is one."""

@@ -66,6 +66,7 @@ Time: TypeAlias = Annotated[datetime, Meta(tz=True), facts(unit="ISO 8601")]
 SalesforceId: TypeAlias = Annotated[
     str, Meta(pattern=r"\A[A-Za-z0-9]{15}([A-Za-z0-9]{3})?\Z"), facts(unit="15 or 18 characters")
 ]
+Identifier: TypeAlias = Annotated[str, Meta(min_length=1)]
 CurrencyCode: TypeAlias = Annotated[str, facts(unit="ISO 4217")]
 
 
@@ -74,16 +75,18 @@ class Scalar:
     """The type of a single value.
 
     :param json: ``string``, ``number``, ``integer``, ``boolean``, or ``any``.
-    :param kind: what the value is: ``text``, ``count text``, ``month``, ``date``, ``time``, ``integer``, ``number``,
-        ``boolean`` or ``any``.
+    :param kind: what the value is: ``text``, ``count text``, ``month``, ``salesforce id``, ``date``, ``time``,
+        ``integer``, ``number``, ``boolean`` or ``any``.
     :param values: the documented ones, if they are listed.
     :param pattern: what a text looks like, if more is known.
+    :param is_untyped: the documentation names no type: a text, or a whole number that is kept as one.
     """
 
     json: str
     kind: str
     values: tuple[str, ...] = ()
     pattern: str | None = None
+    is_untyped: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +178,7 @@ def _read_type(info: Any) -> tuple[Type, bool, dict[str, Any]]:
         if all(isinstance(item, inspect.StructType) for item in members):
             return _read_variants(members), nullable, {}
         # The type is not documented: what arrives is kept as text.
-        return Scalar(json="string", kind="text"), nullable, {}
+        return Scalar(json="string", kind="text", is_untyped=True), nullable, {}
     if isinstance(info, inspect.StructType):
         return ObjectOf(name=info.cls.__name__, fields=tuple(map(_read_field, info.fields))), False, {}
     if isinstance(info, inspect.ListType):
@@ -197,7 +200,7 @@ def _read_scalar(info: Any) -> Scalar:
     if isinstance(info, inspect.EnumType):
         return Scalar(json="string", kind="text", values=tuple(map(str, info.cls)))
     if isinstance(info, inspect.StrType):
-        kinds = {_pattern(CountText): "count text", _pattern(Month): "month"}
+        kinds = {_pattern(CountText): "count text", _pattern(Month): "month", _pattern(SalesforceId): "salesforce id"}
         return Scalar(json="string", kind=kinds.get(info.pattern, "text"), pattern=info.pattern)
     scalars: dict[Any, Scalar] = {
         inspect.DateType: Scalar(json="string", kind="date"),

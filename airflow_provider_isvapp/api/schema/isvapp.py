@@ -9,7 +9,17 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
-from airflow_provider_isvapp.api.schema.fields import Bytes, CountText, Month, Object, SalesforceId, Time, facts
+from airflow_provider_isvapp.api.schema.fields import (
+    Bytes,
+    CountText,
+    Identifier,
+    Month,
+    Object,
+    SalesforceId,
+    Time,
+    asked_for,
+    facts,
+)
 
 
 class ExportStatus(StrEnum):
@@ -124,7 +134,7 @@ class TaxonomyItemRow(Object, kw_only=True):
     salesforce_account_id: Annotated[SalesforceId, facts(key=True)]
     salesforce_account_name: Annotated[str, facts(personal=True, note="name of a company or a person")]
     taxonomy_id: str
-    taxonomy_item_id: Annotated[str, facts(key=True)]
+    taxonomy_item_id: Annotated[Identifier, facts(key=True)]
     taxonomy_item_label: str
     taxonomy_item_parent_item_id: Annotated[str | None, facts(null="at the top of the taxonomy")]
     taxonomy_label: str
@@ -178,6 +188,12 @@ class SalesforceAccount(Object, kw_only=True):
         list[SubscriberOrg] | UnsetType,
         facts(absent="unless includeSubscriberOrgs=1", parameter="includeSubscriberOrgs"),
     ] = UNSET
+
+
+def salesforce_account(*, health_scores: bool, subscriber_orgs: bool) -> type[Object]:
+    """Return what an account is when these are asked for, or are not."""
+    wanted = {"includeHealthScores": health_scores, "includeSubscriberOrgs": subscriber_orgs}
+    return asked_for(SalesforceAccount, frozenset(name for name, asked in wanted.items() if asked))
 
 
 OBJECTS: tuple[type[Object], ...] = (

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import UNSET, UnsetType, field
 
-from airflow_provider_isvapp.api.schema.fields import Count, CurrencyCode, Date, Object, facts
+from airflow_provider_isvapp.api.schema.fields import Count, CurrencyCode, Date, Identifier, Object, facts
 
 # An alias that begins with an underscore is for fields that have the name of their own type.
 
@@ -136,7 +136,7 @@ _IN_AN_EXAMPLE = "in one of the examples"
 class AppSummary(Object, kw_only=True):
     """An app, as it is listed."""
 
-    ApplicationId: Annotated[str, facts(key=True)]
+    ApplicationId: Annotated[Identifier, facts(key=True)]
     ApplicationName: str
     Category: str
     Capabilities: Annotated[list[str] | UnsetType, facts(absent=_IN_AN_EXAMPLE)] = UNSET

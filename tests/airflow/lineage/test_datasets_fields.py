@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_isvapp.api.schema.columns import lineage_fields
+from airflow_provider_isvapp.api.schema.isvapp import TaxonomyItemRow, salesforce_account
+from airflow_provider_isvapp.api.schema.productiv import AppDetails, AppSummary
 from airflow_provider_isvapp.emulator import Emulator, ManualClock
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
-from airflow_provider_isvapp.lineage.datasets import Fields, account_fields, app_fields, usage_fields
 from airflow_provider_isvapp.operators.isvapp import IsvappDownloadExportOperator
 from tests.support.task_context import task_context
 
@@ -34,7 +36,7 @@ def in_rows(rows: list[dict[str, object]]) -> dict[str, str]:
 def test_of_usage(isvapp: Emulator, ready: str) -> None:
     rows = [json.loads(line) for line in isvapp.export_bytes(ready).splitlines()]
 
-    assert in_rows(rows) == dict(usage_fields())
+    assert in_rows(rows) == dict(lineage_fields(TaxonomyItemRow))
 
 
 def test_of_usage_as_parquet(isvapp: Emulator, ready: str, tmp_path: Path) -> None:
@@ -45,7 +47,9 @@ def test_of_usage_as_parquet(isvapp: Emulator, ready: str, tmp_path: Path) -> No
     )
 
     types = {"string": "string", "int64": "int64", "date32[day]": "date"}
-    assert [(column.name, types[str(column.type)]) for column in pq.read_schema(file)] == list(usage_fields("parquet"))
+    assert [(column.name, types[str(column.type)]) for column in pq.read_schema(file)] == list(
+        lineage_fields(TaxonomyItemRow, "parquet")
+    )
 
 
 @pytest.mark.parametrize(("health_scores", "subscriber_orgs"), [(False, False), (True, False), (False, True)])
@@ -55,7 +59,9 @@ def test_of_accounts(isvapp: Emulator, health_scores: bool, subscriber_orgs: boo
             include_health_scores=health_scores, include_subscriber_orgs=subscriber_orgs
         )
 
-    assert in_rows(rows) == dict(account_fields(health_scores=health_scores, subscriber_orgs=subscriber_orgs))
+    assert in_rows(rows) == dict(
+        lineage_fields(salesforce_account(health_scores=health_scores, subscriber_orgs=subscriber_orgs))
+    )
 
 
 @pytest.mark.parametrize("verbose", [False, True])
@@ -63,8 +69,4 @@ def test_of_apps(productiv: Emulator, verbose: bool) -> None:
     with ProductivHook() as hook:
         rows = list(hook.list_apps(include_inactive=True, verbose=verbose))
 
-    documented: Fields = app_fields(verbose=verbose)
-    found = in_rows(rows)
-    # The vendor's examples show contacts in a summary, and its description does not name them.
-    found.pop("AppContacts", None) if not verbose else None
-    assert found == dict(documented)
+    assert in_rows(rows) == dict(lineage_fields(AppDetails if verbose else AppSummary))

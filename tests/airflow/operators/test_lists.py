@@ -142,6 +142,11 @@ class VendorList:
                 rows = isvapp.get_conn().salesforce_account_lines().lines
         return b"".join(row + b"\n" for row in rows)
 
+    @property
+    def key(self) -> str:
+        """What identifies a row."""
+        return "ApplicationId" if self.name == "apps" else "salesforce_id"
+
     def snapshot_date(self) -> str:
         """The date that the list describes now."""
         age = 1 if self.name == "apps" else 0
@@ -202,6 +207,7 @@ def test_a_written_list_is_told_of_as_an_export_is(
         "rows": plain.count(b"\n"),
         "bytes": len(plain),
         "compressed_bytes": None,
+        "drift": [],
         "crc32": f"{zlib.crc32(plain):08x}",
         "sizes_verified": None,
         "export_id": None,
@@ -431,3 +437,81 @@ def test_a_late_run_is_refused_for_good_and_the_old_object_stays(listed: VendorL
     assert listed.run(context=context, allow_late_snapshot=True)["outcome"] == "written"
     dated = listed.run("{snapshot_date}", context=context)
     assert dated["path"] == f"{listed.store.root}/{listed.snapshot_date()}"
+
+
+def rows_of(listed: VendorList, count: int) -> list[dict[str, Any]]:
+    """Rows as documented, each with a key of its own."""
+    first = json.loads(listed.lines().splitlines()[0])
+    return [first | {listed.key: f"{number:015d}"} for number in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("place", [1, 3_000])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("empty", "row {place} has no {key}, which identifies it"),
+        ("twice", "rows {other} and {place} have the same {key}"),
+    ],
+)
+def test_rows_without_a_key_of_their_own_publish_nothing(
+    listed: VendorList, damage: str, message: str, place: int
+) -> None:
+    listed.store.put("list", OLD)
+    rows = rows_of(listed, 3_000)
+    other = 1 if place > 1 else 2
+    rows[place - 1] = {} if damage == "empty" else rows[other - 1]
+    listed.spoil(kind="edit", replace={listed.rows_field: rows})
+
+    first, second = sorted((other, place))
+    expected = message.format(place=place if damage == "empty" else second, other=first, key=listed.key)
+    with pytest.raises(AirflowException, match=expected) as caught:
+        listed.run(manifest=True)
+
+    assert not isinstance(caught.value, AirflowFailException)
+    assert listed.store.read("list") == OLD
+    assert listed.store.names() == ["list"]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "sentence"),
+    [
+        ({"New": 1}, "unknown_field", r"\$\.New is not documented"),
+        ("wrong type", "wrong_type", r"\$\.\w+ is not of the documented type"),
+        ("absent", "absent", r"\$\.\w+ is documented, and absent"),
+    ],
+    ids=["new field", "wrong type", "absent field"],
+)
+def test_what_differs_from_the_documentation_is_reported_or_refused(
+    listed: VendorList,
+    change: Any,
+    kind: str,
+    sentence: str,
+    logs: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events: list[Event] = []
+    monkeypatch.setattr("airflow_provider_isvapp.operators.download.record", events.append)
+    listed.store.put("list", OLD)
+    rows = rows_of(listed, 3_001)
+    name = "VendorName" if listed.name == "apps" else "name"
+    if change == "absent":
+        del rows[2_999][name]
+    else:
+        rows[2_999] |= {name: 5} if change == "wrong type" else change
+    listed.spoil(kind="edit", replace={listed.rows_field: rows}, times=2)
+
+    with pytest.raises(AirflowException, match=sentence + r" \(1 row, the first is row 3000\)"):
+        listed.run(manifest=True, on_drift="fail")
+    assert listed.store.read("list") == OLD
+    assert listed.store.names() == ["list"]
+    assert events == []
+
+    asset, context = Asset(uri="s3://lake/list"), task_context()
+    written = listed.run(outlets=[asset], context=context)
+
+    (found,) = written["drift"]
+    assert (found["kind"], found["rows"], found["first_row"]) == (kind, 1, 3_000)
+    assert [json.loads(line) for line in listed.store.read("list").splitlines()] == rows
+    assert context["outlet_events"][asset].extra["drift"] == [found]
+    assert [event.drifted_fields for event in events if isinstance(event, DownloadFinished)] == [1]
+    assert len(re.findall("differ from their documentation: " + sentence, logs())) == 1

@@ -2,12 +2,16 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 import requests
 
+from airflow_provider_isvapp.api.schema.fields import ListOf, MapOf, Object, Scalar, Type, read_object
+from airflow_provider_isvapp.api.schema.productiv import AppDetails, AppResponse, AppsResponse, VerboseAppsResponse
 from airflow_provider_isvapp.emulator import ManualClock
 from tests.unit.emulator.caller import Caller
 
@@ -68,10 +72,11 @@ def test_without_a_token_there_is_no_answer(caller: Caller) -> None:
 @pytest.mark.parametrize("version", ["v1", "v2", "v3"])
 def test_the_list_of_apps(productiv: Caller, version: str) -> None:
     answer = productiv.get(f"/pull/{version}/apps").json()
-    assert list(answer) == ["AsOfDate", "Apps", "ResponseTimeMs"]
+    fiscal = [] if version == "v1" else ["FiscalDate", "FiscalDateRange"]
+    assert list(answer) == ["AsOfDate", *fiscal, "Apps", "ResponseTimeMs"]
     assert answer["AsOfDate"] == "2024-04-14"
     assert len(answer["Apps"]) == 48
-    assert not any(row["IsInactive"] for row in answer["Apps"])
+    assert not any(row.get("IsInactive") for row in answer["Apps"])
 
 
 def test_unknown_versions_do_not_exist(productiv: Caller) -> None:
@@ -100,6 +105,8 @@ def test_an_apps_details(productiv: Caller) -> None:
     assert first["App"] == listed
     for version in ("v2", "v3"):
         later = productiv.get(f"/pull/{version}/apps/app-0001").json()
+        assert later["FiscalDate"] == {"FiscalYear": "2024", "AsOfMonth": "04"}
+        assert later["FiscalDateRange"] == {"Start": "2024-01-01", "End": "2024-12-31"}
         assert set(later) - set(first) == {"FiscalDate", "FiscalDateRange"}
         assert later["App"] == listed
 
@@ -131,3 +138,71 @@ def test_there_is_no_rate_limit(start: Start) -> None:
     caller = start(requests_per_second=1)
     caller.bearer = caller.productiv_token(**SECRETS).json()["access_token"]
     assert {caller.get("/pull/v1/apps").status_code for _ in range(5)} == {200}
+
+
+def test_sixty_apps_show_every_documented_field_value_and_absent_key(productiv: Caller) -> None:
+    text = productiv.get("/pull/v1/apps?verbose=true&includeInactive=true").text
+    apps = json.loads(text)["Apps"]
+    shown: dict[str, set[Any]] = {}
+
+    def walk(value: Any, kind: Type, path: str) -> None:
+        if isinstance(kind, Scalar):
+            shown.setdefault(path, set()).add(value)
+        elif isinstance(kind, ListOf):
+            for item in value:
+                walk(item, kind.items, path)
+        elif isinstance(kind, MapOf):
+            for key, item in value.items():
+                shown.setdefault(path, set()).add(key)
+                walk(item, kind.values, f"{path}.*")
+        else:
+            variants = dict(kind.variants)
+            for field in kind.fields:
+                inner = f"{path}.{field.name}"
+                shown.setdefault(f"{inner} is there", set()).add(field.name in value)
+                if field.name == kind.varies:
+                    tag = value[kind.tag]
+                    walk(value[field.name], variants[tag], f"{inner}.{tag}")
+                elif value.get(field.name) is not None:
+                    walk(value[field.name], field.type, inner)
+                elif field.name in value:
+                    shown.setdefault(inner, set()).add(None)
+
+    def expect(kind: Type, path: str) -> None:
+        if isinstance(kind, Scalar):
+            assert set(kind.values) <= shown[path], path
+        elif isinstance(kind, ListOf):
+            expect(kind.items, path)
+        elif isinstance(kind, MapOf):
+            assert shown[path] >= set(kind.keys), path
+            expect(kind.values, f"{path}.*")
+        else:
+            for field in kind.fields:
+                inner = f"{path}.{field.name}"
+                if inner.endswith((".Instances.Activity.LicenseTier", ".Instances.SSOProtocols.SupportedProtocols")):
+                    assert shown[f"{inner} is there"] == {False}, inner
+                    continue
+                always = field.required or inner == ".SSOProtocols.SupportedProtocols"
+                assert shown[f"{inner} is there"] == ({True} if always else {True, False}), inner
+                assert (None in shown.get(inner, ())) is field.nullable, inner
+                if field.name != kind.varies:
+                    expect(field.type, inner)
+            for tag, variant in kind.variants:
+                expect(variant, f"{path}.{kind.varies}.{tag}")
+
+    for row in apps:
+        walk(row, read_object(AppDetails), "")
+    expect(read_object(AppDetails), "")
+
+
+@pytest.mark.parametrize(
+    ("path", "struct"),
+    [
+        ("/pull/v1/apps", AppsResponse),
+        ("/pull/v3/apps?verbose=true&includeInactive=true", VerboseAppsResponse),
+        ("/pull/v1/apps/app-0001", AppResponse),
+        ("/pull/v2/apps/app-0001", AppResponse),
+    ],
+)
+def test_responses_are_as_documented(productiv: Caller, path: str, struct: type[Object]) -> None:
+    msgspec.json.decode(productiv.get(path).content, type=struct)

@@ -18,6 +18,7 @@ from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.download import download_export
 from airflow_provider_isvapp.transfer.lists import write_list
 from airflow_provider_isvapp.transfer.staging import local, s3
+from tests.support.doubles import AnyRow
 from tests.support.file_server import Source
 from tests.support.object_stores import in_s3, s3_client
 
@@ -61,7 +62,7 @@ def main(url: str, where: str, step: str) -> None:
     elif step == "renamed":
         kill_around(local, "_flush_directory", after=False)
     if url == "list":
-        write_list(LIST, destination, dataset="apps")
+        write_list(LIST, destination, dataset="apps", row_type=AnyRow)
     else:
         export = Export(id="e-1", status=ExportStatus.COMPLETED)
         download_export(Source(url, export, 10.0), destination)

@@ -25,6 +25,7 @@ from airflow_provider_isvapp.transfer.exclude_fields import FieldFilter, parse_f
 from airflow_provider_isvapp.transfer.lists import write_list
 from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
+from tests.support.doubles import AnyRow
 from tests.support.file_server import Answer, FileServer, Source, ndjson
 
 # One ends as another does behind a quotation mark.
@@ -155,6 +156,7 @@ def write(folder: Path, *, documented: Sequence[str] = ("Id", "Instances[].Conta
         ROWS_OF_APPS,
         open_destination(str(folder / "apps")),
         dataset="apps",
+        row_type=AnyRow,
         options=WriteOptions(**options),
         documented=documented,
     )

@@ -25,6 +25,7 @@ from airflow_provider_isvapp.transfer.manifest import manifest_of
 from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from tests.support import ROOT
+from tests.support.doubles import AnyRow
 from tests.support.object_stores import in_s3, s3_client
 from tests.unit.transfer.killed_download import LIST
 
@@ -48,6 +49,7 @@ class Store:
             rows,
             self.destination,
             dataset="apps",
+            row_type=AnyRow,
             options=WriteOptions(**options),
             snapshot_date=snapshot_date,
             request={"verbose": "true"},

@@ -21,6 +21,7 @@ from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.lists import write_list
 from airflow_provider_isvapp.transfer.results import WriteResult
 from airflow_provider_isvapp.transfer.staging.local import LocalFile, LocalTarget
+from tests.support.doubles import AnyRow
 from tests.support.downloads import download_with
 from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 
@@ -94,7 +95,7 @@ def test_a_device_is_not_replaced() -> None:
 def test_a_list_is_not_written_over_what_is_no_file(tmp_path: Path) -> None:
     named_pipe(tmp_path / "x")
     with pytest.raises(InvalidArgument, match="a named pipe is there"):
-        write_list([b"{}"], open_destination(str(tmp_path / "x")), dataset="apps")
+        write_list([b"{}"], open_destination(str(tmp_path / "x")), dataset="apps", row_type=AnyRow)
 
 
 @pytest.mark.parametrize("make", [named_pipe, Path.mkdir])

@@ -21,6 +21,7 @@ from airflow_provider_isvapp.transfer.lists import write_list
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.staging import s3
 from tests.support.ceph_gateway import ACCESS_KEY, SECRET_KEY
+from tests.support.doubles import AnyRow
 from tests.support.downloads import download_with
 from tests.support.file_server import MONTHS, Answer, FileServer, Source, gzip_bytes, ndjson
 from tests.support.object_stores import FaultyFront, in_s3, s3_client
@@ -380,6 +381,6 @@ def test_storage_options_are_used(bucket: Bucket) -> None:
 
 def test_lists_are_written_the_same_way(bucket: Bucket) -> None:
     lines = [b'{"Id":"%d"}' % number for number in range(300_000)]
-    result = write_list(lines, bucket.destination(), dataset="apps")
+    result = write_list(lines, bucket.destination(), dataset="apps", row_type=AnyRow)
     bucket.assert_holds(b"".join(line + b"\n" for line in lines))
     assert (result.rows, result.bytes) == (300_000, sum(map(len, lines)) + 300_000)

@@ -169,14 +169,20 @@ class TestParquet:
 
     def test_unknown_and_missing_fields_are_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(parquet, "_BLOCK_BYTES", 10_000)
-        new = b'{"reference_date":"2024-04","operations":"7","colour":"red","tags":["a",{"b":null}]}\n'
-        download(tmp_path / "x.parquet", PLAIN + new, output_format="parquet")
+        new = changed(reference_date="2024-04", operations="7", unique_users=..., colour="red", tags=["a", {"b": None}])
+        result = download(tmp_path / "x.parquet", PLAIN + new, output_format="parquet")
         table = self.read(tmp_path / "x.parquet")
         last = table.slice(3_000).to_pylist()[0]
         assert table.num_rows == 3_001
         assert (last["reference_date"], last["operations"], last["unique_users"]) == (date(2024, 4, 1), 7, None)
         assert json.loads(last["other_fields"]) == {"colour": "red", "tags": ["a", {"b": None}]}
         assert table.slice(0, 3_000).column("other_fields").null_count == 3_000
+        assert result.drift is not None
+        assert {(found.path, found.kind, found.first_row) for found in result.drift} == {
+            ("$.unique_users", "absent", 3_001),
+            ("$.colour", "unknown_field", 3_001),
+            ("$.tags", "unknown_field", 3_001),
+        }
 
     def test_row_groups_are_bounded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import pyarrow.parquet as pq
@@ -192,7 +198,7 @@ class TestParquet:
 
     @pytest.mark.parametrize("bad", ["seven", "1.5"])
     def test_a_counter_that_is_no_integer_is_an_error(self, tmp_path: Path, bad: str) -> None:
-        row = json.dumps({"reference_date": "2024-03", "operations": bad}).encode() + b"\n"
+        row = changed(operations=bad)
         with pytest.raises(DamagedDownload, match="operations"):
             download(tmp_path / "x.parquet", row, output_format="parquet")
         assert names(tmp_path) == []
@@ -203,8 +209,8 @@ class TestParquet:
             (b'"taxonomy_label":"\xff"', "utf-8"),
             (b'"colour":"\xff"', "utf-8"),
             (b'"colour":1e999', "out of range"),
-            (b'"operations":1e999', "out of range"),
-            (b'"operations":' + b"9" * 5_000, "out of range"),
+            (b'"operations":1e999', "$.operations is not of the documented type"),
+            (b'"operations":' + b"9" * 5_000, "$.operations is not of the documented type"),
             (b'"operations":"' + b"9" * 5_000 + b'"', "operations: Failed to parse"),
             (b'"colour":' + b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
         ],
@@ -215,8 +221,8 @@ class TestParquet:
     ) -> None:
         monkeypatch.setattr(parquet, "_BLOCK_BYTES", 100_000)
         lines = PLAIN.splitlines(keepends=True)
-        lines.insert(1_234, b"{" + bad + b"}\n")
-        with pytest.raises(DamagedDownload, match=r"(row|line) 1235 ") as caught:
+        lines.insert(1_234, changed().removesuffix(b"}\n") + b"," + bad + b"}\n")
+        with pytest.raises(DamagedDownload, match=r"(row|line) 1235\b") as caught:
             download(tmp_path / "x.parquet", b"".join(lines), output_format="parquet")
         assert reason in str(caught.value)
         assert len(str(caught.value)) < 600
@@ -276,22 +282,55 @@ def changed(**fields: Any) -> bytes:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"operations": "many"}, "operations"),
-        ({"operations": 7}, "operations"),
-        ({"unique_users": ...}, "unique_users"),
-        ({"reference_date": "2024-13"}, "reference_date"),
-        ({"salesforce_account_id": "short"}, "salesforce_account_id"),
-        ({"type": "SOMETHING"}, "type"),
-        ({"taxonomy_label": None}, "taxonomy_label"),
+        ({"operations": "many"}, r"\$\.operations is not of the documented type"),
+        ({"operations": 7}, r"\$\.operations is not of the documented type"),
+        ({"taxonomy_label": []}, r"\$\.taxonomy_label is not of the documented type"),
+        ({"reference_date": "2024-13"}, r"\$\.reference_date is not of the documented type"),
+        ({"salesforce_account_id": "short"}, r"\$\.salesforce_account_id is not of the documented type"),
+        ({"salesforce_account_id": ...}, "has no salesforce_account_id, which identifies it"),
+        ({"taxonomy_item_id": ""}, "has no taxonomy_item_id, which identifies it"),
+        ({"reference_date": None}, "has no reference_date, which identifies it"),
     ],
 )
-def test_full_validation_checks_every_documented_field(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
-    plain = PLAIN + changed(**fields) + PLAIN
-    with pytest.raises(DamagedDownload, match=f"line 3001 is not a row.*{message}"):
+@pytest.mark.parametrize("place", [0, 1_500, 3_000])
+def test_full_validation_refuses_another_type_and_a_row_without_its_key(
+    tmp_path: Path, fields: dict[str, Any], message: str, place: int
+) -> None:
+    lines = PLAIN.splitlines(keepends=True)
+    plain = b"".join([*lines[:place], changed(**fields), *lines[place:]])
+    with pytest.raises(DamagedDownload, match=f"row {place + 1}:? {message}"):
         download(tmp_path / "x", plain, validate="full")
     assert names(tmp_path) == []
-    download(tmp_path / "x", plain)
+    assert download(tmp_path / "x", plain).drift is None
 
 
-def test_full_validation_lets_new_fields_pass(tmp_path: Path) -> None:
-    assert download(tmp_path / "x", PLAIN + changed(colour="red"), validate="full").rows == 3_001
+@pytest.mark.parametrize(
+    ("fields", "path", "kind"),
+    [
+        ({"unique_users": ...}, "$.unique_users", "absent"),
+        ({"type": "SOMETHING"}, "$.type", "unknown_value"),
+        ({"taxonomy_label": None}, "$.taxonomy_label", "null"),
+        ({"colour": "red"}, "$.colour", "unknown_field"),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1_500, 3_000])
+def test_full_validation_reports_what_loses_nothing(
+    tmp_path: Path, fields: dict[str, Any], path: str, kind: str, place: int
+) -> None:
+    lines = PLAIN.splitlines(keepends=True)
+    plain = b"".join([*lines[:place], changed(**fields), *lines[place:], changed(**fields)])
+    with pytest.raises(ExportRefused, match=rf"\{path} .* \(2 rows, the first is row {place + 1}\)"):
+        download(tmp_path / "x", plain, validate="full", on_drift="fail")
+    assert names(tmp_path) == []
+
+    result = download(tmp_path / "x", plain, validate="full")
+
+    assert [found.as_json() for found in result.drift or ()] == [
+        {"path": path, "kind": kind, "rows": 2, "first_row": place + 1}
+    ]
+    assert (tmp_path / "x").read_bytes() == plain
+
+
+def test_drift_can_only_fail_where_rows_are_parsed(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="on_drift='fail' needs validate='full' or output_format='parquet'"):
+        download(tmp_path / "x", on_drift="fail")

@@ -51,6 +51,8 @@ def _object(kind: ObjectOf, decided: dict[str | None, st.SearchStrategy[Any]]) -
 def _scalar(kind: Scalar) -> st.SearchStrategy[Any]:
     if kind.values:
         return st.sampled_from(kind.values)
-    if kind.kind == "text":
-        return st.text() if kind.pattern is None else st.from_regex(kind.pattern)
+    if kind.is_untyped:
+        return st.text() | st.integers(0, 2**63 - 1)
+    if kind.kind in ("text", "salesforce id"):
+        return st.text(min_size=1) if kind.pattern is None else st.from_regex(kind.pattern)
     return _SCALARS[kind.kind]
