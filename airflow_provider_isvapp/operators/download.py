@@ -38,6 +38,7 @@ class ExportDownload:
     :param require_months: whether each of them must have a row.
     :param log: of the task.
     :raises InvalidArgument: naming the argument that is wrong.
+    :raises StorageFailed: if nothing may be written there.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class ExportDownload:
         self._require_months = require_months
         self._log = log
         check_download(self._destination, options, expected_months=expected_months, require_months=require_months)
+        self._destination.target().check_rights()
 
     def run(
         self,
@@ -126,6 +128,7 @@ class ListSnapshot:
     :param options: how it is written.
     :param allow_late: whether a run of the past may write the list of today.
     :raises InvalidArgument: naming the argument that is wrong.
+    :raises StorageFailed: if nothing may be written there.
     """
 
     def __init__(self, path: PathArgument, options: WriteOptions, *, allow_late: bool) -> None:
@@ -135,6 +138,7 @@ class ListSnapshot:
         self._options = options
         self._allow_late = allow_late
         check_list(self._destination, options)
+        self._destination.target().check_rights()
         self._started = time.monotonic()
 
     def write(

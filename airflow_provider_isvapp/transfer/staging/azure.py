@@ -161,6 +161,9 @@ class AzureTarget:
                 "Remove it, or choose another path."
             )
 
+    def check_rights(self) -> None:
+        """Do nothing: :meth:`check` has opened the container, and an uncommitted block would stay for a week."""
+
     def info(self) -> ObjectInfo | None:
         """Ask for the blob's properties."""
         properties = self._properties()

@@ -9,6 +9,7 @@ lost response means, what happens to an object that appears meanwhile, how long 
 from __future__ import annotations
 
 import contextvars
+import errno
 import json
 import logging
 import threading
@@ -166,6 +167,15 @@ class ObjectTarget(Protocol):
 
         :raises InvalidArgument: if the path can never name one, or the storage's client does not take an option.
         :raises StorageFailed: if the storage refuses.
+        """
+        ...
+
+    def check_rights(self) -> None:
+        """See, by a request that leaves nothing, that an object may be written here.
+
+        A task calls this once, before it asks the vendor for anything.
+
+        :raises StorageFailed: if the bucket is missing, the credentials lack the right, or the storage is unreachable.
         """
         ...
 
@@ -392,6 +402,26 @@ def storage_errors(address: str, *, reading: bool = False) -> Iterator[None]:
             if reading
             else f"Writing {address} failed and published nothing: {reason}."
         )
-        raise StorageFailed(
-            f"{failed} Check that the storage is reachable, has room and grants this connection its rights."
-        ) from error
+        raise StorageFailed(f"{failed} {_next_step(error)}") from error
+
+
+def _next_step(error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return "Grant this process the right to write there, or choose another path."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Make room, or choose another path."
+    # That of botocore's ClientError.
+    response = getattr(error, "response", None)
+    code = response.get("Error", {}).get("Code", "") if isinstance(response, dict) else ""
+    return _STEPS.get(code, "Check that the storage is reachable, has room and grants this connection its rights.")
+
+
+# By S3's codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+_STEPS = {
+    "NoSuchBucket": "Create the bucket, or correct the path.",
+    "AccessDenied": "Grant the connection's user s3:PutObject and s3:AbortMultipartUpload on the path.",
+    "InvalidAccessKeyId": "Check the connection's login: it is the access key's id.",
+    "SignatureDoesNotMatch": "Check the connection's password: it is the secret access key.",
+    "PermanentRedirect": "Set region_name in the connection's extra to the region of the bucket.",
+    "AuthorizationHeaderMalformed": "Set region_name in the connection's extra to the region of the bucket.",
+}

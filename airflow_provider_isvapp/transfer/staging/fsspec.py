@@ -70,7 +70,10 @@ class FsspecTarget:
         self._uri = uri
 
     def check(self) -> None:
-        """Do nothing: whether the storage grants the right to write here, only writing shows."""
+        """Do nothing: only writing shows what the storage takes."""
+
+    def check_rights(self) -> None:
+        """Do nothing: fsspec has no request for this."""
 
     def info(self) -> ObjectInfo | None:
         """Ask the storage."""

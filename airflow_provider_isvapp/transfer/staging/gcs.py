@@ -129,9 +129,17 @@ class GcsTarget:
         self.uri = uri
 
     def check(self) -> None:
-        """See that Google takes the key and its client the options; whether it may be written only writing shows."""
+        """See that Google takes the key and its client the options."""
         check_key(self.key, self.uri)
         _check_options(self.store.options, self.uri)
+
+    def check_rights(self) -> None:
+        """Begin an upload and cancel it."""
+        began = self.stage(exclusive=False, content_type="application/octet-stream", provenance=None)
+        try:
+            began.flush()
+        finally:
+            began.abort()
 
     def info(self) -> ObjectInfo | None:
         """Ask for the object's metadata."""

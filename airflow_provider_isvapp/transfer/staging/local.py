@@ -10,6 +10,7 @@ import fcntl
 import os
 import secrets
 import stat
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -100,6 +101,22 @@ class LocalTarget:
             problem = _in_the_way(self._path)
         if problem:
             raise InvalidArgument(f"path {str(self._path)!r}: {problem}. Remove it, or choose another path.")
+
+    def check_rights(self) -> None:
+        """Create a file without a name in the folder, or in the one that the folder will be made in."""
+        folder = self._path.parent
+        while not os.path.lexists(folder):
+            folder = folder.parent
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            problem = error.strerror or type(error).__name__
+        else:
+            return
+        raise StorageFailed(
+            f"Writing {self._path} is not possible: no file can be created in {folder} ({problem}). Nothing was "
+            "requested or written. Make that possible, or choose another path."
+        )
 
     def info(self) -> ObjectInfo | None:
         """Look for the file. Its provenance is believed only if it was not touched since."""

@@ -151,9 +151,15 @@ class S3Target:
         self._uri = uri
 
     def check(self) -> None:
-        """See that S3 takes such a key and the options; whether it grants the right to write, only writing shows."""
+        """See that S3 takes such a key and the options."""
         check_key(self._key, self._uri)
         self._store.check_options()
+
+    def check_rights(self) -> None:
+        """Begin an upload and abort it."""
+        with storage_errors(self._uri):
+            upload = self._store.call("create_multipart_upload", Key=self._key)["UploadId"]
+            self._store.call("abort_multipart_upload", Key=self._key, UploadId=upload)
 
     def info(self) -> ObjectInfo | None:
         """Ask for the object's head."""

@@ -12,13 +12,14 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from airflow_provider_isvapp.emulator import Emulator
 from airflow_provider_isvapp.errors import InvalidArgument, InvalidConnection, StorageFailed
 from airflow_provider_isvapp.operators.destinations import resolve_destination
 from airflow_provider_isvapp.operators.isvapp import IsvappDownloadExportOperator, IsvappExportOperator
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
 from airflow_provider_isvapp.operators.salesforce_accounts import IsvappFetchSalesforceAccountsOperator
 from airflow_provider_isvapp.transfer.staging.s3 import S3Store
-from airflow_provider_isvapp.version_compat import ObjectStoragePath
+from airflow_provider_isvapp.version_compat import AirflowException, ObjectStoragePath
 from tests.support.airflow_connections import SetConnection
 from tests.support.task_context import task_context
 
@@ -145,6 +146,63 @@ class TestS3:
 
         with pytest.raises(Exception, match="S3 takes no 'Surprise' here"):
             operator.execute(task_context())
+
+
+class TestTheTargetIsTriedBeforeTheVendor:
+    """What is wrong with the target costs no export, nor minutes of waiting, and the trial leaves nothing."""
+
+    @pytest.fixture(params=["s3", "gs", "file", "connection"])
+    def wrong(self, request: pytest.FixtureRequest, set_connection: SetConnection) -> Iterator[tuple[str, str]]:
+        """A path that cannot be written, and the next step."""
+        if request.param == "s3":
+            in_moto(set_connection, request.getfixturevalue("s3_url"))
+            yield "s3://lake@missing/key", "Create the bucket, or correct the path."
+        elif request.param == "gs":
+            pytest.importorskip("airflow.providers.google.cloud.hooks.gcs", reason="needs the extra gcs")
+            from tests.support.gcs_server import GcsServer
+
+            with GcsServer("bucket") as server:
+                extra = {"is_anonymous": True, "gcs.endpoint": server.url}
+                set_connection("lake", conn_type="google_cloud_platform", extra=json.dumps(extra))
+                yield "gs://lake@missing/key", "Create the bucket, or correct the path."
+        elif request.param == "file":
+            yield "/proc/usage.ndjson", "Make that possible, or choose another path."
+        else:
+            yield "s3://nope@bucket/key", "Create it, or use the id of another one."
+
+    @pytest.mark.parametrize("number", range(4))
+    def test_nothing_is_sent_and_the_next_step_fits(
+        self, number: int, wrong: tuple[str, str], isvapp: Emulator, productiv: Emulator
+    ) -> None:
+        path, step = wrong
+        operator: Any = [
+            IsvappExportOperator(task_id="a", path=path, timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["t"]),
+            IsvappDownloadExportOperator(task_id="b", path=path, export_id="e"),
+            IsvappFetchSalesforceAccountsOperator(task_id="c", path=path),
+            ProductivFetchAppsOperator(task_id="d", path=path),
+        ][number]
+
+        with pytest.raises(AirflowException) as caught:
+            operator.execute(task_context())
+
+        assert str(caught.value).endswith(step)
+        assert isvapp.requests == productiv.requests == []
+
+    def test_a_good_bucket_has_no_upload_afterwards(self, s3_url: str, set_connection: SetConnection) -> None:
+        in_moto(set_connection, s3_url)
+        client = resolve_destination("s3://lake@tried/key").store.client  # type: ignore[attr-defined]
+        client.create_bucket(Bucket="tried")
+
+        resolve_destination("s3://lake@tried/key").target().check_rights()
+
+        assert "Uploads" not in client.list_multipart_uploads(Bucket="tried")
+        assert "Contents" not in client.list_objects_v2(Bucket="tried")
+
+
+def in_moto(set_connection: SetConnection, url: str) -> None:
+    pytest.importorskip("airflow.providers.amazon.aws.hooks.s3", reason="needs the extra s3")
+    extra = json.dumps({"endpoint_url": url, "region_name": "us-east-1"})
+    set_connection("lake", conn_type="aws", login="key", password="secret", extra=extra)
 
 
 class TestGcs:
