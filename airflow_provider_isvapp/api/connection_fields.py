@@ -98,8 +98,12 @@ def read_base_url(*, host: str | None, port: int | None, schema: str | None, def
     :return: the URL without a trailing slash.
     """
     given = (host or "").strip() or default
+    scheme = (schema or "").strip().strip("/")
+    if "/" in scheme:
+        # Airflow puts the path of a connection's URI there: isvapp://login:password@host/api/v1.
+        given, scheme = (given if "://" in given else f"{given}/{scheme}"), ""
     if "://" not in given:
-        given = f"{(schema or 'https').strip().lower()}://{given}"
+        given = f"{scheme.lower() or 'https'}://{given}"
     return _checked_url(given, field="host", port=port)
 
 

@@ -82,12 +82,12 @@ class Redactor:
             text = text[:start] + MASK + text[end:]
         return _QUERY.sub(rf"\1{MASK}", _DOWNLOAD_PATH.sub(rf"\1{MASK}", text))
 
-    def __call__(self, text: str) -> str:
+    def __call__(self, text: str, *, longest: int = LONGEST_TEXT) -> str:
         """Make a vendor's text fit to be shown: without secrets, control or bidirectional characters, and bounded."""
         text = self.mask(_cut(text, _LONGEST_SEARCHED))
         if not text.isprintable():
             text = "".join(letter if letter.isprintable() else " " for letter in text)
-        return _cut(" ".join(text.split()), LONGEST_TEXT)
+        return _cut(" ".join(text.split()), longest)
 
 
 def password_in(url: object) -> str | None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ def parse_object(response: Response, *, vendor: str, label: str, redact: Redacto
     :raises UnexpectedAnswer: for an empty body, HTML or anything else that is not JSON.
     :raises ContractBroken: for JSON that is not an object.
     """
-    body = response.content
+    body = response.content.removeprefix(codecs.BOM_UTF8)  # RFC 8259, 8.1 lets a parser ignore it
     if not body.strip():
         raise UnexpectedAnswer(
             f"{vendor} answered {label} with status {response.status} and an empty body. Try again later."
@@ -122,6 +123,7 @@ _DIGITS = re.compile(r"[0-9]{1,19}")
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _BLANK_BEFORE_ZONE = re.compile(r"\s+(?=[+-]\d\d:?\d\d$)", re.ASCII)
 # Seconds since the epoch from 2001 on, and milliseconds: no number is both.
+_EPOCH_DIGITS = re.compile(r"[0-9]{10}|[0-9]{13}")
 _EPOCH_SECONDS = (1e9, 1e11)
 _EPOCH_MILLISECONDS = (1e12, 1e14)
 
@@ -150,6 +152,8 @@ def as_time(value: object) -> datetime | None:
     :return: an aware time, in UTC where no zone is given; None for anything else.
     """
     try:
+        if isinstance(value, str) and _EPOCH_DIGITS.fullmatch(value):
+            value = int(value)
         if isinstance(value, str):
             text = re.sub(r"\s*(UTC|GMT)$", "Z", _BLANK_BEFORE_ZONE.sub("", value.strip()))
             seconds = http_date(value)

@@ -16,6 +16,7 @@ from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.export_state import classify
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
+from airflow_provider_isvapp.api.redaction import Redactor
 from airflow_provider_isvapp.errors import ProviderError
 from airflow_provider_isvapp.hooks.base import INTERACTIVE_QUEUE_TIMEOUT, fetch_connection, interactive_timeouts
 from airflow_provider_isvapp.hooks.rate_limit import isvapp_settings
@@ -174,6 +175,7 @@ class ExportListCache:
 MOST_ROWS = 1000
 # Of an id or of a message. An error of ours quotes less of the vendor's than that, and says what to do.
 _LONGEST_TEXT = 2000
+_REDACT = Redactor()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,9 +215,8 @@ def to_rows(exports: Iterable[Export], *, now: datetime) -> list[ExportRow]:
 
 
 def shown(text: str) -> str:
-    """Make a text fit for the page: bounded, and without characters that control, reorder or cannot be encoded."""
-    bounded = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
-    return "".join(letter if letter.isprintable() else " " for letter in bounded)
+    """Make a text fit for the page; what a connection's secrets are, its client has removed by then."""
+    return _REDACT(text, longest=_LONGEST_TEXT)
 
 
 def _without_urls(message: str) -> str:

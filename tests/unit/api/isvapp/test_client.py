@@ -96,6 +96,13 @@ def test_a_create_whose_response_is_unreadable_may_have_been_carried_out(server,
     assert server.paths().count("/api/v1/exports") == 1
 
 
+def test_a_byte_order_mark_is_no_part_of_the_json(server, client):
+    server.script("/api/oauth2/token", Answer(body=b"\xef\xbb\xbf" + token().body))
+    server.script("/api/v1/account", Answer(body=b"\xef\xbb\xbf" + data({"id": 1}).body))
+
+    assert client.get_account().id == "1"
+
+
 def test_what_is_odd_in_every_record_is_warned_of_once(server, client, caplog):
     server.script("/api/oauth2/token", token())
     records = [{"id": f"e{number}", "status": "LIMBO", "is_expired": "false"} for number in range(3)]
