@@ -115,8 +115,8 @@ class AzureStore:
                 raise InvalidArgument(f"storage_options: encryption_scope must be the name of one, not {value!r}.")
             if name == "tags" and not _are_tags(value):
                 raise InvalidArgument(
-                    "storage_options: tags must be at most ten texts of up to 256 characters by names of up to 128, "
-                    f"of letters, digits, spaces and + - . / : = _ alone, not {value!r}."
+                    f"storage_options: tags cannot be {value!r}. Azure takes at most ten texts of 256 characters by "
+                    "names of 128, of letters, digits, spaces and + - . / : = _ alone."
                 )
 
 

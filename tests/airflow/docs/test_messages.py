@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_isvapp import errors
 from tests.airflow.docs.pages import PAGES
 from tests.support import ROOT
 
@@ -26,21 +27,25 @@ def quotations(page: Path) -> list[str]:
     return [quote for table in tables for quote in re.findall(r"`([^`]+)`", table) if "…" in quote]
 
 
+def text(node: ast.expr) -> str:
+    """Return a text in the code, with "…" for what is filled in."""
+    match node:
+        case ast.Constant(value=str(value)):
+            return re.sub(r"%(s|d|\.\df)", "…", value)
+        case ast.JoinedStr(values=parts):
+            return "".join(text(part) for part in parts)
+    return "…"
+
+
+@cache
+def nodes() -> tuple[ast.AST, ...]:
+    modules = [path for path in PACKAGE.rglob("*.py") if "emulator" not in path.parts]
+    return tuple(node for path in modules for node in ast.walk(ast.parse(path.read_text())))
+
+
 @cache
 def messages() -> tuple[str, ...]:
-    """Return all texts in the code, with "…" for what is filled in."""
-
-    def text(node: ast.expr) -> str:
-        match node:
-            case ast.Constant(value=str(value)):
-                return re.sub(r"%(s|d|\.\df)", "…", value)
-            case ast.JoinedStr(values=parts):
-                return "".join(text(part) for part in parts)
-        return "…"
-
-    modules = [path for path in PACKAGE.rglob("*.py") if "emulator" not in path.parts]
-    nodes = [node for path in modules for node in ast.walk(ast.parse(path.read_text()))]
-    return tuple(text(node) for node in nodes if isinstance(node, ast.Constant | ast.JoinedStr))
+    return tuple(text(node) for node in nodes() if isinstance(node, ast.Constant | ast.JoinedStr))
 
 
 def is_said(quotation: str) -> bool:
@@ -61,3 +66,19 @@ def test_the_code_says_what_a_page_quotes(page: Path) -> None:
 def test_quotations_are_found_and_a_wrong_one_is_noticed() -> None:
     assert sum(len(quotations(page)) for page in PAGES) > 40
     assert not is_said("Export … has left the building")
+
+
+def errors_of_ours() -> list[str]:
+    """Return the message of each error that the code makes, with ten characters for each that is filled in."""
+    kinds = {name for name, kind in vars(errors).items() if isinstance(kind, type)} | {"AirflowSensorTimeout"}
+    calls = [node for node in nodes() if isinstance(node, ast.Call) and node.args]
+    made = [text(call.args[0]) for call in calls if getattr(call.func, "id", None) in kinds]
+    return [message.replace("…", "…" * 10) for message in made]
+
+
+def test_an_error_begins_with_a_short_sentence_that_stands_alone() -> None:
+    """Airflow's UI cuts a long line of the log at its edge."""
+    found = errors_of_ours()
+    assert len(found) > 100
+    sentences = [re.split(r"(?<=[.!?]) (?=[A-Z…])", message)[0] for message in found]
+    assert [sentence for sentence in sentences if len(sentence) > 150] == []
