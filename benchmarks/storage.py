@@ -30,7 +30,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.support.object_stores import AZURE_ACCOUNT, AZURE_KEY, azurite, free_port, in_s3, running, s3_client
 from tests.support.tls_server import write_certificate
 
-# The one that the server for Google Cloud Storage has.
 BUCKET = "lake"
 PIECE = 256 * 1024
 OURS = "this provider"
@@ -204,13 +203,10 @@ def storage(kind: str, folder: Path) -> Iterator[tuple[int, str]]:
             s3_client(f"http://127.0.0.1:{port}").create_bucket(Bucket=BUCKET)
             yield port, ""
         return
-    command = [sys.executable, "-m", "tests.support.gcs_server"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield int(process.stdout.readline().rpartition(":")[2]), ""
-        finally:
-            process.kill()
+    port = free_port()
+    command = [sys.executable, "-m", "tests.support.gcs_server", "--port", str(port), "--bucket", BUCKET]
+    with running(command, port):
+        yield port, ""
 
 
 def compare(kind: str, file: Path, *, rounds: int, rate: float, latency: float) -> list[str]:

@@ -91,9 +91,10 @@ class Destination:
 
 
 def open_destination(path: StoragePath | str) -> Destination:
-    """Understand a path without Airflow: a local one, a URI, or an object with ``fs`` and ``path`` such as a UPath.
+    """Understand a path without Airflow: a local one, or what fsspec has a file system for.
 
-    :raises InvalidArgument: if the storage is not one of those that can publish an object whole or not at all.
+    :param path: a path, a URI, or an object with ``fs`` and ``path`` such as a UPath.
+    :raises InvalidArgument: if it names no object.
     """
     if isinstance(path, StoragePath):
         fs, key, uri = path.fs, path.path, str(path)
@@ -104,31 +105,13 @@ def open_destination(path: StoragePath | str) -> Destination:
             return Destination(store=LocalStore(), key=checked_key(key, path), uri=path)
         fs, key = _file_system(path)
         uri = path
-    kind = _kind_of(fs)
-    if kind is None:
-        raise InvalidArgument(
-            f"path {uri!r} is on a storage ({', '.join(_protocols(fs))}) that is not known to publish an object "
-            "in one step. Write to a local file, S3, Google Cloud Storage or Azure Blob Storage."
-        )
-    if kind == "local":
+    protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+    if STORAGE_KINDS.get(protocol) == "local":
         return Destination(store=LocalStore(), key=checked_key(key, uri), uri=uri)
     from airflow_provider_isvapp.transfer.staging.fsspec import FsspecStore
 
-    bucket, _, name = key.partition("/")
-    scheme = {"s3": "s3", "gcs": "gs", "azure": "abfss"}[kind]
-    host = f"{bucket}@{fs.account_name}.dfs.core.windows.net" if kind == "azure" else bucket
-    return Destination(
-        store=FsspecStore(fs, bucket, namespace=f"{scheme}://{host}"), key=checked_key(name, uri), uri=uri
-    )
-
-
-def _kind_of(fs: Any) -> StorageKind | None:
-    kinds = [STORAGE_KINDS[protocol] for protocol in _protocols(fs) if protocol in STORAGE_KINDS]
-    return kinds[0] if kinds else None
-
-
-def _protocols(fs: Any) -> list[str]:
-    return [fs.protocol] if isinstance(fs.protocol, str) else sorted(fs.protocol)
+    store = FsspecStore(fs, namespace=f"{protocol}://{getattr(fs, 'host', '')}")
+    return Destination(store=store, key=checked_key(key, uri), uri=uri)
 
 
 def _file_system(uri: str) -> tuple[Any, str]:

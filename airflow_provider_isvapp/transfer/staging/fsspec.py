@@ -1,182 +1,166 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Publishes an object through fsspec's own staging, on the storages where that has been tried."""
+"""Publishes a file by renaming it, on the file systems of fsspec that have no module of their own: SFTP, SMB, HDFS."""
 
 from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import IO, Any
 
-from airflow_provider_isvapp.errors import DestinationExists, InvalidArgument
+from fsspec import AbstractFileSystem
+
+from airflow_provider_isvapp.errors import DestinationExists, InvalidArgument, StorageFailed
 from airflow_provider_isvapp.transfer.staging.base import (
-    METADATA_KEY,
-    WRITE_ID_KEY,
+    STALL_SECONDS,
     ObjectInfo,
     Provenance,
     StorageKind,
-    check_key,
+    Watchdog,
     storage_errors,
 )
 
-# fsspec's default of 50 MiB for S3 costs about four times that in memory; storages want at least 5 MiB.
-BLOCK_BYTES = 8 * 1024 * 1024
+_SUFFIX = ".isvapp-part"
+_BLOCK_BYTES = 8 * 1024 * 1024
 
 
 class FsspecStore:
-    """A file system of fsspec.
+    """A file system of fsspec that renames in one step.
 
     :param fs: the file system.
-    :param bucket: whose objects are written.
-    :param namespace: URI of the bucket.
+    :param namespace: its URI.
+    :param stall_seconds: for how long it may acknowledge nothing.
     """
 
     kind: StorageKind = "fsspec"
 
-    def __init__(self, fs: Any, bucket: str, *, namespace: str) -> None:
+    def __init__(self, fs: Any, *, namespace: str, stall_seconds: float = STALL_SECONDS) -> None:
         self.fs = fs
-        self.bucket = bucket
         self.namespace = namespace
+        self.stall_seconds = stall_seconds
 
     def target(self, key: str, uri: str) -> FsspecTarget:
-        """Return the place of an object."""
-        check_key(key, uri)
-        return FsspecTarget(self.fs, f"{self.bucket}/{key}", uri)
+        """Return the place of a file."""
+        return FsspecTarget(self, key, uri)
 
     def names(self, prefix: str) -> Iterator[str]:
         """List what begins with a prefix in its folder."""
         with storage_errors(prefix, reading=True):
             self.fs.invalidate_cache()
             try:
-                found = self.fs.ls(f"{self.bucket}/{prefix}".rpartition("/")[0], detail=False)
+                found = self.fs.ls(prefix.rpartition("/")[0], detail=False)
             except FileNotFoundError:
                 return
-        keys = (path.rstrip("/").removeprefix(f"{self.bucket}/") for path in found)
-        yield from (key for key in keys if key.startswith(prefix))
+        yield from (name.rstrip("/") for name in found if name.startswith(prefix))
 
 
 class FsspecTarget:
-    """The place of an object on Google Cloud Storage or Azure.
+    """The place of a file."""
 
-    :param fs: the fsspec file system.
-    :param key: the object's path inside it.
-    :param uri: its address for messages.
-    """
-
-    def __init__(self, fs: Any, key: str, uri: str) -> None:
-        self._fs = fs
+    def __init__(self, store: FsspecStore, key: str, uri: str) -> None:
+        self._store = store
         self._key = key
         self._uri = uri
 
     def check(self) -> None:
-        """Do nothing: only writing shows what the storage takes."""
+        """See that the file system renames: fsspec's own way to move is to copy, which readers could watch.
+
+        :raises InvalidArgument: if it does not.
+        """
+        if type(self._store.fs).mv is AbstractFileSystem.mv:
+            raise InvalidArgument(
+                f"path {self._uri!r} is on a storage that cannot rename a file in one step, so that readers would see "
+                "half of it. Write to a local file, S3, Google Cloud Storage or Azure Blob Storage."
+            )
 
     def check_rights(self) -> None:
-        """Do nothing: fsspec has no request for this."""
+        """Begin a file and remove it."""
+        FsspecFile(self._store, self._key, self._uri, exclusive=False).abort()
 
     def info(self) -> ObjectInfo | None:
-        """Ask the storage."""
+        """Ask the file system. It keeps no provenance."""
         with storage_errors(self._uri, reading=True):
-            self._fs.invalidate_cache()
+            self._store.fs.invalidate_cache()
             try:
-                info = self._fs.info(self._key)
+                info = Watchdog(self._uri, seconds=self._store.stall_seconds).call(self._store.fs.info, self._key)
             except FileNotFoundError:
                 return None
-        metadata = info.get("metadata")
-        if not isinstance(metadata, Mapping):
-            metadata = {}
-        return ObjectInfo(
-            version=str(info.get("etag") or info.get("ETag") or info.get("mtime") or ""),
-            provenance=Provenance.from_text(metadata.get(METADATA_KEY)),
-            write_id=metadata.get(WRITE_ID_KEY),
-        )
+        return ObjectInfo(version=f"{info.get('size')}-{info.get('mtime') or info.get('modified') or ''}")
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Open the object for reading."""
-        with (
-            storage_errors(self._uri, reading=True),
-            self._fs.open(self._key, "rb", block_size=BLOCK_BYTES) as reader,
-        ):
+        """Open the file for reading."""
+        with storage_errors(self._uri, reading=True), self._store.fs.open(self._key, "rb") as reader:
             yield reader
 
-    def stage(self, *, exclusive: bool, content_type: str, provenance: Provenance | None) -> FsspecObject:
-        """Begin an object with the provenance as metadata."""
-        return FsspecObject(self._fs, self._key, self._uri, exclusive=exclusive, provenance=provenance)
+    def stage(self, *, exclusive: bool, content_type: str, provenance: Provenance | None) -> FsspecFile:
+        """Begin a file; it has no content type and keeps no provenance."""
+        return FsspecFile(self._store, self._key, self._uri, exclusive=exclusive)
 
 
-class FsspecObject:
-    """An object whose parts are uploaded while they come, and put together at the end.
+class FsspecFile:
+    """A file under a temporary name beside its target.
 
-    What a reader sees if the process dies
+    What a reader sees if the process dies: the old file or the whole new one. What is left is
+    ``.<name>.<random>.isvapp-part`` beside it, which nothing removes: who writes it cannot be told.
 
-    - before :meth:`commit`: the old object, or none. Google Cloud Storage drops the unfinished upload after a week,
-      Azure the uncommitted blocks; neither shows in a listing.
-    - in or after :meth:`commit`: the old object or the whole new one; the storage switches in one step.
-
-    adlfs ignores ``autocommit`` and commits on close, so nothing is closed before it may be seen.
-
-    :param fs: the fsspec file system.
-    :param key: the object's path inside it.
-    :param uri: its address for messages.
-    :param exclusive: never replace an existing object.
-    :param provenance: stored as metadata.
+    :param exclusive: never replace an existing file. The file system knows no such condition, so it is asked just
+        before the rename; of two writers in that moment, both publish, each a whole file.
     """
 
-    def __init__(self, fs: Any, key: str, uri: str, *, exclusive: bool, provenance: Provenance | None) -> None:
-        self._fs = fs
-        self._uri = uri
-        self._over = False
-        # Both file systems hand "create only" to the storage, which decides it in the last step.
-        mode = "xb" if exclusive else "wb"
+    def __init__(self, store: FsspecStore, key: str, uri: str, *, exclusive: bool) -> None:
         self.write_id = secrets.token_hex(8)
-        metadata = {WRITE_ID_KEY: self.write_id}
-        if provenance is not None:
-            metadata[METADATA_KEY] = provenance.to_text()
+        self._store = store
+        self._key = key
+        self._uri = uri
+        self._exclusive = exclusive
+        self._watchdog = Watchdog(uri, seconds=store.stall_seconds)
+        folder, slash, name = key.rpartition("/")
+        self._temporary = f"{folder}{slash}.{name[:100]}.{self.write_id}{_SUFFIX}"
+        self._over = False
         with storage_errors(uri):
-            self._file = fs.open(key, mode, block_size=BLOCK_BYTES, autocommit=False, metadata=metadata)
-        # gcsfs's class for zonal buckets, whose objects are there from the first byte on.
-        if hasattr(self._file, "finalize_on_close"):
-            self.abort()
-            raise InvalidArgument(
-                f"{uri} is in a zonal bucket (Rapid Storage), where readers see an object while it is being written. "
-                "Write to a regional bucket."
-            )
+            self._watchdog.call(store.fs.makedirs, folder or "/", exist_ok=True)
+            self._file = self._watchdog.call(store.fs.open, self._temporary, "wb", block_size=_BLOCK_BYTES)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes."""
         with storage_errors(self._uri):
-            self._file.write(data)
+            self._watchdog.call(self._file.write, bytes(data))
 
     def flush(self, provenance: Provenance | None = None) -> None:
-        """Do nothing: closing is the last step here, and on Azure it already publishes."""
+        """Write the temporary file to its end."""
+        with storage_errors(self._uri):
+            self._watchdog.call(self._file.close)
 
     def commit(self) -> ObjectInfo:
-        """Finish the upload.
+        """Rename the file onto its target.
 
-        :raises DestinationExists: if it must not replace an object and there is one.
+        :raises DestinationExists: if it must not replace a file and there is one.
         """
-        with storage_errors(self._uri):
-            try:
-                self._file.close()
-                if hasattr(self._file, "commit"):
-                    self._file.commit()
-            except FileExistsError:
-                taken = True
-            else:
-                taken = False
-                self._over = True
-            self._fs.invalidate_cache()
-        if taken:
+        target = self._store.target(self._key, self._uri)
+        if self._exclusive and target.info() is not None:
             raise DestinationExists(f"{self._uri} exists, and the task may not overwrite it.")
-        return ObjectInfo(version="", write_id=self.write_id)
+        with storage_errors(self._uri):
+            self._watchdog.call(self._store.fs.mv, self._temporary, self._key)
+            # WebHDFS responds to a rename that it does not do with false, and its client ignores that.
+            if self._watchdog.call(self._store.fs.exists, self._temporary):
+                raise OSError("the storage did not rename the file; it may not replace one")
+        self._over = True
+        there = None
+        with contextlib.suppress(StorageFailed):
+            there = target.info()
+        return ObjectInfo(version="" if there is None else there.version, write_id=self.write_id)
 
     def abort(self) -> None:
-        """Give the upload up. An open file that is merely forgotten would publish itself when it is collected."""
+        """Remove the temporary file, unless it is published."""
         if self._over:
             return
+        self._over = True
         with contextlib.suppress(Exception):
-            self._file.discard()
-        with contextlib.suppress(AttributeError):
-            self._file.closed = True
+            self._watchdog.start(self._remove).result(timeout=3.0)
+
+    def _remove(self) -> None:
+        with contextlib.suppress(Exception):
+            self._file.close()
+        self._store.fs.rm_file(self._temporary)

@@ -8,6 +8,7 @@ import pytest
 from openlineage.client.naming.dataset import ABFSS, GCS, S3, DatasetNaming, LocalFileSystem
 
 from airflow_provider_isvapp.lineage.datasets import ObjectName, name_of
+from airflow_provider_isvapp.operators.destinations import resolve_destination
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
 from airflow_provider_isvapp.transfer.staging.fsspec import FsspecStore
 from airflow_provider_isvapp.version_compat import Asset, ObjectStoragePath
@@ -15,7 +16,7 @@ from tests.support.airflow_connections import SetConnection
 
 
 def in_bucket(namespace: str, *, key: str) -> Destination:
-    return Destination(store=FsspecStore(None, "", namespace=namespace), key=key, uri=f"x://conn@{key}")
+    return Destination(store=FsspecStore(None, namespace=namespace), key=key, uri=f"x://conn@{key}")
 
 
 def test_a_local_file() -> None:
@@ -32,7 +33,7 @@ def test_a_bucket_without_the_connection(set_connection: SetConnection) -> None:
     set_connection("lineage_store", conn_type="aws", login="key", password="secret", extra=extra)
     path = ObjectStoragePath("s3://lineage_store@bucket/raw/usage.ndjson")
 
-    assert name_of(open_destination(path)) == ObjectName(
+    assert name_of(resolve_destination(path)) == ObjectName(
         namespace="s3://bucket", name="raw/usage.ndjson", uri="s3://bucket/raw/usage.ndjson"
     )
 

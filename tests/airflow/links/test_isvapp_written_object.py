@@ -105,7 +105,7 @@ class TestGoogle:
 
 def test_other_storages_have_none(tmp_path: Path) -> None:
     assert console_url(open_destination(str(tmp_path / "usage"))) is None
-    azure = FsspecStore(None, "container", namespace="abfss://container@account.dfs.core.windows.net")
+    azure = FsspecStore(None, namespace="abfss://container@account.dfs.core.windows.net")
     assert console_url(Destination(store=azure, key="usage", uri="abfss://container/usage")) is None
 
 

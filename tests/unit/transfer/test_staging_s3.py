@@ -317,6 +317,37 @@ def test_fail_is_decided_by_the_storage_in_the_last_step(bucket: Bucket, front: 
     bucket.assert_holds(OLD)
 
 
+@pytest.mark.parametrize("partition_by", [None, "reference_date"])
+def test_skip_leaves_what_appears_meanwhile_without_a_manifest(
+    bucket: Bucket, front: FaultyFront, partition_by: Any
+) -> None:
+    months = MONTHS[:2]
+    path = PATH if partition_by is None else "lake/usage/{reference_date}.ndjson"
+    taken = PATH if partition_by is None else f"lake/usage/{months[0]}.ndjson"
+    bucket.fs.rm_file(PATH)
+
+    def appear(method: str, path: str) -> None:
+        if method == "PUT" and path == f"/{taken}":
+            front.fault = lambda method, path: None
+            bucket.fs.pipe_file(taken, OLD)
+
+    front.fault = appear
+    options = {"if_exists": "skip", "manifest": True, "partition_by": partition_by}
+    with FileServer(Answer(gzip_bytes(ndjson(400, months=months)))) as server:
+        result = download(server.source(), bucket.destination(path), **options)
+    assert bucket.read(taken) == OLD
+    if partition_by is None:
+        assert (result.outcome, result.objects, result.manifests) == (Outcome.SKIPPED, (), ())
+        assert bucket.fs.find("lake") == [PATH]
+    else:
+        assert result.outcome is Outcome.WRITTEN
+        assert [item.reference_date for item in result.objects] == [months[1]]
+        other = f"lake/usage/{months[1]}.ndjson"
+        manifest = f"lake/usage/_{months[1]}.ndjson.manifest.json"
+        assert result.manifests == (f"s3://{manifest}",)
+        assert bucket.fs.find("lake") == sorted([taken, other, manifest])
+
+
 @on_every_store
 @pytest.mark.parametrize("compression", [None, "gzip"])
 @pytest.mark.parametrize("plain", [BIG, SMALL], ids=["parts", "one request"])
