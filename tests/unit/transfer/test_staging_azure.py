@@ -259,9 +259,9 @@ def test_an_encryption_scope_goes_with_every_block_and_the_list_of_them(containe
             "standard_blob_tier must be one of Archive, Cool, .*, not 'Cheap'",
         ),
         ({"encryption_scope": 1}, "encryption_scope must be the name of one, not 1"),
-        ({"tags": {"a": 1}}, "tags must be"),
-        ({"tags": {"a": "ä"}}, "tags must be"),
-        ({"tags": {str(n): "" for n in range(11)}}, "tags must be"),
+        ({"tags": {"a": 1}}, "tags cannot be"),
+        ({"tags": {"a": "ä"}}, "tags cannot be"),
+        ({"tags": {str(n): "" for n in range(11)}}, "tags cannot be"),
     ],
     ids=str,
 )
