@@ -22,7 +22,12 @@ from tests.airflow.docs.pages import GUIDES, Block, blocks, blocks_of
 
 LAKE = "file:///tmp/lake"
 # The emulator's page belongs to tests/unit/emulator, which needs no Airflow; the other one has tests, and one here.
-SNIPPETS = [block for block in blocks("python", "py") if block.page.name not in ("emulator.md", "test-your-dags.md")]
+# The pages of the storages write where no test can.
+SNIPPETS = [
+    block
+    for block in blocks("python", "py")
+    if block.page.name not in ("emulator.md", "test-your-dags.md") and block.page.parent.name != "storage"
+]
 # A page need not repeat its imports in every block: a block that makes no DAG of its own is the inside of this one.
 FRAGMENT_HEAD = """
 from datetime import timedelta
