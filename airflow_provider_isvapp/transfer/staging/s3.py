@@ -157,9 +157,10 @@ class S3Target:
 
     def check_rights(self) -> None:
         """Begin an upload and abort it."""
+        watchdog = Watchdog(self._uri, seconds=self._store.stall_seconds)
         with storage_errors(self._uri):
-            upload = self._store.call("create_multipart_upload", Key=self._key)["UploadId"]
-            self._store.call("abort_multipart_upload", Key=self._key, UploadId=upload)
+            upload = watchdog.call(self._store.call, "create_multipart_upload", Key=self._key)["UploadId"]
+            watchdog.call(self._store.call, "abort_multipart_upload", Key=self._key, UploadId=upload)
 
     def info(self) -> ObjectInfo | None:
         """Ask for the object's head."""

@@ -287,6 +287,16 @@ def test_a_storage_that_stalls_fails_the_write_in_time(storage: Storage, what: A
     assert storage.read() == OLD
 
 
+@pytest.mark.parametrize("question", ["check_rights", "info"])
+def test_a_storage_that_is_silent_from_the_start_is_not_waited_for(storage: Storage, question: str) -> None:
+    storage.proxy.fault = Fault("silence", lambda method, path: True)
+    target = storage.destination(stall_seconds=1).target()
+    started = time.monotonic()
+    with pytest.raises(StorageFailed, match="acknowledged nothing of "):
+        getattr(target, question)()
+    assert time.monotonic() - started < 15
+
+
 @pytest.mark.parametrize("if_exists", ["overwrite", "fail", "skip"])
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
 def test_a_lost_response_is_no_failure(storage: Storage, content: bytes, if_exists: IfExists) -> None:
