@@ -33,11 +33,11 @@ from tests.support.tls_server import write_certificate
 BUCKET = "lake"
 PIECE = 256 * 1024
 OURS = "this provider"
-# Name of the other, and how many times as fast this provider is at least: behind the proxy, and unlimited.
-GOALS = {
-    "s3": ("s3fs", 3.0, 1.0),
-    "azure": ("adlfs", 3.0, 1.0),
-    "gcs": ("google-cloud-storage, a file", 1.0, None),
+# How many times as fast as the others this provider is at least: behind the proxy, and unlimited.
+GOALS: dict[str, tuple[dict[str, float], dict[str, float]]] = {
+    "s3": ({"s3fs": 3.0}, {"s3fs": 1.0}),
+    "azure": ({"adlfs": 3.0}, {"adlfs": 1.0}),
+    "gcs": ({"google-cloud-storage, a file": 1.0}, {"gcsfs": 1.0}),
 }
 MEMORY_GOAL_MIB = 64.0
 AZURE_CONNECTION = (
@@ -117,6 +117,13 @@ def azure_contender(name: str, url: str, file: Path) -> Callable[[], object]:
 
 
 def gcs_contender(name: str, url: str, file: Path) -> Callable[[], object]:
+    if name == "gcsfs":
+        # Or it looks the kind of bucket up by gRPC, which no emulator speaks.
+        os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
+        import gcsfs
+
+        fs = gcsfs.GCSFileSystem(endpoint_url=url, token="anon", project="bench")
+        return copy(lambda: fs.open(f"{BUCKET}/object", "wb"), file)
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import storage
 
@@ -132,7 +139,7 @@ def gcs_contender(name: str, url: str, file: Path) -> Callable[[], object]:
 CONTENDERS: dict[str, tuple[Callable[[str, str, Path], Callable[[], object]], tuple[str, ...]]] = {
     "s3": (s3_contender, (OURS, "s3fs", "boto3 upload_fileobj")),
     "azure": (azure_contender, (OURS, "adlfs", "azure-storage-blob, five connections")),
-    "gcs": (gcs_contender, (OURS, "google-cloud-storage, a file")),
+    "gcs": (gcs_contender, (OURS, "google-cloud-storage, a file", "gcsfs")),
 }
 
 
@@ -239,9 +246,11 @@ def compare(kind: str, file: Path, *, rounds: int, rate: float, latency: float) 
             f" {half['cpu']:.2f} | {half['mib']:.0f} |",
             flush=True,
         )
-    other, limited, unlimited = GOALS[kind]
-    goal, times = (limited if rate else unlimited), middle[other]["seconds"] / middle[OURS]["seconds"]
-    missed = [] if goal is None or times >= goal else [f"{kind}: {times:.2f} times as fast as {other}, not {goal}"]
+    missed = []
+    for other, goal in GOALS[kind][0 if rate else 1].items():
+        times = middle[other]["seconds"] / middle[OURS]["seconds"]
+        if times < goal:
+            missed.append(f"{kind}: {times:.2f} times as fast as {other}, not {goal}")
     if middle[OURS]["mib"] > MEMORY_GOAL_MIB:
         missed.append(f"{kind}: {middle[OURS]['mib']:.0f} MiB, not {MEMORY_GOAL_MIB:.0f}")
     if kind == "s3" and not rate and middle[OURS]["cpu"] > middle["boto3 upload_fileobj"]["cpu"]:

@@ -334,3 +334,27 @@ def test_full_validation_reports_what_loses_nothing(
 def test_drift_can_only_fail_where_rows_are_parsed(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="on_drift='fail' needs validate='full' or output_format='parquet'"):
         download(tmp_path / "x", on_drift="fail")
+
+
+@pytest.mark.parametrize("partition_by", [None, "reference_date"])
+@pytest.mark.parametrize(
+    ("output_format", "end"), [("ndjson", ".ndjson"), ("ndjson", ".ndjson.gz"), ("parquet", ".parquet")]
+)
+def test_readers_of_a_folder_skip_the_manifests(
+    tmp_path: Path, output_format: Any, end: str, partition_by: Any
+) -> None:
+    """They would add rows, or be no Parquet: pyarrow goes by the underscore, as Spark does, DuckDB by the pattern."""
+    dataset = pytest.importorskip("pyarrow.dataset", reason="the extra 'parquet' is not installed")
+    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed")
+    name = "usage" if partition_by is None else "month={reference_date}/usage"
+    compression = "gzip" if end.endswith(".gz") else None
+    options = {"output_format": output_format, "compression": compression, "partition_by": partition_by}
+    download(tmp_path / f"{name}{end}", manifest=True, **options)
+    assert len(list(tmp_path.rglob("_usage*.manifest.json"))) == (1 if partition_by is None else 2)
+
+    function = "read_parquet" if output_format == "parquet" else "read_json"
+    ((count,),) = duckdb.sql(f"SELECT count(*) FROM {function}('{tmp_path}/**/*{end}')").fetchall()
+    assert count == PLAIN.count(b"\n")
+    if compression is None:
+        reading = dataset.dataset(tmp_path, format="parquet" if output_format == "parquet" else "json")
+        assert reading.count_rows() == PLAIN.count(b"\n")
