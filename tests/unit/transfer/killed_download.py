@@ -2,7 +2,8 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """Run as a process of its own: a write that kills itself at a given step.
 
-Arguments: URL of an export's file, or ``list``; destination (a path, or the address of an S3 server and a key), step.
+Arguments: URL of an export's file, or ``list``; destination (a path, or the URL of a server and a path in S3 or a URI
+of Google's), step.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from airflow_provider_isvapp.transfer.lists import write_list
 from airflow_provider_isvapp.transfer.staging import local, s3
 from tests.support.doubles import AnyRow
 from tests.support.file_server import Source
-from tests.support.object_stores import in_s3, s3_client
+from tests.support.object_stores import gcs_client, in_gcs, in_s3, s3_client
 
 # More than one part of a multipart upload.
 LIST = [b'{"Id":"%08d","Name":"%s"}' % (number, b"x" * 100) for number in range(60_000)]
@@ -44,9 +45,14 @@ def kill_around(owner: Any, name: str, *, after: bool, calls: int = 1) -> None:
 
 def main(url: str, where: str, step: str) -> None:
     server, _, key = where.partition(" ")
-    if key:
+    if key.startswith("gs://"):
+        from airflow_provider_isvapp.transfer.staging import gcs
+
+        gcs.CHUNK_BYTES = 1024 * 1024
+        destination, kind = in_gcs(gcs_client(server), key.removeprefix("gs://")), gcs.GcsObject
+    elif key:
         s3.PART_BYTES = 5 * 1024 * 1024
-        destination, kind = in_s3(s3_client(server), key), s3.S3Object
+        destination, kind = in_s3(s3_client(server), key), s3.S3Object  # type: ignore[assignment]
     else:
         destination, kind = open_destination(where), local.LocalFile  # type: ignore[assignment]
     if step == "staging":
@@ -57,6 +63,8 @@ def main(url: str, where: str, step: str) -> None:
         kill_around(kind, "flush", after=False)
     elif step == "flushed":
         kill_around(kind, "flush", after=True)
+    elif step == "unlabelled":
+        kill_around(kind, "_label", after=False)
     elif step == "committed":
         kill_around(kind, "commit", after=True)
     elif step == "renamed":

@@ -16,7 +16,7 @@ from airflow_provider_isvapp.transfer.download import download_export
 from airflow_provider_isvapp.transfer.staging.local import LocalFile
 from tests.support import ROOT
 from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
-from tests.support.object_stores import in_s3, s3_client
+from tests.support.object_stores import gcs_client, in_gcs, in_s3, s3_client
 
 OLD = b'{"old":true}\n'
 PLAIN = ndjson(22_000)
@@ -85,6 +85,30 @@ def test_an_s3_object(s3_server: str, body: bytes, step: str) -> None:
     assert fs.cat_file(f"{bucket}/{key}") == NEW
     assert fs.find(bucket) == [f"{bucket}/{key}"]
     assert open_uploads() == 0
+
+
+@pytest.mark.parametrize("step", [*STEPS_BEFORE, "unlabelled", "committed"])
+def test_a_gcs_object(body: bytes, step: str) -> None:
+    pytest.importorskip("google.cloud.storage", reason="needs the extra gcs")
+    from tests.support.gcs_server import GcsServer
+
+    with GcsServer("lake") as gcs:
+        client = gcs_client(gcs.url)
+        client.bucket("lake").blob("export.ndjson").upload_from_string(OLD)
+        destination = in_gcs(client, "lake/export.ndjson")
+        with FileServer(Answer(body)) as server:
+            run_killed(server.url, f"{gcs.url} {destination.uri}", step)
+        objects = gcs.store.buckets["lake"]
+        assert objects["export.ndjson"][1] == (OLD if step in STEPS_BEFORE else PLAIN)
+        gcs.seen.clear()
+        with FileServer(Answer(body)) as server:
+            again = download_export(server.source(), destination, export_id="e-1")
+            assert again.outcome == ("written" if step in STEPS_BEFORE else "unchanged")
+        # Without its figures, the object is read again to count them.
+        assert any("alt=media" in request for request in gcs.seen) == (step == "unlabelled")
+        assert (again.rows, again.bytes) == (22_000, len(PLAIN))
+        assert objects["export.ndjson"][1] == PLAIN
+        assert list(objects) == ["export.ndjson"]
 
 
 def test_the_file_of_a_living_writer_is_no_leftover(tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from airflow_provider_isvapp.errors import DestinationExists, InvalidArgument, StorageFailed
+from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, InvalidArgument, StorageFailed
 from airflow_provider_isvapp.transfer.staging.base import Provenance, commit_staged
+from tests.support.downloads import download_with
+from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 from tests.support.gcs_server import CHUNK_BYTES, GcsServer
-from tests.support.object_stores import gcs_client
+from tests.support.object_stores import gcs_client, in_gcs
 
 pytest.importorskip("google.cloud.storage", reason="needs the extra gcs")
 
@@ -316,6 +318,40 @@ def test_wrong_options_are_refused_before_anything_is_sent(
     with pytest.raises(InvalidArgument, match=says):
         target_at(server, **options).check()
     assert server.seen == []
+
+
+@pytest.mark.parametrize("rows", [10, 30_000], ids=["one chunk", "chunks"])
+def test_a_rerun_reads_nothing_again(server: GcsServer, rows: int) -> None:
+    place = in_gcs(gcs_client(server.url), f"lake/{KEY}")
+    with FileServer(Answer(gzip_bytes(ndjson(rows)))) as vendor:
+        first = download_with(vendor.source(), place, export_id="e-1")
+        again = download_with(vendor.source(), place, export_id="e-1")
+    assert (first.outcome, again.outcome) == ("written", "unchanged")
+    assert (again.rows, again.crc32, again.months) == (first.rows, first.crc32, first.months)
+    assert not any("alt=media" in request for request in server.seen)
+
+
+def test_a_rerun_of_months_knows_them_without_the_request(server: GcsServer) -> None:
+    months = [f"2024-{month:02}" for month in range(1, 13)]
+    place = in_gcs(gcs_client(server.url), "lake/{reference_date}/usage.ndjson")
+    with FileServer(Answer(gzip_bytes(ndjson(36_000, months=months)))) as vendor:
+        options: dict[str, Any] = {"export_id": "e-1", "partition_by": "reference_date"}
+        first = download_with(vendor.source(), place, **options)
+        again = download_with(vendor.source(), place, **options)
+    assert (first.outcome, again.outcome) == ("written", "unchanged")
+    assert sorted(server.store.buckets["lake"]) == [f"{month}/usage.ndjson" for month in months]
+    assert again.months == first.months
+    assert not any("alt=media" in request for request in server.seen)
+
+
+@pytest.mark.parametrize("rows", [10, 30_000], ids=["one chunk", "chunks"])
+def test_a_damaged_download_publishes_nothing(server: GcsServer, rows: int) -> None:
+    publish(target_at(server), OLD)
+    place = in_gcs(gcs_client(server.url), f"lake/{KEY}")
+    with FileServer(Answer(gzip_bytes(ndjson(rows))[:-1])) as vendor, pytest.raises(DamagedDownload):
+        download_with(vendor.source(), place, attempts=1)
+    assert content_of(server) == OLD
+    assert open_uploads(server) == 0
 
 
 def test_objects_at_the_same_time_share_the_memory_of_one(server: GcsServer) -> None:
