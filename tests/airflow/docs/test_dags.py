@@ -20,6 +20,9 @@ from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from tests.airflow.dags.conftest import parse, run
 from tests.airflow.docs.pages import GUIDES, Block, blocks, blocks_of
 
+# As many as the pages show.
+pytestmark = pytest.mark.isvapp_emulator(rows=300)
+
 LAKE = "file:///tmp/lake"
 # The emulator's page belongs to tests/unit/emulator, which needs no Airflow; the other one has tests, and one here.
 # The pages of the storages write where no test can.
