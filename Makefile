@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-all test-unit test-airflow-3.3 test-airflow-2.11 test-airflow-3.0 test-airflow-3.1 test-airflow-3.2 \
 	test-airflow-3.4 test-lowest test-resolution test-packaging test-compose test-kubernetes test-crash-3.3 test-crash-2.11 test-browser test-secrets test-cluster cluster-test \
-	docs reference lint format bench-limiter bench-waiting bench-download bench-storage bench-import fuzz-responses fuzz-exports worst-responses environments lock clean
+	docs reference lint format bench-limiter bench-waiting bench-download bench-lists bench-storage bench-import fuzz-responses fuzz-exports worst-responses environments lock clean
 # What is installed decides what is imported, not the caller's shell.
 unexport PYTHONPATH VIRTUAL_ENV
 
@@ -42,7 +42,7 @@ LOWEST_TESTS += -W default
 
 # What each environment has, and for which Python it asks first: a machine with several tests with several.
 WITH_airflow-3.3 := $(addprefix --extra ,azure emulator fast gcs parquet postgresql redis s3) $(addprefix --group ,airflow-3.3 test \
-	test-browser test-kubernetes test-lineage test-metrics test-services test-storage docs lint package)
+	test-browser test-kubernetes test-lineage test-metrics test-services test-storage test-warehouse docs lint package)
 WITH_airflow-3.4 := $(addprefix --extra ,emulator fast s3) $(addprefix --group ,airflow-3.4 test test-s3)
 WITH_airflow-3.2 := $(addprefix --extra ,emulator fast s3) $(addprefix --group ,airflow-3.2 test test-s3)
 WITH_airflow-3.1 := $(addprefix --extra ,emulator fast s3) $(addprefix --group ,airflow-3.1 test test-s3)
@@ -155,6 +155,9 @@ bench-limiter: .venvs/bench/.ready  ## Compare the shared limiter with others, e
 
 bench-download: .venvs/bench/.ready  ## Compare the download with curl, requests and others
 	@.venvs/bench/bin/python benchmarks/download.py $(ARGS)
+
+bench-lists: .venvs/airflow-3.3/.ready  ## Time and memory of a list as ndjson and as Parquet
+	@.venvs/airflow-3.3/bin/python benchmarks/lists.py $(ARGS)
 
 bench-storage: .venvs/airflow-3.3/.ready  ## Compare what is written to S3, Azure and Google Cloud Storage with other clients
 	@.venvs/airflow-3.3/bin/python benchmarks/storage.py $(ARGS)

@@ -220,14 +220,16 @@ def salesforce_id(prefix: str, rng: random.Random) -> str:
 def accounts(seed: int, count: int) -> tuple[SalesforceAccount, ...]:
     """Return the vendor's active accounts."""
     rng = seeded("accounts", seed)
-    return tuple(
-        SalesforceAccount(
+    found: dict[str, SalesforceAccount] = {}
+    while len(found) < count:
+        index = len(found)
+        account = SalesforceAccount(
             isvapp_id=str(uuid.UUID(int=rng.getrandbits(128), version=4)),
             id=salesforce_id("0014x000", rng),
             name=f"{_ACCOUNT_NAMES[index % len(_ACCOUNT_NAMES)]} {_FORMS[rng.randrange(len(_FORMS))]} {index}",
         )
-        for index in range(count)
-    )
+        found.setdefault(account.id, account)  # of a hundred thousand, two can be drawn alike
+    return tuple(found.values())
 
 
 def account_rows(

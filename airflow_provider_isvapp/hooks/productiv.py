@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_isvapp.api.connection_check import Finding, check_connection
 from airflow_provider_isvapp.api.productiv.client import AppDetails, AppList, ProductivClient
-from airflow_provider_isvapp.api.productiv.settings import ProductivSettings
+from airflow_provider_isvapp.api.productiv.settings import ApiVersion, ProductivSettings, checked_api_version
 from airflow_provider_isvapp.hooks.base import (
     VendorHook,
     airflow_errors,
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 # Productiv documents no limit, so there is none to share between processes: this one only paces a single task.
 _REQUESTS_PER_SECOND = 10.0
+
+
+def _checked(api_version: str | None) -> ApiVersion | None:
+    return None if api_version is None else checked_api_version(api_version)
 
 
 class ProductivHook(VendorHook[ProductivClient, ProductivSettings]):
@@ -75,22 +79,28 @@ class ProductivHook(VendorHook[ProductivClient, ProductivSettings]):
         return configured_storage()
 
     @airflow_errors()
-    def list_apps(self, *, include_inactive: bool = False, verbose: bool = False) -> AppList:
+    def list_apps(
+        self, *, include_inactive: bool = False, verbose: bool = False, api_version: str | None = None
+    ) -> AppList:
         """List the app portfolio, rows as the vendor sent them.
 
         :param include_inactive: also list inactive apps.
         :param verbose: list all attributes of each app instead of the summary.
+        :param api_version: ``v1``, ``v2`` or ``v3`` instead of the connection's.
         :return: a sequence of apps that also has the ``as_of_date`` of the information.
         """
-        return self.get_conn().list_apps(include_inactive=include_inactive, verbose=verbose)
+        return self.get_conn().list_apps(
+            include_inactive=include_inactive, verbose=verbose, api_version=_checked(api_version)
+        )
 
     @airflow_errors()
-    def get_app(self, application_id: str) -> AppDetails:
+    def get_app(self, application_id: str, *, api_version: str | None = None) -> AppDetails:
         """Show one app with all its attributes.
 
         :param application_id: ``ApplicationId`` of a listed app.
+        :param api_version: ``v1``, ``v2`` or ``v3`` instead of the connection's.
         """
-        return self.get_conn().get_app(application_id)
+        return self.get_conn().get_app(application_id, api_version=_checked(api_version))
 
     def _check(self, client: ProductivClient, settings: ProductivSettings) -> Finding:
         return check_connection(client, scope=settings.scope)

@@ -37,7 +37,7 @@ class ProductivFetchAppsOperator(WriteOperator):
     :param verbose: fetch all attributes of each app instead of the summary.
     :param api_version: ``v1``, ``v2`` or ``v3`` instead of the connection's (templated).
     :param if_exists: what to do about an object that is there: ``overwrite`` it, ``skip`` the write, or ``fail``.
-    :param output_format: ``ndjson``, the vendor's own bytes.
+    :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (needs the extra ``parquet``).
     :param compression: ``gzip`` to store ndjson compressed.
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
     :param on_drift: what to do about apps that differ from their documentation: ``report`` them, or ``fail``.

@@ -35,7 +35,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
     :param include_health_scores: add ``health_scores`` to each account.
     :param include_subscriber_orgs: add ``subscriber_orgs`` to each account.
     :param if_exists: what to do about an object that is there: ``overwrite`` it, ``skip`` the write, or ``fail``.
-    :param output_format: ``ndjson``, the vendor's own bytes.
+    :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (needs the extra ``parquet``).
     :param compression: ``gzip`` to store ndjson compressed.
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
     :param on_drift: what to do about accounts that differ from their documentation: ``report`` them, or ``fail``.

@@ -108,7 +108,7 @@ def write_list(
         return WriteResult(
             path=destination.uri, snapshot_date=snapshot_date, outcome=Outcome.SKIPPED, seconds=clock() - started
         )
-    writer = SingleObjectWriter(destination, options, provenance=provenance)
+    writer = SingleObjectWriter(destination, options, provenance=provenance, row_type=row_type)
     try:
         for batch in _batches(rows):
             writer.write(Chunk(memoryview(b""), fields.strip(batch)))

@@ -32,8 +32,7 @@ class WriteOptions:
 
     :param if_exists: what to do about an existing object: ``overwrite`` it, ``skip`` the write, or ``fail``. An object
         that already holds the same content in the same format is recognised, whatever this says.
-    :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (exports only; needs the extra
-        ``parquet``).
+    :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (needs the extra ``parquet``).
     :param compression: ``gzip`` to store ndjson compressed. A whole export is stored as the vendor's own gzip file.
     :param partition_by: ``reference_date`` for one object per month (exports only); the path then contains
         ``{reference_date}``.
@@ -128,16 +127,10 @@ class WriteOptions:
             raise InvalidArgument(
                 "on_drift='fail' needs validate='full' or output_format='parquet': otherwise, rows are not parsed."
             )
-        if self.output_format == "parquet" and self.compression is not None:
-            raise InvalidArgument("compression is for ndjson: Parquet compresses its columns itself (zstd).")
         if (self.partition_by is not None) != (MONTH_PLACEHOLDER in template):
             raise InvalidArgument(
                 f"path {template!r}: with partition_by='reference_date' it must contain {MONTH_PLACEHOLDER}, "
                 "and only then."
-            )
-        if self.output_format == "parquet" and find_spec("pyarrow") is None:
-            raise InvalidArgument(
-                "output_format='parquet' needs pyarrow: install it with pip install 'airflow-provider-isvapp[parquet]'."
             )
         self._check_name(template)
 
@@ -161,7 +154,6 @@ class WriteOptions:
         """
         self._check()
         for name, value, only in (
-            ("output_format", self.output_format, "ndjson"),
             ("partition_by", self.partition_by, None),
             ("validate", self.validate, "structure"),
         ):
@@ -196,6 +188,12 @@ class WriteOptions:
         for text in self.exclude_fields:
             parse_field(text)
         _check_choice("on_drift", self.on_drift, get_args(OnDrift))
+        if self.output_format == "parquet" and self.compression is not None:
+            raise InvalidArgument("compression is for ndjson: Parquet compresses its columns itself (zstd).")
+        if self.output_format == "parquet" and find_spec("pyarrow") is None:
+            raise InvalidArgument(
+                "output_format='parquet' needs pyarrow: install it with pip install 'airflow-provider-isvapp[parquet]'."
+            )
         if self.min_rows is not None and (type(self.min_rows) is not int or self.min_rows < 0):
             raise InvalidArgument(f"min_rows must be a whole number from 0 or None, not {self.min_rows!r}.")
         if type(self.max_row_bytes) is not int or self.max_row_bytes < 1:

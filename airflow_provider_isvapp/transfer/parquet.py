@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Turns rows of an export into Parquet, block by block."""
+"""Turns rows into Parquet, block by block, with the columns of their documentation."""
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_provider_isvapp.api.schema.columns import OTHER_FIELDS, members_of, stored_kind
+from airflow_provider_isvapp.api.schema.fields import Field, ListOf, MapOf, Object, ObjectOf, Scalar, Type, read_object
 from airflow_provider_isvapp.errors import MalformedRows
 from airflow_provider_isvapp.transfer.rows import UNREADABLE
 from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, Provenance
@@ -21,74 +24,77 @@ if TYPE_CHECKING:
 # while it is converted.
 _BLOCK_BYTES = 4 * 1024 * 1024
 _PIECE_BYTES = 1024 * 1024
-# Rows of a row group: about 64 MiB of ndjson, which readers skip or read as one.
+# Readers skip or read a row group as one: of an export, about 64 MiB of ndjson. A row with all attributes of an app has
+# ten times an export's bytes.
 _ROW_GROUP_ROWS = 128 * 1024
+_ROW_GROUP_BYTES = 96 * 1024 * 1024
 
 # pyarrow quotes the value that does not fit, which can be as long as a row.
 _LONGEST_REASON = 200
 
-_TEXTS_BEFORE = ("type", "aggregation")
-_MONTH = "reference_date"
-_TEXTS = (
-    "salesforce_account_id",
-    "salesforce_account_name",
-    "taxonomy_id",
-    "taxonomy_item_id",
-    "taxonomy_item_label",
-    "taxonomy_item_parent_item_id",
-    "taxonomy_label",
-    "taxonomy_level_id",
-    "taxonomy_level_label",
-)
-_COUNTERS = (
-    "unique_users",
-    "unique_users_external",
-    "unique_users_internal",
-    "operations",
-    "operations_external",
-    "operations_internal",
-)
-_DOCUMENTED = (*_TEXTS_BEFORE, _MONTH, *_TEXTS, *_COUNTERS)
-# One column of JSON for all fields that are not documented, so that a new one changes no schema.
-_OTHER = "other_fields"
-
 
 class ParquetEncoder:
-    """Writes typed columns: counters as int64, ``reference_date`` as the first day of its month, the rest as strings.
+    """Writes a column for each documented field, typed and nested as :mod:`..api.schema.columns` says.
 
     Fields that the vendor does not document are kept as a JSON object in the column ``other_fields`` (null if there are
-    none). Compression is zstd. Memory is bounded by a row group, about 150 MiB above what pyarrow takes when it is
-    imported.
+    none), by their paths. Compression is zstd. Memory is bounded by a row group, about 150 MiB above what pyarrow takes
+    when it is imported.
 
-    :param excluded: columns to leave out.
+    :param row_type: what a row is documented to be.
+    :param excluded: fields to leave out, as ``exclude_fields`` names them.
     """
 
-    def __init__(self, *, excluded: Collection[str] = ()) -> None:
+    def __init__(self, row_type: type[Object], *, excluded: Collection[str] = ()) -> None:
         import pyarrow as pa
         import pyarrow.json
         import pyarrow.parquet as pq
 
         self._pa = pa
         self._json = pyarrow.json
+        self._fields = read_object(row_type).fields
+        self._names = [item.name for item in self._fields]
+        # Rows of texts alone are parsed by pyarrow itself, on all cores.
+        self._are_texts = all(isinstance(item.type, Scalar) and item.type.json == "string" for item in self._fields)
+        columns = [(item.name, self._column(item.type, item.name, excluded)) for item in self._fields]
         self._schema = pa.schema(
-            [(name, pa.string()) for name in _TEXTS_BEFORE]
-            + [(_MONTH, pa.date32())]
-            + [(name, pa.string()) for name in _TEXTS]
-            + [(name, pa.int64()) for name in _COUNTERS]
-            + [(_OTHER, pa.string())]
+            [(name, kind) for name, kind in columns if kind is not None] + [(OTHER_FIELDS, pa.string())]
         )
-        self._as_text = pa.schema([(name, pa.string()) for name in _DOCUMENTED])
+        self._as_text = pa.schema([(name, pa.string()) for name in self._names])
         self._sink = _Sink()
-        self._columns = [name for name in self._schema.names if name not in excluded]
-        stored = pa.schema([self._schema.field(name) for name in self._columns])
-        self._writer = pq.ParquetWriter(self._sink, stored, compression="zstd")
+        self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd")
         self._lines: list[bytes] = []
         self._size = 0
         self._tables: list[pa.Table] = []
         self._rows = 0
+        self._row_group_bytes = 0
         self._rows_before = 0
         # pyarrow's own errors, some of which are no ValueError, and what the JSON codec makes of numbers and nesting.
         self._unreadable = (pa.ArrowException, ValueError, OverflowError, *UNREADABLE)
+
+    def _column(self, kind: Type, path: str, excluded: Collection[str]) -> pa.DataType | None:
+        """Return the type of a column; None if it is left out, or all that it would have."""
+        if path in excluded or path.rpartition(".")[2] in excluded:
+            return None
+        pa = self._pa
+        if isinstance(kind, Scalar):
+            return {
+                "text": pa.string(),
+                "any": pa.string(),
+                "date": pa.date32(),
+                "time": pa.timestamp("us", tz="UTC"),
+                "integer": pa.int64(),
+                "number": pa.float64(),
+                "boolean": pa.bool_(),
+            }[stored_kind(kind)]
+        if isinstance(kind, ListOf):
+            items = self._column(kind.items, f"{path}[]", excluded)
+            return None if items is None else pa.list_(items)
+        if isinstance(kind, MapOf):
+            values = self._column(kind.values, f"{path}.*", excluded)
+            return None if values is None else pa.map_(pa.string(), values)
+        members = [(name, self._column(inner, f"{path}.{name}", excluded)) for name, inner in members_of(kind)]
+        kept = [(name, inner) for name, inner in members if inner is not None]
+        return pa.struct(kept) if kept else None
 
     def encode(self, plain: bytes | memoryview) -> bytes:
         """Take bytes of ndjson; return the row groups that are ready."""
@@ -123,11 +129,12 @@ class ParquetEncoder:
         self._rows_before += table.num_rows
         self._tables.append(table)
         self._rows += table.num_rows
-        if self._rows >= _ROW_GROUP_ROWS:
+        self._row_group_bytes += len(block)
+        if self._rows >= _ROW_GROUP_ROWS or self._row_group_bytes >= _ROW_GROUP_BYTES:
             self._write_row_group()
 
     def _table(self, block: bytes) -> pa.Table:
-        return self._typed(*self._parsed(block))
+        return self._typed(*self._parsed(block)) if self._are_texts else self._nested(block)
 
     def _first_bad_row(self, block: bytes) -> MalformedRows:
         """Say which row it is, without showing it: it holds customers' data."""
@@ -144,9 +151,9 @@ class ParquetEncoder:
 
     def _write_row_group(self) -> None:
         if self._tables:
-            table = self._pa.concat_tables(self._tables).select(self._columns)
+            table = self._pa.concat_tables(self._tables)
             self._writer.write_table(table, row_group_size=2 * _ROW_GROUP_ROWS)
-        self._tables, self._rows = [], 0
+        self._tables, self._rows, self._row_group_bytes = [], 0, 0
 
     def _parsed(self, block: bytes) -> tuple[pa.Table, pa.Array]:
         """Parse into columns of strings; the fast way first, which knows the documented fields only."""
@@ -156,28 +163,39 @@ class ParquetEncoder:
             table = self._json.read_json(self._pa.BufferReader(block), read_options=reading, parse_options=options)
         except self._pa.ArrowInvalid:
             return self._parsed_with_others(block)
-        return table.select(_DOCUMENTED), self._pa.nulls(table.num_rows, self._pa.string())
+        return table.select(self._names), self._pa.nulls(table.num_rows, self._pa.string())
 
     def _parsed_with_others(self, block: bytes) -> tuple[pa.Table, pa.Array]:
         rows: list[dict[str, Any]] = msgspec.json.Decoder(dict).decode_lines(block)
-        others = [{name: value for name, value in row.items() if name not in _DOCUMENTED} for row in rows]
-        columns = {name: [_text(row.get(name)) for row in rows] for name in _DOCUMENTED}
+        others = [{name: value for name, value in row.items() if name not in self._as_text.names} for row in rows]
+        columns = {name: [_text(row.get(name)) for row in rows] for name in self._names}
         as_json = [msgspec.json.encode(other).decode() if other else None for other in others]
         return self._pa.table(columns, schema=self._as_text), self._pa.array(as_json, self._pa.string())
 
     def _typed(self, table: pa.Table, others: pa.Array) -> pa.Table:
         columns: list[Any] = []
-        for name in _DOCUMENTED:
-            column = table.column(name)
+        for item in self._fields:
+            if item.name not in self._schema.names:
+                continue
+            column = table.column(item.name)
+            assert isinstance(item.type, Scalar)  # noqa: S101 - rows of texts alone come here
             try:
-                if name in _COUNTERS:
+                if stored_kind(item.type) == "integer":
                     column = column.cast(self._pa.int64())
-                elif name == _MONTH:
+                elif stored_kind(item.type) == "date":
                     column = self._first_days(column)
             except self._pa.ArrowInvalid as error:
-                raise ValueError(f"{name}: {error}") from None
+                raise ValueError(f"{item.name}: {error}") from None
             columns.append(column)
         return self._pa.Table.from_arrays([*columns, others], schema=self._schema)
+
+    def _nested(self, block: bytes) -> pa.Table:
+        rows = []
+        for row in msgspec.json.Decoder(dict).decode_lines(block):
+            others: dict[str, Any] = {}
+            made = _members(row, self._fields, "", others)
+            rows.append(made | {OTHER_FIELDS: msgspec.json.encode(others).decode() if others else None})
+        return self._pa.Table.from_pylist(rows, schema=self._schema)
 
     def _first_days(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
         import pyarrow.compute as pc
@@ -188,6 +206,47 @@ class ParquetEncoder:
 
 def _text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _members(value: dict[str, Any], fields: Sequence[Field], path: str, others: dict[str, Any]) -> dict[str, Any]:
+    """Return the documented fields of an object as Arrow takes them; the others are put aside by their paths."""
+    made: dict[str, Any] = {}
+    types = {item.name: item.type for item in fields}
+    for name, inner in value.items():
+        kind = types.get(name)
+        if kind is None:
+            others[f"{path}{name}"] = inner
+        else:
+            made[name] = _value(inner, kind, f"{path}{name}", others)
+    return made
+
+
+def _value(value: Any, kind: Type, path: str, others: dict[str, Any]) -> Any:
+    if value is None:
+        return None
+    if isinstance(kind, ListOf):
+        return [_value(item, kind.items, f"{path}[{place}]", others) for place, item in enumerate(value)]
+    if isinstance(kind, MapOf):
+        return [(key, _value(item, kind.values, f"{path}.{key}", others)) for key, item in value.items()]
+    if isinstance(kind, ObjectOf):
+        if kind.varies is None or kind.varies not in value:
+            return _members(value, kind.fields, f"{path}.", others)
+        tag, varying = value.get(kind.tag or ""), value[kind.varies]
+        made = _members(value | {kind.varies: None}, kind.fields, f"{path}.", others)
+        variant = dict(kind.variants).get(tag) if isinstance(tag, str) else None
+        if variant is None:
+            others[f"{path}.{kind.varies}"] = varying
+        else:
+            made[kind.varies] = {tag: _value(varying, variant, f"{path}.{kind.varies}", others)}
+        return made
+    match stored_kind(kind):
+        case "date":
+            return date.fromisoformat(value)
+        case "integer":
+            return int(value)
+        case "number":
+            return float(value)
+    return value if isinstance(value, str | bool) else _text(value)
 
 
 class _Sink:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from airflow_provider_isvapp.api.schema.fields import Object
+from airflow_provider_isvapp.api.schema.isvapp import TaxonomyItemRow
 from airflow_provider_isvapp.errors import DestinationExists, StorageFailed
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.gzip import Crc32
@@ -75,15 +77,16 @@ def _new_compressor() -> _Compressor:
     return isal_zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
 
 
-def encoder_for(options: WriteOptions) -> Encoder:
+def encoder_for(options: WriteOptions, row_type: type[Object]) -> Encoder:
     """Return a new encoder for one object.
 
+    :param row_type: what a row is documented to be.
     :raises InvalidArgument: if its library is not installed.
     """
     if options.output_format == "parquet":
         from airflow_provider_isvapp.transfer.parquet import ParquetEncoder
 
-        return ParquetEncoder(excluded=options.exclude_fields)
+        return ParquetEncoder(row_type, excluded=options.exclude_fields)
     return Gzip() if options.compression == "gzip" else Plain()
 
 
@@ -190,6 +193,7 @@ class StoredObject:
 class SingleObjectWriter:
     """All rows in one object.
 
+    :param row_type: what a row is documented to be.
     :param as_received: store the vendor's own gzip file, which was verified on its way.
     """
 
@@ -199,9 +203,10 @@ class SingleObjectWriter:
         options: WriteOptions,
         *,
         provenance: Provenance,
+        row_type: type[Object] = TaxonomyItemRow,
         as_received: bool = False,
     ) -> None:
-        self._encoder = encoder_for(options)
+        self._encoder = encoder_for(options, row_type)
         self._as_received = as_received
         self._empty = True
         self._object = StoredObject(
@@ -318,7 +323,7 @@ class PartitionedWriter:
             self._left.add(month)
             return None
         stored = StoredObject(destination, self._options, provenance=self._provenance)
-        self._months[month] = _MonthObject(stored, encoder_for(self._options))
+        self._months[month] = _MonthObject(stored, encoder_for(self._options, TaxonomyItemRow))
         return self._months[month]
 
     def _is_of_this_export(self, provenance: Provenance | None) -> bool:

@@ -221,7 +221,7 @@ def test_skip_and_fail_leave_another_object(store: Store) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"output_format": "parquet"}, "output_format must be 'ndjson' for a list, not 'parquet'"),
+        ({"output_format": "parquet", "compression": "gzip"}, "compression is for ndjson"),
         ({"output_format": "csv"}, "output_format must be 'ndjson' or 'parquet', not 'csv'"),
         ({"partition_by": "reference_date"}, "partition_by must be None for a list"),
         ({"validate": "full"}, "validate must be 'structure' for a list"),
