@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import msgspec
 
@@ -110,7 +110,6 @@ class RowInspector:
         self._max_row_bytes = max_row_bytes
         self._checker = checker
         self._decode = msgspec.json.Decoder(row_type).decode
-        self._decode_documented: Callable[[bytes], Any] = self._decode if checker is None else checker.decode
         self._count = _engine()
         self._months: Counter[str | None] = Counter()
         self._open_line: list[bytes] = []
@@ -181,7 +180,9 @@ class RowInspector:
     def _read_all(self, block: bytes) -> list[str | None] | None:
         """Return the month of each line; None if something is amiss, or if only a look at each line can tell."""
         try:
-            months = [row.reference_date for row in map(self._decode_documented, BytesIO(block))]
+            lines = BytesIO(block)
+            rows = map(self._decode, lines) if self._checker is None else self._checker.read_documented(lines)
+            months = [row.reference_date for row in rows]
             if not block.isascii():
                 block.decode()
         except UNREADABLE:

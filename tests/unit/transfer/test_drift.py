@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from airflow_provider_isvapp.emulator.apps import app
 from airflow_provider_isvapp.emulator.data import spell
 from airflow_provider_isvapp.errors import DamagedDownload
 from airflow_provider_isvapp.transfer.drift import RowChecker
+from tests.support.file_server import export_row
 from tests.unit.api.schema.values import values_of
 
 ACCOUNT = salesforce_account(health_scores=True, subscriber_orgs=True)
@@ -183,3 +185,17 @@ def test_a_value_of_another_type_is_refused_where_a_column_could_not_hold_it() -
         checker(allow_wrong_types=False).check(
             json.dumps(changed(ROW, ["health_scores", 0, "score"], "42")).encode(), 3
         )
+
+
+@pytest.mark.parametrize("field", ["unique_users", "operations_internal", "reference_date", "salesforce_account_id"])
+@pytest.mark.parametrize("bad", ["", "x", "1 ", " 1", "1\n", "1\n2", "\n", "-1", "1.0", "\u0661"])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_column_of_values_is_judged_as_each_of_them_is(field: str, bad: str, place: int) -> None:
+    lines = [export_row(number) for number in range(3)]
+    checker = RowChecker(TaxonomyItemRow, allow_wrong_types=False)
+    assert [row.reference_date for row in checker.read_documented(lines)] == ["2024-03"] * 3
+    lines[place] = json.dumps(json.loads(lines[place]) | {field: bad}).encode()
+    with pytest.raises(msgspec.ValidationError):
+        checker.decode(lines[place])
+    with pytest.raises(msgspec.ValidationError):
+        checker.read_documented(lines)
