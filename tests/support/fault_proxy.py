@@ -130,7 +130,11 @@ class FaultProxy(HttpServer):
 
             def _body(self) -> bytes:
                 if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-                    return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                    length = int(self.headers.get("Content-Length") or 0)
+                    body = self.rfile.read(length)
+                    if len(body) < length:
+                        raise ConnectionResetError("the client is gone")
+                    return body
                 body = b""
                 while size := int(self.rfile.readline().split(b";")[0], 16):
                     body += self.rfile.read(size)

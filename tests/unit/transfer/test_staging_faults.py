@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -22,6 +25,7 @@ from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.staging import base, s3
 from airflow_provider_isvapp.transfer.staging.base import ObjectInfo, StagedObject
 from airflow_provider_isvapp.transfer.staging.local import LocalStore
+from tests.support import ROOT
 from tests.support.fault_proxy import Fault, FaultProxy, Kind
 from tests.support.object_stores import gcs_client, in_gcs, in_s3, s3_client
 
@@ -37,6 +41,8 @@ class Storage(ABC):
     """A storage that the tests can look into without the proxy."""
 
     proxy: FaultProxy
+    # Lines that define ``destination`` in another process; without them nothing is killed.
+    in_a_process: str | None = None
 
     @abstractmethod
     def destination(self, *, stall_seconds: float = 30.0) -> Destination:
@@ -69,6 +75,10 @@ class S3(Storage):
         self._direct = s3_client(server)
         self._through = s3_client(proxy.url, read_timeout=10)
         self._direct.create_bucket(Bucket="faults")
+        self.in_a_process = (
+            "from tests.support.object_stores import in_s3, s3_client\n"
+            f"destination = in_s3(s3_client({proxy.url!r}), 'faults/a folder/object')\n"
+        )
 
     @staticmethod
     def refusal(status: int) -> tuple[dict[str, str], bytes]:
@@ -135,6 +145,12 @@ class Gcs(Storage):
         self._store = server.store
         self._direct = in_gcs(gcs_client(server.url), "faults/a folder/object").target()
         self._through = gcs_client(proxy.url)
+        self.in_a_process = (
+            "from airflow_provider_isvapp.transfer.staging import gcs\n"
+            "from tests.support.object_stores import gcs_client, in_gcs\n"
+            "gcs.CHUNK_BYTES = 4 * 1024 * 1024\n"
+            f"destination = in_gcs(gcs_client({proxy.url!r}), 'faults/a folder/object')\n"
+        )
 
     @staticmethod
     def refusal(status: int) -> tuple[dict[str, str], bytes]:
@@ -368,6 +384,33 @@ def test_of_two_writers_one_publishes_and_nothing_is_mixed(storage: Storage) -> 
     published = [content for content, error in outcomes.items() if error is None]
     assert len(outcomes) == 2
     assert storage.read() in published
+
+
+@pytest.mark.parametrize(("step", "content"), STEPS[1:3])
+def test_a_process_that_is_killed_leaves_the_old_object_or_the_new_one(
+    storage: Storage, step: Step, content: bytes
+) -> None:
+    if storage.in_a_process is None:
+        pytest.skip("not told how another process reaches it")
+    storage.put(OLD)
+    code = (
+        "from tests.unit.transfer.test_staging_faults import LARGE, write\n"
+        f"{storage.in_a_process}write(destination, LARGE)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as child:
+
+        def kill(method: str, path: str) -> None:
+            if storage.is_step(step, content, method, path):
+                child.kill()
+                child.wait()
+
+        storage.proxy.before = kill
+        assert child.wait(timeout=120) == -signal.SIGKILL
+    storage.proxy.before = lambda method, path: None
+    time.sleep(0.5)  # a last request that was whole may still be on its way
+    assert storage.read() in ((OLD, content) if step == "publish" else (OLD,))
+    assert write(storage.destination(), content[::-1]) is not None
+    assert storage.read() == content[::-1]
 
 
 class TestLocalFiles:
