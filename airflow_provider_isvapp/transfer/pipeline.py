@@ -94,6 +94,7 @@ class TransferPipeline:
         clock: Callable[[], float],
     ) -> None:
         self._download = download
+        self._options = options
         self._open_writer = open_writer
         self._cancelled = cancelled
         self._clock = clock
@@ -106,7 +107,6 @@ class TransferPipeline:
         self._progress = Progress(total=self._total, log=log, started=clock())
         self._members = GzipMembers()
         by_month = options.partition_by is not None
-        options.check_for_type(download.export.type)
         is_documented = download.export.type in (None, *ExportType)
         self._checker = RowChecker(TaxonomyItemRow, allow_wrong_types=False) if options.parses_rows else None
         self._inspector = RowInspector(
@@ -141,6 +141,7 @@ class TransferPipeline:
         :raises ExportRefused: if it is, but its rows are not, or if its record does not say how long it must be.
         """
         try:
+            self._options.check_for_type(self._download.export.type)
             self._check_record()
             self._writer = self._open_writer(self._provenance)
         except BaseException:

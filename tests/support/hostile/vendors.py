@@ -233,14 +233,15 @@ class Vendors(WireServer):
 
     def __init__(self) -> None:
         super().__init__(self._respond)
-        self._spoilt: dict[str, tuple[Callable[[Seen], Iterable[Step]], int | None]] = {}
+        self._spoilt: dict[str, list[tuple[Callable[[Seen], Iterable[Step]], int | None]]] = {}
 
     def spoil(self, endpoint: str, respond: Callable[[Seen], Iterable[Step]], *, times: int | None = None) -> None:
         """Let the next requests to an endpoint get another response.
 
-        :param times: how many requests; None for all that follow.
+        :param times: how many requests, before the response is what it was; None for all that follow.
         """
-        self._spoilt[endpoint] = (respond, times)
+        earlier = [] if times is None else self._spoilt.get(endpoint, [])
+        self._spoilt[endpoint] = [*earlier, (respond, times)]
 
     def restore(self) -> None:
         """Respond as documented again, and forget what was seen."""
@@ -258,13 +259,10 @@ class Vendors(WireServer):
         )
         if endpoint is None:
             return (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", KeepAlive())
-        respond, times = self._spoilt.get(endpoint.name, (None, None))
-        if respond is not None:
-            if times is not None:
-                if times > 1:
-                    self._spoilt[endpoint.name] = (respond, times - 1)
-                else:
-                    self._spoilt.pop(endpoint.name)
+        if spoilt := self._spoilt.get(endpoint.name):
+            respond, times = spoilt.pop()
+            if times is None or times > 1:
+                spoilt.append((respond, times and times - 1))
             return respond(seen)
         body = endpoint.body(self.url)
         head = (

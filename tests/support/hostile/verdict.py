@@ -15,7 +15,7 @@ from tests.support.hostile.vendors import SECRETS, leaked
 LONGEST_MESSAGE = 2000
 # Every message ends in what its reader can do.
 _NEXT_STEP = re.compile(
-    r"\b(check|try|give|create|look|ask|wait|change|clear|set|request|retry|choose|let|use)\b", re.IGNORECASE
+    r"\b(check|correct|try|give|create|look|ask|wait|change|clear|set|request|retry|choose|let|use)\b", re.IGNORECASE
 )
 _BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
