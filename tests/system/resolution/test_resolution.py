@@ -43,12 +43,11 @@ for module in [*modules, "airflow_provider_isvapp.plugins.isvapp", "airflow_prov
     importlib.import_module(module)
 """
 
-# Each extra has what Airflow opens its URLs with, and what writes there.
+# Each extra has the hook that hands out the storage's client, and what writes through it.
 LOAD_STORAGES = """
 import importlib
-from airflow_provider_isvapp.version_compat import has_file_system
-assert all(map(has_file_system, ("gs", "abfs"))), "Airflow does not know the scheme"
-for module in ("gcsfs", "adlfs", "google.cloud.storage", "azure.storage.blob"):
+for module in ("airflow.providers.google.cloud.hooks.gcs", "airflow.providers.microsoft.azure.hooks.wasb",
+               "airflow_provider_isvapp.transfer.staging.azure", "airflow_provider_isvapp.transfer.staging.gcs"):
     importlib.import_module(module)
 """
 
