@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The table of oddities in ``docs/data-path.md``: each in every form, on every storage, in every place of the file."""
+"""The tables of oddities and of damage in ``docs/data-path.md``: each in every form, storage and place of the file."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -70,10 +70,8 @@ class Oddity:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def without_month(row: bytes) -> bytes:
-    fields = json.loads(row)
-    del fields["reference_date"]
-    return json.dumps(fields).encode()
+def without(row: bytes, name: str) -> bytes:
+    return json.dumps({key: value for key, value in json.loads(row).items() if key != name}).encode()
 
 
 def sorted_with_blanks(row: bytes) -> bytes:
@@ -101,7 +99,7 @@ ODDITIES = {
         refused="line {} is longer than 5000 bytes",
     ),
     "no reference_date": Oddity(
-        row=without_month,
+        row=lambda row: without(row, "reference_date"),
         refused={
             "full": "row {} has no reference_date",
             "parquet": "row {} has no reference_date",
@@ -264,13 +262,61 @@ def test_a_page_in_the_place_of_an_unpacked_file_is_damage(tmp_path: Path) -> No
         download_with(server.source(uncompressed=len(page)), open_destination(str(tmp_path / "x")), attempts=1)
 
 
-def documented() -> Iterator[str]:
+# What the page's table of damage says: what each check makes of a row in which this has happened.
+FOUND, REPORTED, NOT_FOUND = "found", "reported", "not found"
+DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str, str]] = {
+    "bytes flipped, cut, doubled or put in on the way": (lambda row: row, FOUND, FOUND),
+    "garbage in a row, a row that is cut, two rows on a line": (lambda row: row[:-9] + b"}", FOUND, FOUND),
+    "NUL, invalid UTF-8, an escape that is none": (lambda row: row.replace(b"Main", b"M\xffn"), FOUND, FOUND),
+    "a second `reference_date`": (lambda row: row[:-1] + b',"reference_date":"2024-02"}', FOUND, FOUND),
+    "a field that identifies the row is missing": (lambda row: without(row, "taxonomy_item_id"), NOT_FOUND, FOUND),
+    "a count, a month or an id that is none": (lambda row: named(row, operations="1e3"), NOT_FOUND, FOUND),
+    "a value of another JSON type": (lambda row: named(row, taxonomy_label=7), NOT_FOUND, FOUND),
+    "another field is missing or null": (lambda row: without(row, "taxonomy_label"), NOT_FOUND, REPORTED),
+    "a field that is not documented": (lambda row: named(row, colour="red"), NOT_FOUND, REPORTED),
+    "a value that is not documented": (lambda row: named(row, aggregation="DAILY"), NOT_FOUND, REPORTED),
+    "a row twice, or one too few": (lambda row: row + b"\n" + row, NOT_FOUND, NOT_FOUND),
+    "another number, name or id of the documented form": (lambda row: named(row, operations="7"), NOT_FOUND, NOT_FOUND),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("validate", ["structure", "full"])
+@pytest.mark.parametrize("name", DAMAGE)
+def test_each_check_finds_what_the_page_says(tmp_path: Path, name: str, validate: str, place: str) -> None:
+    change, *verdicts = DAMAGE[name]
+    rows = [change(row) if number == PLACES[place] else row for number, row in enumerate(ROWS)]
+    plain = b"".join(row + b"\n" for row in rows)
+    body = gzip_bytes(plain)
+    if name.startswith("bytes flipped"):
+        body = body[:40] + bytes([body[40] ^ 1]) + body[41:]
+    destination = open_destination(str(tmp_path / "object"))
+    with FileServer(Answer(body)) as server:
+        source = server.source(compressed=len(body), uncompressed=len(plain))
+        verdict = verdicts[validate == "full"]
+        if verdict == FOUND:
+            with pytest.raises((DamagedDownload, ExportRefused)):
+                download_with(source, destination, validate=validate, attempts=1)
+            assert list(tmp_path.iterdir()) == []
+        else:
+            result = download_with(source, destination, validate=validate)
+            assert bool(result.drift) == (verdict == REPORTED)
+            assert (tmp_path / "object").read_bytes() == plain
+    if verdict == REPORTED:
+        with FileServer(Answer(body)) as server, pytest.raises(ExportRefused, match="differs from its documentation"):
+            download_with(server.source(), destination, validate=validate, on_drift="fail", export_id="e-2")
+
+
+def table(title: str) -> list[list[str]]:
     page = (ROOT / "docs" / "data-path.md").read_text()
-    chapter = page.partition("\n## Oddities\n")[2].partition("\n## ")[0]
-    for line in chapter.splitlines():
-        if line.startswith("| ") and "---" not in line:
-            yield line.split("|")[1].strip()
+    chapter = page.partition(f"\n{title}\n")[2].partition("\n#")[0]
+    lines = [line for line in chapter.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 def test_the_page_has_each_of_them() -> None:
-    assert list(documented())[1:] == [*ODDITIES, "no size in the record"]
+    assert [name for name, *_ in table("## Oddities")] == [*ODDITIES, "no size in the record"]
+    assert table("### What each check finds") == [
+        [name, *('reported, refused with `on_drift="fail"`' if it == REPORTED else it for it in verdicts)]
+        for name, (_, *verdicts) in DAMAGE.items()
+    ]
