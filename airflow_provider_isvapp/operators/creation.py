@@ -13,10 +13,12 @@ from typing import Any, NoReturn, Protocol
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest
-from airflow_provider_isvapp.api.schema.isvapp import TimeframeKeyword
+from airflow_provider_isvapp.api.schema.isvapp import Aggregation, ExportType, TimeframeKeyword
 from airflow_provider_isvapp.errors import ExportTimeout, InvalidArgument, NotFound, RequestRefused
 from airflow_provider_isvapp.events import ExportReattached
+from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook, when_known
+from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, persist_export_link
 from airflow_provider_isvapp.log_messages import Log, StatusLogger, log_ready, log_request
 from airflow_provider_isvapp.metrics import record, record_if_lost
 from airflow_provider_isvapp.operators.checkpoint import (
@@ -27,7 +29,14 @@ from airflow_provider_isvapp.operators.checkpoint import (
 )
 from airflow_provider_isvapp.triggers.isvapp import EARLIEST_EVENT
 from airflow_provider_isvapp.triggers.waiters import interval_after
-from airflow_provider_isvapp.version_compat import BaseTrigger, Context, date_time_trigger
+from airflow_provider_isvapp.version_compat import (
+    BaseOperator,
+    BaseOperatorLink,
+    BaseTrigger,
+    Context,
+    conf,
+    date_time_trigger,
+)
 
 # What the template says where there is no month to take.
 NO_DATA_INTERVAL = "no data interval"
@@ -252,3 +261,89 @@ def wait_in_worker(
                 "that long, give the task a longer timeout; clearing it requests a new export.",
                 export_id=export_id,
             )
+
+
+class IsvappCreateExportOperator(BaseOperator):
+    """Request an export of feature usage from ISVapp. XCom: the export's id.
+
+    In each try the request is sent once. On Airflow 3.3 the export is saved over the tries of the task: a retry
+    takes it over while it is pending or can be downloaded, and creates another one only if it errored, expired or is
+    gone, or if the request has changed. A clear creates a new export (but not while the task's process runs: Airflow
+    makes a retry of that). Two crashes can leave an export behind that no task downloads and that expires by itself:
+    one between ISVapp's response and Airflow's storing of it, and one that keeps the response from arriving. On Airflow
+    2.11 to 3.2 each try creates an export; keep the download in a task of its own there, so that only this short task
+    is repeated.
+
+    :param timeframe: a completed month as ``YYYY-MM``, ``LATEST_COMPLETED_MONTH`` or ``LATEST_12_COMPLETED_MONTHS``
+        (templated). By default the month in which the run's data interval begins, in the DAG's time zone.
+    :param taxonomy_ids: export all items of these taxonomies (templated). Exactly one of the three id lists is needed.
+    :param taxonomy_level_ids: export all items of these taxonomy levels (templated).
+    :param taxonomy_item_ids: export these items (templated).
+    :param salesforce_account_ids: limit the rows to these accounts, by ids of 15 or 18 characters (templated).
+    :param export_type: the type of data.
+    :param aggregation: the period that a row stands for.
+    :param extra_request: further fields of the request, sent as they are (templated). With it, even an empty one, a
+        type and an aggregation that this version does not know pass with a warning; their rows need only be objects.
+    :param wait_for_month: for how long after its end a month may be "not complete yet": a refusal with status 200, 400
+        or 422 for a month (``YYYY-MM``) that ended less than this ago is no failure, and ISVapp is asked again every
+        hour. Any other refusal fails the task at once.
+    :param deferrable: wait for the month in the triggerer; the default is Airflow's option ``default_deferrable``.
+    :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
+    """
+
+    template_fields: Sequence[str] = (
+        "timeframe",
+        "taxonomy_ids",
+        "taxonomy_level_ids",
+        "taxonomy_item_ids",
+        "salesforce_account_ids",
+        "extra_request",
+        "isvapp_conn_id",
+    )
+    operator_extra_links: Sequence[BaseOperatorLink] = EXPORT_LINKS
+
+    def __init__(
+        self,
+        *,
+        timeframe: str = MONTH_OF_RUN,
+        taxonomy_ids: Sequence[str] | None = None,
+        taxonomy_level_ids: Sequence[str] | None = None,
+        taxonomy_item_ids: Sequence[str] | None = None,
+        salesforce_account_ids: Sequence[str] | None = None,
+        export_type: str = ExportType.TAXONOMY_ITEM.value,
+        aggregation: str = Aggregation.MONTHLY.value,
+        extra_request: Mapping[str, Any] | None = None,
+        wait_for_month: timedelta | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        isvapp_conn_id: str = IsvappHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.timeframe = timeframe
+        self.taxonomy_ids = taxonomy_ids
+        self.taxonomy_level_ids = taxonomy_level_ids
+        self.taxonomy_item_ids = taxonomy_item_ids
+        self.salesforce_account_ids = salesforce_account_ids
+        self.export_type = export_type
+        self.aggregation = aggregation
+        self.extra_request = extra_request
+        self.wait_for_month = wait_for_month
+        self.deferrable = deferrable
+        self.isvapp_conn_id = isvapp_conn_id
+
+    @airflow_errors()
+    def execute(self, context: Context) -> str:
+        """Have the export created, and return its id."""
+        return self._create(context)
+
+    @airflow_errors()
+    def resume_creation(self, context: Context, event: Any = None) -> str:
+        """Request the export again, after a wait for the month."""
+        return self._create(context)
+
+    def _create(self, context: Context) -> str:
+        request = checked_request(self)
+        with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
+            export = ExportCreator(self, hook.get_conn(), ExportCheckpoint(context)).obtain(request)
+        persist_export_link(context, conn_id=self.isvapp_conn_id, export_id=export.id)
+        return export.id
