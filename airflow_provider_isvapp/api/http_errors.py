@@ -43,7 +43,7 @@ def client_error(*, vendor: str, label: str, status: int, vendor_message: str, s
             advice = f"Give the client the scope{needed}, or the API key its permission, in the vendor's settings."
         case 404:
             kind = NotFound
-            advice = "Check the id, and that this connection belongs to the account that made it."
+            advice = "Check the id and the connection's host, and that the connection is of the account that made it."
     if vendor_message == WEB_PAGE:
         advice = f"{vendor}'s API does not respond like this: check the connection's host, and any gateway in between."
     text = f"{vendor} refused {label} ({status}): {vendor_message or 'without a message'}."

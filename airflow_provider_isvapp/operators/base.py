@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_isvapp.lineage.datasets import Fields, PublishedObject, Source, name_of
 from airflow_provider_isvapp.links.isvapp import WrittenObjectLink, console_url
 from airflow_provider_isvapp.log_messages import Log, log_folded
+from airflow_provider_isvapp.operators.destinations import PathArgument
 from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER
 from airflow_provider_isvapp.version_compat import (
     Asset,
@@ -157,17 +158,27 @@ def _add_asset_events(context: Context, outlets: Sequence[Any], publication: Pub
                 context["outlet_events"][outlet].add(Asset(uri=item.name.uri), extra=alias_extra(item.metadata))
 
 
+# How a path begins on the storages that have no console.
+_WITHOUT_CONSOLE = ("/", "file:", "local:", "abfs", "az:", "adl:", "wasb")
+
+
 class WriteOperator(BaseOperator):
     """Base of the operators that write: asset events, the link to the storage's console, lineage.
 
+    :param path: where to write; what an operator says of it.
     :param storage_options: further arguments for the storage's client when it makes an object (templated), such as
         ``{"ServerSideEncryption": "aws:kms"}``; docs/storage/ has those of each storage.
     """
 
     operator_extra_links: Sequence[BaseOperatorLink] = (WrittenObjectLink(),)
 
-    def __init__(self, *, storage_options: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, path: PathArgument, storage_options: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.path = path
+        if str(path).startswith(_WITHOUT_CONSOLE):
+            # Airflow 3 heads the list of a task's links even if none of them leads anywhere.
+            links = self.operator_extra_links
+            self.operator_extra_links = tuple(link for link in links if not isinstance(link, WrittenObjectLink))
         self.storage_options = storage_options
         self._published: tuple[PublishedObject, ...] = ()
         self._read_export: str | None = None
@@ -201,6 +212,6 @@ class WriteOperator(BaseOperator):
         url = None
         if publication.objects:
             url = console_url(publication.destination, placeholder=publication.placeholder)
-        # Empty if there is none: Airflow 3 asks for it when the task ends, and logs an error if nothing is stored.
-        WrittenObjectLink.persist(context, url or "")
+        if url is not None:
+            WrittenObjectLink.persist(context, url)
         return publication.xcom

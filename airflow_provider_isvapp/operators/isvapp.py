@@ -106,9 +106,8 @@ class IsvappDownloadExportOperator(WriteOperator):
         isvapp_conn_id: str = IsvappHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(path=path, **kwargs)
         self.export_id = export_id
-        self.path = path
         self.if_exists = if_exists
         self.output_format = output_format
         self.compression = compression
@@ -239,7 +238,7 @@ class IsvappExportOperator(WriteOperator):
         isvapp_conn_id: str = IsvappHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(path=path, **kwargs)
         self.timeframe = timeframe
         self.taxonomy_ids = taxonomy_ids
         self.taxonomy_level_ids = taxonomy_level_ids
@@ -249,7 +248,6 @@ class IsvappExportOperator(WriteOperator):
         self.aggregation = aggregation
         self.extra_request = extra_request
         self.wait_for_month = wait_for_month
-        self.path = path
         self.if_exists = if_exists
         self.output_format = output_format
         self.compression = compression

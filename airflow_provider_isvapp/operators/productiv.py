@@ -66,8 +66,7 @@ class ProductivFetchAppsOperator(WriteOperator):
         productiv_conn_id: str = ProductivHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.path = path
+        super().__init__(path=path, **kwargs)
         self.allow_late_snapshot = allow_late_snapshot
         self.include_inactive = include_inactive
         self.verbose = verbose

@@ -63,8 +63,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
         isvapp_conn_id: str = IsvappHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.path = path
+        super().__init__(path=path, **kwargs)
         self.allow_late_snapshot = allow_late_snapshot
         self.include_health_scores = include_health_scores
         self.include_subscriber_orgs = include_subscriber_orgs

@@ -43,6 +43,22 @@ def test_every_task_has_its_links() -> None:
     assert names(IsvappFetchSalesforceAccountsOperator) == names(ProductivFetchAppsOperator) == [OBJECT]
 
 
+@pytest.mark.parametrize(
+    ("path", "has_link"),
+    [
+        ("s3://conn@bucket/key", True),
+        ("gs://bucket/key", True),
+        ("{{ params.lake }}/key", True),
+        ("/lake/key", False),
+        ("file:///lake/key", False),
+        ("abfss://conn@container/key", False),
+    ],
+)
+def test_a_storage_without_a_console_has_no_link(path: str, has_link: bool) -> None:
+    operator = IsvappFetchSalesforceAccountsOperator(task_id="x", path=path)
+    assert [link.name for link in operator.operator_extra_links] == ([OBJECT] if has_link else [])
+
+
 @pytest.mark.skipif(shows_guarded_pages(), reason="this Airflow shows the page")
 def test_there_is_no_link_without_the_page(isvapp: Emulator) -> None:
     assert names(IsvappCreateExportOperator) == names(IsvappExportSensor) == []
