@@ -70,7 +70,7 @@ class ExportDownload:
     ) -> Publication:
         """Download, verify and publish an export.
 
-        :param cancelled: asked several times a second; when it returns true, the transfer stops.
+        :param cancelled: asked several times per second; when it returns true, the transfer stops.
         :param request: the export's request, for the manifest.
         """
         from airflow_provider_isvapp.transfer.download import download_export  # codecs are not needed to parse a DAG

@@ -106,7 +106,7 @@ KEEP_SECONDS = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """The answer of one moment.
+    """The response of one moment.
 
     :param read_at: when it arrived, aware.
     :param error: what went wrong and the next step; then there are no exports.

@@ -63,7 +63,7 @@ def _build() -> Any:
 
 
 def _page() -> dict[str, Any]:
-    # Airflow resolves the script's address against the page's since 3.3, and takes it as it is before: so it is a whole
+    # Airflow resolves the script's URL against the page's since 3.3, and takes it as it is before: so it is a whole
     # path, with that of a reverse proxy.
     root = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
     return {
@@ -72,7 +72,7 @@ def _page() -> dict[str, Any]:
         "bundle_url": f"{root}{URL_PREFIX}/page/main.js",
         "destination": "nav",
         "category": "browse",
-        # In the address itself, since a file would need the right to read connections.
+        # In the URL itself, since a file would need the right to read connections.
         "icon": f"data:image/svg+xml,{quote(_ICON.format(colour='#475569'))}",
         "icon_dark_mode": f"data:image/svg+xml,{quote(_ICON.format(colour='#cbd5e1'))}",
     }

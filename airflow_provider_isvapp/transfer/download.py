@@ -59,7 +59,7 @@ def download_export(
     :param require_months: whether each of ``expected_months`` must have a row.
     :param request: the export's request, for the manifest.
     :param attempts: how many responses may be used up by connections that break and bodies that are damaged.
-    :param cancelled: asked several times a second; when it says yes, the transfer stops.
+    :param cancelled: asked several times per second; when it says yes, the transfer stops.
     :param log: where progress goes.
     :param observe: told of each new attempt, and of the end of a download that succeeds.
     :param clock: seconds that only grow.

@@ -79,7 +79,7 @@ class TransferPipeline:
     :param download: the file.
     :param options: how far to check its rows, and whether they are wanted by month.
     :param open_writer: opens the writer, with what is known before the first byte.
-    :param cancelled: asked several times a second.
+    :param cancelled: asked several times per second.
     :ivar objects: what there will be when it is published, known as soon as it is verified.
     """
 

@@ -16,7 +16,7 @@ from airflow_provider_isvapp.events import DownloadInterrupted, Observer, no_op_
 
 
 class ExportSource(Protocol):
-    """Opens the file of one export, each time at a fresh address.
+    """Opens the file of one export, each time at a fresh URL.
 
     ``functools.partial(client.open_download, export_id)`` is one.
     """
@@ -31,7 +31,7 @@ _LONGEST_WAIT = 30.0
 
 
 class RetryBudget:
-    """Counts the answers that a download has used, and waits before the next one.
+    """Counts the responses that a download has used, and waits before the next one.
 
     :param limit: answers in all, whole ones and continued ones.
     :param sleep: how to wait.
@@ -44,11 +44,11 @@ class RetryBudget:
         self._sleep = sleep
 
     def begin(self) -> None:
-        """Count one answer."""
+        """Count one response."""
         self.used += 1
 
     def backoff_or_raise(self, error: TransferError) -> None:
-        """Wait for the next answer, or raise the error when there are no more."""
+        """Wait for the next response, or raise the error when there are no more."""
         if self.used >= self._limit:
             times = f" This was attempt {self.used} of {self._limit}." if self._limit > 1 else ""
             error.args = (f"{error}{times} Try again later; if it lasts, ask the vendor.",)
@@ -73,7 +73,7 @@ class RestartRequired(Exception):
 class ResumableDownload:
     """Reads one file to its end.
 
-    When the connection breaks, the rest is asked for with the strong validator of the first answer, so that the parts
+    When the connection breaks, the rest is asked for with the strong validator of the first response, so that the parts
     are of one file; without one, or if the file has changed, :class:`RestartRequired` is raised.
 
     :param source: opens the file.
@@ -124,7 +124,7 @@ class ResumableDownload:
             self._body.close()
 
     def enforce_minimum_rate(self, now: float) -> None:
-        """Interrupt a body that trickles; to be called several times a second, from any one thread.
+        """Interrupt a body that trickles; to be called several times per second, from any one thread.
 
         Only time that is spent waiting for the network counts: a slow storage makes no download too slow.
 
@@ -184,7 +184,7 @@ class ResumableDownload:
         self._observe(DownloadInterrupted(then="resumed"))
 
     def _is_rest(self) -> bool:
-        """Whether the answer is the rest of the file that was begun.
+        """Whether the response is the rest of the file that was begun.
 
         The server says so by the status 206, but one that ignores If-Range says it of another file, too.
         """

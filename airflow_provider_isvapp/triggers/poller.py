@@ -135,7 +135,7 @@ class ExportPoller:
         :raises ExportFailed: the vendor reports that it errored.
         :raises ExportExpired: its file is gone.
         :raises ExportTimeout: it was not ready at the deadline; the message names what was last seen.
-        :raises ProviderError: no answer can be had, with the last reason.
+        :raises ProviderError: no response can be had, with the last reason.
         """
         waiter = ExportWaiter(
             export_id=export_id,

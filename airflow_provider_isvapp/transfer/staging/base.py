@@ -379,13 +379,13 @@ def refuse_if_left_behind() -> None:
         raise StorageFailed("The write was given up.")
 
 
-# A storage's answer, which the error may quote, can be of any length.
+# A storage's response, which the error may quote, can be of any length.
 _LONGEST_REASON = 1_000
 
 
 @contextmanager
 def storage_errors(address: str, *, reading: bool = False) -> Iterator[None]:
-    """Raise whatever goes wrong inside as StorageFailed, naming the address.
+    """Raise whatever goes wrong inside as StorageFailed, naming the URL.
 
     Every exception counts: fsspec's file systems let their own libraries' errors through, which share no root.
 
