@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-all test-unit test-airflow-3.3 test-airflow-2.11 test-airflow-3.0 test-airflow-3.1 test-airflow-3.2 \
 	test-airflow-3.4 test-lowest test-resolution test-packaging test-compose test-kubernetes test-crash-3.3 test-crash-2.11 test-browser test-secrets test-cluster cluster-test \
-	docs reference lint format bench-limiter bench-waiting bench-download bench-lists bench-storage bench-import fuzz-responses fuzz-exports worst-responses environments lock clean
+	docs reference lint format bench-limiter bench-waiting bench-download bench-lists bench-storage bench-import fuzz-responses fuzz-exports worst-responses environments schemas lock clean
 # What is installed decides what is imported, not the caller's shell.
 unexport PYTHONPATH VIRTUAL_ENV
 
@@ -178,6 +178,9 @@ worst-responses: .venvs/airflow-3.3/.ready  ## Measure what the worst responses 
 	@.venvs/airflow-3.3/bin/python -m tests.support.hostile.worst
 
 environments: $(addprefix .venvs/,$(addsuffix /.ready,airflow-3.4 airflow-3.3 airflow-3.2 airflow-3.1 airflow-3.0 airflow-2.11 demo cluster bench))  ## Make all environments
+
+schemas: .venvs/airflow-3.3/.ready  ## Rewrite the JSON Schemas and the data dictionary after a change of the model
+	@.venvs/airflow-3.3/bin/python scripts/generate_schemas.py
 
 lock: $(BOOTSTRAP)  ## Rewrite uv.lock after a change of pyproject.toml (ARGS=--upgrade: take the newest versions)
 	$(UV) lock $(ARGS)

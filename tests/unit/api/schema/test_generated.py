@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
+"""What is generated from the model is what the model says now."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from typing import Any
+
+import pytest
+
+from airflow_provider_isvapp.emulator.apps import app_rows
+from airflow_provider_isvapp.emulator.data import account_rows, spell_rows
+from tests.support import ROOT
+
+SPEC = importlib.util.spec_from_file_location("generate_schemas", ROOT / "scripts" / "generate_schemas.py")
+assert SPEC is not None
+assert SPEC.loader is not None
+generate_schemas: Any = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(generate_schemas)
+
+
+def test_the_files_are_fresh() -> None:
+    generated = generate_schemas.generated()
+
+    assert [str(path) for path, content in generated.items() if (ROOT / path).read_text() != content] == []
+    stored = {path.relative_to(ROOT) for path in (ROOT / generate_schemas.SCHEMAS).rglob("*.json")}
+    assert stored == set(generated) - {generate_schemas.DICTIONARY}
+
+
+def test_the_schemas_are_valid_and_accept_what_the_vendors_send_and_may_add() -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="only the main line's environment has a validator")
+    validators = {}
+    for path in (ROOT / generate_schemas.SCHEMAS).rglob("*.json"):
+        schema = json.loads(path.read_text())
+        jsonschema.Draft202012Validator.check_schema(schema)
+        validators[path.stem] = jsonschema.Draft202012Validator(schema)
+
+    apps = [json.loads(row) for row in spell_rows(app_rows(1, 60, include_inactive=True, verbose=True))]
+    accounts = spell_rows(account_rows(1, 60, include_health_scores=True, include_subscriber_orgs=True))
+    for row in apps:
+        validators["AppDetails"].validate(row | {"New": 1})
+        assert not validators["AppDetails"].is_valid(row | {"ApplicationId": 5})
+    for row in map(json.loads, accounts):
+        validators["SalesforceAccount"].validate(row)
+        assert not validators["SalesforceAccount"].is_valid(row | {"salesforce_id": "short"})
