@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow_provider_isvapp.errors import InvalidArgument, InvalidConnection
@@ -113,16 +114,15 @@ def _open_azure(place: _Place, options: Mapping[str, Any]) -> ObjectStore:
     from azure.identity import DefaultAzureCredential
     from azure.storage.blob import BlobServiceClient
 
-    from airflow_provider_isvapp.transfer.staging.azure import AzureStore
+    from airflow_provider_isvapp.transfer.staging.azure import CLIENT_OPTIONS, AzureStore
 
     if place.names_account:
         if place.host.endswith(".azuredatalakestore.net"):
             raise InvalidArgument(f"path {place.uri!r}: Microsoft has retired Data Lake Storage Gen1. Use abfss://.")
         # The data lake's own host takes no blobs.
         url = f"https://{place.host.replace('.dfs.', '.blob.', 1)}"
-        return AzureStore(
-            BlobServiceClient(url, credential=DefaultAzureCredential()), place.user or "", options=options
-        )
+        client = BlobServiceClient(url, credential=DefaultAzureCredential(), **CLIENT_OPTIONS)
+        return AzureStore(client, place.user or "", options=options)
     if place.user is not None:
         return AzureStore(_azure_client(place.user), place.host, options=options)
     connection_string = os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
@@ -131,31 +131,40 @@ def _open_azure(place: _Place, options: Mapping[str, Any]) -> ObjectStore:
             f"path {place.uri!r} names no storage account. Write abfs://conn_id@container/key with an Airflow "
             "connection, or abfs://container@account.dfs.core.windows.net/key for the worker's own identity."
         )
-    return AzureStore(BlobServiceClient.from_connection_string(connection_string), place.host, options=options)
+    client = BlobServiceClient.from_connection_string(connection_string, **CLIENT_OPTIONS)
+    return AzureStore(client, place.host, options=options)
 
 
 def _azure_client(conn_id: str) -> Any:
     from airflow.providers.microsoft.azure.hooks.data_lake import AzureDataLakeStorageV2Hook
     from airflow.providers.microsoft.azure.hooks.wasb import WasbHook
 
+    from airflow_provider_isvapp.transfer.staging.azure import CLIENT_OPTIONS
+
     connection = fetch_connection(conn_id)
     # A form of Airflow 2 stores fields under longer names.
-    given = {name.rpartition("__")[2] for name, value in connection.extra_dejson.items() if value}
-    names_account = bool(connection.host or given & {"connection_string", "account_url"})
-    if connection.conn_type == "wasb" and "tenant_id" not in given:
-        token = str(connection.extra_dejson.get("sas_token"))
-        names_account = bool(names_account or connection.login or token.startswith("https:"))
+    extra = {name.rpartition("__")[2]: value for name, value in connection.extra_dejson.items() if value}
+    names_account: Any = connection.host or extra.keys() & {"connection_string", "account_url"}
+    if connection.conn_type == "wasb" and "tenant_id" not in extra:
+        names_account = names_account or connection.login or str(extra.get("sas_token")).startswith("https:")
     if connection.conn_type not in ("wasb", "adls"):
         problem = f"conn_type: must be wasb or adls for Azure, not {connection.conn_type!r}."
     elif not names_account:
         problem = "host: the storage account is missing; wasb takes its URL, and adls its name."
     else:
+        is_data_lake = connection.conn_type == "adls"
+        hook: Any = AzureDataLakeStorageV2Hook(conn_id) if is_data_lake else WasbHook(conn_id)
+        # The hooks hand the whole extra on to the client.
+        hook.get_connection = lambda _: SimpleNamespace(
+            host=connection.host,
+            login=connection.login,
+            password=connection.password,
+            extra_dejson=connection.extra_dejson | CLIENT_OPTIONS,
+        )
         try:
-            if connection.conn_type == "wasb":
-                return WasbHook(wasb_conn_id=conn_id).get_conn()
-            data_lake: Any = AzureDataLakeStorageV2Hook(adls_conn_id=conn_id).get_conn()
-            # A part of it, with the same credentials: the data lake's own requests know no list of blocks.
-            return data_lake._blob_service_client
+            client = hook.get_conn()
+            # The data lake's own requests know no list of blocks, but its client has one for blobs.
+            return client._blob_service_client if is_data_lake else client
         except (ValueError, TypeError) as error:
             problem = f"Azure's client cannot be made of its fields: {error}"
     raise InvalidConnection(f"connection {conn_id!r}: {problem}")

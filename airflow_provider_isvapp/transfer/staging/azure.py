@@ -18,7 +18,7 @@ from concurrent.futures import Future, wait
 from typing import IO, Any, TypeVar
 
 from azure.core import MatchConditions
-from azure.core.exceptions import ClientAuthenticationError, HttpResponseError
+from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ServiceResponseError
 from azure.storage.blob import BlobBlock, BlobProperties, BlobServiceClient, BlobType, ContentSettings, StandardBlobTier
 
 from airflow_provider_isvapp.errors import DestinationExists, InvalidArgument, ProviderError, StorageFailed
@@ -31,6 +31,7 @@ from airflow_provider_isvapp.transfer.staging.base import (
     StorageKind,
     Watchdog,
     check_key,
+    refuse_if_left_behind,
 )
 
 # A blob has at most 50,000 blocks, which is enough for 209 GB.
@@ -55,10 +56,26 @@ T = TypeVar("T")
 _OPTIONS = ("encryption_scope", "standard_blob_tier", "tags")
 
 
+def _check_request(_: Any) -> None:
+    refuse_if_left_behind()
+
+
+def _check_response(response: Any) -> None:
+    """Let the client try again what it would not: too many requests, and bytes that changed on their way."""
+    refusal = response.http_response
+    code = refusal.headers.get("x-ms-error-code", "")
+    if refusal.status_code == 429 or code == "Md5Mismatch":
+        raise ServiceResponseError(f"{refusal.status_code} {code}".rstrip())
+
+
+CLIENT_OPTIONS: dict[str, Any] = {"raw_request_hook": _check_request, "raw_response_hook": _check_response}
+"""Arguments for the client of an :class:`AzureStore`. One that is given with a request is gone after its first try."""
+
+
 class AzureStore:
     """A container.
 
-    :param client: of the storage account, such as ``WasbHook.get_conn()`` returns. Many threads use it.
+    :param client: of the storage account, made with :data:`CLIENT_OPTIONS`. Many threads use it.
     :param container: its name.
     :param options: ``encryption_scope``, ``standard_blob_tier`` and ``tags`` of what is written, as the SDK's
         ``BlobClient.commit_block_list`` takes them; the tier as a text such as ``Cool``.
@@ -462,7 +479,6 @@ _ADVICE = {
     ),
     "KeyBasedAuthenticationNotPermitted": "The account takes no keys: use a service principal or a managed identity.",
     "LeaseIdMissing": "Somebody holds a lease on the blob: wait for its end, or break it.",
-    "Md5Mismatch": "The bytes were damaged on their way. Use an https URL.",
     "PublicAccessNotPermitted": "The connection has no credentials, and the account refuses anonymous requests.",
 }
 _ADVICE_BY_STATUS: dict[int | None, str] = {

@@ -21,6 +21,7 @@ from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.staging.base import Provenance
 from tests.support.downloads import download_with
+from tests.support.fault_proxy import Fault, FaultProxy
 from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 from tests.support.object_stores import AZURE_ACCOUNT, AZURE_KEY
 
@@ -51,7 +52,7 @@ class Container:
             initial_backoff=0,
             increment_base=0,
             random_jitter_range=0,
-            raw_request_hook=lambda request: self.requests.append(request.http_request),
+            **azure.CLIENT_OPTIONS | {"raw_request_hook": lambda request: self.requests.append(request.http_request)},
         )
         self.client = self.service.get_container_client("lake")
         with suppress(ResourceNotFoundError):
@@ -232,6 +233,38 @@ def test_of_two_writers_the_first_to_commit_wins(container: Container) -> None:
     assert container.read() == b"1" * 250_000
 
 
+def test_what_a_failed_write_has_staged_stays_until_the_next_one(container: Container) -> None:
+    """No request drops it, and the documentation says so."""
+    container.put()
+    blob_client = container.client.get_blob_client(KEY)
+    failed = container.target().stage(**STAGING)
+    failed.write(b"x" * 250_000)
+    failed.flush()
+    failed.abort()
+    assert len(blob_client.get_block_list("uncommitted")[1]) == 3
+    download(gzip_bytes(BIG), container.destination())
+    assert blob_client.get_block_list("uncommitted")[1] == []
+
+
+def test_a_write_that_was_given_up_is_not_published_later(container: Container, azure_server: str) -> None:
+    """The client tries the last request again when nobody waits for it any more."""
+    container.put()
+    behind, _, account = azure_server.rpartition("/")
+    with FaultProxy(behind, lambda status: ({}, b"")) as proxy:
+        proxy.fault = Fault("silence", lambda method, path: "comp=blocklist" in path, times=1)
+        options = {"read_timeout": 2, "initial_backoff": 0, "increment_base": 0, "random_jitter_range": 0}
+        service = blob.BlobServiceClient(
+            f"{proxy.url}/{account}", credential=AZURE_KEY, **options, **azure.CLIENT_OPTIONS
+        )
+        staged = azure.AzureStore(service, "lake", stall_seconds=1).target(KEY, URI).stage(**STAGING)
+        staged.write(BIG)
+        staged.flush()
+        with pytest.raises(StorageFailed, match="acknowledged nothing"):
+            staged.commit()
+        time.sleep(3)
+    assert container.read() == OLD
+
+
 def test_the_options_of_the_store_are_those_of_the_blob(container: Container) -> None:
     options = {"standard_blob_tier": "Cool", "tags": {"team": "data lake"}}
     download(gzip_bytes(BIG), container.destination(options=options))
@@ -297,13 +330,14 @@ def test_no_error_shows_the_signature_of_a_token(url: str) -> None:
 
 
 class SlowServer:
-    """Takes one request, a little at a time, and says that a block is created.
+    """Takes one request, a little at a time for some seconds, and says that a block is created.
 
     :ivar began: set when the request's head has come.
     :ivar client_left: set if the request is cut.
     """
 
-    def __init__(self, *, bytes_per_second: float) -> None:
+    def __init__(self, *, bytes_per_second: float, seconds: float = 4) -> None:
+        self._seconds = seconds
         self.began = threading.Event()
         self.client_left = threading.Event()
         self._pace = bytes_per_second
@@ -328,13 +362,15 @@ class SlowServer:
                 length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
                 taken = len(body)
                 self.began.set()
+                fast = time.monotonic() + self._seconds
                 while taken < length:
                     piece = connection.recv(16_384)
                     if not piece:
                         self.client_left.set()
                         return
                     taken += len(piece)
-                    time.sleep(len(piece) / self._pace)
+                    if time.monotonic() < fast:
+                        time.sleep(len(piece) / self._pace)
                 connection.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
 
     @staticmethod
@@ -345,8 +381,8 @@ class SlowServer:
 
 
 def test_a_slow_line_has_the_connections_timeout_for_each_piece() -> None:
-    """And not for the block: at 250 KB/s, eight blocks of 4 MiB take more than the SDK's 20 s."""
-    with SlowServer(bytes_per_second=1_000_000) as server:
+    """And not for the block: eight blocks of 4 MiB at a time need 1.7 MB/s to be sent within the SDK's 20 s."""
+    with SlowServer(bytes_per_second=300_000) as server:
         client = blob.BlobServiceClient(server.url, credential=AZURE_KEY, retry_total=0, connection_timeout=2)
         staged = azure.AzureStore(client, "lake").target(KEY, URI).stage(**STAGING)
         staged.write(b"x" * azure.BLOCK_BYTES)
