@@ -179,7 +179,18 @@ class AzureTarget:
             )
 
     def check_rights(self) -> None:
-        """Do nothing: :meth:`check` has opened the container, and an uncommitted block would stay for a week."""
+        """Commit a block that was never staged, if the blob has a version that none has: that leaves nothing."""
+        with _errors(f"Writing {self._uri}"):
+            try:
+                self._call(
+                    lambda: self._client.commit_block_list(
+                        [BlobBlock(secrets.token_hex(11))], etag='"0x0"', match_condition=MatchConditions.IfNotModified
+                    )
+                )
+            except HttpResponseError as error:
+                # Who may not write is refused before either is looked at.
+                if _code(error) not in ("ConditionNotMet", "InvalidBlockList"):
+                    raise
 
     def info(self) -> ObjectInfo | None:
         """Ask for the blob's properties."""

@@ -11,7 +11,8 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -231,6 +232,26 @@ def test_of_two_writers_the_first_to_commit_wins(container: Container) -> None:
     with pytest.raises(StorageFailed, match=r"400 InvalidBlockList.* another task published"):
         second.commit()
     assert container.read() == b"1" * 250_000
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["replaced", "new"])
+def test_the_right_to_write_is_tried_without_a_trace(container: Container, azure_server: str, there: bool) -> None:
+    if there:
+        container.put()
+    container.target().check_rights()
+    assert [item.name for item in container.client.list_blobs(include=["uncommittedblobs"])] == [KEY] * there
+    assert not there or container.read() == OLD
+    for permission, message in (("rcw", None), ("r", "403 Authorization")):
+        token = blob.generate_account_sas(
+            AZURE_ACCOUNT,
+            AZURE_KEY,
+            resource_types="sco",
+            permission=permission,
+            expiry=datetime.now(UTC) + timedelta(hours=1),
+        )
+        target = azure.AzureStore(blob.BlobServiceClient(azure_server, credential=token), "lake").target(KEY, URI)
+        with pytest.raises(StorageFailed, match=message) if message else nullcontext():
+            target.check_rights()
 
 
 def test_what_a_failed_write_has_staged_stays_until_the_next_one(container: Container) -> None:
