@@ -249,8 +249,11 @@ def among(row: bytes, place: int) -> bytes:
 
 
 @PLACES
+@pytest.mark.parametrize("begins_with_month", [False, True])
 @pytest.mark.parametrize("bad", NO_ROWS.values(), ids=NO_ROWS)
-def test_what_is_no_row_is_named_wherever_it_stands(bad: bytes, place: int) -> None:
+def test_what_is_no_row_is_named_wherever_it_stands(bad: bytes, begins_with_month: bool, place: int) -> None:
+    if begins_with_month:
+        bad = bad.replace(b"{", b'{"reference_date":"2024-01",', 1)
     text = among(bad, place)
     for chunks in ([text], cut(text, [3, len(text) // 2]), cut(text, range(0, len(text), 7 + len(text) // 1_000))):
         with pytest.raises(DamagedDownload, match=rf"^line {place + 1} (is|has) ") as caught:
