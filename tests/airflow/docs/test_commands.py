@@ -24,7 +24,7 @@ SHELL = [block for block in blocks("bash", "sh", "shell", "console") if block.pa
 EXPORTS = [block for block in SHELL if "export AIRFLOW_" in block.text]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 # Programs that this project does not bring: the pages that name them have checks of their own, or need an engine.
-OF_OTHERS = {"docker", "gcloud", "pytest", "helm", "kubectl", "curl", "cp", "git", "cd"}
+OF_OTHERS = {"az", "docker", "gcloud", "pytest", "helm", "kubectl", "curl", "cp", "git", "cd"}
 
 
 def commands(block: Block) -> list[list[str]]:

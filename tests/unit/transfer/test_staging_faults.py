@@ -221,6 +221,13 @@ class Azure(Storage):
         through = server.replace(urlsplit(server).netloc, urlsplit(proxy.url).netloc)
         retries = {"initial_backoff": 0, "increment_base": 0, "random_jitter_range": 0}
         self._client = BlobServiceClient(through, credential=AZURE_KEY, **retries, **CLIENT_OPTIONS)
+        self.in_a_process = (
+            "from azure.storage.blob import BlobServiceClient\n"
+            "from airflow_provider_isvapp.transfer.destination import Destination\n"
+            "from airflow_provider_isvapp.transfer.staging.azure import AzureStore\n"
+            f"store = AzureStore(BlobServiceClient({through!r}, credential={AZURE_KEY!r}), 'faults')\n"
+            "destination = Destination(store=store, key='a folder/object', uri='abfs://faults/a folder/object')\n"
+        )
         container = BlobServiceClient(server, credential=AZURE_KEY).get_container_client("faults")
         container.create_container()
         self._direct = container.get_blob_client("a folder/object")
