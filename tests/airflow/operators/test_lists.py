@@ -514,4 +514,5 @@ def test_what_differs_from_the_documentation_is_reported_or_refused(
     assert [json.loads(line) for line in listed.store.read("list").splitlines()] == rows
     assert context["outlet_events"][asset].extra["drift"] == [found]
     assert [event.drifted_fields for event in events if isinstance(event, DownloadFinished)] == [1]
-    assert len(re.findall("differ from their documentation: " + sentence, logs())) == 1
+    # Airflow 2.11 logs each line to two places.
+    assert len(re.findall("differ from their documentation: " + sentence, logs())) in (1, 2)
