@@ -166,13 +166,12 @@ class WriteOperator(BaseOperator):
     """Base of the operators that write: asset events, the link to the storage's console, lineage.
 
     :param path: where to write; what an operator says of it.
-    :param storage_options: further arguments for the storage's client when it makes an object (templated), such as
-        ``{"ServerSideEncryption": "aws:kms"}``; docs/storage/ has those of each storage.
+    :param storage_options: further arguments for the storage's client; docs/storage/ has those of each storage.
     """
 
     operator_extra_links: Sequence[BaseOperatorLink] = (WrittenObjectLink(),)
 
-    def __init__(self, *, path: PathArgument, storage_options: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, path: PathArgument, storage_options: Mapping[str, Any] | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.path = path
         if str(path).startswith(_WITHOUT_CONSOLE):

@@ -77,6 +77,8 @@ class IsvappDownloadExportOperator(WriteOperator):
         needs ``validate='full'`` or Parquet.
     :param manifest: write a manifest beside each object, last.
     :param min_rows: publish nothing that has fewer rows. By default, an empty file may not replace rows; 0 accepts it.
+    :param storage_options: further arguments for the storage's client when it makes an object (templated), such as
+        ``{"ServerSideEncryption": "aws:kms"}``.
     :param max_row_bytes: the longest row that is read, in bytes; a longer one is taken for damage.
     :param require_sizes: refuse an export whose record states no size that the file can be compared with.
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
@@ -101,12 +103,13 @@ class IsvappDownloadExportOperator(WriteOperator):
         on_drift: OnDrift = "report",
         manifest: bool = False,
         min_rows: int | None = None,
+        storage_options: Mapping[str, Any] | None = None,
         max_row_bytes: int = DEFAULT_MAX_ROW_BYTES,
         require_sizes: bool = False,
         isvapp_conn_id: str = IsvappHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        super().__init__(path=path, **kwargs)
+        super().__init__(path=path, storage_options=storage_options, **kwargs)
         self.export_id = export_id
         self.if_exists = if_exists
         self.output_format = output_format
@@ -185,6 +188,8 @@ class IsvappExportOperator(WriteOperator):
     :param on_drift: as in ``IsvappDownloadExportOperator``.
     :param manifest: write a manifest beside each object, last.
     :param min_rows: publish nothing that has fewer rows. By default, an empty file may not replace rows; 0 accepts it.
+    :param storage_options: further arguments for the storage's client when it makes an object (templated), such as
+        ``{"ServerSideEncryption": "aws:kms"}``.
     :param max_row_bytes: the longest row that is read, in bytes; a longer one is taken for damage.
     :param require_sizes: refuse an export whose record states no size that the file can be compared with.
     :param deferrable: wait in the triggerer; the default is Airflow's option ``default_deferrable``.
@@ -230,6 +235,7 @@ class IsvappExportOperator(WriteOperator):
         on_drift: OnDrift = "report",
         manifest: bool = False,
         min_rows: int | None = None,
+        storage_options: Mapping[str, Any] | None = None,
         max_row_bytes: int = DEFAULT_MAX_ROW_BYTES,
         require_sizes: bool = False,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
@@ -238,7 +244,7 @@ class IsvappExportOperator(WriteOperator):
         isvapp_conn_id: str = IsvappHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        super().__init__(path=path, **kwargs)
+        super().__init__(path=path, storage_options=storage_options, **kwargs)
         self.timeframe = timeframe
         self.taxonomy_ids = taxonomy_ids
         self.taxonomy_level_ids = taxonomy_level_ids

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_isvapp.api.productiv.settings import checked_api_version
@@ -43,6 +43,8 @@ class ProductivFetchAppsOperator(WriteOperator):
     :param on_drift: what to do about apps that differ from their documentation: ``report`` them, or ``fail``.
     :param manifest: write a manifest beside each object, last.
     :param min_rows: publish nothing that has fewer rows; 0 accepts an empty list.
+    :param storage_options: further arguments for the storage's client when it makes an object (templated), such as
+        ``{"ServerSideEncryption": "aws:kms"}``.
     :param productiv_conn_id: an Airflow connection of type ``productiv`` (templated).
     """
 
@@ -63,10 +65,11 @@ class ProductivFetchAppsOperator(WriteOperator):
         on_drift: OnDrift = "report",
         manifest: bool = False,
         min_rows: int = 1,
+        storage_options: Mapping[str, Any] | None = None,
         productiv_conn_id: str = ProductivHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        super().__init__(path=path, **kwargs)
+        super().__init__(path=path, storage_options=storage_options, **kwargs)
         self.allow_late_snapshot = allow_late_snapshot
         self.include_inactive = include_inactive
         self.verbose = verbose

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_isvapp.api.schema.columns import lineage_fields
@@ -41,6 +41,8 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
     :param on_drift: what to do about accounts that differ from their documentation: ``report`` them, or ``fail``.
     :param manifest: write a manifest beside each object, last.
     :param min_rows: publish nothing that has fewer rows; 0 accepts an empty list.
+    :param storage_options: further arguments for the storage's client when it makes an object (templated), such as
+        ``{"ServerSideEncryption": "aws:kms"}``.
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
     """
 
@@ -60,10 +62,11 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
         on_drift: OnDrift = "report",
         manifest: bool = False,
         min_rows: int = 1,
+        storage_options: Mapping[str, Any] | None = None,
         isvapp_conn_id: str = IsvappHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        super().__init__(path=path, **kwargs)
+        super().__init__(path=path, storage_options=storage_options, **kwargs)
         self.allow_late_snapshot = allow_late_snapshot
         self.include_health_scores = include_health_scores
         self.include_subscriber_orgs = include_subscriber_orgs

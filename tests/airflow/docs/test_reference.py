@@ -71,5 +71,6 @@ def test_a_constructor_names_exactly_what_the_docstring_describes(kind: type) ->
     parameters = list(inspect.signature(constructor).parameters.values())[1:]
     named = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
     assert {parameter.name for parameter in named} == set(described)
+    assert set(getattr(kind, "template_fields", ())) <= {parameter.name for parameter in named}
     assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in named)
     assert all(parameter.annotation is not parameter.empty for parameter in parameters)
