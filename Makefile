@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-all test-unit test-airflow-3.3 test-airflow-2.11 test-airflow-3.0 test-airflow-3.1 test-airflow-3.2 \
 	test-airflow-3.4 test-lowest test-resolution test-packaging test-compose test-kubernetes test-crash-3.3 test-crash-2.11 test-browser test-secrets test-cluster cluster-test \
-	docs reference lint format bench-limiter bench-waiting bench-download bench-lists bench-storage bench-import fuzz-responses fuzz-exports worst-responses environments schemas lock clean
+	docs reference record-surface lint format bench-limiter bench-waiting bench-download bench-lists bench-storage bench-import fuzz-responses fuzz-exports worst-responses environments schemas lock clean
 # What is installed decides what is imported, not the caller's shell.
 unexport PYTHONPATH VIRTUAL_ENV
 
@@ -140,6 +140,9 @@ docs: .venvs/airflow-3.3/.ready  ## Build the pages and the reference as HTML, w
 
 reference: .venvs/airflow-3.3/.ready  ## Write the docstrings into the pages of docs/reference
 	@.venvs/airflow-3.3/bin/python scripts/reference.py
+
+record-surface: .venvs/airflow-3.3/.ready  ## Record the public surface and what is stored; docs/support.md says when that may change
+	@.venvs/airflow-3.3/bin/python -m tests.support.public_surface >/dev/null
 
 lint: .venvs/airflow-3.3/.ready  ## Check the code with ruff and mypy, and that uv.lock fits pyproject.toml
 	$(UV) lock --check --quiet

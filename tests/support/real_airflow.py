@@ -59,10 +59,23 @@ class RealAirflow:
         for component in self._running:
             self.end(component, signal.SIGKILL)
 
+    def use_package(self, folder: Path) -> None:
+        """Let the processes that start from now on import the provider from a folder, not from this tree."""
+        self._environment["PYTHONPATH"] = os.pathsep.join([str(folder), str(ROOT)])
+
+    def restart(self, number: int = signal.SIGTERM) -> None:
+        """End all components and start them again."""
+        for component in self._components:
+            self.end(component, number)
+        for component in self._components:
+            self.start(component)
+
     def start(self, component: str) -> None:
         with (self.home / f"{component}.log").open("ab") as log:
             self._running[component] = subprocess.Popen(
                 [sys.executable, "-m", "airflow", component],
+                # Python looks for modules in the working directory first.
+                cwd=self.home,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -200,6 +213,7 @@ class RealAirflow:
     def _command(self, *arguments: str) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "airflow", *arguments],
+            cwd=self.home,
             env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -12,6 +12,7 @@ import pendulum
 from airflow import DAG
 from airflow.timetables.interval import CronDataIntervalTimetable
 
+import airflow_provider_isvapp
 from airflow_provider_isvapp.operators import creation
 from airflow_provider_isvapp.operators.isvapp import (
     IsvappCreateExportOperator,
@@ -20,6 +21,10 @@ from airflow_provider_isvapp.operators.isvapp import (
     IsvappFetchSalesforceAccountsOperator,
 )
 from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
+
+if record := os.environ.get("CRASH_IMPORTED"):
+    with open(record, "a") as imported:
+        imported.write(f"{os.path.dirname(os.path.dirname(airflow_provider_isvapp.__file__))}\n")
 
 creation.REQUEST_INTERVAL = timedelta(seconds=3)
 
