@@ -16,8 +16,10 @@ from airflow_provider_isvapp.get_provider_info import get_provider_info
 # Each costs 40 to 850 ms, or is needed while bytes move only.
 NOT_FOR_PARSING = {
     "aiohttp",
+    "azure",
     "boto3",
     "botocore",
+    "google",
     "isal",
     "oauthlib",
     "openlineage",
@@ -43,6 +45,9 @@ OPTIONAL = {
         "lineage.openlineage": "airflow.providers.openlineage",
         "plugins.exports_app": "airflow.api_fastapi",
         "transfer.parquet": "pyarrow",
+        "transfer.staging.azure": "azure",
+        "transfer.staging.gcs": "google_crc32c",
+        "transfer.staging.resumable_upload": "google.api_core",
     }.items()
 }
 
