@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_isvapp.lineage.datasets import Fields, PublishedObject, Source, name_of
 from airflow_provider_isvapp.links.isvapp import WrittenObjectLink, console_url
 from airflow_provider_isvapp.log_messages import Log, log_folded
-from airflow_provider_isvapp.operators.destinations import PathArgument
+from airflow_provider_isvapp.operators.storage_clients import PathArgument
 from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER
 from airflow_provider_isvapp.version_compat import (
     Asset,

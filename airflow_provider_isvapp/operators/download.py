@@ -19,7 +19,7 @@ from airflow_provider_isvapp.hooks.isvapp import when_known
 from airflow_provider_isvapp.log_messages import Log
 from airflow_provider_isvapp.metrics import record
 from airflow_provider_isvapp.operators.base import Publication
-from airflow_provider_isvapp.operators.destinations import PathArgument, resolve_destination
+from airflow_provider_isvapp.operators.storage_clients import PathArgument, resolve_destination
 from airflow_provider_isvapp.transfer.options import SNAPSHOT_PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.version_compat import Context, next_run_after
 

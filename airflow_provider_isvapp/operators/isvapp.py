@@ -28,9 +28,9 @@ from airflow_provider_isvapp.operators.creation import (
     requested_months,
     wait_in_worker,
 )
-from airflow_provider_isvapp.operators.destinations import PathArgument
 from airflow_provider_isvapp.operators.download import ExportDownload
 from airflow_provider_isvapp.operators.salesforce_accounts import IsvappFetchSalesforceAccountsOperator
+from airflow_provider_isvapp.operators.storage_clients import PathArgument
 from airflow_provider_isvapp.transfer.options import DEFAULT_MAX_ROW_BYTES, WriteOptions
 from airflow_provider_isvapp.triggers.events import export_id_of, read_event, seen_at
 from airflow_provider_isvapp.triggers.isvapp import defer_until_ready

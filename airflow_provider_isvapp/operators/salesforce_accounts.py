@@ -14,8 +14,8 @@ from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.lineage.datasets import Source
 from airflow_provider_isvapp.operators.base import WriteOperator
-from airflow_provider_isvapp.operators.destinations import PathArgument
 from airflow_provider_isvapp.operators.download import ListSnapshot
+from airflow_provider_isvapp.operators.storage_clients import PathArgument
 from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.version_compat import Context
 

@@ -8,7 +8,7 @@ import pytest
 from openlineage.client.naming.dataset import ABFSS, GCS, S3, DatasetNaming, LocalFileSystem
 
 from airflow_provider_isvapp.lineage.datasets import ObjectName, name_of
-from airflow_provider_isvapp.operators.destinations import resolve_destination
+from airflow_provider_isvapp.operators.storage_clients import resolve_destination
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
 from airflow_provider_isvapp.transfer.staging.fsspec import FsspecStore
 from airflow_provider_isvapp.version_compat import Asset, ObjectStoragePath

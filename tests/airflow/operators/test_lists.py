@@ -30,10 +30,10 @@ from airflow_provider_isvapp.errors import AuditRefused, DestinationExists, Late
 from airflow_provider_isvapp.events import DownloadFinished, Event
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
-from airflow_provider_isvapp.operators.destinations import resolve_destination
 from airflow_provider_isvapp.operators.download import latest_snapshot
 from airflow_provider_isvapp.operators.isvapp import IsvappFetchSalesforceAccountsOperator
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
+from airflow_provider_isvapp.operators.storage_clients import resolve_destination
 from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, Asset
 from tests.support import ROOT
 from tests.support.airflow_connections import SetConnection

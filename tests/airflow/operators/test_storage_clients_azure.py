@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.errors import InvalidArgument, InvalidConnection, StorageFailed
-from airflow_provider_isvapp.operators.destinations import resolve_destination
+from airflow_provider_isvapp.operators.storage_clients import resolve_destination
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.version_compat import ObjectStoragePath
 from tests.support.airflow_connections import SetConnection

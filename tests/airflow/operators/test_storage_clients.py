@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from airflow_provider_isvapp.emulator import Emulator
 from airflow_provider_isvapp.errors import InvalidArgument, InvalidConnection, StorageFailed
-from airflow_provider_isvapp.operators.destinations import resolve_destination
 from airflow_provider_isvapp.operators.isvapp import IsvappDownloadExportOperator, IsvappExportOperator
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
 from airflow_provider_isvapp.operators.salesforce_accounts import IsvappFetchSalesforceAccountsOperator
+from airflow_provider_isvapp.operators.storage_clients import resolve_destination
 from airflow_provider_isvapp.transfer.staging.s3 import S3Store
 from airflow_provider_isvapp.version_compat import AirflowException, ObjectStoragePath
 from tests.support.airflow_connections import SetConnection
