@@ -121,7 +121,9 @@ def _is_utf8(line: bytes) -> bool:
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 _DIGITS = re.compile(r"[0-9]{1,19}")
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
-_BLANK_BEFORE_ZONE = re.compile(r"\s+(?=[+-]\d\d:?\d\d$)", re.ASCII)
+# Bounded, so that a long text of blanks takes no long time.
+_BLANK_BEFORE_ZONE = re.compile(r"\s{1,9}(?=[+-]\d\d:?\d\d$)", re.ASCII)
+_ZONE_NAME = re.compile(r"\s{0,9}(UTC|GMT)$")
 # Seconds since the epoch from 2001 on, and milliseconds: no number is both.
 _EPOCH_DIGITS = re.compile(r"[0-9]{10}|[0-9]{13}")
 _EPOCH_SECONDS = (1e9, 1e11)
@@ -155,7 +157,7 @@ def as_time(value: object) -> datetime | None:
         if isinstance(value, str) and _EPOCH_DIGITS.fullmatch(value):
             value = int(value)
         if isinstance(value, str):
-            text = re.sub(r"\s*(UTC|GMT)$", "Z", _BLANK_BEFORE_ZONE.sub("", value.strip()))
+            text = _ZONE_NAME.sub("Z", _BLANK_BEFORE_ZONE.sub("", value.strip()))
             seconds = http_date(value)
             moment = datetime.fromisoformat(text) if seconds is None else datetime.fromtimestamp(seconds, UTC)
         elif isinstance(value, int | float) and not isinstance(value, bool):

@@ -56,7 +56,8 @@ def http_date(value: str | None) -> float | None:
     try:
         moment = email.utils.parsedate_to_datetime(value)
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # "-0000" is UTC of an unknown zone
-        return aware.timestamp()
+        # In UTC, where "Fri, 31 Dec 9999 23:59:59 -2359" is in a year that no date has.
+        return aware.astimezone(UTC).timestamp()
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
 

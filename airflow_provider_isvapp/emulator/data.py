@@ -50,15 +50,17 @@ def _blocks(config: EmulatorConfig, request: ExportRequest) -> Iterator[bytes]:
     wanted = None if request.accounts is None else frozenset(request.accounts)
     block: list[bytes] = []
     length = 0
-    known = [
-        (index, account)
-        for index, account in enumerate(accounts(config.seed, config.account_count))
-        if wanted is None or account.id[:15] in wanted
-    ]
+
+    # Made as they are needed: a large export begins at once, and can be given up.
+    def known() -> Iterator[tuple[int, SalesforceAccount]]:
+        for index, account in enumerate(accounts(config.seed, config.account_count)):
+            if wanted is None or account.id[:15] in wanted:
+                yield index, account
+
     if config.row_order == "month":
-        parts = ((month, index, account) for month in request.months for index, account in known)
+        parts = ((month, index, account) for month in request.months for index, account in known())
     else:
-        parts = ((month, index, account) for index, account in known for month in request.months)
+        parts = ((month, index, account) for index, account in known() for month in request.months)
     for month, index, account in parts:
         rows = _rows(config, request, month, index, account, items)
         if config.row_keys != "documented" or config.row_blanks:

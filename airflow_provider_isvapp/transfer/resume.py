@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-import re
+import codecs
 import time
 from collections.abc import Callable, Generator, Iterator
 from logging import Logger
@@ -58,8 +58,6 @@ class RetryBudget:
         self._sleep(wait)
 
 
-# How ndjson begins where a gateway has unpacked it: with a row, after a byte order mark and blanks at most.
-_ROW_BEGINS = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{")
 _READ_BYTES = 256 * 1024
 # Each block has so many seconds to come: 2 KiB per second, at which an export's hour of life is worth 8 MB. Longer than
 # the default read timeout, which ends a body that stands still.
@@ -210,9 +208,9 @@ class ResumableDownload:
 
         :raises DamagedDownload: as soon as the size that the response announces is not that of the file.
         """
-        self.is_unpacked = (
-            self.export.download_size_uncompressed_bytes is not None and _ROW_BEGINS.match(data) is not None
-        )
+        # With a row, after a byte order mark and blanks at most.
+        is_ndjson = data.removeprefix(codecs.BOM_UTF8).lstrip(b" \t\r\n").startswith(b"{")
+        self.is_unpacked = is_ndjson and self.export.download_size_uncompressed_bytes is not None
         self._check_announced()
 
     def _check_announced(self) -> None:
