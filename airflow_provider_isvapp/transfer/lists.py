@@ -182,7 +182,10 @@ def _compare(rows: Sequence[bytes], row_type: type[Object], dataset: str, option
         for number, row in enumerate(rows, start=1):
             checker.check(row, number)
     except MalformedRows as error:
-        problem = DamagedDownload(f"The list {dataset} is not what is documented: {error}. Nothing was published.")
+        problem = DamagedDownload(
+            f"The list {dataset} is not what is documented: {error}. Nothing was published. Try again later; "
+            "if it lasts, ask the vendor."
+        )
     else:
         return checker.report
     raise problem

@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -27,7 +28,12 @@ def test_state_sums_up_without_secrets(caller: Caller, clock: ManualClock) -> No
     clock.advance(60)
     caller.record(caller.export())
     caller.post("/_emulator/faults", json={"endpoint": "account", "kind": "reset", "times": 3})
-    answer = caller.get("/_emulator/state")
+    # Another thread writes the file of the first one.
+    deadline = time.monotonic() + 30
+    while (answer := caller.get("/_emulator/state")).json()["exports"] == {
+        "PENDING": 2
+    } and time.monotonic() < deadline:
+        time.sleep(0.01)
     state = answer.json()
     assert state["requests"] == {"create_export": 2, "show_export": 1}
     assert state["exports_created"] == 2
