@@ -187,19 +187,21 @@ def test_entry_points_lead_into_the_wheel(installed: Path) -> None:
     script = f"""
 import importlib.metadata, json
 (distribution,) = importlib.metadata.distributions(path=[{str(installed)!r}])
-loaded = {{point.name: point.load() for point in distribution.entry_points}}
+loaded = {{(point.group, point.name): point.load() for point in distribution.entry_points}}
+plugin = loaded.pop(("pytest11", "isvapp"))
 import {PACKAGE}
 print(json.dumps({{
     "from": {PACKAGE}.__file__,
-    "groups": {{point.name: point.group for point in distribution.entry_points}},
-    "provider": loaded["provider_info"]()["package-name"],
+    "groups": [point.group for point in distribution.entry_points],
+    "provider": loaded["apache_airflow_provider", "provider_info"]()["package-name"],
+    "fixture": hasattr(plugin, "isvapp_emulator"),
     "callable": all(map(callable, loaded.values())),
 }}))
 """
     found = json.loads(run_installed(installed, sys.executable, "-c", script))
     assert Path(found["from"]).is_relative_to(installed)
-    assert found["groups"]["provider_info"] == "apache_airflow_provider"
-    assert found["groups"]["isvapp-emulator"] == "console_scripts"
+    assert sorted(found["groups"]) == ["airflow.plugins", "apache_airflow_provider", "console_scripts", "pytest11"]
+    assert found["fixture"]
     assert found["provider"] == "airflow-provider-isvapp"
     assert found["callable"]
 
