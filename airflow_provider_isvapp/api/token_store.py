@@ -172,7 +172,7 @@ class TokenStore:
         return base64.b64encode(nonce + AESGCM(self._key).encrypt(nonce, msgspec.json.encode(entry), owner)).decode()
 
     def _unseal(self, text: str | None, owner: bytes) -> _Entry:
-        """Read an entry; one that somebody else wrote, or changed, counts as missing."""
+        """Read an entry; one that another program wrote or changed counts as missing."""
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 

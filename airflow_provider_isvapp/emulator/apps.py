@@ -137,7 +137,7 @@ class _Maker:
         """Make one field of each type, and a number that only a verbatim copy gives back."""
         assert isinstance(kind, ListOf)  # noqa: S101 - the model says so
         field = kind.items
-        assert isinstance(field, ObjectOf)  # noqa: S101 - likewise
+        assert isinstance(field, ObjectOf)  # noqa: S101 - for the type checker
         made: list[dict[str, Any]] = []
         for tag, value in (*field.variants, ("number", None)):
             one = {item.name: f"{item.name} {len(made)}" for item in field.fields}

@@ -100,7 +100,7 @@ def _open_s3(place: _Place, options: Mapping[str, Any]) -> ObjectStore:
     from airflow_provider_isvapp.transfer.staging.s3 import S3Store
 
     if place.user is not None:
-        # Its hook would go on without the connection, to the public bucket of that name.
+        # Its hook would use the public bucket of that name, without the connection.
         fetch_connection(place.user)
     with storage_errors(place.uri, reading=True):
         hook = S3Hook(aws_conn_id=place.user)

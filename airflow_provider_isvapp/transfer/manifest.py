@@ -84,7 +84,7 @@ def staged_manifests(
 
 
 class StagedManifests:
-    """Manifests that the storage has, and shows to nobody yet."""
+    """Manifests that are staged and not yet visible."""
 
     def __init__(self) -> None:
         self._staged: dict[str, tuple[Destination, StagedObject]] = {}

@@ -256,7 +256,7 @@ class TransferPipeline:
     def _keep(self, problem: MalformedRows) -> None:
         """Keep a problem until the end, where the sizes of the record show whether the vendor has made the file so.
 
-        :raises MalformedRows: if it states none: the file may be of somebody on the way, who has compressed it anew.
+        :raises MalformedRows: if it states none: a gateway may have compressed the file anew.
         """
         export = self._download.export
         if not export.states_sizes:

@@ -204,7 +204,7 @@ class ResumableDownload:
         return self.export.download_size_compressed_bytes
 
     def _look_at_beginning(self, data: bytes) -> None:
-        """Find out whether somebody on the way has unpacked the file, which is good if its size confirms it.
+        """Find out whether a gateway has unpacked the file, which is accepted if its size confirms it.
 
         :raises DamagedDownload: as soon as the size that the response announces is not that of the file.
         """

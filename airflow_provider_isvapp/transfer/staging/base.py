@@ -246,7 +246,7 @@ def commit_staged(
     :param if_exists: with which the object was staged.
     :return: the object that is there now; None if another one appeared meanwhile and stays (``skip``).
     :raises DestinationExists: if another one appeared meanwhile and ``if_exists`` is ``fail``.
-    :raises StorageFailed: if it is not published, or nobody can tell.
+    :raises StorageFailed: if it is not published, or if that is not known.
     """
     try:
         return staged.commit()

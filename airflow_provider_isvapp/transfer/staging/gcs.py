@@ -228,7 +228,7 @@ class GcsObject:
         """Append bytes; waits while the chunk before is on its way."""
         rest = memoryview(data)
         while rest:
-            # Not before there is more: the last chunk, which publishes, shall not be empty.
+            # Not before there is more: the last chunk, which publishes, must not be empty.
             if self._filled == self._limit:
                 with self._errors():
                     self._send_chunk()
@@ -341,7 +341,7 @@ class GcsObject:
         )
 
     def _label(self, resource: Mapping[str, Any]) -> None:
-        """Add the figures that were unknown when the upload began, unless somebody touched the object since."""
+        """Add the figures that were unknown when the upload began, unless the object was changed since."""
         if self._provenance == self._labelled:
             return
         blob = self._bucket.blob(self._key)

@@ -47,7 +47,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class ResumableUpload:
-    """An upload which goes on where the storage says it is, whatever goes wrong, until it is stopped.
+    """An upload that resumes after the last byte that the storage has, until it is stopped.
 
     :param transport: a ``requests`` session that authorises its requests.
     :param url: of the upload. Who knows it may write to it, so that no message shows it.
