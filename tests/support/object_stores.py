@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_provider_isvapp.transfer.destination import Destination
+from airflow_provider_isvapp.transfer.destination import Destination, open_destination
 from airflow_provider_isvapp.transfer.staging.s3 import S3Store
 from tests.support.http_server import HttpServer, QuietHandler
 
@@ -73,6 +73,28 @@ def in_gcs(client: Any, path: str, **options: Any) -> Destination:
 
     bucket, _, key = path.partition("/")
     return Destination(store=GcsStore(client, bucket, **options), key=key, uri=f"gs://{path}")
+
+
+class FsspecPath:
+    """What a UPath or an ObjectStoragePath is to the package."""
+
+    def __init__(self, fs: Any, path: str) -> None:
+        self.fs = fs
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"arrow://{self.path}"
+
+
+def in_fsspec(path: Path) -> Destination:
+    """The destination of a local file through a file system of fsspec that renames, as Arrow's for HDFS does."""
+    arrow = pytest.importorskip("pyarrow.fs", reason="the extra 'parquet' is not installed")
+    from fsspec.implementations.arrow import ArrowFSWrapper
+
+    class Renaming(ArrowFSWrapper):  # type: ignore[misc]
+        protocol = "arrow"
+
+    return open_destination(FsspecPath(Renaming(arrow.LocalFileSystem()), str(path)))
 
 
 @pytest.fixture

@@ -106,13 +106,15 @@ def check_key(key: str, uri: str) -> None:
 class ObjectInfo:
     """What a storage says of an object that is there.
 
-    :param version: the storage's own id of these bytes: ETag, generation, or modification time and size.
+    :param version: the storage's own id of these bytes: ETag, generation, or size and modification time. What
+        :meth:`StagedObject.commit` returns equals what :meth:`ObjectTarget.info` reads until the object is replaced.
+        None if the storage has none.
     :param checksum: the storage's own checksum as ``algorithm:value``, in the storage's spelling; None if it has none.
     :param provenance: what this package stored with the object.
     :param write_id: of the write that made the object; None if another program made it.
     """
 
-    version: str
+    version: str | None
     checksum: str | None = None
     provenance: Provenance | None = None
     write_id: str | None = None

@@ -86,7 +86,9 @@ class FsspecTarget:
                 info = Watchdog(self._uri, seconds=self._store.stall_seconds).call(self._store.fs.info, self._key)
             except FileNotFoundError:
                 return None
-        return ObjectInfo(version=f"{info.get('size')}-{info.get('mtime') or info.get('modified') or ''}")
+        # SFTP, SMB and Arrow's file systems tell an mtime, WebHDFS a modificationTime; FTP has none to rely on.
+        modified = info.get("mtime") or info.get("modificationTime")
+        return ObjectInfo(version=f"{info.get('size')}-{modified}" if modified else None)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -150,7 +152,7 @@ class FsspecFile:
         there = None
         with contextlib.suppress(StorageFailed):
             there = target.info()
-        return ObjectInfo(version="" if there is None else there.version, write_id=self.write_id)
+        return ObjectInfo(version=None if there is None else there.version, write_id=self.write_id)
 
     def abort(self) -> None:
         """Remove the temporary file, unless it is published."""

@@ -239,7 +239,7 @@ class LocalFile:
         if taken:
             raise DestinationExists(f"{self._target} exists, and the task may not overwrite it.")
         # It is published: nothing from here on may say otherwise.
-        version = ""
+        version = None
         with contextlib.suppress(OSError):
             self._temporary.unlink()
         with contextlib.suppress(OSError):

@@ -531,8 +531,8 @@ def _refuse_if_left_behind(**_: Any) -> None:
     refuse_if_left_behind()
 
 
-def _etag(response: Mapping[str, Any]) -> str:
-    return str(response.get("ETag", "")).strip('"')
+def _etag(response: Mapping[str, Any]) -> str | None:
+    return str(response.get("ETag", "")).strip('"') or None
 
 
 def _checksum_of(response: Mapping[str, Any]) -> str | None:

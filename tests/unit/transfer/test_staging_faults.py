@@ -13,7 +13,7 @@ import threading
 import time
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -22,13 +22,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from airflow_provider_isvapp.errors import DestinationExists, StorageFailed
-from airflow_provider_isvapp.transfer.destination import Destination
+from airflow_provider_isvapp.transfer.destination import Destination, open_destination
 from airflow_provider_isvapp.transfer.staging import base, s3
-from airflow_provider_isvapp.transfer.staging.base import ObjectInfo, StagedObject
+from airflow_provider_isvapp.transfer.staging.base import ObjectInfo, Provenance, StagedObject
 from airflow_provider_isvapp.transfer.staging.local import LocalStore
 from tests.support import ROOT
 from tests.support.fault_proxy import Fault, FaultProxy, Kind
-from tests.support.object_stores import AZURE_KEY, gcs_client, in_gcs, in_s3, s3_client
+from tests.support.object_stores import AZURE_KEY, gcs_client, in_fsspec, in_gcs, in_s3, s3_client
 
 OLD = b'{"old":true}\n'
 SMALL = b'{"new":true}\n' * 100
@@ -305,14 +305,16 @@ def storage(opened: Storage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storag
     opened.proxy.before = lambda method, path: None
 
 
-def begin(destination: Destination, content: bytes, if_exists: IfExists) -> StagedObject:
+def begin(
+    destination: Destination, content: bytes, if_exists: IfExists, provenance: Provenance | None = None
+) -> StagedObject:
     staged = destination.target().stage(
         exclusive=if_exists != "overwrite", content_type="application/x-ndjson", provenance=None
     )
     try:
         for start in range(0, len(content), 1_000_000):
             staged.write(content[start : start + 1_000_000])
-        staged.flush()
+        staged.flush(provenance)
     except BaseException:
         staged.abort()
         raise
@@ -381,6 +383,33 @@ def test_a_storage_that_stalls_fails_the_write_in_time(storage: Storage, what: A
         write(storage.destination(stall_seconds=1), content)
     assert time.monotonic() - started < 15
     assert storage.read() == OLD
+
+
+def check_versions(destination: Destination, content: bytes) -> None:
+    """What a write returns is read later, also where its figures are added to the object after the commit."""
+    seen = []
+    for begins_with in (b"1", b"2"):
+        figures = Provenance(format="ndjson", export_id="e-1", rows=1)
+        staged = begin(destination, begins_with + content, "overwrite", figures)
+        written = commit(staged, destination, "overwrite")
+        there = [destination.target().info() for _ in range(2)]
+        assert written is not None
+        assert [info and info.version for info in there] == [written.version] * 2
+        seen.append(written.version)
+    assert None not in seen
+    assert seen[0] != seen[1]
+
+
+@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
+def test_the_version_that_a_write_returns_is_read_until_the_object_is_replaced(
+    storage: Storage, content: bytes
+) -> None:
+    check_versions(storage.destination(), content)
+
+
+@pytest.mark.parametrize("place", [lambda path: open_destination(str(path)), in_fsspec], ids=["local", "fsspec"])
+def test_the_same_of_files(tmp_path: Path, place: Callable[[Path], Destination]) -> None:
+    check_versions(place(tmp_path / "object"), SMALL)
 
 
 @pytest.mark.parametrize("question", ["check_rights", "info"])

@@ -14,34 +14,16 @@ from airflow_provider_isvapp.transfer.destination import Destination, open_desti
 from airflow_provider_isvapp.transfer.results import Outcome
 from tests.support.downloads import download_with
 from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
+from tests.support.object_stores import FsspecPath, in_fsspec
 
 OLD = b'{"old":true}\n'
 BIG = ndjson(4_000)
 
 
-class FsspecPath:
-    """What a UPath or an ObjectStoragePath is to the package."""
-
-    def __init__(self, fs: Any, path: str) -> None:
-        self.fs = fs
-        self.path = path
-
-    def __str__(self) -> str:
-        return f"arrow://{self.path}"
-
-
 @pytest.fixture
 def destination(tmp_path: Path) -> Destination:
-    arrow = pytest.importorskip("pyarrow.fs", reason="the extra 'parquet' is not installed")
-    from fsspec.implementations.arrow import ArrowFSWrapper
-
-    class Renaming(ArrowFSWrapper):  # type: ignore[misc]
-        """As Arrow's for HDFS, with the files of this host behind it."""
-
-        protocol = "arrow"
-
     (tmp_path / "usage").write_bytes(OLD)
-    return open_destination(FsspecPath(Renaming(arrow.LocalFileSystem()), str(tmp_path / "usage")))
+    return in_fsspec(tmp_path / "usage")
 
 
 def test_exact_bytes_replace_the_old_ones(destination: Destination, tmp_path: Path) -> None:
