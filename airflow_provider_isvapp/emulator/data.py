@@ -10,13 +10,13 @@ import json
 import random
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from airflow_provider_isvapp.emulator.config import EmulatorConfig
-from airflow_provider_isvapp.emulator.export_requests import ExportRequest
+from airflow_provider_isvapp.emulator.export_requests import ExportRequest, Restatement
 
 BLOCK_BYTES = 1 << 20
 _LABELS = (
@@ -52,19 +52,25 @@ def _blocks(config: EmulatorConfig, request: ExportRequest) -> Iterator[bytes]:
     length = 0
 
     # Made as they are needed: a large export begins at once, and can be given up.
-    def known() -> Iterator[tuple[int, SalesforceAccount]]:
-        for index, account in enumerate(accounts(config.seed, config.account_count)):
+    def known(month: str = "") -> Iterator[tuple[int, SalesforceAccount]]:
+        every: Iterable[tuple[int, SalesforceAccount]] = enumerate(accounts(config.seed, config.account_count))
+        if Restatement.ORDER in request.restatements(month):
+            every = reversed(list(every))
+        for index, account in every:
             if wanted is None or account.id[:15] in wanted:
                 yield index, account
 
     if config.row_order == "month":
-        parts = ((month, index, account) for month in request.months for index, account in known())
+        parts = ((month, index, account) for month in request.months for index, account in known(month))
     else:
         parts = ((month, index, account) for index, account in known() for month in request.months)
     for month, index, account in parts:
         rows = _rows(config, request, month, index, account, items)
-        if config.row_keys != "documented" or config.row_blanks:
-            rows = b"".join(_spelled(line, config) for line in rows.splitlines())
+        sort_keys, blanks = config.row_keys == "sorted", config.row_blanks
+        if Restatement.SERIALIZER in request.restatements(month):
+            sort_keys, blanks = not sort_keys, not blanks
+        if sort_keys or blanks:
+            rows = b"".join(_spelled(line, sort_keys=sort_keys, blanks=blanks) for line in rows.splitlines())
         block.append(rows)
         length += len(rows)
         if length >= BLOCK_BYTES:
@@ -86,30 +92,42 @@ def _rows(
     size = config.rows * (index + 1) // count - config.rows * index // count
     if not size:
         return b""
-    rng = seeded(config.seed, request.version, month, request.selection, request.ids, index)
+    changes = request.restatements(month)
+    touched = changes if index % 10 == 0 else frozenset()
+    version = f"{request.version} restated" if Restatement.COUNTERS in touched else request.version
+    rng = seeded(config.seed, version, month, request.selection, request.ids, index)
     head = _fields(
         {
             "type": request.type,
             "aggregation": request.aggregation,
             "reference_date": month,
             "salesforce_account_id": account.id,
-            "salesforce_account_name": account.name,
+            "salesforce_account_name": account.name + " (renamed)" * (Restatement.ACCOUNTS_RENAMED in touched),
         },
         escaped=index % 2 == 1,
     )
     lines: list[bytes] = []
     for item in items[:size]:
         lines += (b"{", head, item, _COUNTERS % _counters(rng.getrandbits(50)))
+    if changes:
+        lines = b"".join(lines).splitlines(keepends=True)
+    if Restatement.ROWS_LOST in changes:
+        # Of the rows of all accounts, one after the other.
+        lines = lines[config.rows * index // count % 2 :: 2]
+    if Restatement.ORDER in changes:
+        lines.reverse()
+    if Restatement.ROWS_DOUBLED in touched:
+        lines *= 2
     return b"".join(lines)
 
 
-def _spelled(line: bytes, config: EmulatorConfig) -> bytes:
+def _spelled(line: bytes, *, sort_keys: bool, blanks: bool) -> bytes:
     """Write a row as another serializer does."""
     text = json.dumps(
         json.loads(line),
         ensure_ascii=line.isascii(),
-        sort_keys=config.row_keys == "sorted",
-        separators=(", ", ": ") if config.row_blanks else (",", ":"),
+        sort_keys=sort_keys,
+        separators=(", ", ": ") if blanks else (",", ":"),
     )
     return text.encode() + b"\n"
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Literal
 
+from airflow_provider_isvapp.emulator.export_requests import Restatement
 from airflow_provider_isvapp.emulator.requests import Endpoint
 
 
@@ -34,6 +35,7 @@ class FaultKind(StrEnum):
     TOKEN_EXPIRES = "token_expires"  # the access token is refused before its time  # noqa: S105
     MONTH_INCOMPLETE = "month_incomplete"  # month (none: any): not complete yet
     MONTH_MISSING = "month_missing"  # month: the export has no rows for it
+    MONTH_RESTATED = "month_restated"  # month, restatement: its rows are not those of earlier exports
 
 
 DAMAGE = frozenset({FaultKind.TRUNCATE, FaultKind.FLIP, FaultKind.APPEND})
@@ -49,6 +51,7 @@ _ENDPOINTS: Mapping[FaultKind, frozenset[Endpoint]] = {
     FaultKind.TOKEN_EXPIRES: frozenset(Endpoint) - {Endpoint.TOKEN, Endpoint.PRODUCTIV_TOKEN, Endpoint.UNKNOWN},
     FaultKind.MONTH_INCOMPLETE: _CREATE,
     FaultKind.MONTH_MISSING: _CREATE,
+    FaultKind.MONTH_RESTATED: _CREATE,
 }
 REPLACES_ENDPOINT = frozenset({FaultKind.STATUS, FaultKind.HTML, FaultKind.REDIRECT})
 """Kinds that respond in place of the endpoint: faults after them wait for the next request."""
@@ -56,13 +59,15 @@ REPLACES_ENDPOINT = frozenset({FaultKind.STATUS, FaultKind.HTML, FaultKind.REDIR
 _DEFAULT_STATUS = {FaultKind.STATUS: 503, FaultKind.HTML: 502, FaultKind.REDIRECT: 302}
 
 
-_REQUIRED = {
-    FaultKind.REDIRECT: "location",
-    FaultKind.SLOW: "bytes_per_second",
-    FaultKind.EXPORT_ERRORS: "message",
-    FaultKind.APPEND: "message",
-    FaultKind.MONTH_MISSING: "month",
-}
+_REQUIRED = (
+    (FaultKind.REDIRECT, "location"),
+    (FaultKind.SLOW, "bytes_per_second"),
+    (FaultKind.EXPORT_ERRORS, "message"),
+    (FaultKind.APPEND, "message"),
+    (FaultKind.MONTH_MISSING, "month"),
+    (FaultKind.MONTH_RESTATED, "month"),
+    (FaultKind.MONTH_RESTATED, "restatement"),
+)
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("times", "after", "status"), int),
     **dict.fromkeys(("retry_after", "at", "seconds", "up_to", "bytes_per_second"), (int, float)),
@@ -87,6 +92,7 @@ class Fault:
     :param replace: fields of the response and their new values. ``data`` and ``success`` are ISVapp's envelope,
         all other names those of the record in it (of each record, in a list).
     :param remove: fields that are left out of the response.
+    :param restatement: what changes in the month, a :class:`Restatement`. One fault makes one change; several add up.
     :raises ValueError: says what does not fit.
     """
 
@@ -107,6 +113,7 @@ class Fault:
     replace: Mapping[str, Any] = field(default_factory=dict, hash=False)
     remove: tuple[str, ...] = ()
     month: str | None = None
+    restatement: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would never happen, so that a test does not pass for want of its fault."""
@@ -129,9 +136,11 @@ class Fault:
             raise ValueError("retry_after_form must be seconds or date")
         if self.bytes_per_second is not None and self.bytes_per_second <= 0:
             raise ValueError("bytes_per_second must be more than 0")
-        for kind, name in _REQUIRED.items():
+        for kind, name in _REQUIRED:
             if self.kind == kind and getattr(self, name) is None:
                 raise ValueError(f"{self.kind} needs {name}")
+        if self.restatement is not None and self.restatement not in list(Restatement):
+            raise ValueError(f"unknown restatement {self.restatement!r}; there are {', '.join(Restatement)}")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Fault:

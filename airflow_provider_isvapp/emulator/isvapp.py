@@ -17,7 +17,12 @@ from aiohttp import web
 from airflow_provider_isvapp.emulator.auth import parse_basic
 from airflow_provider_isvapp.emulator.config import EmulatorConfig
 from airflow_provider_isvapp.emulator.data import account_rows, spell_array, spell_rows
-from airflow_provider_isvapp.emulator.export_requests import earlier, month_incomplete, parse_export_request
+from airflow_provider_isvapp.emulator.export_requests import (
+    Restatement,
+    earlier,
+    month_incomplete,
+    parse_export_request,
+)
 from airflow_provider_isvapp.emulator.exports import Export
 from airflow_provider_isvapp.emulator.faults import DAMAGE, FaultKind
 from airflow_provider_isvapp.emulator.pipeline import Call, Pipeline
@@ -90,6 +95,10 @@ class IsvappEndpoints:
             export_request = replace(
                 export_request, months=tuple(month for month in export_request.months if month != missing.month)
             )
+        restated = [fault for fault in call.faults if fault.kind == FaultKind.MONTH_RESTATED]
+        if restated:
+            changes = {(fault.month or "", Restatement(fault.restatement or "")) for fault in restated}
+            export_request = replace(export_request, restated=tuple(sorted(changes)))
         errors = call.fault(FaultKind.EXPORT_ERRORS)
         export = self._exports.create(
             export_request,

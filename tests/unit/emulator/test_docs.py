@@ -11,6 +11,7 @@ from dataclasses import fields
 import requests
 
 from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig, Endpoint, Fault, FaultKind
+from airflow_provider_isvapp.emulator.export_requests import Restatement
 from tests.support import ROOT
 
 PAGE = (ROOT / "docs" / "emulator.md").read_text(encoding="utf-8")
@@ -39,7 +40,9 @@ def test_the_faults_of_the_shell_examples_are_the_same_fault() -> None:
 
 def test_every_kind_of_fault_and_every_endpoint_is_on_the_page() -> None:
     text = section("Faults")
-    assert first_cells(text) == ["kind", *sorted(FaultKind, key=first_cells(text).index)]
+    kinds, _, restatements = text.partition("| `restatement` |")
+    assert first_cells(kinds) == ["kind", *sorted(FaultKind, key=first_cells(kinds).index)]
+    assert first_cells(restatements) == list(Restatement)
     assert all(f"`{endpoint}`" in text for endpoint in set(Endpoint) - {Endpoint.UNKNOWN})
     fault_fields = {item.name for item in fields(Fault)}
     assert all(f"`{name}`" in text or f"`{name}=" in text for name in fault_fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,12 +12,16 @@ import pytest
 import requests
 
 from airflow_provider_isvapp.emulator import Fault, FaultKind, ManualClock
+from airflow_provider_isvapp.emulator.export_requests import Restatement
 from tests.unit.emulator.caller import Caller
 from tests.unit.emulator.wire import WireAnswer, exchange
 
 Start = Callable[..., Caller]
 Ready = Callable[..., tuple[Caller, str]]
 ACCOUNT = "/api/v1/account"
+COUNTERS = {
+    f"{name}{part}" for name in ("unique_users", "operations") for part in ("", "_external", "_internal")
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -106,6 +111,15 @@ def test_a_request_over_the_limit_uses_up_no_fault(start: Start) -> None:
         ({"endpoint": "account", "kind": "slow"}, "slow needs bytes_per_second"),
         ({"endpoint": "create_export", "kind": "export_errors"}, "export_errors needs message"),
         ({"endpoint": "create_export", "kind": "month_missing"}, "month_missing needs month"),
+        (
+            {"endpoint": "create_export", "kind": "month_restated", "month": "2024-01"},
+            "month_restated needs restatement",
+        ),
+        ({"endpoint": "create_export", "kind": "month_restated", "restatement": "order"}, "needs month"),
+        (
+            {"endpoint": "create_export", "kind": "month_restated", "month": "2024-01", "restatement": "all"},
+            "unknown restatement 'all'; there are counters",
+        ),
         ({"endpoint": "account", "kind": "reset", "retry": 1}, "a fault has no retry"),
         ({"kind": "reset"}, "a fault needs endpoint"),
         ({"endpoint": "account", "kind": "reset", "times": "2"}, "times cannot be '2'"),
@@ -441,9 +455,62 @@ def test_a_month_missing_from_an_export(caller: Caller) -> None:
     assert part == whole.replace(month, b"")
 
 
+@pytest.mark.parametrize("restatement", list(Restatement))
+def test_a_month_that_is_restated_from_now_on(start: Start, restatement: Restatement) -> None:
+    caller = start(rows=500)
+    before = _rows_by_month(caller)
+    fault = {"endpoint": "create_export", "kind": "month_restated", "month": "2024-01", "times": None}
+    posted = caller.post("/_emulator/faults", json=fault | {"restatement": str(restatement)})
+    assert posted.status_code == 201
+    after = _rows_by_month(caller)
+    assert after == _rows_by_month(caller), "every later export has the same restated rows"
+    old, new = before.pop("2024-01"), after.pop("2024-01")
+    assert after == before, "the other months stay byte for byte"
+    assert old != new
+    rows, restated = ([json.loads(line) for line in lines] for lines in (old, new))
+    changed = [(a, b) for a, b in zip(rows, restated, strict=False) if a != b]
+    if restatement == Restatement.COUNTERS:
+        keys = {name for a, b in changed for name in a if a[name] != b[name]}
+        assert (len(rows), keys) == (len(restated), COUNTERS)
+        assert len({a["salesforce_account_id"] for a, _ in changed}) == 5
+    elif restatement == Restatement.ROWS_LOST:
+        assert new == old[::2]
+    elif restatement == Restatement.ROWS_DOUBLED:
+        assert len(new) == 550
+        assert list(dict.fromkeys(new)) == old
+    elif restatement == Restatement.ACCOUNTS_RENAMED:
+        assert {name for a, b in changed for name in a if a[name] != b[name]} == {"salesforce_account_name"}
+        assert len({a["salesforce_account_id"] for a, _ in changed}) == 5
+    elif restatement == Restatement.ORDER:
+        assert new == old[::-1]
+    else:
+        assert restated == rows
+        assert list(restated[0]) == sorted(rows[0])
+    caller.emulator.clear_faults()
+    assert _rows_by_month(caller)["2024-01"] == old
+
+
+def test_restatements_of_one_month_add_up(start: Start) -> None:
+    caller = start(rows=500)
+    old = _rows_by_month(caller)["2024-01"]
+    for restatement in (Restatement.ROWS_LOST, Restatement.ORDER):
+        inject(caller, "create_export", "month_restated", month="2024-01", restatement=restatement)
+    assert _rows_by_month(caller)["2024-01"] == old[::2][::-1]
+    assert _rows_by_month(caller)["2024-01"] == old, "each was to happen once"
+
+
+def _rows_by_month(caller: Caller) -> dict[str, list[bytes]]:
+    rows: dict[str, list[bytes]] = {}
+    content = caller.emulator.export_bytes(caller.export(timeframe="LATEST_12_COMPLETED_MONTHS"))
+    for line in content.splitlines():
+        rows.setdefault(json.loads(line)["reference_date"], []).append(line)
+    return rows
+
+
 def test_every_kind_of_fault_is_tested_here() -> None:
     tested = {
         "append", "cut", "delay", "edit", "export_errors", "export_expires", "file_changes", "flip", "html",
-        "month_incomplete", "month_missing", "redirect", "reset", "slow", "status", "token_expires", "truncate",
+        "month_incomplete", "month_missing", "month_restated", "redirect", "reset", "slow", "status", "token_expires",
+        "truncate",
     }  # fmt: skip
     assert tested == {kind.value for kind in FaultKind}
