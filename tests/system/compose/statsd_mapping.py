@@ -112,7 +112,11 @@ def every_line(*, number: int = 1) -> list[str]:
         metrics.record(events.ExportEnded(outcome="expired"))
         for then in ("resumed", "restarted", "retried"):
             metrics.record(events.DownloadInterrupted(then=then))
-        metrics.record(events.DownloadFinished(rows=1000, bytes=500_000, compressed_bytes=50_000, seconds=12.5))
+        metrics.record(
+            events.DownloadFinished(
+                rows=1000, bytes=500_000, compressed_bytes=50_000, seconds=12.5, drifted_fields=number
+            )
+        )
     finally:
         metrics.Stats = before  # type: ignore[attr-defined]
     return sent

@@ -44,7 +44,7 @@ def free_port(kind: int = socket.SOCK_STREAM) -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(what: str, condition: Callable[[], Any], *, seconds: float = 30) -> None:
+def wait_for(what: str, condition: Callable[[], Any], *, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
@@ -100,7 +100,7 @@ def started(tmp_path: Path) -> Iterator[Callable[..., None]]:
     yield start
     for process in running:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 @pytest.fixture
@@ -140,8 +140,8 @@ def dashboard_queries() -> list[str]:
 
 
 def asked(query: str) -> str:
-    """Put in what Grafana would, for the short time that a test lasts."""
-    return query.replace("$__rate_interval", "10s").replace("$__range", "1m").replace("[1h]", "[1m]")
+    """Put in what Grafana would: ranges that hold the whole test, however slow the machine is."""
+    return query.replace("$__rate_interval", "1h").replace("$__range", "1h")
 
 
 def assert_all_move(address: str) -> None:
