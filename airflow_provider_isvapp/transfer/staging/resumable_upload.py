@@ -30,7 +30,7 @@ from google.api_core.retry import exponential_sleep_generator
 from google.auth.exceptions import GoogleAuthError, TransportError
 
 from airflow_provider_isvapp.errors import StorageFailed
-from airflow_provider_isvapp.transfer.staging.base import Watchdog, storage_errors
+from airflow_provider_isvapp.transfer.staging.base import Watchdog, refuse_if_left_behind, storage_errors
 
 CHUNK_UNIT = 256 * 1024
 """Every chunk but the last is a multiple of it."""
@@ -92,7 +92,13 @@ class ResumableUpload:
         waits = exponential_sleep_generator(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS)
         in_doubt = False
         problem = "it was stopped"
-        while not self._stopped.is_set():
+        delay = 0.0
+        # A stopped upload and one that its watchdog gave up send nothing more, and log nothing of it.
+        while not self._stopped.wait(delay):
+            refuse_if_left_behind()
+            if in_doubt:
+                _LOG.info("The upload to %s resumes after %s bytes: %s", self._uri, self._acknowledged, problem)
+            delay = 0.0
             try:
                 response = (
                     self._put(b"", "*/*", {})
@@ -128,8 +134,7 @@ class ResumableUpload:
                     )
                 elif response.status_code not in _RETRIED:
                     raise from_http_status(response.status_code, _message(response))
-            _LOG.info("The upload to %s goes on after %s bytes: %s", self._uri, self._acknowledged, problem)
-            self._stopped.wait(next(waits))
+            delay = next(waits)
             in_doubt = True
         raise StorageFailed(f"The upload to {self._uri} was given up after {self._acknowledged} bytes: {problem}.")
 

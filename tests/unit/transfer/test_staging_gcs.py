@@ -250,6 +250,23 @@ def test_a_storage_that_is_unavailable_for_long_fails_the_write(server: GcsServe
     new.abort()
 
 
+def test_an_upload_that_was_given_up_sends_nothing_more(server: GcsServer) -> None:
+    earlier = set(threading.enumerate())
+    server.fault = lambda request: 503 if request.command == "PUT" else None
+    new = staged(target_at(server, stall_seconds=0.5), OLD)
+    with pytest.raises(StorageFailed, match="acknowledged nothing"):
+        new.commit()
+
+    # Before the caller aborts it: a chunk that arrived now would publish what has failed.
+    for thread in set(threading.enumerate()) - earlier:
+        if thread.name == "isvapp-storage":
+            thread.join(60)
+            assert not thread.is_alive()
+    server.fault = lambda request: None
+    assert content_of(server) is None
+    new.abort()
+
+
 @pytest.mark.parametrize(
     ("status", "says"),
     [
