@@ -37,7 +37,7 @@ def file_address(server: str) -> str:
 def ours(server: str, destination: Any, **options: Any) -> Work:
     """This provider: the client that the operator uses, and the transfer with all checks on."""
     from airflow_provider_isvapp.api.isvapp.client import IsvappClient
-    from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
+    from airflow_provider_isvapp.api.settings import IsvappSettings
     from airflow_provider_isvapp.ratelimit import open_limiter
     from airflow_provider_isvapp.transfer.download import download_export
     from airflow_provider_isvapp.transfer.gzip import GzipMembers

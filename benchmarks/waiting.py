@@ -132,7 +132,7 @@ def create_exports(emulator: Any, plan: Plan) -> list[str]:
     """Create the exports at an even pace, so that they finish at that pace."""
     from airflow_provider_isvapp.api.isvapp.client import IsvappClient
     from airflow_provider_isvapp.api.isvapp.models import ExportRequest
-    from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
+    from airflow_provider_isvapp.api.settings import IsvappSettings
     from airflow_provider_isvapp.ratelimit import open_limiter
 
     settings = IsvappSettings.from_connection(login=None, password=emulator.api_key, host=emulator.url)

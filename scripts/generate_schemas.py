@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from airflow_provider_isvapp.api.schema import isvapp, productiv
-from airflow_provider_isvapp.api.schema.columns import Dialect, column_type
 from airflow_provider_isvapp.api.schema.fields import (
+    Dialect,
     Facts,
     ListOf,
     MapOf,
@@ -22,6 +22,7 @@ from airflow_provider_isvapp.api.schema.fields import (
     ObjectOf,
     Scalar,
     Type,
+    column_type,
     objects_in,
     read_object,
 )

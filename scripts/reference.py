@@ -53,6 +53,9 @@ def _described(thing: Any, members: list[str]) -> Iterator[str]:
     if inspect.isclass(thing):
         yield from _class(thing, members)
         return
+    if inspect.isfunction(thing):
+        yield from _function(thing)
+        return
     yield from _docstring(inspect.getdoc(thing) or "", {})
     if members:
         own = [value for value in vars(thing).values() if getattr(value, "__module__", None) == thing.__name__]

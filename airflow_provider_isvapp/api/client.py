@@ -10,10 +10,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 from urllib.parse import quote
 
-from airflow_provider_isvapp.api.connection_fields import TransportSettings, naming_connection, origin
+from airflow_provider_isvapp.api.auth import OpenStorage
+from airflow_provider_isvapp.api.network import origin
 from airflow_provider_isvapp.api.redaction import Redactor
-from airflow_provider_isvapp.api.token_store import OpenStorage
-from airflow_provider_isvapp.api.transport import Authorizer, Request, Response, Transport
+from airflow_provider_isvapp.api.responses import Response
+from airflow_provider_isvapp.api.settings import TransportSettings, naming_connection
+from airflow_provider_isvapp.api.transport import Authorizer, Request, Transport
 from airflow_provider_isvapp.errors import TEMPLATE_NOTHING, TEMPLATE_NUMBER, AuthenticationRefused, InvalidArgument
 from airflow_provider_isvapp.events import Observer, no_op_observer
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from airflow_provider_isvapp.api.isvapp.client import SCOPE_ACCOUNTS, SCOPE_EXPORTS, SCOPE_IDENTITY, IsvappClient
 from airflow_provider_isvapp.api.isvapp.models import Account
-from airflow_provider_isvapp.api.productiv.client import ProductivClient
+from airflow_provider_isvapp.api.productiv import ProductivClient
 from airflow_provider_isvapp.errors import AuthenticationRefused, PermissionRefused, ProviderError, RequestRefused
 
 # Longer than a response takes and than a synchronised clock is off; shorter than any margin before an expiry.

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Reads JSON response bodies, and values that come in another JSON type than the documented one."""
+"""Reads responses: refusals, JSON bodies, and values that come in another JSON type than the documented one."""
 
 from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -14,13 +15,86 @@ import msgspec
 
 from airflow_provider_isvapp.api.redaction import Redactor
 from airflow_provider_isvapp.api.retry import http_date
-from airflow_provider_isvapp.api.transport import Response
-from airflow_provider_isvapp.errors import API_CHANGED, ContractBroken, UnexpectedAnswer
+from airflow_provider_isvapp.errors import (
+    API_CHANGED,
+    AuthenticationRefused,
+    ContractBroken,
+    NotFound,
+    PermissionRefused,
+    RequestRefused,
+    UnexpectedAnswer,
+)
 
 Decoded = TypeVar("Decoded")
 
 # What JSON can provoke: wrong syntax or types, invalid UTF-8, numbers without bounds, nesting without end.
 _UNREADABLE = (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """A response with its whole body, decoded and bounded."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes = field(repr=False)
+
+
+REFUSED_AGAIN = "It will be refused again as it is; change the request."
+WEB_PAGE = "a web page instead of an API response"
+"""Stands for the message of a refusal in HTML, which comes from a gateway, a login page or another server."""
+
+
+def client_error(*, vendor: str, label: str, status: int, vendor_message: str, scope: str | None) -> RequestRefused:
+    """Build the error for a refused request.
+
+    :param vendor_message: the vendor's own message, see :func:`find_vendor_message`.
+    :param scope: the scope that the endpoint needs, named in the advice for a 403.
+    """
+    kind: type[RequestRefused] = RequestRefused
+    advice = REFUSED_AGAIN
+    match status:
+        case 401:
+            kind = AuthenticationRefused
+            advice = "Check the connection's login and password (an API key goes into the password, without a login)."
+        case 403:
+            kind = PermissionRefused
+            needed = f" {scope!r}" if scope else ""
+            advice = f"Give the client the scope{needed}, or the API key its permission, in the vendor's settings."
+        case 404:
+            kind = NotFound
+            advice = "Check the id and the connection's host, and that the connection is of the account that made it."
+    if vendor_message == WEB_PAGE:
+        advice = f"{vendor}'s API does not respond like this: check the connection's host, and any gateway in between."
+    text = f"{vendor} refused {label} ({status}): {vendor_message or 'without a message'}."
+    return kind(f"{text} {advice}", status=status, vendor_message=vendor_message)
+
+
+def find_vendor_message(body: bytes, *, redact: Redactor) -> str:
+    """Find the vendor's message in the body of an error: the JSON field of its error schema, else the start of a text.
+
+    ISVapp documents ``{"error": message, "success": false}``; OAuth2 (RFC 6749, 5.2) has ``error_description``;
+    Productiv documents no format, and gateways use ``message``. An HTML page says nothing that helps.
+    """
+    try:
+        answer = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        text = body.decode("utf-8", "replace").strip()
+        text = WEB_PAGE if text.startswith("<") else text
+    else:
+        found = [_as_text(answer[name]) for name in _MESSAGE_FIELDS if name in answer]
+        text = ": ".join([text for text in found if text is not None][:2])
+    return redact(text).rstrip(".")
+
+
+_MESSAGE_FIELDS = ("error", "error_description", "message", "Message")
+
+
+def _as_text(value: msgspec.Raw) -> str | None:
+    try:
+        return msgspec.json.decode(value, type=str)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
 
 
 def parse_object(response: Response, *, vendor: str, label: str, redact: Redactor) -> dict[str, msgspec.Raw]:

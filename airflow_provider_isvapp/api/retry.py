@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""When a failed request is worth another try, and how long to wait for it."""
+"""Which failures another attempt may cure (429, 5xx, broken connections), and how long to wait before it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ import tenacity
 import urllib3.exceptions
 
 from airflow_provider_isvapp.api.deadline import Deadline
-from airflow_provider_isvapp.api.environment import Proxy, is_final, tunnel_status
+from airflow_provider_isvapp.api.network import Proxy, is_final, tunnel_status
 from airflow_provider_isvapp.errors import InvalidConnection
 
 # A vendor or a proxy may ask for any pause; past this one the task should fail, so that it is noticed.
 RETRY_AFTER_CAP = 120.0
+# Without a Retry-After, the vendor's window (requests per second) has to pass before the next request.
+PAUSE_AFTER_429 = 1.0
 BACKOFF_FIRST = 1.0
 BACKOFF_CAP = 30.0
 
@@ -27,12 +29,13 @@ log = logging.getLogger(__name__)
 
 
 class TransientFault(Exception):
-    """One try failed in a way that another try may mend. Never leaves ``api/``.
+    """An attempt failed, and another one may succeed. Never leaves ``api/``.
 
     :param reason: what happened, without any URL in it.
-    :param sent: whether the request may have reached the vendor.
+    :param sent: whether the vendor may have acted on the request.
     :param retry_after: seconds that the vendor asked to wait, if it did.
-    :param advice: what a reader can do if it lasts, where that is not to look at the connection's URL and the vendor.
+    :param limiter_pause: seconds for which no process that shares the limit may send a request.
+    :param advice: the next step if it lasts; by default, to check the connection's URL and the vendor's status.
     """
 
     def __init__(
@@ -41,11 +44,13 @@ class TransientFault(Exception):
         *,
         sent: bool,
         retry_after: float | None = None,
+        limiter_pause: float = 0.0,
         advice: str | None = None,
     ) -> None:
         super().__init__(reason)
         self.sent = sent
         self.retry_after = retry_after
+        self.limiter_pause = limiter_pause
         self.advice = advice
 
 
@@ -79,6 +84,26 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
             return None
         seconds = moment - now
     return min(max(seconds, 0.0), RETRY_AFTER_CAP)
+
+
+def transient_status(status: int, *, vendor_message: str, retry_after: float | None) -> TransientFault | None:
+    """Build the fault for an HTTP status that another attempt may cure: 429, 5xx and undefined ones; None for others.
+
+    :param retry_after: see :func:`parse_retry_after`.
+    """
+    if status == 429:
+        return TransientFault(
+            "429, too many requests",
+            sent=False,
+            retry_after=retry_after,
+            limiter_pause=max(PAUSE_AFTER_429, retry_after or 0.0),
+            advice="Look for what uses the account as well and does not share this limit: another program, or a "
+            "machine with another rate_limit_storage.",
+        )
+    if 300 <= status < 500:
+        return None
+    reason = f"status {status}: {vendor_message}" if vendor_message else f"status {status}"
+    return TransientFault(reason, sent=True, retry_after=retry_after)
 
 
 def transient_fault(

@@ -24,12 +24,19 @@ import requests
 import urllib3.exceptions
 
 from airflow_provider_isvapp import __version__
-from airflow_provider_isvapp.api.connection_fields import TransportSettings, host_of, origin
 from airflow_provider_isvapp.api.deadline import Deadline, DeadlineAdapter
-from airflow_provider_isvapp.api.environment import Proxy, bundle_failure, check_proxy
-from airflow_provider_isvapp.api.http_errors import client_error, find_vendor_message, tls_failure
+from airflow_provider_isvapp.api.network import Proxy, bundle_failure, check_proxy, host_of, origin, tls_failure
 from airflow_provider_isvapp.api.redaction import Redactor, hide_in_log
-from airflow_provider_isvapp.api.retry import TransientFault, http_date, parse_retry_after, retrying, transient_fault
+from airflow_provider_isvapp.api.responses import Response, client_error, find_vendor_message
+from airflow_provider_isvapp.api.retry import (
+    TransientFault,
+    http_date,
+    parse_retry_after,
+    retrying,
+    transient_fault,
+    transient_status,
+)
+from airflow_provider_isvapp.api.settings import TransportSettings
 from airflow_provider_isvapp.errors import (
     ForeignAddress,
     InvalidConnection,
@@ -42,8 +49,6 @@ from airflow_provider_isvapp.events import Observer, RequestSent, no_op_observer
 if TYPE_CHECKING:
     from airflow_provider_isvapp.ratelimit import Limiter
 
-# Without a Retry-After the vendor's own window (requests per second) has to pass before the next request.
-PAUSE_AFTER_429 = 1.0
 _LASTING = "Try again later; if it lasts, check the connection's {url_field} and the vendor's status."
 # A whole response may take so many times as long as the silence that is allowed within it.
 READ_TIMEOUTS_A_BODY = 5
@@ -99,15 +104,6 @@ class Request:
     form: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     idempotent: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class Response:
-    """A response with its whole body, decoded and bounded."""
-
-    status: int
-    headers: Mapping[str, str] = field(repr=False)
-    content: bytes = field(repr=False)
 
 
 class Authorizer(Protocol):
@@ -355,18 +351,10 @@ class Transport:
         ours = self._clock()
         theirs = http_date(response.headers.get("Date"))
         retry_after = parse_retry_after(response.headers.get("Retry-After"), now=ours if theirs is None else theirs)
-        if status == 429:
-            self._limiter.block_for(max(PAUSE_AFTER_429, retry_after or 0.0))
-            raise TransientFault(
-                "429, too many requests",
-                sent=False,
-                retry_after=retry_after,
-                advice="Look for what uses the account as well and does not share this limit: another program, or a "
-                "machine with another rate_limit_storage.",
-            )
-        if not 300 <= status < 500:
-            reason = f"status {status}: {message}" if message else f"status {status}"
-            raise self._unless_unsafe(request, TransientFault(reason, sent=True, retry_after=retry_after))
+        if fault := transient_status(status, vendor_message=message, retry_after=retry_after):
+            if fault.limiter_pause:
+                self._limiter.block_for(fault.limiter_pause)
+            raise self._unless_unsafe(request, fault)
         if status < 400:
             target = self.redact(host_of(response.headers.get("Location", "")))
             raise ForeignAddress(

@@ -1,22 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What the hooks share: a base class, stored connections, Airflow's exceptions, timeouts while a user waits."""
+"""What the hooks share: a base class, connections and configuration, Airflow's exceptions, and interactive timeouts."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from airflow_provider_isvapp.api.auth import OpenStorage
 from airflow_provider_isvapp.api.client import ConnectionSettings, VendorClient
 from airflow_provider_isvapp.api.connection_check import Finding
-from airflow_provider_isvapp.api.connection_fields import naming_connection
 from airflow_provider_isvapp.api.redaction import password_in
-from airflow_provider_isvapp.api.token_store import OpenStorage
+from airflow_provider_isvapp.api.settings import ConnectionFields, IsvappSettings, naming_connection
 from airflow_provider_isvapp.errors import ExportTimeout, InvalidConnection, ProviderError
 from airflow_provider_isvapp.metrics import record
 from airflow_provider_isvapp.version_compat import (
@@ -26,6 +29,7 @@ from airflow_provider_isvapp.version_compat import (
     AirflowSensorTimeout,
     BaseHook,
     Connection,
+    conf,
     get_async_connection,
     mask_secret,
 )
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     from airflow_provider_isvapp.ratelimit import Limiter
 
 logger = logging.getLogger(__name__)
+
+_ON_ONE_MACHINE = {"LocalExecutor", "SequentialExecutor", "DebugExecutor"}
 
 
 def as_airflow_error(error: ProviderError) -> AirflowException:
@@ -157,7 +163,7 @@ def read_connection(connection: Connection, from_connection: Callable[..., Setti
     return replace(settings, transport=transport)  # type: ignore[type-var] # both are dataclasses
 
 
-def connection_fields(connection: Connection) -> dict[str, Any]:
+def connection_fields(connection: Connection) -> ConnectionFields:
     """Take the fields that settings are made of, and hide the secrets among them from all logs.
 
     Blocks: in a task and in a triggerer the secrets are sent to the supervising process, which masks them as well.
@@ -203,6 +209,57 @@ def _not_fetched(conn_id: str, error: Exception) -> ProviderError:
 def _not_defined(conn_id: str) -> InvalidConnection:
     return InvalidConnection(
         f"Connection {conn_id!r} is not defined in Airflow. Create it, or use the id of another one."
+    )
+
+
+def isvapp_settings(connection: Connection) -> IsvappSettings:
+    """Check a connection, and complete it with Airflow's configuration.
+
+    Blocks, like :func:`read_connection`. Warns, once per process, if a file is to
+    keep the limit and Airflow runs tasks on several machines.
+
+    :raises InvalidConnection: naming the field that is wrong.
+    """
+    settings = read_connection(connection, IsvappSettings.from_connection, conn_type="isvapp")
+    if not settings.rate_limit_storage:
+        settings = replace(settings, rate_limit_storage=configured_storage())
+    if settings.rate_limit_storage.partition(":")[0] in ("", "file"):
+        executors = distributed_executors(conf.get("core", "executor", fallback="") or "")
+        if executors:
+            _warn_of_a_file(", ".join(executors))
+    return settings
+
+
+def configured_storage() -> str:
+    """Return the storage that Airflow's configuration names; empty for a file on this machine."""
+    storage = (conf.get("isvapp", "rate_limit_storage", fallback="") or "").strip()
+    if password := password_in(storage):
+        mask_secret(password)
+    return storage
+
+
+def distributed_executors(configured: str) -> list[str]:
+    """List the executors, by the names of their classes, that may run tasks on several machines.
+
+    :param configured: Airflow's ``[core] executor``. Airflow 2.11 and 3 take a list there, with class paths and
+        aliases, and Airflow 3 one for each team: ``LocalExecutor,edge:path.to.EdgeExecutor;team1=CeleryExecutor``.
+    """
+    classes = [re.split(r"[=:.]", entry.strip())[-1] for entry in re.split(r"[,;]", configured)]
+    # The pods of the KubernetesExecutor are told to be local (Helm chart, pod-template-file.kubernetes-helm-yaml) and
+    # know themselves by this variable (cncf.kubernetes, pod_generator.py).
+    if os.environ.get("AIRFLOW_IS_K8S_EXECUTOR_POD"):
+        classes.append("KubernetesExecutor")
+    return sorted({name for name in classes if name} - _ON_ONE_MACHINE)
+
+
+@functools.cache
+def _warn_of_a_file(executors: str) -> None:
+    logger.warning(
+        "The request limit of ISVapp is kept in a file, which processes on other machines do not see, but %s may run "
+        "tasks on several machines. Each machine would then send as many requests as all of them may. Set "
+        "[isvapp] rate_limit_storage in Airflow's configuration, or the connection's extra rate_limit_storage, to a "
+        "redis:// or postgresql:// URL that all machines reach.",
+        executors,
     )
 
 

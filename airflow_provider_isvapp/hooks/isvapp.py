@@ -15,8 +15,8 @@ from airflow_provider_isvapp.api.connection_check import Finding, check_api_key,
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.export_state import is_ready_or_raise, may_appear
 from airflow_provider_isvapp.api.isvapp.models import Account, Export, ExportRequest
-from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.api.schema.isvapp import Aggregation, ExportType
+from airflow_provider_isvapp.api.settings import IsvappSettings
 from airflow_provider_isvapp.errors import NotFound, ProviderError
 from airflow_provider_isvapp.hooks.base import (
     VendorHook,
@@ -24,9 +24,9 @@ from airflow_provider_isvapp.hooks.base import (
     fetch_connection,
     fetch_connection_async,
     fetch_connection_in_loop,
+    isvapp_settings,
 )
 from airflow_provider_isvapp.hooks.connection_form import ISVAPP_FORM
-from airflow_provider_isvapp.hooks.rate_limit import isvapp_settings
 from airflow_provider_isvapp.log_messages import Log
 from airflow_provider_isvapp.metrics import record
 

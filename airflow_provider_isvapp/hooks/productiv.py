@@ -7,16 +7,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_isvapp.api.connection_check import Finding, check_connection
-from airflow_provider_isvapp.api.productiv.client import AppDetails, AppList, ProductivClient
-from airflow_provider_isvapp.api.productiv.settings import ApiVersion, ProductivSettings, checked_api_version
+from airflow_provider_isvapp.api.productiv import AppDetails, AppList, ProductivClient
+from airflow_provider_isvapp.api.settings import ApiVersion, ProductivSettings, checked_api_version
 from airflow_provider_isvapp.hooks.base import (
     VendorHook,
     airflow_errors,
+    configured_storage,
     fetch_connection,
     read_connection,
 )
 from airflow_provider_isvapp.hooks.connection_form import PRODUCTIV_FORM
-from airflow_provider_isvapp.hooks.rate_limit import configured_storage
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.ratelimit import Limiter

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from airflow_provider_isvapp.api.connection_fields import origin
-from airflow_provider_isvapp.api.isvapp.settings import DEFAULT_BASE_URL as ISVAPP
-from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
-from airflow_provider_isvapp.api.productiv.settings import DEFAULT_BASE_URL as PRODUCTIV
-from airflow_provider_isvapp.api.productiv.settings import ProductivSettings
+from airflow_provider_isvapp.api.network import origin
+from airflow_provider_isvapp.api.settings import ISVAPP_BASE_URL as ISVAPP
+from airflow_provider_isvapp.api.settings import PRODUCTIV_BASE_URL as PRODUCTIV
+from airflow_provider_isvapp.api.settings import IsvappSettings, ProductivSettings
 from airflow_provider_isvapp.hooks.base import connection_fields, fetch_connection
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
-from airflow_provider_isvapp.api.schema.columns import lineage_fields
-from airflow_provider_isvapp.api.schema.fields import Object, documented_paths
+from airflow_provider_isvapp.api.schema.fields import Object, documented_paths, lineage_fields
 from airflow_provider_isvapp.api.schema.isvapp import SalesforceAccount, TaxonomyItemRow
 from airflow_provider_isvapp.api.schema.productiv import AppDetails
 from airflow_provider_isvapp.errors import LateSnapshot

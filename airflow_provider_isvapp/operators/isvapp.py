@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_isvapp.api.isvapp.export_state import is_ready_or_raise
 from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest, parse_list
-from airflow_provider_isvapp.api.schema.columns import lineage_fields
+from airflow_provider_isvapp.api.schema.fields import lineage_fields
 from airflow_provider_isvapp.api.schema.isvapp import Aggregation, ExportType, TaxonomyItemRow
 from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
@@ -32,8 +32,7 @@ from airflow_provider_isvapp.operators.download import ExportDownload
 from airflow_provider_isvapp.operators.salesforce_accounts import IsvappFetchSalesforceAccountsOperator
 from airflow_provider_isvapp.operators.storage_clients import PathArgument
 from airflow_provider_isvapp.transfer.options import DEFAULT_MAX_ROW_BYTES, WriteOptions
-from airflow_provider_isvapp.triggers.events import export_id_of, read_event, seen_at
-from airflow_provider_isvapp.triggers.isvapp import defer_until_ready
+from airflow_provider_isvapp.triggers.isvapp import defer_until_ready, export_id_of, read_event, seen_at
 from airflow_provider_isvapp.triggers.waiters import checked_seconds, seconds_of
 from airflow_provider_isvapp.version_compat import BaseOperatorLink, Context, conf
 
@@ -286,7 +285,7 @@ class IsvappExportOperator(WriteOperator):
     def resume(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Take over from the trigger, and download the export.
 
-        :param event: see :mod:`airflow_provider_isvapp.triggers.events`; anything else fails the task.
+        :param event: see :mod:`airflow_provider_isvapp.triggers.isvapp`; anything else fails the task.
         """
         checkpoint = ExportCheckpoint(context)
         saved = checkpoint.load()

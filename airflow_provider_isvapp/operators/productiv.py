@@ -7,10 +7,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_isvapp.api.productiv.settings import checked_api_version
-from airflow_provider_isvapp.api.schema.columns import lineage_fields
-from airflow_provider_isvapp.api.schema.fields import Object
+from airflow_provider_isvapp.api.schema.fields import Object, lineage_fields
 from airflow_provider_isvapp.api.schema.productiv import AppDetails, AppSummary
+from airflow_provider_isvapp.api.settings import checked_api_version
 from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
 from airflow_provider_isvapp.lineage.datasets import Source

@@ -7,8 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_isvapp.api.schema.columns import lineage_fields
-from airflow_provider_isvapp.api.schema.fields import Object
+from airflow_provider_isvapp.api.schema.fields import Object, lineage_fields
 from airflow_provider_isvapp.api.schema.isvapp import salesforce_account
 from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook

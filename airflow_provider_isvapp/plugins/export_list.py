@@ -15,11 +15,15 @@ from datetime import UTC, datetime
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.export_state import classify
 from airflow_provider_isvapp.api.isvapp.models import Export
-from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.api.redaction import Redactor
+from airflow_provider_isvapp.api.settings import IsvappSettings
 from airflow_provider_isvapp.errors import ProviderError
-from airflow_provider_isvapp.hooks.base import INTERACTIVE_QUEUE_TIMEOUT, fetch_connection, interactive_timeouts
-from airflow_provider_isvapp.hooks.rate_limit import isvapp_settings
+from airflow_provider_isvapp.hooks.base import (
+    INTERACTIVE_QUEUE_TIMEOUT,
+    fetch_connection,
+    interactive_timeouts,
+    isvapp_settings,
+)
 from airflow_provider_isvapp.metrics import record
 from airflow_provider_isvapp.ratelimit import open_limiter
 

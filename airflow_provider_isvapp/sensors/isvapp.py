@@ -15,8 +15,7 @@ from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, persist_export_link
 from airflow_provider_isvapp.log_messages import StatusLogger, log_ready
 from airflow_provider_isvapp.metrics import record_failures, record_ready
-from airflow_provider_isvapp.triggers.events import read_event, seen_at
-from airflow_provider_isvapp.triggers.isvapp import defer_until_ready
+from airflow_provider_isvapp.triggers.isvapp import defer_until_ready, read_event, seen_at
 from airflow_provider_isvapp.triggers.waiters import checked_seconds, seconds_of
 from airflow_provider_isvapp.version_compat import (
     AirflowSensorTimeout,
@@ -125,7 +124,7 @@ class IsvappExportSensor(BaseSensorOperator):
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Take over from the trigger.
 
-        :param event: see :mod:`airflow_provider_isvapp.triggers.events`; anything else fails the task.
+        :param event: see :mod:`airflow_provider_isvapp.triggers.isvapp`; anything else fails the task.
         """
         persist_export_link(context, conn_id=self.isvapp_conn_id, export_id=self.export_id)
         with airflow_errors(), record_failures():

@@ -11,8 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_isvapp.api.schema.columns import OTHER_FIELDS, members_of, stored_kind
-from airflow_provider_isvapp.api.schema.fields import Field, ListOf, MapOf, Object, ObjectOf, Scalar, Type, read_object
+from airflow_provider_isvapp.api.schema.fields import (
+    OTHER_FIELDS,
+    Field,
+    ListOf,
+    MapOf,
+    Object,
+    ObjectOf,
+    Scalar,
+    Type,
+    members_of,
+    read_object,
+    stored_kind,
+)
 from airflow_provider_isvapp.errors import MalformedRows
 from airflow_provider_isvapp.transfer.rows import UNREADABLE
 from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, Provenance
@@ -34,7 +45,7 @@ _LONGEST_REASON = 200
 
 
 class ParquetEncoder:
-    """Writes a column for each documented field, typed and nested as :mod:`..api.schema.columns` says.
+    """Writes a column for each documented field, typed and nested as :mod:`..api.schema.fields` says.
 
     Fields that the vendor does not document are kept as a JSON object in the column ``other_fields`` (null if there are
     none), by their paths. Compression is zstd. Memory is bounded by a row group, about 150 MiB above what pyarrow takes

@@ -38,7 +38,7 @@ from airflow_provider_isvapp.ratelimit import schedule
 from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
 from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, Provenance
 from airflow_provider_isvapp.triggers import isvapp as triggers
-from airflow_provider_isvapp.triggers.events import failure_event, ready_event
+from airflow_provider_isvapp.triggers.isvapp import failure_event, ready_event
 from tests.support.airflow_connections import isvapp_fields, productiv_fields
 from tests.support.task_context import TaskDeferred, TaskStateStore, task_context
 

@@ -15,20 +15,21 @@ import requests
 
 from airflow_provider_isvapp.api.auth import ApiKey, ClientCredentials, SecretStyle
 from airflow_provider_isvapp.api.client import VendorClient, id_in_path
-from airflow_provider_isvapp.api.http_errors import REFUSED_AGAIN, find_vendor_message
 from airflow_provider_isvapp.api.isvapp.download import DownloadResponse, download_headers
 from airflow_provider_isvapp.api.isvapp.export_state import is_ready_or_raise
 from airflow_provider_isvapp.api.isvapp.models import Account, Export, ExportRequest
-from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
 from airflow_provider_isvapp.api.responses import (
+    REFUSED_AGAIN,
     Decoded,
     as_flag,
     decode,
+    find_vendor_message,
     parse_object,
     require_utf8,
     shape_of,
     split_array,
 )
+from airflow_provider_isvapp.api.settings import IsvappSettings
 from airflow_provider_isvapp.api.transport import Authorizer, Request
 from airflow_provider_isvapp.errors import (
     API_CHANGED,

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_isvapp.emulator import Emulator
-from airflow_provider_isvapp.hooks import rate_limit
+from airflow_provider_isvapp.hooks import base
+from airflow_provider_isvapp.hooks.base import distributed_executors, isvapp_settings
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.hooks.rate_limit import distributed_executors, isvapp_settings
 from airflow_provider_isvapp.plugins.export_list import ConnectionReader
 from airflow_provider_isvapp.version_compat import AirflowFailException, BaseHook
 from tests.support.airflow_connections import SetConnection, isvapp_fields
@@ -26,7 +26,7 @@ CONFIGURED = "AIRFLOW__ISVAPP__RATE_LIMIT_STORAGE"
 def new_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing has been warned of yet, and the default file is the test's own."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    rate_limit._warn_of_a_file.cache_clear()
+    base._warn_of_a_file.cache_clear()
 
 
 def in_a_task() -> None:
@@ -100,7 +100,7 @@ def test_a_password_in_the_configuration_is_hidden_from_logs(
     emulator: Emulator, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden: list[object] = []
-    monkeypatch.setattr(rate_limit, "mask_secret", hidden.append)
+    monkeypatch.setattr(base, "mask_secret", hidden.append)
     monkeypatch.setenv(CONFIGURED, "redis://:sentinel%20storage@127.0.0.1:1/0")
     set_connection("isvapp_default", **isvapp_fields(emulator, rate_limit_storage=""))
 
@@ -138,7 +138,7 @@ def test_a_pod_of_the_kubernetes_executor_is_known_although_it_is_told_to_be_loc
 class TestWarning:
     @pytest.fixture
     def warnings(self, caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-        logger = "airflow_provider_isvapp.hooks.rate_limit"
+        logger = "airflow_provider_isvapp.hooks.base"
         caplog.set_level(logging.WARNING, logger=logger)
         return lambda: [record.getMessage() for record in caplog.records if record.name == logger]
 

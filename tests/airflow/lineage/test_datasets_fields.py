@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_isvapp.api.schema.columns import lineage_fields
+from airflow_provider_isvapp.api.schema.fields import lineage_fields
 from airflow_provider_isvapp.api.schema.isvapp import TaxonomyItemRow, salesforce_account
 from airflow_provider_isvapp.api.schema.productiv import AppDetails, AppSummary
 from airflow_provider_isvapp.emulator import Emulator, ManualClock

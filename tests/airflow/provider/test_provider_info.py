@@ -17,9 +17,7 @@ import pytest
 from airflow import __version__ as airflow_version
 from airflow.providers_manager import ProvidersManager
 
-from airflow_provider_isvapp.api.isvapp.settings import EXTRA_FIELDS as ISVAPP_EXTRA
-from airflow_provider_isvapp.api.isvapp.settings import Authentication
-from airflow_provider_isvapp.api.productiv.settings import EXTRA_FIELDS as PRODUCTIV_EXTRA
+from airflow_provider_isvapp.api.settings import ISVAPP_EXTRA, PRODUCTIV_EXTRA, Authentication
 from airflow_provider_isvapp.get_provider_info import get_provider_info
 from airflow_provider_isvapp.hooks.connection_form import ISVAPP_FORM, PRODUCTIV_FORM, ConnectionForm
 from airflow_provider_isvapp.version_compat import BaseHook, BaseOperatorLink

@@ -24,8 +24,7 @@ from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
 from airflow_provider_isvapp.triggers import isvapp as isvapp_triggers
 from airflow_provider_isvapp.triggers import waiters
-from airflow_provider_isvapp.triggers.events import failure_event
-from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
+from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger, failure_event
 from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, AirflowSensorTimeout
 from tests.support.airflow_connections import SetConnection, isvapp_fields
 from tests.support.task_context import AirflowSkipException, TaskDeferred

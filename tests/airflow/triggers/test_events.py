@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_isvapp import errors
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.errors import ExportError, ProviderError, RequestRefused
-from airflow_provider_isvapp.triggers.events import failure_event, read_event, ready_event, seen_at
+from airflow_provider_isvapp.triggers.isvapp import failure_event, read_event, ready_event, seen_at
 
 RECORD = {
     "id": "export-1",

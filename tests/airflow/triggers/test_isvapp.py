@@ -16,8 +16,7 @@ from airflow_provider_isvapp.errors import ExportTimeout, InvalidArgument, NotFo
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.triggers import isvapp as isvapp_triggers
 from airflow_provider_isvapp.triggers import waiters
-from airflow_provider_isvapp.triggers.events import read_event
-from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger
+from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger, read_event
 from tests.support.airflow_connections import SetConnection, isvapp_fields
 
 

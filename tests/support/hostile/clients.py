@@ -9,9 +9,8 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
-from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
-from airflow_provider_isvapp.api.productiv.client import ProductivClient
-from airflow_provider_isvapp.api.productiv.settings import ProductivSettings
+from airflow_provider_isvapp.api.productiv import ProductivClient
+from airflow_provider_isvapp.api.settings import IsvappSettings, ProductivSettings
 from tests.support.doubles import FakeTime, RecordingLimiter
 from tests.support.hostile.vendors import (
     ACCESS_TOKEN,

@@ -19,8 +19,8 @@ from urllib.parse import quote, quote_plus
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.models import ExportRequest
-from airflow_provider_isvapp.api.productiv.client import ProductivClient
-from airflow_provider_isvapp.api.productiv.settings import DEFAULT_SCOPE
+from airflow_provider_isvapp.api.productiv import ProductivClient
+from airflow_provider_isvapp.api.settings import PRODUCTIV_SCOPE
 from tests.support.hostile.wire_server import KeepAlive, Seen, Step, WireServer
 from tests.support.spelling import AWKWARD, spellings
 
@@ -205,7 +205,7 @@ ENDPOINTS = {
             method="POST",
             path="/oauth2/token",
             valid=lambda _: _TOKEN,
-            call=lambda client: client.check_scope(DEFAULT_SCOPE),
+            call=lambda client: client.check_scope(PRODUCTIV_SCOPE),
             vendor=ProductivClient,
         ),
         Endpoint(

@@ -22,8 +22,7 @@ from airflow.configuration import conf
 from cryptography.fernet import Fernet
 from packaging.requirements import Requirement
 
-from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
-from airflow_provider_isvapp.api.productiv.settings import ProductivSettings
+from airflow_provider_isvapp.api.settings import IsvappSettings, ProductivSettings
 from tests.support import ROOT
 from tests.system.compose.conftest import VARIABLE
 

@@ -18,8 +18,7 @@ import yaml
 from airflow import __version__ as airflow_version
 from airflow.configuration import conf
 
-from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
-from airflow_provider_isvapp.api.productiv.settings import ProductivSettings
+from airflow_provider_isvapp.api.settings import IsvappSettings, ProductivSettings
 from tests.support import ROOT
 from tests.system.kubernetes.chart import (
     KNOWN,

@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.models import ExportRequest
-from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
-from airflow_provider_isvapp.api.productiv.client import ProductivClient
-from airflow_provider_isvapp.api.productiv.settings import ProductivSettings
+from airflow_provider_isvapp.api.productiv import ProductivClient
+from airflow_provider_isvapp.api.settings import IsvappSettings, ProductivSettings
 from airflow_provider_isvapp.api.transport import LARGEST_BODY
 from airflow_provider_isvapp.errors import (
     AuthenticationRefused,

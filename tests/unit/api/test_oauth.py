@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.api.auth import ApiKey, ClientCredentials, SecretStyle
-from airflow_provider_isvapp.api.connection_fields import TransportSettings
 from airflow_provider_isvapp.api.redaction import Redactor
+from airflow_provider_isvapp.api.settings import TransportSettings
 from airflow_provider_isvapp.api.transport import Request, Transport
 from airflow_provider_isvapp.errors import (
     AuthenticationRefused,

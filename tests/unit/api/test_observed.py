@@ -9,12 +9,10 @@ from collections import Counter
 import pytest
 
 from airflow_provider_isvapp.api.auth import ApiKey
-from airflow_provider_isvapp.api.connection_fields import TransportSettings
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.models import ExportRequest
-from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
-from airflow_provider_isvapp.api.productiv.client import ProductivClient
-from airflow_provider_isvapp.api.productiv.settings import ProductivSettings
+from airflow_provider_isvapp.api.productiv import ProductivClient
+from airflow_provider_isvapp.api.settings import IsvappSettings, ProductivSettings, TransportSettings
 from airflow_provider_isvapp.api.transport import Request, Transport
 from airflow_provider_isvapp.errors import OutcomeUnknown, ProviderError
 from airflow_provider_isvapp.events import Event, ExportCreated, RequestSent

@@ -8,9 +8,8 @@ import pytest
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.models import ExportRequest
-from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
-from airflow_provider_isvapp.api.productiv.client import ProductivClient
-from airflow_provider_isvapp.api.productiv.settings import ProductivSettings
+from airflow_provider_isvapp.api.productiv import ProductivClient
+from airflow_provider_isvapp.api.settings import IsvappSettings, ProductivSettings
 from airflow_provider_isvapp.errors import AuthenticationRefused, ProviderError
 from tests.support.scripted_server import Answer, ScriptedServer, data, token
 from tests.unit.api.conftest import FakeTime, RecordingLimiter

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_isvapp.api.connection_fields import TransportSettings
+from airflow_provider_isvapp.api.settings import TransportSettings
 from airflow_provider_isvapp.api.transport import Request, Transport
 from airflow_provider_isvapp.errors import InvalidConnection
 from tests.support.scripted_server import ScriptedServer

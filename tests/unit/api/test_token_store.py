@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_isvapp.api.auth import LEASE, RENEW_BEFORE, IssuedToken, OpenStorage, TokenStore
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
-from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
-from airflow_provider_isvapp.api.token_store import LEASE, RENEW_BEFORE, IssuedToken, OpenStorage, TokenStore
+from airflow_provider_isvapp.api.settings import IsvappSettings
 from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig, Fault
 from airflow_provider_isvapp.errors import AuthenticationRefused
 from airflow_provider_isvapp.ratelimit import open_storage

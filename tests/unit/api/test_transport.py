@@ -11,7 +11,7 @@ from email.utils import format_datetime
 import pytest
 
 from airflow_provider_isvapp.api.auth import ApiKey
-from airflow_provider_isvapp.api.connection_fields import TransportSettings
+from airflow_provider_isvapp.api.settings import TransportSettings
 from airflow_provider_isvapp.api.transport import Request, Transport
 from airflow_provider_isvapp.errors import (
     AuthenticationRefused,

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_isvapp.api.auth import ApiKey
-from airflow_provider_isvapp.api.connection_fields import TransportSettings, host_of, origin
+from airflow_provider_isvapp.api.network import host_of, origin
+from airflow_provider_isvapp.api.settings import TransportSettings
 from airflow_provider_isvapp.api.transport import Request, Transport
 from airflow_provider_isvapp.errors import ForeignAddress, ProviderError
 from tests.support.scripted_server import Answer, ScriptedServer

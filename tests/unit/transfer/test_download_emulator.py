@@ -14,7 +14,7 @@ import pytest
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.models import ExportRequest
-from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
+from airflow_provider_isvapp.api.settings import IsvappSettings
 from airflow_provider_isvapp.errors import BrokenTransfer, DamagedDownload, ExportExpired, ExportRefused, ProviderError
 from airflow_provider_isvapp.events import DownloadFinished, DownloadInterrupted, Event
 from airflow_provider_isvapp.transfer.destination import open_destination

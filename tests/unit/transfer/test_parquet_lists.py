@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.api.schema.columns import Dialect, column_type
-from airflow_provider_isvapp.api.schema.fields import Object, read_object
+from airflow_provider_isvapp.api.schema.fields import Dialect, Object, column_type, read_object
 from airflow_provider_isvapp.api.schema.isvapp import salesforce_account
 from airflow_provider_isvapp.api.schema.productiv import AppDetails
 from airflow_provider_isvapp.emulator.apps import app_rows

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.models import ExportRequest
-from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
+from airflow_provider_isvapp.api.settings import IsvappSettings
 from airflow_provider_isvapp.errors import (
     BrokenTransfer,
     ContractBroken,

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from airflow_provider_isvapp.api.productiv.client import ProductivClient
-from airflow_provider_isvapp.api.productiv.settings import DEFAULT_SCOPE, ProductivSettings
+from airflow_provider_isvapp.api.productiv import ProductivClient
+from airflow_provider_isvapp.api.settings import PRODUCTIV_SCOPE, ProductivSettings
 from airflow_provider_isvapp.errors import (
     AuthenticationRefused,
     ContractBroken,
@@ -132,8 +132,8 @@ def test_credentials_can_be_checked_with_one_request(server, connect):
     client = connect()
 
     with pytest.raises(AuthenticationRefused, match="invalid_client"):
-        client.check_scope(DEFAULT_SCOPE)
-    client.check_scope(DEFAULT_SCOPE)
+        client.check_scope(PRODUCTIV_SCOPE)
+    client.check_scope(PRODUCTIV_SCOPE)
 
     assert server.paths() == ["/oauth2/token"] * 2
 

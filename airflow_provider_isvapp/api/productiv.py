@@ -15,8 +15,8 @@ import msgspec
 
 from airflow_provider_isvapp.api.auth import ClientCredentials, SecretStyle
 from airflow_provider_isvapp.api.client import VendorClient, id_in_path
-from airflow_provider_isvapp.api.productiv.settings import ApiVersion, ProductivSettings
 from airflow_provider_isvapp.api.responses import decode, parse_object, require_utf8, split_array
+from airflow_provider_isvapp.api.settings import ApiVersion, ProductivSettings
 from airflow_provider_isvapp.api.transport import Request
 from airflow_provider_isvapp.errors import API_CHANGED, ContractBroken
 

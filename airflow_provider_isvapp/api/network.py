@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What variables of the environment do to requests: proxies and certificate authorities, and the errors about them.
+"""Where a request goes: the origin of a URL, proxies, certificate authorities, and the errors about them.
 
-requests takes both from the environment of each process, so a worker, the triggerer and the API server can differ.
+requests takes proxies and certificates from the environment of each process, so a worker, the triggerer and the API
+server can differ.
 """
 
 from __future__ import annotations
@@ -17,10 +18,45 @@ from urllib.parse import urlsplit
 import requests
 import requests.utils
 from urllib3.exceptions import LocationParseError
-from urllib3.util import parse_url
+from urllib3.util import Url, parse_url
 
-from airflow_provider_isvapp.api.connection_fields import host_of, origin
 from airflow_provider_isvapp.errors import InvalidConnection
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of a URL in one normal form, without path, query or credentials.
+
+    The URL is read by the parser of the library that connects. Parsers disagree about what no vendor's URL has: user
+    names, backslashes, white space and control characters.
+
+    :return: for example ``https://api.isvapp.com:443``; the empty string for what is not a plain http(s) URL.
+    """
+    parts = _parsed_url(url)
+    if parts is None or parts.scheme not in _DEFAULT_PORTS or not parts.host:
+        return ""
+    if "@" in urlsplit(url).netloc or "\\" in url or " " in url or not url.isprintable():
+        return ""
+    return f"{parts.scheme}://{parts.host}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
+
+
+def host_of(url: str) -> str:
+    """Name the host of a URL for a message, without anything that could be secret."""
+    parts = _parsed_url(url)
+    if parts is None:
+        return "a URL that cannot be read"
+    return parts.host or "a URL without a host"
+
+
+def _parsed_url(url: str) -> Url | None:
+    try:
+        # requests takes the host from the standard library's parser, after urllib3's has put the URL in order.
+        urlsplit(url)
+        return parse_url(url)
+    except (LocationParseError, ValueError):
+        return None
+
 
 _SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d{3})", re.ASCII)
@@ -50,7 +86,7 @@ class Proxy:
         names = [f"{urlsplit(url).scheme}_proxy", "all_proxy"]
         variables = [name for wanted in names for name in os.environ if name.lower() == wanted]
         variable = next((name for name in variables if os.environ[name] == chosen), "the system's settings")
-        scheme, address = _parsed(chosen)
+        scheme, address = _parsed_proxy(chosen)
         return cls(variable=variable, scheme=scheme, address=address)
 
     def __str__(self) -> str:
@@ -69,7 +105,7 @@ class Proxy:
         return InvalidConnection(f"The {self} refused a request to {origin(url)} ({status}). {step}")
 
 
-def _parsed(proxy: str) -> tuple[str, str]:
+def _parsed_proxy(proxy: str) -> tuple[str, str]:
     """Return scheme and address of a proxy; empty ones where they cannot be used."""
     try:
         parts = parse_url(requests.utils.prepend_scheme_if_needed(proxy, "http"))  # type: ignore[no-untyped-call]
@@ -128,3 +164,41 @@ def _has_certificates(path: str) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE")
+
+
+def tls_failure(error: requests.exceptions.SSLError, *, url: str, url_field: str) -> InvalidConnection:
+    """Build the error for a failed handshake; the library's own text is not repeated, as it quotes the URL."""
+    cause = _ssl_error(error)
+    if not isinstance(cause, ssl.SSLCertVerificationError) and (failure := bundle_failure()):
+        return failure
+    text = f"TLS with {origin(url)} failed"
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return InvalidConnection(
+            f"{text}: {cause.verify_message.rstrip('.')}. Check the connection's {url_field}; if it is right, let this "
+            "machine trust the certificate authority (REQUESTS_CA_BUNDLE names another bundle)."
+        )
+    reason = (cause.reason if cause is not None else None) or ""
+    if reason in _NOT_TLS:
+        return InvalidConnection(
+            f"{text}: the other side does not speak TLS. Check the connection's {url_field} and port; a URL without "
+            "TLS begins with http://."
+        )
+    return InvalidConnection(
+        f"{text} ({reason.replace('_', ' ').lower() or 'without a reason'}). Check the connection's {url_field} "
+        "and port, and any proxy in between."
+    )
+
+
+def _ssl_error(error: BaseException) -> ssl.SSLError | None:
+    """Find Python's own error below those of requests and urllib3."""
+    waiting: list[object] = [error]
+    while waiting:
+        seen = waiting.pop()
+        if isinstance(seen, ssl.SSLError):
+            return seen
+        if isinstance(seen, BaseException):
+            waiting += [getattr(seen, "reason", None), *seen.args]
+    return None

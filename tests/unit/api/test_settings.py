@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.api.isvapp.settings import IsvappSettings
-from airflow_provider_isvapp.api.productiv.settings import ProductivSettings
+from airflow_provider_isvapp.api.settings import IsvappSettings, ProductivSettings
 from airflow_provider_isvapp.errors import InvalidConnection
 
 GOOD: dict[str, Any] = {"login": "client", "password": "sentinel-secret"}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_isvapp.api.connection_fields import TransportSettings
+from airflow_provider_isvapp.api.settings import TransportSettings
 from airflow_provider_isvapp.api.transport import Request, Transport
 from airflow_provider_isvapp.errors import InvalidConnection, ProviderError, ServiceUnavailable
 from tests.support.hostile.wire_server import Seen, Step, WireServer
