@@ -32,6 +32,7 @@ class Facts:
     :param parameter: the query parameter that the field has to be asked for with.
     :param key: whether it identifies the object.
     :param personal: whether it is data of a person.
+    :param label: whether it only names what another field identifies.
     :param note: what else is to be known.
     :param place: where the field of a request is: in its body, its query, its form or its headers.
     """
@@ -42,6 +43,7 @@ class Facts:
     parameter: str = ""
     key: bool = False
     personal: bool = False
+    label: bool = False
     note: str = ""
     place: str = "body"
 

@@ -132,14 +132,14 @@ class TaxonomyItemRow(Object, kw_only=True):
     aggregation: Aggregation
     reference_date: Annotated[Month, facts(key=True)]
     salesforce_account_id: Annotated[SalesforceId, facts(key=True)]
-    salesforce_account_name: Annotated[str, facts(personal=True, note="name of a company or a person")]
+    salesforce_account_name: Annotated[str, facts(label=True, personal=True, note="name of a company or a person")]
     taxonomy_id: str
     taxonomy_item_id: Annotated[Identifier, facts(key=True)]
-    taxonomy_item_label: str
+    taxonomy_item_label: Annotated[str, facts(label=True)]
     taxonomy_item_parent_item_id: Annotated[str | None, facts(null="at the top of the taxonomy")]
-    taxonomy_label: str
+    taxonomy_label: Annotated[str, facts(label=True)]
     taxonomy_level_id: str
-    taxonomy_level_label: str
+    taxonomy_level_label: Annotated[str, facts(label=True)]
     unique_users: CountText
     unique_users_external: CountText
     unique_users_internal: CountText
