@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """One way to bring an export to storage, in a process of its own: prints its seconds and its memory as JSON.
 
-Arguments: the contender, the address of the export's server, the target, and for S3 the server's address and a file
+Arguments: the contender, the URL of the export's server, the target, and for S3 the server's URL and a file
 with the plain bytes. Clocks start when everything is imported, so that only the work is compared.
 """
 
@@ -85,7 +85,7 @@ def ours_on_disk(server: str, target: str) -> Work:
 
 
 def duckdb_to_parquet(server: str, target: str) -> Work:
-    """DuckDB's own copy of the same rows, which it reads as a file; their types are told, as they are to us."""
+    """DuckDB's own copy of the same rows, which it reads as a file with the types given, as this package has them."""
     import duckdb
 
     connection = duckdb.connect()

@@ -110,7 +110,7 @@ def write_export(path: Path, plain_bytes: int, shape: Shape = SHAPES[0]) -> int:
 
 
 class Handler(socketserver.StreamRequestHandler):
-    """Answers as the vendor does, as far as a download needs."""
+    """Responds as the vendor does, as far as a download needs."""
 
     def handle(self) -> None:
         while request := self.rfile.readline():

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""How well limiters keep two requests a second together, in eight processes: ``make bench-limiter``.
+"""How well limiters keep two requests per second together, in eight processes: ``make bench-limiter``.
 
 Each limiter's processes send requests as fast as it lets them, to a server that notes the arrivals; once straight, once
 with a random delay of up to 150 ms before each arrival, as networks have it. Everything that is compared runs here, one
@@ -108,7 +108,7 @@ def measure(limiter: str, delay: str, places: Places, seconds: float) -> Result:
     server = spawn.Process(target=serve, args=(servers_end, DELAYS[delay]), daemon=True)
     server.start()
     port = control.recv()
-    # Everybody has imported and connected when the clock starts.
+    # All processes have imported and connected when the clock starts.
     start = spawn.Barrier(CALLERS + 1)
     callers = [
         spawn.Process(target=call, args=(limiter, places, port, number, start), daemon=True)
@@ -171,7 +171,7 @@ def circumstances(seconds: float) -> str:
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
     machine = f"{os.cpu_count()} cores ({platform.system()} {platform.machine()})"
     return (
-        f"{CALLERS} processes, {PER_SECOND} requests a second, {seconds:g} s each; Python {platform.python_version()}"
+        f"{CALLERS} processes, {PER_SECOND} requests per second, {seconds:g} s each; Python {platform.python_version()}"
         f" on {machine}, Valkey and PostgreSQL on the same machine; {versions}."
     )
 

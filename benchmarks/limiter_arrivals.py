@@ -20,7 +20,7 @@ class Arrival:
 
 
 def serve(control: Connection, longest_delay: float) -> None:
-    """Send the port, answer ``GET /CALLER`` until anything is received, then send the arrivals.
+    """Send the port, serve ``GET /CALLER`` until anything is received, then send the arrivals.
 
     :param longest_delay: each request is held up for a random time of at most so many seconds before it arrives, as a
         network would do.

@@ -4,9 +4,9 @@
 
 The emulator runs in this process. For each way a new process starts all waits in one event loop, as a triggerer does:
 
-- ``shared``: this provider's triggers, within two requests a second.
-- ``each``: every wait polls its own export from a thread, within the same two requests a second.
-- ``each, no limit``: the same as fast as it goes. The emulator takes it; the vendor would answer 429.
+- ``shared``: this provider's triggers, within two requests per second.
+- ``each``: every wait polls its own export from a thread, within the same two requests per second.
+- ``each, no limit``: the same as fast as it goes. The emulator takes it; the vendor would respond with 429.
 
 Exports finish one after the other. The delay is the time from the vendor's completion to the trigger's event. A way
 that is not through when the time is up is cut off there. Ends with status 1 if the shared poll misses what it is for.

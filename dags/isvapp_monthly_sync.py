@@ -40,7 +40,7 @@ from airflow_provider_isvapp.operators.isvapp import (
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
 from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
 
-# Any address that Airflow's object storage knows, for example s3://connection_id@bucket/folder.
+# Any URL that Airflow's object storage knows, for example s3://connection_id@bucket/folder.
 LAKE = os.environ.get("ISVAPP_LAKE") or (Path.home() / "isvapp-lake").as_uri()
 TAXONOMY_IDS = os.environ.get("ISVAPP_TAXONOMY_IDS", "main-product-taxonomy").split(",")
 MONTH = "{{ data_interval_start.strftime('%Y-%m') }}"

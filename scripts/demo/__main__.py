@@ -72,7 +72,7 @@ def demonstrate(console: Console, *, preferred_port: int, once: bool) -> None:
         AirflowProcesses(HOME, _environment(port)) as processes,
     ):
         console.step(
-            f"Both vendors are emulated at {emulator.url}: two requests a second, "
+            f"Both vendors are emulated at {emulator.url}: two requests per second, "
             f"an export takes {VENDORS.export_seconds:.0f} s"
         )
         console.step(f"Starting Airflow {version('apache-airflow')}; its files and logs are in {_short(HOME)}")

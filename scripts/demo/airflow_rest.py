@@ -16,7 +16,7 @@ COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
 
 class AirflowRest:
-    """A client without a login: the demo's Airflow takes everybody on this machine for an administrator."""
+    """A client without a login: in the demo's Airflow, every user of this machine is an administrator."""
 
     def __init__(self, address: str) -> None:
         self._base = f"{address}/api/v2"
@@ -78,4 +78,4 @@ class AirflowRest:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            raise DemoFailed(f"{method} {path} was answered with {error.code}: {error.read()[:500]!r}") from None
+            raise DemoFailed(f"{method} {path} got status {error.code}: {error.read()[:500]!r}") from None

@@ -8,7 +8,7 @@ import time
 
 
 class DemoFailed(Exception):
-    """The demo cannot go on; the message says why and what to look at."""
+    """The demo cannot continue; the message says why and what to check."""
 
 
 class Console:

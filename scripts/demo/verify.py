@@ -64,7 +64,7 @@ def most_in_a_second(requests: Iterable[RequestRecord]) -> int:
 def _check_rows(result: dict[str, Any], expected: list[dict[str, Any]]) -> WrittenFile:
     written = _read(result)
     if [json.loads(line) for line in written.path.read_bytes().splitlines()] != expected:
-        raise DemoFailed(f"{written.path} is not what the vendor answers.")
+        raise DemoFailed(f"{written.path} differs from the vendor's response.")
     return written
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What somebody on call reads in the log of a task."""
+"""What an engineer on call reads in the log of a task."""
 
 from __future__ import annotations
 

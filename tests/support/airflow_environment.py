@@ -25,7 +25,7 @@ from tests.support import ROOT
 
 DAGS_FOLDER = ROOT / "dags"
 
-# A task that fails in a test shall fail the test at once, and not after the pauses of its retries. Airflow reads this
+# A task that fails in a test fails the test at once, and not after the pauses of its retries. Airflow reads this
 # cluster policy from its home whenever it parses a DAG file.
 _NO_RETRIES = """
 def task_policy(task):

@@ -83,7 +83,7 @@ class Cluster:
 
 @contextmanager
 def ceph_gateway() -> Iterator[str]:
-    """Start everything; gives the gateway's address. Takes about ten seconds."""
+    """Start everything and yield the gateway's URL. Takes about ten seconds."""
     # Sockets have short paths only, so this is not under pytest's folder.
     with tempfile.TemporaryDirectory(prefix="isvapp-ceph-") as folder, ExitStack() as stack:
         cluster = Cluster(Path(folder))

@@ -25,7 +25,7 @@ class RecordingLimiter:
 
 
 class FakeTime:
-    """A clock that moves only when somebody sleeps on it."""
+    """A clock that moves only when a caller sleeps on it."""
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
         self.now = now

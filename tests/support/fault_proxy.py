@@ -20,10 +20,10 @@ from tests.support.http_server import HttpServer, QuietHandler
 # What can go wrong with a request, besides an HTTP status:
 # - reset: the connection breaks before the storage has it,
 # - reset-inside: when half of its body is read,
-# - stall: nobody reads its body, and the connection stays,
+# - stall: its body is not read, and the connection stays,
 # - silence: the storage does not respond, and has not acted,
 # - lost: the storage has acted, and the connection breaks before the response,
-# - flip: one byte of its body changes on the way.
+# - flip: one byte of its body changes in transit.
 Kind = Literal["reset", "reset-inside", "stall", "silence", "lost", "flip"]
 KINDS: tuple[Kind, ...] = ("reset", "reset-inside", "stall", "silence", "lost", "flip")
 

@@ -67,7 +67,7 @@ def gzip_bytes(*members: bytes, level: int = 1) -> bytes:
 
 @dataclass(frozen=True)
 class Answer:
-    """How one request is answered.
+    """The response to one request.
 
     :param cut: send only so many bytes of the body.
     :param reset: end with a connection reset and not in an orderly way.
@@ -94,7 +94,7 @@ class Answer:
 
 
 class FileServer(HttpServer):
-    """Answers with the given answers in turn, and with the last one for ever."""
+    """Sends the given responses in turn, and the last one for ever."""
 
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)

@@ -56,7 +56,7 @@ class Refusal(Exception):
 
 @dataclass
 class Session:
-    """A resumable upload that is not complete, or one that is and answers so."""
+    """A resumable upload, complete or not."""
 
     bucket: str
     resource: dict[str, Any]
@@ -77,10 +77,10 @@ class Store:
 
     :ivar buckets: objects by bucket and name: the resource and the bytes.
     :ivar sessions: resumable uploads by id; a deleted one is None.
-    :ivar tokens: who may come in; None lets everybody in, as an emulator does.
-    :ivar public_keys: of service accounts, by their address; who signs with one gets a token.
+    :ivar tokens: the access tokens that are accepted; None accepts every request, as an emulator does.
+    :ivar public_keys: of service accounts, by their email address; a request that one signed gets a token.
     :ivar refresh_tokens: of users, who get one for it.
-    :ivar denied: permissions that nobody has, such as ``storage.objects.update``.
+    :ivar denied: permissions that no caller has, such as ``storage.objects.update``.
     :ivar requester_pays: buckets that take only requests with a ``userProject``.
     """
 
@@ -165,7 +165,7 @@ def check_preconditions(resource: dict[str, Any] | None, query: dict[str, str]) 
 class GcsServer(HttpServer):
     """Serves a :class:`Store` at ``url``.
 
-    :param scheme: of the URLs that clients shall go on with.
+    :param scheme: of the URLs that clients continue with.
     :ivar seen: method and path with query of every request.
     :ivar fault: is given each request before anything else; may change its body, and give a status to respond with.
     :ivar loses_response: whether the connection breaks after a request was carried out.

@@ -21,7 +21,7 @@ class QuietHandler(BaseHTTPRequestHandler):
 class HttpServer:
     """Serves at ``url`` from the start to the end of its context.
 
-    ``_over`` is set first at the end, so that a response which stalls on purpose can go on.
+    ``_over`` is set first at the end, so that a response which stalls on purpose ends.
     """
 
     def __init__(self, *, port: int = 0) -> None:
@@ -32,7 +32,7 @@ class HttpServer:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        """Return what answers a request."""
+        """Return the handler of a request."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:

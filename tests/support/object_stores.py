@@ -25,7 +25,7 @@ from tests.support.http_server import HttpServer, QuietHandler
 
 @contextmanager
 def moto() -> Iterator[str]:
-    """An S3 server from a wheel; gives its address."""
+    """Start an S3 server from a wheel and yield its URL."""
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)

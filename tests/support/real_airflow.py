@@ -223,7 +223,7 @@ class RealAirflow:
         assert done.returncode == 0, done.stdout
 
     def _post(self, path: str, body: dict[str, Any]) -> None:
-        # SQLite refuses a write beside another one ("database is locked"), and Airflow answers with 500.
+        # SQLite refuses a write beside another one ("database is locked"), and Airflow responds with 500.
         for _ in range(20):
             status, answer = self.call("POST", f"/api/v2/{quote(path)}", body=body)
             if status != 500 or "Database error" not in answer:

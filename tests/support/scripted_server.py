@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A real HTTP server that answers what a test tells it to, also what no decent server would."""
+"""A real HTTP server that sends the responses of a test, also those that no decent server would send."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Answer:
-    """What to answer: a status and a body, or a misdeed ("reset", "hang")."""
+    """A response: a status and a body, or a misdeed ("reset", "hang")."""
 
     status: int = 200
     body: bytes = b""
@@ -42,18 +42,18 @@ class Answer:
 
 
 def data(value: Any, **envelope: Any) -> Answer:
-    """An answer in ISVapp's envelope."""
+    """A response in ISVapp's envelope."""
     return Answer(body=json.dumps({"data": value, "success": True} | envelope).encode())
 
 
 def token(value: str = "token-1", scope: str | None = None, expires_in: float | None = 3600) -> Answer:
-    """An answer of a token endpoint."""
+    """A response of a token endpoint."""
     answer = {"access_token": value, "token_type": "Bearer", "expires_in": expires_in}
     return Answer(body=json.dumps(answer | ({"scope": scope} if scope else {})).encode())
 
 
 class ScriptedServer(HttpServer):
-    """Answers each request with the next scripted answer of its path, or of "*"."""
+    """Sends each request the next scripted response of its path, or of "*"."""
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []

@@ -93,7 +93,7 @@ class Server:
     stop_signal = signal.SIGTERM
 
     def pause(self) -> None:
-        """Let the server hang: the kernel still accepts connections for it, but nothing answers."""
+        """Let the server hang: the kernel still accepts connections for it, but nothing responds."""
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         for process in (self._process.pid, *map(int, children)):
@@ -171,7 +171,7 @@ class PostgresqlServer(Server):
         ]
 
     def user(self) -> str | None:
-        """Name somebody else than root, as whom PostgreSQL refuses to run."""
+        """Name a user other than root, as whom PostgreSQL refuses to run."""
         return "nobody" if os.geteuid() == 0 else None
 
     def is_ready(self) -> bool:

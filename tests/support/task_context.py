@@ -84,7 +84,7 @@ def task_context(store: TaskStateStore | None = None, *, max_tries: int = 3) -> 
 
 
 def alias_events(context: Any, alias: Any) -> dict[str, Any]:
-    """Return what was attached to an alias: for each asset's address its event's extra."""
+    """Return what was attached to an alias: for each asset's URI its event's extra."""
     accessor = context["outlet_events"][alias]
     if airflow_version.startswith("2."):
         assert all(frozenset(event["extra"].items()) for event in accessor.dataset_alias_events)  # as Airflow does

@@ -35,7 +35,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture(params=["file", "redis", "postgresql"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of a storage that several processes can use."""
+    """The URL of a storage that several processes can use."""
     if request.param == "file":
         return f"file://{tmp_path}/limiter"
     server: Server = request.getfixturevalue(f"{request.param}_server")

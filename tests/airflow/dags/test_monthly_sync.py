@@ -46,7 +46,7 @@ def test_the_monthly_sync_brings_the_month_before(
     apps = app_file.read_bytes().splitlines()
     assert len(apps) == emulator.config.apps * 4 // 5  # every fifth is inactive
     assert sorted(path.name for path in lake.rglob("*.*")) == ["accounts.ndjson", "apps.ndjson", "usage.ndjson"]
-    # Airflow 3 logs so on its own when it looks for a link that nobody has stored.
+    # Airflow 3 logs this itself when it looks for a link that was not stored.
     assert "XCom not found" not in "".join(capsys.readouterr())
     # The wait was deferred: the sensor's own look, then the trigger's list request.
     assert emulator.request_counts()["list_exports"] >= 1

@@ -81,11 +81,11 @@ def test_guides_show_what_comes_of_their_dags() -> None:
 
 @pytest.fixture
 def completed_exports(emulator: Emulator) -> Iterator[None]:
-    """Two exports that somebody else has asked for, for a DAG that a completed export starts."""
+    """Two exports of another client, for a DAG that a completed export starts."""
     with IsvappHook() as hook:
         for _ in range(2):
             hook.create_export(timeframe="2026-02", taxonomy_ids=["any"])
-        hook.list_exports()  # the emulator completes an export once somebody has looked at it
+        hook.list_exports()  # the emulator completes an export once it was polled
     yield
     assert emulator.request_counts()["download"] == 2
 

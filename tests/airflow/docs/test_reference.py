@@ -21,7 +21,7 @@ PACKAGE = "airflow_provider_isvapp"
 
 
 def public_classes() -> list[type]:
-    """Return the classes of the modules that Airflow is told about."""
+    """Return the classes of the modules that the provider info lists."""
     info = get_provider_info()
     groups = [group for kind in ("hooks", "operators", "sensors", "triggers") for group in info[kind]]
     names = [name for group in groups for name in group["python-modules"]]

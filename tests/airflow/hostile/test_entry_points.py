@@ -78,7 +78,7 @@ class EntryPoint:
     """Something that Airflow calls.
 
     :param endpoints: those that it reaches.
-    :param enter: calls it, and returns what it leaves: an XCom, a message, what a page is told.
+    :param enter: calls it, and returns its result: an XCom, a message, the content of a page.
     :param waits: whether a failed look is followed by another one.
     """
 
@@ -235,7 +235,7 @@ PAIRS = [(name, endpoint) for name, entry in ENTRY_POINTS.items() for endpoint i
 
 
 def cells_of(endpoint_name: str, base_url: str, other: str) -> Iterator[HostileResponse]:
-    """The responses whose way through Airflow is told apart; the clients get all of them in test_clients.py."""
+    """The responses that Airflow's side distinguishes; the clients get all of them in test_clients.py."""
     endpoint = ENDPOINTS[endpoint_name]
     odd = ("1e999", "5000 digits", "deep", "all secrets", "control characters")
     return itertools.chain(

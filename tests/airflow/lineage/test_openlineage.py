@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What OpenLineage's provider is told by a task at its start, at its end and when it fails."""
+"""What a task reports to OpenLineage's provider at its start, at its end and when it fails."""
 
 from __future__ import annotations
 

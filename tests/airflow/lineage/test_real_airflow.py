@@ -26,7 +26,7 @@ class LineageAirflow(RealAirflow):
     """Airflow whose asset events can be looked at."""
 
     def alias_events(self, alias: str) -> dict[str, Any]:
-        """Return the extra of each event that came by an alias, by the address of its asset."""
+        """Return the extra of each event that came by an alias, by the URI of its asset."""
         asset = "dataset" if AIRFLOW_2 else "asset"
         rows = self._query(
             f"select {asset}.uri, event.extra from {asset}_event event"

@@ -118,7 +118,7 @@ def test_nothing_is_stored_where_there_is_none(isvapp: Emulator, tmp_path: Path)
 
 
 class TestStored:
-    """Where the storage has a console, the task stores the address when the object is there."""
+    """Where the storage has a console, the task stores the URL when the object is there."""
 
     @pytest.fixture(autouse=True)
     def console(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Runs DAGs in a process whose Airflow sends metrics: reads ids from its input, answers with the runs' states.
+"""Runs DAGs in a process whose Airflow sends metrics: reads ids from its input, writes the runs' states.
 
-``python run_dags.py FILE_DESCRIPTOR`` answers there, since Airflow logs to the standard streams.
+``python run_dags.py FILE_DESCRIPTOR`` writes them there, since Airflow logs to the standard streams.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
     [
         pytest.param(112, 112, id="as it was seen"),
         pytest.param(130, 130, id="at the end of a poll interval"),
-        pytest.param(131, 100, id="later than somebody who waits"),
+        pytest.param(131, 100, id="later than a wait"),
         pytest.param(90_000, 100, id="a day later"),
         pytest.param(-5, 0, id="by a clock that is behind"),
     ],

@@ -92,7 +92,7 @@ class TestOneTask:
         run_to_its_end(lambda: export_to(tmp_path / "usage", deferrable=deferrable), task_context(), deferred=finishing)
 
         counts = isvapp.request_counts()
-        # The answer to the creation is the look before the wait; a download reads the record for its address.
+        # The response to the creation is the poll before the wait; a download reads the record for its URL.
         assert counts["create_export"] == counts["download"] == 1
         assert counts.get("list_exports", 0) + counts["show_export"] == 2
 

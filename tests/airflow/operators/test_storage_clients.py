@@ -103,7 +103,7 @@ class TestS3:
             resolve_destination("s3://lake@bucket/key")
 
     def test_a_connection_that_does_not_exist_is_named(self) -> None:
-        """Amazon's hook would go on without it, to the bucket of that name, whoever it belongs to."""
+        """Amazon's hook would continue without it, to the bucket of that name, which may be another account's."""
         with pytest.raises(InvalidConnection, match="nope"):
             resolve_destination("s3://nope@bucket/key")
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What the exports route answers to users with different rights. A real API server is asked in tests/system/browser."""
+"""The responses of the exports route to users with different rights. tests/system/browser has a real API server."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from airflow_provider_isvapp.plugins.export_list import ExportListCache, Reading
 
 
 class Vendor:
-    """Counts what it is asked; answers once it may."""
+    """Counts its calls; responds once it may."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []

@@ -255,5 +255,5 @@ class TestLife:
 
         run(scenario())
         assert len(stalls) > 30
-        # A loop that waits for the answer stands still for three seconds; a busy machine, for a part of one.
+        # A loop that waits for the response stands still for three seconds; a busy machine, for a part of one.
         assert max(stalls) < 1.5

@@ -68,7 +68,7 @@ class TestOutcomes:
         monkeypatch.setattr(poller, "DEADLINE_GRACE", 0.1)
         isvapp.inject(Fault(endpoint="list_exports", kind="delay", seconds=60.0))
 
-        # Long before the answer, and before `run` loses its patience.
+        # Long before the response, and before `run` times out.
         with pytest.raises(errors.ExportTimeout, match="not seen yet"):
             run(one_wait(pending, seconds=0.1))
 

@@ -21,7 +21,7 @@ def vendors() -> Iterator[Vendors]:
 
 @pytest.fixture(scope="module")
 def elsewhere() -> Iterator[WireServer]:
-    """Another origin, which nobody may even connect to."""
+    """Another origin, to which no client may even connect."""
     with WireServer(lambda _: (Silence(),)) as server:
         yield server
 

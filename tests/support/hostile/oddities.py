@@ -32,7 +32,7 @@ class Oddity:
     :param variables: of the environment; ``{proxy}`` stands for the port of a proxy that refuses everything.
     :param hosts: the hosts of the two connections; ``{url}`` stands for the vendors' URL.
     :param refused: what the error says; empty if the result is the documented one.
-    :param passing: whether it may pass by itself, so that a wait goes on.
+    :param passing: whether it is transient, so that a wait continues.
     :param warning: what the log says, if anything.
     """
 

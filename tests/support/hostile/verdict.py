@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What every entry point owes whoever calls it, whatever a vendor sends."""
+"""What every entry point guarantees its caller, whatever a vendor sends."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A server that sends the bytes it is told to, and so any response that a socket can carry."""
+"""A server that sends given bytes, and so any response that a socket can carry."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class WireServer:
         self._open.discard(connection)
 
     def _play(self, connection: socket.socket, steps: Iterable[Step]) -> bool:
-        """Send a response; say whether the connection goes on."""
+        """Send a response; return whether the connection stays open."""
         for step in steps:
             match step:
                 case bytes():

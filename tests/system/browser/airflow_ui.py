@@ -35,7 +35,7 @@ class AirflowUi(RealAirflow):
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
             "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS_FOLDER),
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
-            # A DAG that is switched on runs when somebody triggers it.
+            # A DAG that is switched on runs when a user triggers it.
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
             # A busy machine can cost a try of a task; the example's pause before the next one is five minutes.
             "AIRFLOW__CORE__MAX_TASK_RETRY_DELAY": "2",

@@ -21,7 +21,7 @@ from tests.system.browser.export_history import export_history
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
-# Nobody's home directory and no network are needed; as root, as in a container, Chromium has no sandbox.
+# No home directory and no network are needed; as root, as in a container, Chromium has no sandbox.
 CHROMIUM_OPTIONS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -69,7 +69,7 @@ def airflow(chromium: str, airflow_database: None, tmp_path_factory: pytest.Temp
 
 @pytest.fixture(scope="session")
 def emulator(airflow: AirflowUi) -> Iterator[Emulator]:
-    """ISVapp at its true two requests a second, with a history; connections to it are in Airflow.
+    """ISVapp at its true two requests per second, with a history; connections to it are in Airflow.
 
     ``isvapp_default`` works and so do its copies, whose exports the server reads apart; ``isvapp_other_secret`` is
     refused, ``isvapp_nowhere`` leads to no server.
@@ -103,7 +103,7 @@ def emulator(airflow: AirflowUi) -> Iterator[Emulator]:
 
 @pytest.fixture
 def history(emulator: Emulator) -> Iterator[Emulator]:
-    """The emulator, answering with the history of exports from now on."""
+    """The emulator, which lists the history of exports from now on."""
     emulator.clear_faults()
     records = export_history(now=datetime.now(UTC))
     emulator.inject(Fault(endpoint="list_exports", kind="edit", times=None, replace={"data": records}))

@@ -9,7 +9,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-# In each download address. Nothing that reaches a browser may contain it.
+# In each download URL. Nothing that reaches a browser may contain it.
 DOWNLOAD_TOKEN = "sentinel-download-token"
 
 FAILURES = {

@@ -214,7 +214,7 @@ def test_a_narrow_page_does_not_scroll_sideways(new_page: NewPage, history: Emul
         page.screenshot(path=pictures / f"exports-page-{width}.png")
         for element in ("document.documentElement", "document.querySelector('.isvapp-exports')"):
             assert page.evaluate(f"{element}.scrollWidth") <= page.evaluate(f"{element}.clientWidth")
-    # As cards, the rows are still those of a table for everybody who does not see them.
+    # As cards, the rows are still those of a table for users who do not see them.
     assert page.locator("tbody tr").first.evaluate("row => getComputedStyle(row).display") == "grid"
     assert page.get_by_role("columnheader").count() == 8
     assert page.get_by_role("cell", name=FAILURES[2]).count() == 1

@@ -34,17 +34,17 @@ SECONDS_TO_RUN = 240
 
 @pytest.fixture(scope="module")
 def answers() -> list[tuple[str, bytes]]:
-    """All that the API server has told the window so far, with the addresses that were asked."""
+    """All responses that the API server has sent to the window so far, with their URLs."""
     return []
 
 
 @pytest.fixture(scope="module")
 def window(session_of: Callable[[str], BrowserContext], answers: list[tuple[str, bytes]]) -> Iterator[Page]:
-    """The window in which all of it happens, of somebody on call."""
+    """The window in which all of it happens, of an engineer on call."""
     from playwright.sync_api import Error
 
     def note(route: Route) -> None:
-        # A page that is left no longer wants its answers.
+        # A page that was left no longer receives its responses.
         with suppress(Error):
             answer = route.fetch()
             answers.append((route.request.url, answer.body()))

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-# The emulator's default API key, for a look of our own.
+# The emulator's default API key, for the harness's own requests.
 API_KEY = "demo-api-key"
 
 
@@ -21,7 +21,7 @@ class Arrival:
     """One request.
 
     :param at: the monotonic time at which it came.
-    :param seconds: until it was answered.
+    :param seconds: until its response.
     """
 
     at: float
@@ -49,7 +49,7 @@ def most_in_a_second(moments: Iterable[float]) -> int:
 class Vendors:
     """The emulator, asked from outside.
 
-    :param address: its base address.
+    :param address: its base URL.
     """
 
     def __init__(self, address: str) -> None:
@@ -73,12 +73,12 @@ class Vendors:
         return dict(self._control("state")["config"])
 
     def accounts(self) -> list[Any]:
-        """Return what ISVapp answers; a request of our own."""
+        """Return ISVapp's response to a request of the harness."""
         answer = json.loads(self._get("/api/v1/salesforce_accounts", API_KEY))
         return list(answer["data"])
 
     def apps(self, client_id: str, client_secret: str) -> list[Any]:
-        """Return what Productiv answers; a request of our own."""
+        """Return Productiv's response to a request of the harness."""
         form = {
             "grant_type": "client_credentials",
             "scope": "https://api.productiv.com/apps.read",

@@ -40,7 +40,7 @@ class Bucket:
         return {item["Key"]: item["Size"] for page in pages for item in page.get("Contents", ())}
 
     def unfinished_uploads(self) -> list[str]:
-        """Return the keys of multipart uploads that nobody has ended."""
+        """Return the keys of multipart uploads that have not ended."""
         listing = self._client.list_multipart_uploads(Bucket=self._name)
         return [upload["Key"] for upload in listing.get("Uploads", ())]
 
@@ -88,5 +88,5 @@ def compare(
             problems.append(f"{key} is not what the vendor holds for export {export_id}")
     for key, rows in ((ACCOUNTS, accounts), (APPS, apps)):
         if key in there and [json.loads(line) for line in bucket.content(key).splitlines()] != rows:
-            problems.append(f"{key} is not what the vendor answers")
+            problems.append(f"{key} differs from the vendor's response")
     return problems

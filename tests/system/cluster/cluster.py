@@ -15,7 +15,7 @@ SECONDS_TO_START = 300.0
 
 
 class ClusterFailed(Exception):
-    """The cluster cannot go on; the message says why."""
+    """The cluster cannot continue; the message says why."""
 
 
 class Cluster:

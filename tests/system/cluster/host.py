@@ -29,7 +29,7 @@ class Host:
     ``healthy``: its health check has succeeded since the last start. ``expected``: it was not killed since then.
 
     :param service: what runs on it.
-    :param logs: a folder; the log has the host's name and goes on after a restart.
+    :param logs: a folder; the log has the host's name and continues after a restart.
     """
 
     def __init__(self, service: LocalService, logs: Path) -> None:

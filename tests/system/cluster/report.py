@@ -18,13 +18,13 @@ from tests.system.cluster.usage import Usage
 class Report:
     """All that was measured; times in seconds.
 
-    :param answer_seconds: from the arrival of a request to its answer, on average.
+    :param answer_seconds: from the arrival of a request to its response, on average.
     :param slots: tasks that a worker runs at once.
     :param start_seconds: until the cluster was up.
     :param wall_seconds: from the start of the DAG run to its end.
     :param requests: by endpoint, of the tasks and the triggerer only.
     :param most_arrivals: ISVapp requests in the busiest 1,000 ms.
-    :param refused: ISVapp requests that were answered with 429.
+    :param refused: ISVapp requests that got status 429.
     :param retries: how often a task was tried again.
     :param longest_queued: the longest time that a task was queued in one go.
     """
@@ -64,7 +64,7 @@ class Report:
             f"{self.objects} objects, {self.bytes:,} bytes in a {self.object_store}",
             f"{self.wall_seconds:.0f} s for the run, after {self.start_seconds:.0f} s to start the cluster",
             f"{isvapp} requests to ISVapp, {rate:.2f} a second; at most {self.most_arrivals} in any 1,000 ms, "
-            f"{self.refused} answered with 429",
+            f"{self.refused} refused with 429",
             "",
             f"{'endpoint':22}{'requests':>10}",
             *(f"{endpoint:22}{count:>10}" for endpoint, count in self.requests.items()),
@@ -80,7 +80,7 @@ class Report:
             lines += [
                 "",
                 f"SIGKILL for {kill['host']} after {kill['at']:.0f} s, away for {kill['away']:.0f} s: "
-                f"tasks sent {kill['requests_meanwhile']} requests meanwhile; its {kill['tasks']} tasks went on after "
+                f"tasks sent {kill['requests_meanwhile']} requests meanwhile; its {kill['tasks']} tasks continued after "
                 f"{kill['first_went_on']:.0f} to {kill['last_went_on']:.0f} s",
             ]
         lines.append(f"\n{self.retries} retries; the longest that a task was queued: {self.longest_queued:.0f} s")

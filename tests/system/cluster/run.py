@@ -20,7 +20,7 @@ from tests.system.cluster.usage import UsageMeter
 
 DAG_ID, RUN_ID = "isvapp_history", "cluster-test"
 SECONDS_BETWEEN_POLLS = 0.5
-# With retries left, a task in one of these states goes on by itself.
+# With retries left, a task in one of these states continues by itself.
 FAILED_FOR_GOOD = ("failed", "upstream_failed")
 
 Key = tuple[str, int]  # of a task: its id and map index
@@ -56,14 +56,14 @@ class Kill:
     at: float | None = None
     started_again_at: float | None = None
     had: dict[Key, Task] = field(default_factory=dict)
-    # Seconds from the kill until each of these went on.
+    # Seconds from the kill until each of these continued.
     went_on: dict[Key, float] = field(default_factory=dict)
 
     def meanwhile(self, arrivals: Iterable[Arrival]) -> int:
         """Count the requests of tasks that came while the host was away."""
         assert self.at is not None
         end = self.started_again_at or math.inf
-        # The triggerer asks for lists, and nobody else does.
+        # Only the triggerer requests lists.
         return sum(self.at <= it.at < end and it.is_isvapp and it.endpoint != "list_exports" for it in arrivals)
 
     def notice(self, tasks: dict[Key, Task], now: float) -> None:
@@ -160,7 +160,7 @@ def follow(
     queue: QueueWatch,
     say: Callable[[str], None],
 ) -> dict[Key, Task]:
-    """Follow the run to its end, and kill on the way.
+    """Follow the run to its end, and kill processes meanwhile.
 
     :param seconds: how long it may take.
     :return: the tasks in the end.

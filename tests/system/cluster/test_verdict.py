@@ -105,7 +105,7 @@ def test_every_object_is_compared(emulator: Emulator, bucket: Bucket) -> None:
     assert problems() == [
         f"{one}.part should not be there",
         f"an upload to {other} was left unfinished",
-        f"{APPS} is not what the vendor answers",
+        f"{APPS} differs from the vendor's response",
     ]
     counts = by_endpoint(vendors.arrivals())
     assert counts["create_export"] == 2
@@ -124,7 +124,7 @@ def report(**changes: Any) -> Report:
         ({}, None),
         ({"objects": 11}, "there are 11 objects"),
         ({"most_arrivals": 3}, "3 requests came"),
-        ({"refused": 1}, "1 requests were answered with 429"),
+        ({"refused": 1}, "1 requests got status 429"),
         ({"retries": 1}, "tried again 1 times"),
         ({"exports_created": 11}, "11 exports were created"),
         ({"exports_created": 9}, "9 exports were created"),

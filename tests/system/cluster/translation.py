@@ -5,7 +5,7 @@
 | In the compose file | Here |
 | --- | --- |
 | a container | processes with a host name, process ids, a home and a temporary folder of their own |
-| ``service:port``, ``localhost:port`` in its health check | ``127.0.0.1`` and a free port, which the service is told to listen on (``LISTENS``) |
+| ``service:port``, ``localhost:port`` in its health check | ``127.0.0.1`` and a free port, on which the service listens (``LISTENS``) |
 | the images of PostgreSQL, Valkey and SeaweedFS | servers from wheels or Debian packages (``REPLACED``; see servers.py) |
 | the image of Airflow: its entrypoint, ``/opt/airflow``, ``/opt/isvapp`` | ``airflow`` of this environment, a folder of the host, ``docker/`` |
 | ``./dags`` | the DAG of this test (``FOLDERS``) |
@@ -66,10 +66,10 @@ class Addresses:
         return self._ports[host, container_port]
 
     def translated(self, text: str, *, host: str, hosts: set[str]) -> str:
-        """Replace the addresses in a text.
+        """Replace hosts and ports in a text.
 
         :param host: whose ``localhost`` it is.
-        :param hosts: all names that are addresses.
+        :param hosts: all names of hosts.
         """
         names = "|".join(sorted(map(re.escape, hosts | {"localhost"}), key=len, reverse=True))
 

@@ -51,7 +51,7 @@ class UsageMeter:
     def __init__(self, names: Callable[[], dict[int, str]]) -> None:
         self._names = names
         self._usages: defaultdict[str, Usage] = defaultdict(Usage)
-        # What a tree that was killed as a whole had used: nobody was left to add it up.
+        # What a tree that was killed as a whole had used: no process was left to add it up.
         self._before: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._over = threading.Event()

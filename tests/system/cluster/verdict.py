@@ -24,7 +24,7 @@ def problems_of(report: Report, arrivals: Sequence[Arrival], kills: Sequence[Kil
     if report.most_arrivals > ALLOWED:
         problems.append(f"{report.most_arrivals} requests came to ISVapp within a second")
     if report.refused:
-        problems.append(f"{report.refused} requests were answered with 429")
+        problems.append(f"{report.refused} requests got status 429")
     # A killed worker costs a try of each of its tasks, and the export of one whose id Airflow had not stored yet.
     spare = sum(report.slots for kill in kills if kill.host == KILLED_WORKER)
     if report.retries > spare:

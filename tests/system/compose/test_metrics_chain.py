@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The chain behind the dashboard with the real programs: statsd_exporter maps, Prometheus scrapes and answers."""
+"""The chain behind the dashboard with the real programs: statsd_exporter maps, Prometheus scrapes and is queried."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def started(tmp_path: Path) -> Iterator[Callable[..., None]]:
 
 @pytest.fixture
 def prometheus(tmp_path: Path, started: Callable[..., None]) -> Callable[[str], str]:
-    """Start a Prometheus that scrapes an address each second; returns its own address."""
+    """Start a Prometheus that scrapes a target each second; returns its URL."""
     path = program("prometheus", install="scripts/install_prometheus.sh")
 
     def start(target: str) -> str:

@@ -38,7 +38,7 @@ def ends_well(
     def check(run_id: str, *, exports: int = 1, tries: int = 1) -> None:
         airflow.wait_for("the task ends", lambda: airflow.task(run_id)["state"] in ("success", "failed"), seconds=90)
         assert airflow.task(run_id)["state"] == "success", f"{airflow.task(run_id)}\n{airflow.logs()}"
-        # A busy machine can cost further tries: Airflow gives up the start of a task that its API answers too late.
+        # A busy machine can cost further tries: Airflow gives up the start of a task when its API responds too late.
         assert airflow.task(run_id)["try_number"] >= tries
         assert len(new_exports()) == exports
         assert (lake / f"{run_id}.ndjson").read_bytes() == emulator.export_bytes(new_exports()[-1])

@@ -69,5 +69,5 @@ def test_the_page_counts_in_the_api_server(
     assert status == 200, answer
     assert len(json.loads(answer)["exports"]) == len(emulator.exports)
 
-    # Whoever else asks has a token long since.
+    # Every other process has had a token for long.
     assert total(new_lines(), "isvapp.requests.token.200") >= 1

@@ -169,7 +169,7 @@ def test_the_connections_are_accepted_and_share_their_limit(manifests: list[dict
     settings = IsvappSettings.from_connection(**{**empty, **isvapp})
     ProductivSettings.from_connection(**{**empty, **productiv})
 
-    # A file would be one for each pod, and each would send two requests a second.
+    # A file would be one for each pod, and each would send two requests per second.
     assert settings.rate_limit_storage.startswith("redis://")
 
 

@@ -35,7 +35,7 @@ SECRETS = {
     "Productiv's wrong client secret": f"sentinel-6{AWKWARD}",
     "password of the limiter's storage": services.PASSWORD,
     "password of a storage that is away": "sentinel-7-storage-password",
-    "signature of a foreign download address": "sentinel-8-signature",
+    "signature of a foreign download URL": "sentinel-8-signature",
 }
 VENDORS = EmulatorConfig(
     client_secret=SECRETS["client secret"],
@@ -45,14 +45,14 @@ VENDORS = EmulatorConfig(
     export_seconds=60,
     rows=300,
 )
-FOREIGN_ADDRESS = f"https://files.example.com/usage.gz?signature={SECRETS['signature of a foreign download address']}"
+FOREIGN_URL = f"https://files.example.com/usage.gz?signature={SECRETS['signature of a foreign download URL']}"
 # What goes wrong with the vendor behind each connection, and what the task's log says about it.
 FAULTS = {
     "isvapp_errors": (Fault(endpoint="create_export", kind="export_errors", message="no", times=None), "errored at"),
     "isvapp_damages": (Fault(endpoint="download", kind="flip", times=None), "is damaged"),
     "isvapp_resets": (Fault(endpoint="download", kind="reset", times=None), "the connection broke"),
     "isvapp_leads_away": (
-        Fault(endpoint="show_export", kind="edit", times=None, replace={"download_url": FOREIGN_ADDRESS}),
+        Fault(endpoint="show_export", kind="edit", times=None, replace={"download_url": FOREIGN_URL}),
         "would lead to files.example.com",
     ),
 }

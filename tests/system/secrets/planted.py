@@ -14,7 +14,7 @@ PLACES = {
     "task state": "database: task_state_store.value",
     "asset event": "database: asset_event.extra",
     "trigger": "while deferred, database: trigger.kwargs",
-    "address in a log": "file: logs/dag_id=planted",
+    "URL in a log": "file: logs/dag_id=planted",
     "header in a log": "file: logs/dag_id=planted",
     "triggerer's log": "file: logs/dag_id=planted",
     "standard output": "file: logs/dag_id=planted",

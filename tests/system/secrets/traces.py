@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Everything that a run of Airflow leaves behind or tells: its database, its files, and what its API answers."""
+"""Everything that a run of Airflow leaves behind or tells: its database, its files, and the responses of its API."""
 
 from __future__ import annotations
 

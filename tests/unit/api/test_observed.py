@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What an observer is told of requests is what a server has seen."""
+"""An observer is notified of exactly the requests that a server received."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from tests.unit.api.conftest import RecordingLimiter
 
 @pytest.fixture
 def failure(limiter: RecordingLimiter) -> Callable[[str], str]:
-    """Ask an address and return what is said of it."""
+    """Request a URL and return the error's message."""
 
     def ask(base_url: str) -> str:
         transport = Transport(TransportSettings(vendor="ISVapp", base_url=base_url), limiter=limiter)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Processes share one token through a real storage, and whoever reads or changes the storage gains nothing."""
+"""Processes share one token through a real storage, and access to the storage alone gives an attacker nothing."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ sys.addaudithook(_note)
 
 @contextmanager
 def opened_sockets() -> Iterator[list[object]]:
-    """Collect the addresses that this process connects to, as the interpreter itself reports them."""
+    """Collect the hosts that this process connects to, as the interpreter itself reports them."""
     seen: list[object] = []
     _watchers.append(seen)
     try:

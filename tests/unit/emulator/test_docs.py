@@ -62,5 +62,5 @@ def test_the_control_addresses_on_the_page_exist() -> None:
         for method, path in addresses:
             answer = requests.request(method, emulator.url + path.replace("{id}", "x"), data="{}", timeout=10)
             assert answer.headers["Content-Type"].startswith("application/json"), path
-            # An unknown address is answered as ISVapp would, with "success"; these are the emulator's own.
+            # The response for an unknown path is ISVapp's, with "success"; these are the emulator's own.
             assert "success" not in answer.json(), path

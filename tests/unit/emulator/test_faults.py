@@ -147,7 +147,7 @@ def test_a_fault_as_text() -> None:
         Fault.from_text("endpoint=account,kind=cut,at=half")
 
 
-# Answers instead of the endpoint's own
+# Responses instead of the endpoint's own
 
 
 def test_status_with_the_vendors_error(caller: Caller) -> None:
@@ -193,7 +193,7 @@ def test_a_redirect(caller: Caller) -> None:
     assert caller.get(ACCOUNT, allow_redirects=True).json()["data"] == []
 
 
-# Answers that are not what they should be
+# Responses that are not as they should be
 
 
 def test_fields_missing_or_changed(caller: Caller) -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Worker processes as seen by a test, and a look into the state that they share."""
+"""Worker processes as seen by a test, and the state that they share."""
 
 from __future__ import annotations
 
@@ -83,5 +83,5 @@ def shared_state(storage: str, *, key: str = "key") -> dict[str, Any]:
 def wait_for_queue(storage: str, depth: int, *, key: str = "key") -> None:
     deadline = time.monotonic() + 20
     while len(shared_state(storage, key=key)["queue"]) < depth:
-        assert time.monotonic() < deadline, "nobody came to wait"
+        assert time.monotonic() < deadline, "no process came to wait"
         time.sleep(0.01)

@@ -126,7 +126,7 @@ def test_an_unusable_place_is_an_error_that_names_it(tmp_path: Path, hindrance: 
 
 
 class TestWhatOthersPutThere:
-    """Who may write in the directory can make us write to a file of somebody else, if we let them."""
+    """A user who may write in the directory could make the limiter write to a file of another user."""
 
     @pytest.fixture
     def directory(self, tmp_path: Path) -> Path:

@@ -14,7 +14,7 @@ from airflow_provider_isvapp.ratelimit import Limiter, open_limiter
 from airflow_provider_isvapp.ratelimit.schedule import GRACE, TOLERATED_DELAY
 from tests.unit.ratelimit.harness import Worker, shared_state, wait_for_queue, workers
 
-HOLD = 1.0  # two requests a second
+HOLD = 1.0  # two requests per second
 SLACK = 0.9  # for a loaded machine; less than a hold, so that it cannot be taken for one
 
 

@@ -52,7 +52,7 @@ class Table:
         self.state = schedule.block_for(self.state, self.now, seconds)
 
     def take_both_permits(self) -> None:
-        """Grant both at 1000.0 and answer both at once."""
+        """Grant both at 1000.0 and respond to both at once."""
         for ticket in ("first", "second"):
             assert self.acquire(ticket).granted
             self.record_response(ticket)
@@ -299,7 +299,7 @@ class Caller:
     starts: float
     late: float  # wakes up so much later than told
     delay: float  # from grant to arrival
-    answer: float  # from arrival to answer
+    answer: float  # from arrival to response
     fate: str  # "lives", "killed waiting", "killed holding", "leaves", "fails"
 
 

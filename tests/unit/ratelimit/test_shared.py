@@ -33,7 +33,7 @@ class Clock:
 
 
 class UnreliableStorage(MemoryStorage):
-    """Answers until it is told not to."""
+    """Responds until a test stops it."""
 
     reachable = True
     rests = 0
@@ -178,7 +178,7 @@ class TestWaiting:
 
         def sleep(seconds: float) -> None:
             real_sleep(seconds)
-            if clock.now < 1010:  # again and again somebody else's 429
+            if clock.now < 1010:  # again and again another process's 429
                 limiter.block_for(2)
 
         monkeypatch.setattr(limiter, "_sleep", sleep)

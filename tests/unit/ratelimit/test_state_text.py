@@ -111,7 +111,7 @@ STATES = st.fixed_dictionaries(
 @settings(max_examples=500, deadline=None)
 @given(text=st.text() | st.one_of(MORE_JSON, STATES).map(json.dumps))
 def test_whatever_is_stored_everybody_gets_a_turn_within_minutes(text: str) -> None:
-    """Not even a state that looks right, and was made to keep everybody out, lasts longer than a block."""
+    """Not even a state that looks right, and was made to block every process, lasts longer than a block."""
     now, arrived = 1001.0, None
     while True:
         state, decision = acquire(decode(text, TWO, now), TWO, now, "mine", arrived)

@@ -26,7 +26,7 @@ def full_disk() -> Iterator[Callable[[int], None]]:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
-    """The address of an S3 server from a wheel."""
+    """The URL of an S3 server from a wheel."""
     pytest.importorskip("s3fs", reason="the extra 's3' is not installed")
     pytest.importorskip("moto.server", reason="moto[server] is not installed")
     with moto() as url:
@@ -35,7 +35,7 @@ def s3_server() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def ceph_server() -> Iterator[str]:
-    """The address of a Ceph object gateway."""
+    """The URL of a Ceph object gateway."""
     pytest.importorskip("s3fs", reason="the extra 's3' is not installed")
     if missing := missing_programs():
         pytest.skip(f"no {', '.join(missing)}: install Debian's ceph-mon, ceph-osd and radosgw")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Each way in which a row can differ from its documentation is told apart, wherever the row stands."""
+"""Each way in which a row can differ from its documentation has its own report, wherever the row is."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ def test_every_oddity_is_decided(store: Store, name: str, form: str, place: str)
         if refused is not None:
             with pytest.raises((DamagedDownload, ExportRefused), match=refused.format(number + 1)) as caught:
                 download_with(source, destination, **options)
-            # Another download is for damage on the way, another export for what the vendor has made.
+            # A new download is for damage in transit, a new export for what the vendor has made.
             assert len(server.ranges_asked) == (1 if isinstance(caught.value, ExportRefused) else 2)
             assert isinstance(caught.value, ExportRefused) == refused.startswith(("line", "row"))
             assert store.content() == {}
@@ -265,7 +265,7 @@ def test_a_page_in_the_place_of_an_unpacked_file_is_damage(tmp_path: Path) -> No
 # What the page's table of damage says: what each check makes of a row in which this has happened.
 FOUND, REPORTED, NOT_FOUND = "found", "reported", "not found"
 DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str, str]] = {
-    "bytes flipped, cut, doubled or put in on the way": (lambda row: row, FOUND, FOUND),
+    "bytes flipped, cut, doubled or inserted in transit": (lambda row: row, FOUND, FOUND),
     "garbage in a row, a row that is cut, two rows on a line": (lambda row: row[:-9] + b"}", FOUND, FOUND),
     "NUL, invalid UTF-8, an escape that is none": (lambda row: row.replace(b"Main", b"M\xffn"), FOUND, FOUND),
     "a second `reference_date`": (lambda row: row[:-1] + b',"reference_date":"2024-02"}', FOUND, FOUND),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Labels, manifests and footers that somebody else wrote count as none: no error, and no memory for what they claim."""
+"""Labels, manifests and footers of other programs count as none: no error, and no memory for what they claim."""
 
 from __future__ import annotations
 

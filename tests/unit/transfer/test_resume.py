@@ -34,7 +34,7 @@ pytestmark = pytest.mark.timeout(60)
 
 
 class Clock:
-    """Each look is so many seconds after the last; a transfer looks five times a second."""
+    """Each reading is so many seconds after the last; a transfer reads the clock five times per second."""
 
     def __init__(self, step: float = 50.0) -> None:
         self.looks = 0
@@ -96,7 +96,7 @@ def test_a_storage_that_is_slow_makes_no_download_too_slow(tmp_path: Path, monke
 
 @contextlib.contextmanager
 def raw_server(head: bytes, endless: bytes) -> Iterator[Source]:
-    """Answer every request with some bytes, and then with others for ever if there are any."""
+    """Send some bytes in response to every request, and then others for ever if there are any."""
     over = threading.Event()
     listening = socket.create_server(("127.0.0.1", 0))
 

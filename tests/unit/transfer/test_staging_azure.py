@@ -268,7 +268,7 @@ def test_what_a_failed_write_has_staged_stays_until_the_next_one(container: Cont
 
 
 def test_a_write_that_was_given_up_is_not_published_later(container: Container, azure_server: str) -> None:
-    """The client tries the last request again when nobody waits for it any more."""
+    """The client retries the last request when no caller waits for it any more."""
     container.put()
     behind, _, account = azure_server.rpartition("/")
     with FaultProxy(behind, lambda status: ({}, b"")) as proxy:

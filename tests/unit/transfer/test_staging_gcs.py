@@ -36,7 +36,7 @@ FIGURES = msgspec.structs.replace(KNOWN, rows=2, bytes=len(BIG), crc32="00000000
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[GcsServer]:
     monkeypatch.setattr(gcs, "CHUNK_BYTES", 2 * CHUNK_BYTES)
-    # Retries shall wait, but not for seconds.
+    # Retries wait, but not for seconds.
     monkeypatch.setattr(resumable_upload, "_FIRST_WAIT_SECONDS", 0.01)
     with GcsServer("lake") as server:
         yield server

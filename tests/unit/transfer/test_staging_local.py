@@ -28,7 +28,7 @@ from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 PLAIN = ndjson(300, months=("2024-02", "2024-03"))
 BODY = gzip_bytes(PLAIN)
 
-# A name that is waited for by whoever opens it would stop the tests for good.
+# A name whose opening blocks would stop the tests for good.
 pytestmark = pytest.mark.timeout(30)
 
 
@@ -196,7 +196,7 @@ _IMPORTS = "from pathlib import Path; from airflow_provider_isvapp.transfer.stag
 
 @pytest.fixture
 def open_folder(tmp_path: Path) -> Path:
-    """A folder whose parents everybody may pass; each worker of pytest-xdist has one more."""
+    """A folder whose parents every user may pass; each worker of pytest-xdist has one more."""
     for folder in [tmp_path, *tmp_path.parents][: 4 if "PYTEST_XDIST_WORKER" in os.environ else 3]:
         folder.chmod(0o755)
     return tmp_path

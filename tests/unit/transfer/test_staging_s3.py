@@ -286,7 +286,7 @@ def test_of_two_tasks_the_one_that_began_first_gives_way(bucket: Bucket, front: 
         if method != verb or needle not in path:
             return None
         upload_id = re.findall("uploadId=([^&]+)", path)[0]
-        # As S3 says it; moto answers 500 where an upload is gone.
+        # As S3 says it; moto responds with 500 where an upload is gone.
         front.fault = lambda method, path: 404 if upload_id in path and method != "DELETE" else None
         with FileServer(Answer(gzip_bytes(other))) as server:
             second.append(download(server.source(export_id="e-2"), bucket.destination()))

@@ -67,7 +67,7 @@ class Plant(BaseOperator):
         self.hint = hint
 
     def execute(self, context):
-        self.log.info("Sent GET /?signature=%s", quote(PLANTED["address in a log"], safe=""))
+        self.log.info("Sent GET /?signature=%s", quote(PLANTED["URL in a log"], safe=""))
         pair = f"client:{PLANTED['header in a log']}"
         self.log.debug("Sent Authorization: Basic %s", base64.b64encode(pair.encode()).decode())
         print({"sent": PLANTED["standard output"]})

@@ -52,7 +52,7 @@ def test_the_schemas_are_valid_and_accept_what_the_vendors_send_and_may_add() ->
 
 def test_what_writes_rows_names_no_field_of_theirs() -> None:
     rows = (isvapp.TaxonomyItemRow, isvapp.SalesforceAccount, productiv.AppDetails)
-    # The month, which divides exports, is told from the other fields by its name; "type" and "name" are words.
+    # The month, which divides exports, differs from the other fields by its name; "type" and "name" are words.
     documented = {field.name for row in rows for field in read_object(row).fields} - {"reference_date", "type", "name"}
     package = ROOT / "airflow_provider_isvapp"
 
