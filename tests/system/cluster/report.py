@@ -80,7 +80,7 @@ class Report:
             lines += [
                 "",
                 f"SIGKILL for {kill['host']} after {kill['at']:.0f} s, away for {kill['away']:.0f} s: "
-                f"tasks sent {kill['requests_meanwhile']} requests meanwhile; its {kill['tasks']} tasks continued after "
+                f"tasks sent {kill['requests_meanwhile']} requests meanwhile; its {kill['tasks']} tasks resumed after "
                 f"{kill['first_went_on']:.0f} to {kill['last_went_on']:.0f} s",
             ]
         lines.append(f"\n{self.retries} retries; the longest that a task was queued: {self.longest_queued:.0f} s")
