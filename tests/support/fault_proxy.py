@@ -61,7 +61,8 @@ class FaultProxy(HttpServer):
         server does not check.
     :ivar seen: method and path of each request.
     :ivar fault: what goes wrong from now on.
-    :ivar before: called with each request before it is handed on.
+    :ivar before: called with the method and the path of each request before it is handed on; may return the status of
+        a refusal.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class FaultProxy(HttpServer):
     ) -> None:
         self.seen: list[str] = []
         self.fault: Fault | None = None
-        self.before: Callable[[str, str], None] = lambda method, path: None
+        self.before: Callable[[str, str], int | None] = lambda method, path: None
         self._behind = behind
         self._refusal = refusal
         self._check = check
@@ -97,9 +98,9 @@ class FaultProxy(HttpServer):
 
             def _handle(self) -> None:
                 proxy.seen.append(f"{self.command} {self.path}")
-                proxy.before(self.command, self.path)
-                fault = proxy.fault
-                what = fault.what if fault is not None and fault.strikes(self.command, self.path) else None
+                what: Kind | int | None = proxy.before(self.command, self.path)
+                if (fault := proxy.fault) is not None and fault.strikes(self.command, self.path):
+                    what = fault.what
                 if what == "stall":
                     proxy._over.wait()
                     return self._reset()

@@ -9,18 +9,15 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
 from airflow_provider_isvapp.transfer.staging.s3 import S3Store
-from tests.support.http_server import HttpServer, QuietHandler
 
 
 @contextmanager
@@ -156,61 +153,17 @@ def azurite(folder: Path, *options: str) -> Iterator[str]:
         yield f"{scheme}://127.0.0.1:{port}/{AZURE_ACCOUNT}"
 
 
-_CODES = {
-    403: b"AccessDenied",
-    404: b"NoSuchUpload",
-    412: b"PreconditionFailed",
-    500: b"InternalError",
-    503: b"SlowDown",
-}
-
-
-class FaultyFront(HttpServer):
-    """Stands in front of a storage server and answers some requests itself.
-
-    :param behind: the server's address.
-    """
-
-    def __init__(self, behind: str) -> None:
-        self.seen: list[str] = []
-        self.fault: Callable[[str, str], int | None] = lambda method, path: None
-        self._behind = behind
-        self._session = requests.Session()
-        self._session.trust_env = False
-        super().__init__()
-
-    def __exit__(self, *_: object) -> None:
-        super().__exit__()
-        self._session.close()
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        front = self
-
-        class Handler(QuietHandler):
-            def do_GET(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                front.seen.append(f"{self.command} {self.path}")
-                status = front.fault(self.command, self.path)
-                if status is not None:
-                    answer = b"<Error><Code>%s</Code><Message>no</Message></Error>" % _CODES[status]
-                    self._answer(status, {"Content-Type": "application/xml"}, answer)
-                    return
-                with front._session.request(
-                    self.command, front._behind + self.path, headers=dict(self.headers), data=body, stream=True
-                ) as reply:
-                    self._answer(reply.status_code, dict(reply.headers), reply.raw.read())
-
-            do_PUT = do_POST = do_DELETE = do_HEAD = do_GET
-
-            def _answer(self, status: int, headers: dict[str, Any], body: bytes) -> None:
-                self.send_response(status)
-                for name, value in headers.items():
-                    if name.lower() not in ("transfer-encoding", "connection", "date", "server", "content-length"):
-                        self.send_header(name, value)
-                length = headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(body))
-                self.send_header("Content-Length", length)
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(body)
-
-        return Handler
+def s3_refusal(status: int) -> tuple[dict[str, str], bytes]:
+    """The headers and the body with which S3 refuses a request."""
+    codes = {
+        400: "BadDigest",
+        403: "AccessDenied",
+        404: "NoSuchUpload",
+        409: "ConditionalRequestConflict",
+        410: "Gone",
+        412: "PreconditionFailed",
+        429: "SlowDown",
+        503: "SlowDown",
+    }
+    body = f"<Error><Code>{codes[status]}</Code><Message>no</Message></Error>"
+    return {"Content-Type": "application/xml"}, body.encode()

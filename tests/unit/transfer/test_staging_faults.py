@@ -28,7 +28,7 @@ from airflow_provider_isvapp.transfer.staging.base import ObjectInfo, Provenance
 from airflow_provider_isvapp.transfer.staging.local import LocalStore
 from tests.support import ROOT
 from tests.support.fault_proxy import Fault, FaultProxy, Kind
-from tests.support.object_stores import AZURE_KEY, gcs_client, in_fsspec, in_gcs, in_s3, s3_client
+from tests.support.object_stores import AZURE_KEY, gcs_client, in_fsspec, in_gcs, in_s3, s3_client, s3_refusal
 
 OLD = b'{"old":true}\n'
 SMALL = b'{"new":true}\n' * 100
@@ -83,21 +83,6 @@ class S3(Storage):
             f"destination = in_s3(s3_client({proxy.url!r}), 'faults/a folder/object')\n"
         )
 
-    @staticmethod
-    def refusal(status: int) -> tuple[dict[str, str], bytes]:
-        codes = {
-            403: "AccessDenied",
-            404: "NoSuchUpload",
-            409: "ConditionalRequestConflict",
-            410: "Gone",
-            412: "PreconditionFailed",
-            429: "SlowDown",
-            503: "SlowDown",
-            400: "BadDigest",
-        }
-        body = f"<Error><Code>{codes[status]}</Code><Message>no</Message></Error>"
-        return {"Content-Type": "application/xml"}, body.encode()
-
     def destination(self, *, stall_seconds: float = 30.0) -> Destination:
         return in_s3(self._through, "faults/a folder/object", stall_seconds=stall_seconds)
 
@@ -138,7 +123,7 @@ class S3(Storage):
 @contextmanager
 def open_s3(request: pytest.FixtureRequest) -> Iterator[Storage]:
     server = request.getfixturevalue("s3_server")
-    with FaultProxy(server, S3.refusal, check=S3.check) as proxy:
+    with FaultProxy(server, s3_refusal, check=S3.check) as proxy:
         yield S3(server, proxy)
 
 

@@ -23,8 +23,9 @@ from airflow_provider_isvapp.transfer.staging import s3
 from tests.support.ceph_gateway import ACCESS_KEY, SECRET_KEY
 from tests.support.doubles import AnyRow
 from tests.support.downloads import download_with
+from tests.support.fault_proxy import FaultProxy
 from tests.support.file_server import MONTHS, Answer, FileServer, Source, gzip_bytes, ndjson
-from tests.support.object_stores import FaultyFront, in_s3, s3_client
+from tests.support.object_stores import in_s3, s3_client, s3_refusal
 
 # S3's own minimum, so that a few MB make several parts.
 PART = 5 * 1024 * 1024
@@ -39,8 +40,8 @@ on_every_store = pytest.mark.parametrize("front", ["s3_server", "ceph_server"], 
 
 
 @pytest.fixture
-def front(request: pytest.FixtureRequest) -> Iterator[FaultyFront]:
-    with FaultyFront(request.getfixturevalue(getattr(request, "param", "s3_server"))) as front:
+def front(request: pytest.FixtureRequest) -> Iterator[FaultProxy]:
+    with FaultProxy(request.getfixturevalue(getattr(request, "param", "s3_server")), s3_refusal) as front:
         yield front
 
 
@@ -78,7 +79,7 @@ class Bucket:
 
 
 @pytest.fixture
-def bucket(front: FaultyFront, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+def bucket(front: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     monkeypatch.setattr(s3, "PART_BYTES", PART)
     bucket = Bucket(front.url)
     with contextlib.suppress(FileExistsError):
@@ -88,7 +89,7 @@ def bucket(front: FaultyFront, monkeypatch: pytest.MonkeyPatch) -> Iterator[Buck
     bucket.fs.pipe_file(PATH, OLD)
     front.seen.clear()
     yield bucket
-    front.fault = lambda method, path: None
+    front.before = lambda method, path: None
     for upload in bucket.open_uploads():
         bucket.fs.call_s3("abort_multipart_upload", Bucket="lake", Key=upload["Key"], UploadId=upload["UploadId"])
 
@@ -100,7 +101,7 @@ def download(source: Source, destination: Destination, **options: Any) -> WriteR
 
 @on_every_store
 @pytest.mark.parametrize("plain", [BIG, SMALL, b""], ids=["parts", "one request", "empty"])
-def test_exact_bytes(bucket: Bucket, front: FaultyFront, plain: bytes) -> None:
+def test_exact_bytes(bucket: Bucket, front: FaultProxy, plain: bytes) -> None:
     with FileServer(Answer(gzip_bytes(plain))) as server:
         result = download(server.source(uncompressed=len(plain)), bucket.destination(), min_rows=0)
     bucket.assert_holds(plain)
@@ -109,14 +110,14 @@ def test_exact_bytes(bucket: Bucket, front: FaultyFront, plain: bytes) -> None:
     assert len(parts) == (-(-len(plain) // PART) if len(plain) > PART else 0)
 
 
-def test_parts_are_sent_at_the_same_time(bucket: Bucket, front: FaultyFront) -> None:
+def test_parts_are_sent_at_the_same_time(bucket: Bucket, front: FaultProxy) -> None:
     together = threading.Barrier(2)
 
     def wait_for_another(method: str, path: str) -> None:
         if "partNumber=1&" in path + "&" or "partNumber=2&" in path + "&":
             together.wait(timeout=10)
 
-    front.fault = wait_for_another
+    front.before = wait_for_another
     with FileServer(Answer(BIG_BODY)) as server:
         download(server.source(), bucket.destination())
     bucket.assert_holds(BIG)
@@ -124,7 +125,7 @@ def test_parts_are_sent_at_the_same_time(bucket: Bucket, front: FaultyFront) -> 
 
 @pytest.mark.parametrize("wanted", ["when_supported", "when_required"])
 def test_each_part_carries_its_checksum_unless_the_connection_says_otherwise(
-    bucket: Bucket, front: FaultyFront, wanted: str
+    bucket: Bucket, front: FaultProxy, wanted: str
 ) -> None:
     bucket.client = s3_client(front.url, key=ACCESS_KEY, secret=SECRET_KEY, request_checksum_calculation=wanted)
     sums: dict[int, bool] = {}
@@ -181,42 +182,9 @@ def test_later_parts_are_larger_and_fewer_are_on_their_way(bucket: Bucket, monke
     s3._room.release(7)
 
 
-@pytest.mark.parametrize("status", [500, 503])
-@pytest.mark.parametrize("operation", ["uploads", "partNumber=2", "uploadId="])
-def test_a_storage_that_stumbles_is_asked_again(
-    bucket: Bucket, front: FaultyFront, status: int, operation: str
-) -> None:
-    stumbled: list[str] = []
-
-    def once(method: str, path: str) -> int | None:
-        if operation in path and method in ("PUT", "POST") and not stumbled:
-            stumbled.append(path)
-            return status
-        return None
-
-    front.fault = once
-    with FileServer(Answer(BIG_BODY)) as server:
-        download(server.source(), bucket.destination())
-    assert stumbled
-    bucket.assert_holds(BIG)
-
-
-@pytest.mark.parametrize("status", [403, 503])
-@pytest.mark.parametrize("operation", ["POST ?uploads", "PUT partNumber=2", "POST uploadId="])
-def test_a_storage_that_refuses_keeps_the_old_object(
-    bucket: Bucket, front: FaultyFront, status: int, operation: str
-) -> None:
-    verb, needle = operation.split(" ")
-    front.fault = lambda method, path: status if method == verb and needle in path else None
+def test_an_upload_that_is_not_begun_keeps_the_old_object(bucket: Bucket, front: FaultProxy) -> None:
+    front.before = lambda method, path: 403 if method == "POST" and "?uploads" in path else None
     with FileServer(Answer(BIG_BODY)) as server, pytest.raises(StorageFailed, match="published nothing"):
-        download(server.source(), bucket.destination())
-    front.fault = lambda method, path: None
-    bucket.assert_holds(OLD)
-
-
-def test_a_refused_small_object_keeps_the_old_one(bucket: Bucket, front: FaultyFront) -> None:
-    front.fault = lambda method, path: 403 if method == "PUT" else None
-    with FileServer(Answer(gzip_bytes(SMALL))) as server, pytest.raises(StorageFailed, match="published nothing"):
         download(server.source(), bucket.destination())
     bucket.assert_holds(OLD)
 
@@ -252,7 +220,7 @@ def test_the_upload_of_a_killed_process_is_aborted_by_the_next(bucket: Bucket) -
     assert [upload["Key"] for upload in bucket.open_uploads()] == ["usage/export.ndjson.other"]
 
 
-def test_cancelling_does_not_wait_for_a_slow_storage(bucket: Bucket, front: FaultyFront) -> None:
+def test_cancelling_does_not_wait_for_a_slow_storage(bucket: Bucket, front: FaultProxy) -> None:
     killed = threading.Event()
 
     def be_slow(method: str, path: str) -> None:
@@ -260,24 +228,24 @@ def test_cancelling_does_not_wait_for_a_slow_storage(bucket: Bucket, front: Faul
             killed.set()
             time.sleep(2)
 
-    front.fault = be_slow
+    front.before = be_slow
     with FileServer(Answer(BIG_BODY)) as server, pytest.raises(TransferCancelled):
         download(server.source(), bucket.destination(), cancelled=killed.is_set)
-    front.fault = lambda method, path: None
+    front.before = lambda method, path: None
     bucket.assert_holds(OLD)
 
 
-def test_writing_needs_no_right_to_list_uploads(bucket: Bucket, front: FaultyFront) -> None:
-    front.fault = lambda method, path: 403 if method == "GET" and "uploads" in path else None
+def test_writing_needs_no_right_to_list_uploads(bucket: Bucket, front: FaultProxy) -> None:
+    front.before = lambda method, path: 403 if method == "GET" and "uploads" in path else None
     with FileServer(Answer(BIG_BODY)) as server:
         download(server.source(), bucket.destination())
-    front.fault = lambda method, path: None
+    front.before = lambda method, path: None
     bucket.assert_holds(BIG)
 
 
 @on_every_store
 @pytest.mark.parametrize("moment", ["PUT partNumber=2", "POST uploadId="])
-def test_of_two_tasks_the_one_that_began_first_gives_way(bucket: Bucket, front: FaultyFront, moment: str) -> None:
+def test_of_two_tasks_the_one_that_began_first_gives_way(bucket: Bucket, front: FaultProxy, moment: str) -> None:
     verb, needle = moment.split(" ")
     other = ndjson(21_000)
     second: list[WriteResult] = []
@@ -287,12 +255,12 @@ def test_of_two_tasks_the_one_that_began_first_gives_way(bucket: Bucket, front: 
             return None
         upload_id = re.findall("uploadId=([^&]+)", path)[0]
         # As S3 says it; moto responds with 500 where an upload is gone.
-        front.fault = lambda method, path: 404 if upload_id in path and method != "DELETE" else None
+        front.before = lambda method, path: 404 if upload_id in path and method != "DELETE" else None
         with FileServer(Answer(gzip_bytes(other))) as server:
             second.append(download(server.source(export_id="e-2"), bucket.destination()))
         return 404
 
-    front.fault = start_another
+    front.before = start_another
     with (
         FileServer(Answer(BIG_BODY)) as server,
         pytest.raises(StorageFailed, match="another task that writes the same object"),
@@ -303,15 +271,15 @@ def test_of_two_tasks_the_one_that_began_first_gives_way(bucket: Bucket, front: 
 
 
 @pytest.mark.parametrize("plain", [BIG, SMALL], ids=["parts", "one request"])
-def test_fail_is_decided_by_the_storage_in_the_last_step(bucket: Bucket, front: FaultyFront, plain: bytes) -> None:
+def test_fail_is_decided_by_the_storage_in_the_last_step(bucket: Bucket, front: FaultProxy, plain: bytes) -> None:
     bucket.fs.rm_file(PATH)
 
     def appear(method: str, path: str) -> None:
         if method in ("POST", "PUT") and ("uploadId=" in path or plain is SMALL):
-            front.fault = lambda method, path: None
+            front.before = lambda method, path: None
             bucket.fs.pipe_file(PATH, OLD)
 
-    front.fault = appear
+    front.before = appear
     with FileServer(Answer(gzip_bytes(plain))) as server, pytest.raises(DestinationExists, match="exists"):
         download(server.source(), bucket.destination(), if_exists="fail")
     bucket.assert_holds(OLD)
@@ -319,7 +287,7 @@ def test_fail_is_decided_by_the_storage_in_the_last_step(bucket: Bucket, front: 
 
 @pytest.mark.parametrize("partition_by", [None, "reference_date"])
 def test_skip_leaves_what_appears_meanwhile_without_a_manifest(
-    bucket: Bucket, front: FaultyFront, partition_by: Any
+    bucket: Bucket, front: FaultProxy, partition_by: Any
 ) -> None:
     months = MONTHS[:2]
     path = PATH if partition_by is None else "lake/usage/{reference_date}.ndjson"
@@ -328,10 +296,10 @@ def test_skip_leaves_what_appears_meanwhile_without_a_manifest(
 
     def appear(method: str, path: str) -> None:
         if method == "PUT" and path == f"/{taken}":
-            front.fault = lambda method, path: None
+            front.before = lambda method, path: None
             bucket.fs.pipe_file(taken, OLD)
 
-    front.fault = appear
+    front.before = appear
     options = {"if_exists": "skip", "manifest": True, "partition_by": partition_by}
     with FileServer(Answer(gzip_bytes(ndjson(400, months=months)))) as server:
         result = download(server.source(), bucket.destination(path), **options)
@@ -374,7 +342,7 @@ def test_a_rerun_downloads_nothing(bucket: Bucket, plain: bytes, compression: An
 
 @pytest.mark.parametrize("partition_by", [None, "reference_date"])
 def test_the_manifest_of_a_multipart_upload_has_its_figures(
-    bucket: Bucket, front: FaultyFront, partition_by: Any
+    bucket: Bucket, front: FaultProxy, partition_by: Any
 ) -> None:
     """Its metadata lacks them: a rerun reads the manifest, not the object, and needs no list of months."""
     path = PATH if partition_by is None else "lake/usage/{reference_date}.ndjson"
