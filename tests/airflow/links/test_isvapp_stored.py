@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What the UI gets when it asks for the links of tasks that have run: from the stored DAG and the database."""
+"""The links that the UI reads from the database after a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.serialization import serialized_objects
+from airflow.models.serialized_dag import SerializedDagModel
 
 from airflow_provider_isvapp.emulator import Emulator
 from airflow_provider_isvapp.links.isvapp import export_url
@@ -43,7 +43,7 @@ def test_the_ui_finds_the_links_of_single_and_of_mapped_tasks(
     ended = run(dag, at=datetime(2026, 3, 20, tzinfo=UTC))
 
     assert ended.state == "success"
-    stored = as_the_ui_has_it(dag)
+    stored = as_the_ui_reads_it("linked")
 
     def link(name: str, task_id: str, map_index: int = -1) -> str:
         instance = ended.get_task_instance(task_id, map_index=map_index)
@@ -60,7 +60,12 @@ def test_the_ui_finds_the_links_of_single_and_of_mapped_tasks(
         assert stored.get_task("create").extra_links == []
 
 
-def as_the_ui_has_it(dag: Any) -> Any:
-    # Airflow 3.2 has another name for it.
-    serializer = getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG  # type: ignore[attr-defined]
-    return serializer.from_dict(serializer.to_dict(dag))  # type: ignore[union-attr]
+def as_the_ui_reads_it(dag_id: str) -> Any:
+    """Load a DAG from the database.
+
+    Deserializing it here could lose the links: Airflow keeps the decision whether to load them in a class attribute,
+    which the last reader of a stored DAG in this process has set.
+    """
+    stored = SerializedDagModel.get(dag_id)
+    assert stored is not None
+    return stored.dag
