@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -51,9 +52,8 @@ def _blocks(config: EmulatorConfig, request: ExportRequest) -> Iterator[bytes]:
     block: list[bytes] = []
     length = 0
 
-    # Made as they are needed: a large export begins at once, and can be given up.
     def known(month: str = "") -> Iterator[tuple[int, SalesforceAccount]]:
-        every: Iterable[tuple[int, SalesforceAccount]] = enumerate(accounts(config.seed, config.account_count))
+        every: Iterable[tuple[int, SalesforceAccount]] = enumerate(Accounts(config.seed, config.account_count))
         if Restatement.ORDER in request.restatements(month):
             every = reversed(list(every))
         for index, account in every:
@@ -237,19 +237,37 @@ def salesforce_id(prefix: str, rng: random.Random) -> str:
 
 
 @lru_cache(maxsize=4)
-def accounts(seed: int, count: int) -> tuple[SalesforceAccount, ...]:
-    """Return the vendor's active accounts."""
-    rng = seeded("accounts", seed)
-    found: dict[str, SalesforceAccount] = {}
-    while len(found) < count:
-        index = len(found)
+class Accounts:
+    """The vendor's active accounts, each made when it is first needed: a large export starts and stops at once.
+
+    Several threads may iterate at the same time.
+    """
+
+    def __init__(self, seed: int, count: int) -> None:
+        self._rng = seeded("accounts", seed)
+        self._count = count
+        self._made: list[SalesforceAccount] = []
+        self._ids: set[str] = set()
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[SalesforceAccount]:
+        for index in range(self._count):
+            if index >= len(self._made):
+                with self._lock:
+                    while index >= len(self._made):
+                        self._make()
+            yield self._made[index]
+
+    def _make(self) -> None:
+        index = len(self._made)
         account = SalesforceAccount(
-            isvapp_id=str(uuid.UUID(int=rng.getrandbits(128), version=4)),
-            id=salesforce_id("0014x000", rng),
-            name=f"{_ACCOUNT_NAMES[index % len(_ACCOUNT_NAMES)]} {_FORMS[rng.randrange(len(_FORMS))]} {index}",
+            isvapp_id=str(uuid.UUID(int=self._rng.getrandbits(128), version=4)),
+            id=salesforce_id("0014x000", self._rng),
+            name=f"{_ACCOUNT_NAMES[index % len(_ACCOUNT_NAMES)]} {_FORMS[self._rng.randrange(len(_FORMS))]} {index}",
         )
-        found.setdefault(account.id, account)  # of a hundred thousand, two can be drawn alike
-    return tuple(found.values())
+        if account.id not in self._ids:  # two of a hundred thousand random ids can be equal
+            self._ids.add(account.id)
+            self._made.append(account)
 
 
 def account_rows(
@@ -258,7 +276,7 @@ def account_rows(
     """Return the rows of the accounts endpoint."""
     rng = seeded("details", seed)
     rows = []
-    for account in accounts(seed, count):
+    for account in Accounts(seed, count):
         # Drawn whether they are asked for or not: an account's scores do not depend on the other parameter.
         scores = [
             {"score": number(f"{rng.uniform(0, 100):.2f}"), "is_primary": True, "label": "Adoption"},
