@@ -115,6 +115,7 @@ __all__ = [
     "has_file_system",
     "mask_secret",
     "next_run_after",
+    "partition_key_of",
     "shows_guarded_pages",
     "stores_links",
     "xcom_of",
@@ -226,6 +227,12 @@ def next_run_after(dag: Any, moment: datetime) -> datetime | None:
         restriction=TimeRestriction(earliest=None, latest=None, catchup=True),
     )
     return None if info is None else info.run_after
+
+
+def partition_key_of(context: Context) -> str | None:
+    """Return the partition key of a run; None if the run is no partition, as none is before Airflow 3.2."""
+    key: str | None = getattr(context["dag_run"], "partition_key", None)
+    return key
 
 
 def shows_guarded_pages() -> bool:

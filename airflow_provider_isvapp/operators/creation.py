@@ -36,17 +36,21 @@ from airflow_provider_isvapp.version_compat import (
     Context,
     conf,
     date_time_trigger,
+    partition_key_of,
 )
 
 # What the template says where there is no month to take.
 NO_DATA_INTERVAL = "no data interval"
-# The month in which the run's data interval begins, as the DAG's time zone sees it. A run without an interval has none
-# or, from a timetable such as Airflow 3's plain cron, one that ends as it begins.
+# The run's partition key or, in a run that is no partition, the month in which its data interval begins, as the DAG's
+# time zone sees it. Airflow before 3.2 has no partitions. A run without an interval has none or, from a timetable such
+# as Airflow 3's plain cron, one that ends as it begins.
 MONTH_OF_RUN = (
-    "{{ dag_run.data_interval_start.astimezone(dag.timezone).strftime('%Y-%m')"
+    "{{ dag_run.partition_key if dag_run.partition_key is defined and dag_run.partition_key is not none"
+    " else dag_run.data_interval_start.astimezone(dag.timezone).strftime('%Y-%m')"
     " if dag_run.data_interval_start and dag_run.data_interval_start != dag_run.data_interval_end"
     f" else '{NO_DATA_INTERVAL}' }}}}"
 )
+_PARTITION_TIMETABLE = 'CronPartitionTimetable("0 6 6 * *", timezone="UTC", run_offset=-1, key_format="%Y-%m")'
 
 REQUEST_INTERVAL = timedelta(hours=1)
 
@@ -61,13 +65,22 @@ _COUNTS: dict[str, int] = {
 _MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
 
 
-def checked_timeframe(timeframe: str) -> str:
-    """Refuse what :data:`MONTH_OF_RUN` renders to in a run without a data interval."""
+def checked_timeframe(timeframe: str, *, partition_key: str | None) -> str:
+    """Refuse what :data:`MONTH_OF_RUN` renders to in a run that has no month.
+
+    :param partition_key: of the run; None if it is no partition.
+    """
     if timeframe == NO_DATA_INTERVAL:
         raise InvalidArgument(
-            "timeframe: this run has no data interval to take the month from. Pass timeframe, for example "
-            "timeframe=\"{{ params.month }}\" or 'LATEST_COMPLETED_MONTH', or schedule the DAG with "
-            "CronDataIntervalTimetable."
+            "timeframe: this run has no partition key and no data interval to take the month from. Pass timeframe, for "
+            "example timeframe=\"{{ params.month }}\" or 'LATEST_COMPLETED_MONTH', or schedule the DAG with "
+            f"CronDataIntervalTimetable or, for partitions, {_PARTITION_TIMETABLE}; trigger a run of partitions with "
+            "its key."
+        )
+    if timeframe == partition_key and not _MONTH.fullmatch(timeframe):
+        raise InvalidArgument(
+            f"timeframe: the partition key of this run is {partition_key!r:.100}, and not a month as YYYY-MM. Set the "
+            f"timetable's key_format, which writes timestamps by default: {_PARTITION_TIMETABLE}. Or pass timeframe."
         )
     return timeframe
 
@@ -132,7 +145,7 @@ class CreatingOperator(Protocol):
         """Request the export again, after a wait for the month."""
 
 
-def checked_request(operator: CreatingOperator) -> ExportRequest:
+def checked_request(operator: CreatingOperator, context: Context) -> ExportRequest:
     """Build the request of a running task, whose templates are rendered.
 
     :raises InvalidArgument: naming the argument that is wrong.
@@ -140,7 +153,7 @@ def checked_request(operator: CreatingOperator) -> ExportRequest:
     if operator.wait_for_month is not None and not isinstance(operator.wait_for_month, timedelta):
         raise InvalidArgument(f"wait_for_month: must be a timedelta, not {operator.wait_for_month!r}.")
     return ExportRequest.checked(
-        timeframe=checked_timeframe(operator.timeframe),
+        timeframe=checked_timeframe(operator.timeframe, partition_key=partition_key_of(context)),
         taxonomy_ids=operator.taxonomy_ids,
         taxonomy_level_ids=operator.taxonomy_level_ids,
         taxonomy_item_ids=operator.taxonomy_item_ids,
@@ -275,7 +288,8 @@ class IsvappCreateExportOperator(BaseOperator):
     is repeated.
 
     :param timeframe: a completed month as ``YYYY-MM``, ``LATEST_COMPLETED_MONTH`` or ``LATEST_12_COMPLETED_MONTHS``
-        (templated). By default the month in which the run's data interval begins, in the DAG's time zone.
+        (templated). By default the run's partition key, which must be a month then, or else the month in which the
+        run's data interval begins, in the DAG's time zone.
     :param taxonomy_ids: export all items of these taxonomies (templated). Exactly one of the three id lists is needed.
     :param taxonomy_level_ids: export all items of these taxonomy levels (templated).
     :param taxonomy_item_ids: export these items (templated).
@@ -342,7 +356,7 @@ class IsvappCreateExportOperator(BaseOperator):
         return self._create(context)
 
     def _create(self, context: Context) -> str:
-        request = checked_request(self)
+        request = checked_request(self, context)
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
             export = ExportCreator(self, hook.get_conn(), ExportCheckpoint(context)).obtain(request)
         persist_export_link(context, conn_id=self.isvapp_conn_id, export_id=export.id)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
@@ -103,15 +103,19 @@ _DOCUMENTED: Mapping[str, type[Object]] = {"salesforce_accounts": SalesforceAcco
 def latest_snapshot(context: Context) -> datetime | None:
     """Return how late a list may be fetched for a run: one interval after the run's own; None for any time.
 
-    A manual run and one that an asset started mean the present.
+    A manual run and one that an asset started mean the present, unless a manual one names its partition.
     """
     run: Any = context["dag_run"]
-    if run.run_type not in ("scheduled", "backfill"):
+    partition_date = getattr(run, "partition_date", None)
+    if run.run_type not in ("scheduled", "backfill") and (run.run_type != "manual" or partition_date is None):
         return None
     dag, start, end = context["dag"], run.data_interval_start, run.data_interval_end
-    if getattr(run, "partition_date", None) is not None:
-        end = next_run_after(dag, run.partition_date)
-        return None if end is None else next_run_after(dag, end)
+    if partition_date is not None:
+        # That of a manual run is the first moment of what its key names; that of the others a time of the schedule.
+        moment = next_run_after(dag, partition_date - timedelta(microseconds=1))
+        for _ in range(2):
+            moment = None if moment is None else next_run_after(dag, moment)
+        return moment
     if start is not None and start < end:
         return end + (end - start)  # type: ignore[no-any-return]
     # A cron schedule of Airflow 3 has intervals without a length, and Airflow 3.2 does not tell a partition's date.

@@ -291,7 +291,7 @@ class IsvappExportOperator(WriteOperator):
         saved = checkpoint.load()
         export_id = export_id_of(event) if saved is None else saved.export_id
         persist_export_link(context, conn_id=self.isvapp_conn_id, export_id=export_id)
-        request, download = self._checked_arguments()
+        request, download = self._checked_arguments(context)
         self._read_export = export_id
         with checkpoint.clear_if_lost(export_id), IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
             details = read_event(event, export_id=export_id)
@@ -304,7 +304,7 @@ class IsvappExportOperator(WriteOperator):
         self._killed = True
 
     def _export(self, context: Context) -> dict[str, Any]:
-        request, download = self._checked_arguments()
+        request, download = self._checked_arguments(context)
         checkpoint = ExportCheckpoint(context)
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
             export = ExportCreator(self, hook.get_conn(), checkpoint).obtain(request)
@@ -317,11 +317,11 @@ class IsvappExportOperator(WriteOperator):
                 self._count_ready(export.details(), checkpoint, datetime.now(UTC))
                 return self._download(context, hook, export.id, request, download)
 
-    def _checked_arguments(self) -> tuple[ExportRequest, ExportDownload]:
+    def _checked_arguments(self, context: Context) -> tuple[ExportRequest, ExportDownload]:
         """Check all arguments before anything is asked of the vendor."""
         checked_seconds("poll_interval", self.poll_interval)
         checked_seconds("timeout", self.timeout)
-        request = checked_request(self)
+        request = checked_request(self, context)
         download = ExportDownload(
             self.path,
             WriteOptions.of(self),

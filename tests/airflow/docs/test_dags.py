@@ -104,6 +104,8 @@ def test_it_runs_and_shows_what_the_page_says(
         if airflow_version.startswith("2."):
             pytest.skip("AssetWatcher came with Airflow 3")
         request.getfixturevalue("completed_exports")
+    if "Partition" in block.text and airflow_version.startswith("2."):
+        pytest.skip("partitions came with Airflow 3.2")
     folder, lake = tmp_path / "dags", tmp_path / "lake"
     folder.mkdir()
     monkeypatch.setattr("airflow.settings.DAGS_FOLDER", str(folder))
@@ -114,7 +116,10 @@ def test_it_runs_and_shows_what_the_page_says(
     text = re.sub(r"poke_interval=\d+", "poke_interval=0.1", text)
     (folder / f"{dag_id}.py").write_text(text.replace(LAKE, lake.as_uri()))
 
-    ended = run(parse(dag_id, folder=folder), at=datetime(2026, 3, 20, tzinfo=UTC))
+    dag = parse(dag_id, folder=folder)
+    if "Partition" in block.text:
+        return  # tests/system/crash runs it: dag.test() knows no partitions
+    ended = run(dag, at=datetime(2026, 3, 20, tzinfo=UTC))
 
     assert ended.state == "success"
     assert emulator.requests

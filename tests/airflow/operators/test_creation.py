@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -111,9 +112,39 @@ class TestMonthOfRun:
 
         assert rendered == month
 
+    @pytest.mark.parametrize(
+        ("key", "month"), [("2024-03", "2024-03"), ("2024-03-06T06:00:00", "2024-03-06T06:00:00"), (None, "2024-02")]
+    )
+    def test_is_the_partition_key_where_there_is_one(self, key: str | None, month: str) -> None:
+        run = SimpleNamespace(
+            partition_key=key, data_interval_start=moment("2024-02-06"), data_interval_end=moment("2024-03-06")
+        )
+        template = jinja2.Template(MONTH_OF_RUN, undefined=jinja2.StrictUndefined)
+
+        assert template.render(dag_run=run, dag=SimpleNamespace(timezone=UTC)) == month
+
     def test_a_run_without_one_is_told_what_to_pass(self) -> None:
-        with pytest.raises(InvalidArgument, match=r"no data interval .* Pass timeframe, .* CronDataIntervalTimetable"):
-            checked_timeframe(NO_DATA_INTERVAL)
+        with pytest.raises(
+            InvalidArgument,
+            match=r"no partition key and no data interval .* Pass timeframe, .* CronDataIntervalTimetable",
+        ):
+            checked_timeframe(NO_DATA_INTERVAL, partition_key=None)
+
+    @pytest.mark.parametrize("key", ["2024-02-06T06:00:00", "2024_02", "2024-13", "LATEST_COMPLETED_MONTH", ""])
+    def test_a_partition_key_that_is_no_month_names_what_makes_one(self, key: str) -> None:
+        with pytest.raises(
+            InvalidArgument, match=f"{re.escape(repr(key))}, and not a month as YYYY-MM. Set the timetable's key_format"
+        ) as caught:
+            checked_timeframe(key, partition_key=key)
+
+        timetables = pytest.importorskip("airflow.sdk.definitions.timetables.trigger", reason="needs Airflow 3.2")
+        (line,) = re.findall(r"CronPartitionTimetable\(.*?\)", str(caught.value))
+        timetable = eval(line, {"CronPartitionTimetable": timetables.CronPartitionTimetable})
+        assert (timetable.run_offset, timetable.key_format) == (-1, "%Y-%m")
+
+    @pytest.mark.parametrize("timeframe", ["2024-02", "LATEST_COMPLETED_MONTH"])
+    def test_a_timeframe_of_its_own_needs_no_such_key(self, timeframe: str) -> None:
+        assert checked_timeframe(timeframe, partition_key="2024-02-06T06:00:00") == timeframe
 
 
 def test_which_months_a_keyword_stands_for_is_the_vendors_choice() -> None:

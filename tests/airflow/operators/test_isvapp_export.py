@@ -247,7 +247,7 @@ class TestBeforeAnythingIsRequested:
         [
             ({"path": "/lake/usage/"}, "names a folder"),
             ({"timeframe": "2024-2"}, "neither a month"),
-            ({"timeframe": "no data interval"}, "this run has no data interval"),
+            ({"timeframe": "no data interval"}, "no partition key and no data interval"),
             ({"wait_for_month": 3}, "wait_for_month: must be a timedelta"),
             ({"partition_by": "reference_date"}, "must contain {reference_date}"),
             ({"output_format": "csv"}, "output_format must be"),

@@ -403,11 +403,20 @@ def test_a_run_is_late_one_interval_after_its_own(
     assert latest_snapshot(run_of(schedule, run_type=run_type, **run)) == latest
 
 
-def test_a_partition_is_late_two_intervals_after_its_date() -> None:
+@pytest.mark.parametrize(
+    ("run_type", "partition_date"),
+    [
+        ("scheduled", utc(2026, 2, 6, 6)),
+        ("backfill", utc(2026, 2, 6, 6)),
+        # Of a run that is triggered with a key, Airflow reads the date from the key.
+        ("manual", utc(2026, 2, 1)),
+    ],
+)
+def test_a_partition_is_late_two_intervals_after_its_date(run_type: str, partition_date: datetime) -> None:
     timetables = pytest.importorskip("airflow.sdk.definitions.timetables.trigger", reason="needs Airflow 3.2")
     schedule = timetables.CronPartitionTimetable(MONTHLY, timezone="UTC", run_offset=-1, key_format="%Y-%m")
-    run = {**NO_INTERVAL, "run_after": utc(2026, 3, 6, 6), "partition_date": utc(2026, 2, 6, 6)}
-    assert latest_snapshot(run_of(schedule, run_type="scheduled", **run)) == utc(2026, 4, 6, 6)
+    run = {**NO_INTERVAL, "run_after": utc(2026, 3, 6, 6), "partition_date": partition_date}
+    assert latest_snapshot(run_of(schedule, run_type=run_type, **run)) == utc(2026, 4, 6, 6)
 
 
 @pytest.mark.parametrize("run_type", ["manual", "asset_triggered", "dataset_triggered", "operator_triggered"])
