@@ -55,7 +55,7 @@ from tests.support.hostile.wire_server import WireServer
 from tests.support.task_context import TaskDeferred, task_context
 
 READ_TIMEOUT = 0.3
-LONGEST = 6.0
+LONGEST = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
