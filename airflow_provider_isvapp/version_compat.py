@@ -106,6 +106,7 @@ __all__ = [
     "PokeReturnValue",
     "Stats",
     "TriggerEvent",
+    "add_partitions",
     "alias_extra",
     "conf",
     "date_time_trigger",
@@ -120,6 +121,17 @@ __all__ = [
     "stores_links",
     "xcom_of",
 ]
+
+
+def add_partitions(event: Any, keys: list[str]) -> bool:
+    """Send the event of an outlet once for each partition, as Airflow can from 3.3 on; say whether it can.
+
+    :param event: of an asset, from ``outlet_events``.
+    """
+    if not hasattr(event, "add_partitions"):
+        return False
+    event.add_partitions(keys)
+    return True
 
 
 def alias_extra(extra: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_isvapp.errors import InvalidArgument
 from airflow_provider_isvapp.lineage.datasets import Fields, PublishedObject, Source, name_of
 from airflow_provider_isvapp.links.isvapp import WrittenObjectLink, console_url
 from airflow_provider_isvapp.log_messages import Log, log_folded
@@ -19,6 +20,7 @@ from airflow_provider_isvapp.version_compat import (
     BaseOperator,
     BaseOperatorLink,
     Context,
+    add_partitions,
     alias_extra,
 )
 
@@ -79,6 +81,11 @@ class Publication:
         if result.outcome == "unchanged":
             return tuple(self._month(month, rows) for month, rows in result.months.items())
         return tuple(self._month(item.reference_date or "", item.rows, stored=item) for item in result.objects)
+
+    @property
+    def path_by_month(self) -> dict[str, Any]:
+        """Where the rows of each month are that is there."""
+        return {month: item.metadata["path"] for item in self.objects for month in sorted(item.metadata["months"])}
 
     def _month(self, month: str, rows: int, *, stored: WrittenObject | None = None) -> PublishedObject:
         destination = self.destination.with_value(MONTH_PLACEHOLDER, month)
@@ -203,11 +210,32 @@ class WriteOperator(BaseOperator):
         """Name what the task reads."""
         raise NotImplementedError
 
-    def _publish_events(self, context: Context, publication: Publication) -> dict[str, Any]:
+    def _check_partition_events(self, partition_events: bool) -> None:
+        """Refuse partitions where no event can have one."""
+        if partition_events and not any(isinstance(outlet, Asset) for outlet in self.outlets):
+            raise InvalidArgument(
+                "partition_events=True needs an Asset among the task's outlets: an alias has no partitions."
+            )
+
+    def _add_partitions(self, context: Context, paths: dict[str, Any]) -> None:
+        """Let the event of each asset be one of each month. They share one extra, so this says where each month is."""
+        for outlet in self.outlets:
+            if isinstance(outlet, Asset):
+                event = context["outlet_events"][outlet]
+                if not add_partitions(event, list(paths)):
+                    self.log.warning("partition_events=True changes nothing before Airflow 3.3: events have no keys.")
+                    return
+                event.extra = {**event.extra, "paths": paths}
+
+    def _publish_events(
+        self, context: Context, publication: Publication, *, partition_events: bool = False
+    ) -> dict[str, Any]:
         """Tell the log and Airflow which objects are at the destination now, and return the task's XCom."""
         publication.log(self.log)
         self._published = publication.objects
         _add_asset_events(context, self.outlets, publication)
+        if partition_events:
+            self._add_partitions(context, publication.path_by_month)
         url = None
         if publication.objects:
             url = console_url(publication.destination, placeholder=publication.placeholder)

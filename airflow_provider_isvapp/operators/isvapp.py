@@ -80,6 +80,9 @@ class IsvappDownloadExportOperator(WriteOperator):
         ``{"ServerSideEncryption": "aws:kms"}``.
     :param max_row_bytes: the longest row that is read, in bytes; a longer one is taken for damage.
     :param require_sizes: refuse an export whose record states no size that the file can be compared with.
+    :param partition_events: send the events of outlets that are assets once for each month that is published, with the
+        month as partition key (Airflow 3.3; earlier versions change nothing). Their consumers must be scheduled on
+        partitions then: an event with a key starts no DAG that is scheduled on the plain asset.
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
     """
 
@@ -105,6 +108,7 @@ class IsvappDownloadExportOperator(WriteOperator):
         storage_options: Mapping[str, Any] | None = None,
         max_row_bytes: int = DEFAULT_MAX_ROW_BYTES,
         require_sizes: bool = False,
+        partition_events: bool = False,
         isvapp_conn_id: str = IsvappHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -123,12 +127,14 @@ class IsvappDownloadExportOperator(WriteOperator):
         self.min_rows = min_rows
         self.max_row_bytes = max_row_bytes
         self.require_sizes = require_sizes
+        self.partition_events = partition_events
         self.isvapp_conn_id = isvapp_conn_id
         self._killed = False
 
     @airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
         """Download, verify, publish, and return what was written."""
+        self._check_partition_events(self.partition_events)
         # A template renders to a string, which is a collection, too: of characters.
         months = parse_list("expected_months", self.expected_months)
         months = (months,) if isinstance(months, str) else months
@@ -143,7 +149,7 @@ class IsvappDownloadExportOperator(WriteOperator):
         self._read_export = self.export_id
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook, record_failures():
             publication = download.run(hook.get_conn(), self.export_id, cancelled=lambda: self._killed)
-        return self._publish_events(context, publication)
+        return self._publish_events(context, publication, partition_events=self.partition_events)
 
     def on_kill(self) -> None:
         """Let the transfer stop by itself: Airflow kills the process a few seconds later, whatever it is writing."""
@@ -191,6 +197,7 @@ class IsvappExportOperator(WriteOperator):
         ``{"ServerSideEncryption": "aws:kms"}``.
     :param max_row_bytes: the longest row that is read, in bytes; a longer one is taken for damage.
     :param require_sizes: refuse an export whose record states no size that the file can be compared with.
+    :param partition_events: as in ``IsvappDownloadExportOperator``.
     :param deferrable: wait in the triggerer; the default is Airflow's option ``default_deferrable``.
     :param poll_interval: the most seconds between two polls.
     :param timeout: seconds to wait for the export in all, counted from its creation or from the start of a retry.
@@ -237,6 +244,7 @@ class IsvappExportOperator(WriteOperator):
         storage_options: Mapping[str, Any] | None = None,
         max_row_bytes: int = DEFAULT_MAX_ROW_BYTES,
         require_sizes: bool = False,
+        partition_events: bool = False,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: timedelta | float = 30.0,
         timeout: timedelta | float = 3600.0,
@@ -265,6 +273,7 @@ class IsvappExportOperator(WriteOperator):
         self.min_rows = min_rows
         self.max_row_bytes = max_row_bytes
         self.require_sizes = require_sizes
+        self.partition_events = partition_events
         self.deferrable = deferrable
         self.poll_interval = seconds_of(poll_interval)
         self.timeout = seconds_of(timeout)
@@ -319,6 +328,7 @@ class IsvappExportOperator(WriteOperator):
 
     def _checked_arguments(self, context: Context) -> tuple[ExportRequest, ExportDownload]:
         """Check all arguments before anything is asked of the vendor."""
+        self._check_partition_events(self.partition_events)
         checked_seconds("poll_interval", self.poll_interval)
         checked_seconds("timeout", self.timeout)
         request = checked_request(self, context)
@@ -364,7 +374,7 @@ class IsvappExportOperator(WriteOperator):
         publication = download.run(
             hook.get_conn(), export_id, cancelled=lambda: self._killed, request=request.payload()
         )
-        return self._publish_events(context, publication)
+        return self._publish_events(context, publication, partition_events=self.partition_events)
 
     def _source(self) -> Source:
         return Source.in_isvapp(self.isvapp_conn_id, "exports/feature_usage", lineage_fields(TaxonomyItemRow))

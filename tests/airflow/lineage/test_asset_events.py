@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_isvapp.emulator import Emulator, ManualClock
 from airflow_provider_isvapp.operators.isvapp import IsvappExportOperator, IsvappFetchSalesforceAccountsOperator
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
-from airflow_provider_isvapp.version_compat import Asset, AssetAlias
+from airflow_provider_isvapp.version_compat import AirflowFailException, Asset, AssetAlias
 from tests.support.task_context import alias_events, run_to_its_end, task_context
 
 ALIAS = AssetAlias("usage")
@@ -111,6 +111,62 @@ def test_what_was_left_in_place_is_not_announced_to_an_alias(export: Export, tmp
     assert written["outcome"] == "skipped"
     assert alias_events(context, ALIAS) == {}
     assert context["outlet_events"][ASSET].extra["outcome"] == "skipped"
+
+
+def partition_keys(context: Any, asset: Any) -> set[str]:
+    return set(getattr(context["outlet_events"][asset], "partition_keys", ()))
+
+
+@pytest.mark.parametrize("divided", [True, False])
+def test_each_month_is_a_partition_where_airflow_can(
+    export: Export, tmp_path: Path, divided: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = "{reference_date}" if divided else "usage"
+    arguments = {"partition_by": "reference_date"} if divided else {}
+    timeframe = "LATEST_12_COMPLETED_MONTHS"
+    written, context = export(tmp_path / name, timeframe=timeframe, partition_events=True, **arguments)
+    _, repeated = export(tmp_path / name, timeframe=timeframe, partition_events=True, **arguments)
+
+    assert len(written["months"]) == 12
+    paths = {month: str(tmp_path / name.replace("{reference_date}", month)) for month in written["months"]}
+    if not hasattr(context["outlet_events"][ASSET], "add_partitions"):
+        assert context["outlet_events"][ASSET].extra == written
+        assert "partition_events=True changes nothing before Airflow 3.3" in caplog.text
+        return
+    assert context["outlet_events"][ASSET].extra == written | {"paths": paths}
+    assert partition_keys(context, ASSET) == partition_keys(repeated, ASSET) == set(paths)
+    assert len(alias_events(context, ALIAS)) == (12 if divided else 1)
+
+
+def test_no_event_has_a_partition_unless_it_is_wanted(export: Export, tmp_path: Path) -> None:
+    written, context = export(tmp_path / "{reference_date}", partition_by="reference_date")
+
+    assert partition_keys(context, ASSET) == set()
+    assert context["outlet_events"][ASSET].extra == written
+
+
+def test_what_was_left_in_place_is_no_partition(export: Export, tmp_path: Path) -> None:
+    (tmp_path / "usage").write_bytes(b"something else\n")
+
+    _, context = export(tmp_path / "usage", if_exists="skip", partition_events=True)
+
+    assert partition_keys(context, ASSET) == set()
+
+
+@pytest.mark.parametrize("outlets", [[], [ALIAS]])
+def test_partitions_without_an_asset_are_refused_before_anything_is_requested(
+    export: Export, isvapp: Emulator, tmp_path: Path, outlets: list[Any]
+) -> None:
+    from airflow_provider_isvapp.operators.isvapp import IsvappDownloadExportOperator
+
+    with pytest.raises(AirflowFailException, match="partition_events=True needs an Asset among the task's outlets"):
+        export(tmp_path / "usage", partition_events=True, outlets=outlets)
+    download = IsvappDownloadExportOperator(
+        task_id="download", export_id="any", path=str(tmp_path / "usage"), partition_events=True, outlets=outlets
+    )
+    with pytest.raises(AirflowFailException, match="partition_events=True needs an Asset among the task's outlets"):
+        download.execute(task_context())
+    assert isvapp.requests == []
 
 
 def test_accounts(isvapp: Emulator, tmp_path: Path) -> None:
