@@ -15,8 +15,8 @@ from pathlib import Path
 from airflow_provider_isvapp.api.schema.fields import Object
 from airflow_provider_isvapp.api.schema.isvapp import salesforce_account
 from airflow_provider_isvapp.api.schema.productiv import AppDetails
-from airflow_provider_isvapp.emulator.apps import app_rows
 from airflow_provider_isvapp.emulator.data import account_rows, spell_rows
+from airflow_provider_isvapp.emulator.productiv import app_rows
 from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.lists import write_list
 from airflow_provider_isvapp.transfer.options import WriteOptions

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_isvapp.emulator.clock import Clock, ManualClock
-from airflow_provider_isvapp.emulator.config import EmulatorConfig
+from airflow_provider_isvapp.emulator.config import Clock, EmulatorConfig, ManualClock
 from airflow_provider_isvapp.emulator.faults import Fault, FaultKind
-from airflow_provider_isvapp.emulator.requests import Endpoint, RequestRecord
+from airflow_provider_isvapp.emulator.http import Endpoint, RequestRecord
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.emulator.server import Emulator

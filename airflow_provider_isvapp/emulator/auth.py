@@ -10,9 +10,8 @@ import secrets
 from dataclasses import dataclass
 from typing import Literal
 
-from airflow_provider_isvapp.emulator.clock import Clock
-from airflow_provider_isvapp.emulator.config import EmulatorConfig
-from airflow_provider_isvapp.emulator.responses import ErrorResponse
+from airflow_provider_isvapp.emulator.config import Clock, EmulatorConfig
+from airflow_provider_isvapp.emulator.http import ErrorResponse
 
 Vendor = Literal["isvapp", "productiv"]
 

@@ -18,7 +18,7 @@ from typing import Any, get_args, get_type_hints
 from airflow_provider_isvapp import emulator as package
 from airflow_provider_isvapp.emulator.config import EmulatorConfig
 from airflow_provider_isvapp.emulator.faults import Fault
-from airflow_provider_isvapp.emulator.requests import RequestRecord
+from airflow_provider_isvapp.emulator.http import RequestRecord
 
 DEFAULT_PORT = 8099
 ENVIRONMENT = {"host": "ISVAPP_EMULATOR_HOST", "port": "ISVAPP_EMULATOR_PORT"}

@@ -1,13 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What the emulator is like, as one frozen value that the command line mirrors."""
+"""How the emulator behaves, as one frozen value that the command line mirrors, and its clock."""
 
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, Protocol
 
+
+class Clock(Protocol):
+    """What the emulator asks about time."""
+
+    def now(self) -> datetime:
+        """Wall-clock time, aware, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    def now(self) -> datetime:
+        """Wall-clock time, aware, in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Seconds that never go back; the same for all processes of one Linux machine."""
+        return time.monotonic()
+
+
+class ManualClock:
+    """Time that stands still until :meth:`advance` moves it.
+
+    :param start: the wall-clock time to begin with; must be aware.
+    """
+
+    def __init__(self, start: datetime) -> None:
+        if start.tzinfo is None:
+            raise ValueError("start must be an aware datetime")
+        self._start = start
+        self._elapsed = 0.0
+
+    def now(self) -> datetime:
+        """Wall-clock time, aware, in UTC."""
+        return (self._start + timedelta(seconds=self._elapsed)).astimezone(UTC)
+
+    def monotonic(self) -> float:
+        """Seconds advanced so far."""
+        return self._elapsed
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        if seconds < 0:
+            raise ValueError("time does not go back")
+        self._elapsed += seconds
+
+
+MONTH = re.compile(r"[1-9]\d{3}-(0[1-9]|1[0-2])")
 MAX_ROWS_PER_ACCOUNT = 1000
 """Keeps the taxonomy, which is held in memory, small whatever the size of an export."""
 
@@ -73,7 +128,7 @@ class EmulatorConfig:
 
         :raises ValueError: names the option.
         """
-        if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", self.first_month):
+        if not MONTH.fullmatch(self.first_month):
             raise ValueError(f"first_month must be YYYY-MM, not {self.first_month!r}")
         if not 1 <= self.month_complete_day <= 28:
             raise ValueError("month_complete_day must be 1 to 28")

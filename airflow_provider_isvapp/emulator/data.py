@@ -13,11 +13,45 @@ import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
 from airflow_provider_isvapp.emulator.config import EmulatorConfig
-from airflow_provider_isvapp.emulator.export_requests import ExportRequest, Restatement
+
+
+class Restatement(StrEnum):
+    """How the rows of a month differ from those that earlier exports had."""
+
+    COUNTERS = "counters"  # every tenth account has other counters
+    ROWS_LOST = "rows_lost"  # every second row is gone
+    ROWS_DOUBLED = "rows_doubled"  # every tenth account has each row twice
+    ACCOUNTS_RENAMED = "accounts_renamed"  # every tenth account has another name
+    ORDER = "order"  # the same rows, the last one first
+    SERIALIZER = "serializer"  # the same rows with sorted keys and with blanks
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """Everything that the rows of an export depend on, besides the emulator's configuration.
+
+    ``accounts`` holds the 15-character form of the account filter. ``version`` is 0 until a fault changes the file, and
+    ``restated`` has the changes that faults make to single months, each as a month and a :class:`Restatement`.
+    """
+
+    type: str
+    aggregation: str
+    months: tuple[str, ...]
+    selection: str
+    ids: tuple[str, ...]
+    accounts: tuple[str, ...] | None = None
+    version: int = 0
+    restated: tuple[tuple[str, Restatement], ...] = ()
+
+    def restatements(self, month: str) -> frozenset[Restatement]:
+        """Return how the rows of a month differ from those of an export without this fault."""
+        return frozenset(change for name, change in self.restated if name == month)
+
 
 BLOCK_BYTES = 1 << 20
 _LABELS = (

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Literal
 
-from airflow_provider_isvapp.emulator.export_requests import Restatement
-from airflow_provider_isvapp.emulator.requests import Endpoint
+from airflow_provider_isvapp.emulator.data import Restatement
+from airflow_provider_isvapp.emulator.http import Endpoint
 
 
 class FaultKind(StrEnum):

@@ -1,24 +1,178 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Productiv's endpoints."""
+"""Productiv's endpoints and their generated apps: every documented field and value, and each optional key both present
+and absent.
+
+Names, types and values come from :mod:`airflow_provider_isvapp.api.schema.productiv`. This module adds how the values
+of an app relate to each other, and text that a careless reader would change.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from datetime import timedelta
+import random
+from collections.abc import Callable
+from datetime import date, timedelta
 from typing import Any
 from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from airflow_provider_isvapp.emulator.apps import app, app_ids, app_rows
+from airflow_provider_isvapp.api.schema.fields import Field, ListOf, MapOf, ObjectOf, Scalar, Type, read_object
+from airflow_provider_isvapp.api.schema.productiv import AppDetails, AppSummary
 from airflow_provider_isvapp.emulator.auth import PRODUCTIV_SCOPES, parse_basic
-from airflow_provider_isvapp.emulator.data import spell, spell_array, spell_rows
+from airflow_provider_isvapp.emulator.data import number, seeded, spell, spell_array, spell_rows
+from airflow_provider_isvapp.emulator.http import Endpoint, ErrorResponse, Response, json_response
 from airflow_provider_isvapp.emulator.pipeline import Call, Pipeline
-from airflow_provider_isvapp.emulator.requests import Endpoint
-from airflow_provider_isvapp.emulator.responses import ErrorResponse, Response, json_response
 from airflow_provider_isvapp.emulator.state import State
+
+_APP_NAMES = ("Übersetzer", "Chat", "Tables", "日程", "Café Manager", "Sign/Send", 'Say "Hi"', "Ledger", "Løn", "Vault")
+_WORDS = ("Größe L", "Überwachung", "SaaS Management", "Data & Analytics", "SAML", "Okta", "更多", "größer als 10 €")
+_CATEGORIES = ("IT Management", "Analytics", "Finance", "Sales & Marketing")
+_PEOPLE = (("Zoë Groß", "zoe@example.com"), ("Ōe Kenzaburō", "oe@example.com"), ("Ann O'Neil", "ann@example.com"))
+_CURRENCIES = ("EUR", "USD", "JPY")
+_FIRST_DAY = date(2020, 1, 1)
+_DAYS = 2 * 365
+
+
+def app_ids(count: int) -> list[str]:
+    """Return the application ids in the order of the list."""
+    return [f"app-{index:04d}" for index in range(count)]
+
+
+def is_inactive(index: int) -> bool:
+    """Tell whether the app at this place in the list is inactive."""
+    return index % 5 == 4
+
+
+def app_rows(seed: int, count: int, *, include_inactive: bool, verbose: bool) -> list[dict[str, Any]]:
+    """Return the rows of the apps endpoint."""
+    return [app(seed, index, verbose=verbose) for index in range(count) if include_inactive or not is_inactive(index)]
+
+
+def app(seed: int, index: int, *, verbose: bool) -> dict[str, Any]:
+    """Return one app, as summary or with all its details."""
+    maker = _Maker(seeded("app", seed, index), index)
+    return maker.make_object(read_object(AppDetails if verbose else AppSummary), "")
+
+
+class _Maker:
+    """Makes the values of one app.
+
+    What is not random depends on the app's place in the list, so that a few apps show all there is.
+    """
+
+    def __init__(self, rng: random.Random, index: int) -> None:
+        self._rng = rng
+        self._index = index
+        self._special: dict[str, Callable[[Type, str], Any]] = {
+            "ApplicationId": lambda *_: f"app-{index:04d}",
+            "ApplicationName": lambda *_: f"{_APP_NAMES[index % len(_APP_NAMES)]} {index}",
+            "Category": lambda *_: _CATEGORIES[index % len(_CATEGORIES)],
+            "Description": lambda *_: f"App {index} \u2013 \u201cbilling included\u201d, a/b.\nSecond line.",
+            "VendorName": lambda *_: f"Vendor/{index % 7}",
+            "IsInactive": lambda *_: is_inactive(index),
+            "IsDiscovered": lambda *_: index % 2 == 1,
+            "CustomFields": self._custom_fields,
+            "Activity": self._activity,
+            "RollingWindow30": self._no_licenses,
+            "Email": lambda *_: _PEOPLE[index % len(_PEOPLE)][1],
+            "Name": lambda *_: _PEOPLE[index % len(_PEOPLE)][0],
+            "url": lambda *_: "https://wiki.example.com/a/b?c=d&e=%20",
+        }
+
+    def make_object(self, kind: ObjectOf, path: str) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        for item in kind.fields:
+            inner = f"{path}.{item.name}"
+            if item.required or self._is_there(item, inner):
+                made[item.name] = self._make(item.type, inner, item.name)
+        if "NumContacts" in made:
+            made["NumContacts"] = sum(len(value) for value in made.values() if isinstance(value, list))
+        if "ProvisionedLicenses" in made:
+            made["RollingWindow30"] = _window(self._rng, kind, made["ProvisionedLicenses"])
+        return made
+
+    def _is_there(self, item: Field, path: str) -> bool:
+        if item.name == "LicenseTier":
+            return ".Engagement." in path
+        if item.name == "SupportedProtocols":
+            return ".Instances" not in path
+        if item.name == "IsInactive" and is_inactive(self._index):
+            return True
+        return (self._index + sum(path.encode())) % 3 != 0
+
+    def _make(self, kind: Type, path: str, name: str) -> Any:
+        if (special := self._special.get(name)) is not None:
+            return special(kind, path)
+        if isinstance(kind, ObjectOf):
+            return self.make_object(kind, path)
+        if isinstance(kind, MapOf):
+            tiers = self._rng.sample(_WORDS, k=1 + self._index % 2)
+            return {tier: self._make(kind.values, f"{path}.{tier}", "") for tier in tiers}
+        if isinstance(kind, ListOf):
+            return self._list(kind.items, path)
+        return self._scalar(kind, path, name)
+
+    def _list(self, items: Type, path: str) -> list[Any]:
+        begin = self._index + sum(path.encode())
+        if isinstance(items, Scalar):
+            values = items.values or _WORDS
+            return [values[(begin + place) % len(values)] for place in range(begin % 4)]
+        return [self._make(items, f"{path}[{place}]", "") for place in range(1 + begin % 2)]
+
+    def _scalar(self, kind: Scalar, path: str, name: str) -> Any:
+        place = self._index + sum(path.encode())
+        if kind.values:
+            return kind.values[place % len(kind.values)]
+        match kind.kind:
+            case "date":
+                begin = _DAYS if name.startswith(("Last", "End")) else 0
+                return (_FIRST_DAY + timedelta(days=begin + self._rng.randrange(_DAYS))).isoformat()
+            case "boolean":
+                return self._rng.random() < 0.5
+            case "integer":
+                return 0 if place % 7 == 0 else self._rng.randrange(1, 400)
+            case "number":
+                # Beyond 64 bits and beyond what a float holds: only a verbatim copy survives.
+                return number(
+                    "12345678901234567890.10" if ".TermAmount" in path else f"{self._rng.randrange(10**5)}.50"
+                )
+        if "urrency" in name:
+            return _CURRENCIES[place % len(_CURRENCIES)]
+        return f"{_WORDS[place % len(_WORDS)]} {place % 100}"
+
+    def _custom_fields(self, kind: Type, path: str) -> list[dict[str, Any]]:
+        """Make one field of each type, and a number that only a verbatim copy gives back."""
+        assert isinstance(kind, ListOf)  # noqa: S101 - the model says so
+        field = kind.items
+        assert isinstance(field, ObjectOf)  # noqa: S101 - for the type checker
+        made: list[dict[str, Any]] = []
+        for tag, value in (*field.variants, ("number", None)):
+            one = {item.name: f"{item.name} {len(made)}" for item in field.fields}
+            one[field.tag or ""] = tag
+            one[field.varies or ""] = number("1e3") if value is None else self._make(value, f"{path}.{tag}", tag)
+            made.append(one)
+        return made
+
+    def _activity(self, kind: Type, path: str) -> Any:
+        if not isinstance(kind, MapOf):
+            return self._make(kind, path, "")  # an instance has it without sources
+        source = kind.keys[self._index % len(kind.keys)]
+        return {source: self._make(kind.values, f"{path}.{source}.", "")}
+
+    def _no_licenses(self, kind: Type, path: str) -> None:
+        """Leave it to the number of licenses, which is known when its siblings are made."""
+
+
+def _window(rng: random.Random, kind: ObjectOf, licenses: int) -> dict[str, Any]:
+    """Make the activity of some licenses, of which a part is engaged."""
+    engaged = rng.randrange(licenses + 1)
+    window = kind.field("RollingWindow30").type
+    assert isinstance(window, ObjectOf)  # noqa: S101 - the model says so
+    percentage = number(f"{engaged / licenses:.4f}") if licenses else None
+    return dict(zip((item.name for item in window.fields), (engaged, licenses - engaged, percentage), strict=True))
 
 
 class ProductivEndpoints:

@@ -10,13 +10,11 @@ from dataclasses import asdict
 from typing import Any
 
 from airflow_provider_isvapp.emulator.auth import TokenIssuer
-from airflow_provider_isvapp.emulator.clock import Clock
-from airflow_provider_isvapp.emulator.config import EmulatorConfig
+from airflow_provider_isvapp.emulator.config import Clock, EmulatorConfig
 from airflow_provider_isvapp.emulator.data import ndjson
-from airflow_provider_isvapp.emulator.exports import Exports
+from airflow_provider_isvapp.emulator.exports import Exports, Spool
 from airflow_provider_isvapp.emulator.faults import Faults
-from airflow_provider_isvapp.emulator.requests import RequestLog, RequestRecord, SlidingWindow
-from airflow_provider_isvapp.emulator.spool import Spool
+from airflow_provider_isvapp.emulator.http import RequestLog, RequestRecord, SlidingWindow
 
 
 class State:

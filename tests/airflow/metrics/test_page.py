@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-from airflow_provider_isvapp.emulator.requests import Endpoint
+from airflow_provider_isvapp.emulator.http import Endpoint
 from airflow_provider_isvapp.metrics import METRICS, NO_ANSWER
 from tests.support import ROOT
 

@@ -11,7 +11,7 @@ from dataclasses import fields
 import requests
 
 from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig, Endpoint, Fault, FaultKind
-from airflow_provider_isvapp.emulator.export_requests import Restatement
+from airflow_provider_isvapp.emulator.data import Restatement
 from tests.support import ROOT
 
 PAGE = (ROOT / "docs" / "emulator.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from airflow_provider_isvapp.emulator import Fault, FaultKind, ManualClock
-from airflow_provider_isvapp.emulator.export_requests import Restatement
+from airflow_provider_isvapp.emulator.data import Restatement
 from tests.unit.emulator.caller import Caller
 from tests.unit.emulator.wire import WireAnswer, exchange
 

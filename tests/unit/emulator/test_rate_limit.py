@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from airflow_provider_isvapp.emulator import ManualClock
-from airflow_provider_isvapp.emulator.requests import SlidingWindow
+from airflow_provider_isvapp.emulator.http import SlidingWindow
 from tests.unit.emulator.caller import Caller
 
 Start = Callable[..., Caller]

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from airflow_provider_isvapp.api.schema.fields import Object, read_object
 from airflow_provider_isvapp.api.schema.isvapp import TaxonomyItemRow, salesforce_account
 from airflow_provider_isvapp.api.schema.productiv import AppDetails, AppSummary
-from airflow_provider_isvapp.emulator.apps import app
 from airflow_provider_isvapp.emulator.data import spell
+from airflow_provider_isvapp.emulator.productiv import app
 from airflow_provider_isvapp.errors import DamagedDownload
 from airflow_provider_isvapp.transfer.drift import RowChecker
 from tests.support.file_server import export_row

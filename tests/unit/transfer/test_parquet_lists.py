@@ -14,8 +14,8 @@ import pytest
 from airflow_provider_isvapp.api.schema.fields import Dialect, Object, column_type, read_object
 from airflow_provider_isvapp.api.schema.isvapp import salesforce_account
 from airflow_provider_isvapp.api.schema.productiv import AppDetails
-from airflow_provider_isvapp.emulator.apps import app_rows
 from airflow_provider_isvapp.emulator.data import account_rows, spell_rows
+from airflow_provider_isvapp.emulator.productiv import app_rows
 from airflow_provider_isvapp.errors import DamagedDownload
 from airflow_provider_isvapp.transfer import parquet
 from airflow_provider_isvapp.transfer.destination import open_destination

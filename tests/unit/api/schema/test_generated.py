@@ -13,8 +13,8 @@ import pytest
 
 from airflow_provider_isvapp.api.schema import isvapp, productiv
 from airflow_provider_isvapp.api.schema.fields import read_object
-from airflow_provider_isvapp.emulator.apps import app_rows
 from airflow_provider_isvapp.emulator.data import account_rows, spell_rows
+from airflow_provider_isvapp.emulator.productiv import app_rows
 from tests.support import ROOT
 
 SPEC = importlib.util.spec_from_file_location("generate_schemas", ROOT / "scripts" / "generate_schemas.py")
