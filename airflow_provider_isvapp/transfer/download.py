@@ -8,18 +8,17 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from airflow_provider_isvapp.errors import DamagedDownload, ExportRefused, InvalidArgument
 from airflow_provider_isvapp.events import DownloadFinished, DownloadInterrupted, Observer, no_op_observer
-from airflow_provider_isvapp.transfer.audit import ExpectedMonths, MinRows, Rule, as_documented
+from airflow_provider_isvapp.transfer.audit import Candidate, ExpectedMonths, MinRows, Rule, as_documented, find_problem
 from airflow_provider_isvapp.transfer.destination import Destination
-from airflow_provider_isvapp.transfer.existing import find_existing_export, keeps_existing
-from airflow_provider_isvapp.transfer.manifest import check_targets, find_manifests
+from airflow_provider_isvapp.transfer.drift import DriftReport
+from airflow_provider_isvapp.transfer.existing import find_existing_export, has_rows, keeps_existing
+from airflow_provider_isvapp.transfer.manifest import Description, check_targets, find_manifests, publish
 from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.pipeline import TransferPipeline
-from airflow_provider_isvapp.transfer.publish import audit, publish
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.resume import ExportSource, RestartRequired, ResumableDownload, RetryBudget
 from airflow_provider_isvapp.transfer.staging.base import Provenance
@@ -80,10 +79,16 @@ def download_export(
         MinRows(fewest=options.min_rows),
         *([as_documented] if options.on_drift == "fail" else []),
     ]
+
+    def candidate(staged: Provenance, drift: DriftReport | None = None) -> Candidate:
+        # An export by month without rows makes no object, so it replaces none.
+        replaces_one = options.partition_by is None
+        return Candidate(staged=staged, drift=drift, replaces_rows=lambda: replaces_one and has_rows(destination))
+
     if export_id is not None:
         found = find_existing_export(destination, export_id, options, expected_months=expected_months)
-        if found is not None and audit(rules, found, destination, options) is None:
-            there = find_manifests(destination, found, options) if options.manifest else ()
+        if found is not None and find_problem(candidate(found), rules) is None:
+            there = find_manifests(destination, found, options) if options.writes_manifest else ()
             if there is not None:
                 log.info("%s already holds export %s: nothing to download", destination.uri, export_id)
                 return WriteResult.of(
@@ -105,17 +110,22 @@ def download_export(
         try:
             with run.verified() as provenance:
                 export = resumable.export
+                if problem := find_problem(candidate(provenance, run.drift), rules):
+                    raise ExportRefused(
+                        f"Export {export.id} is not what was asked for: {problem}. Nothing was published."
+                    )
                 objects, manifests = publish(
                     run.commit,
                     run.objects,
-                    rules=rules,
-                    refuse=partial(_refuse, export.id),
-                    provenance=provenance,
                     destination=destination,
                     options=options,
-                    dates={"created_at": _iso(export.created_at), "completed_at": _iso(export.completed_at)},
-                    request=request,
-                    drift=run.drift,
+                    description=Description(
+                        provenance=provenance,
+                        dates={"created_at": _iso(export.created_at), "completed_at": _iso(export.completed_at)},
+                        request=request,
+                        drift=run.drift,
+                        summary=run.summary,
+                    ),
                 )
         except RestartRequired:
             log.warning(
@@ -180,10 +190,6 @@ def check_download(
         months = ("0000-00",) if expected_months is None or isinstance(expected_months, int) else expected_months
         destinations = [destination.with_value(MONTH_PLACEHOLDER, month) for month in months]
     check_targets(destinations, options)
-
-
-def _refuse(export_id: str, problem: str) -> ExportRefused:
-    return ExportRefused(f"Export {export_id} is not what was asked for: {problem}. Nothing was published.")
 
 
 def _iso(moment: datetime | None) -> str | None:

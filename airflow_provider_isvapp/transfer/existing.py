@@ -163,7 +163,7 @@ def _provenance(destination: Destination, export_id: str, options: WriteOptions)
         return None
     if not provenance.is_complete and options.output_format == "parquet":
         provenance = footer_provenance(target)
-    elif not provenance.is_complete and options.manifest:
+    elif not provenance.is_complete and options.writes_manifest:
         described = provenance_in_manifest(destination)
         provenance = described if _is_of(described, export_id, options) else provenance
     return provenance if _is_of(provenance, export_id, options) else None

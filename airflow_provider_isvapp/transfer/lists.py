@@ -13,18 +13,18 @@ from typing import Any
 from airflow_provider_isvapp.api.schema.fields import Object
 from airflow_provider_isvapp.errors import AuditRefused, DamagedDownload, MalformedRows
 from airflow_provider_isvapp.events import DownloadFinished, Observer, no_op_observer
-from airflow_provider_isvapp.transfer.audit import MinRows, Rule, as_documented
+from airflow_provider_isvapp.transfer.audit import Candidate, MinRows, Rule, as_documented, find_problem
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.drift import DriftReport, RowChecker
 from airflow_provider_isvapp.transfer.exclude_fields import FieldFilter
-from airflow_provider_isvapp.transfer.existing import keeps_existing
+from airflow_provider_isvapp.transfer.existing import has_rows, keeps_existing
 from airflow_provider_isvapp.transfer.gzip import Crc32
-from airflow_provider_isvapp.transfer.manifest import check_targets, find_manifests
+from airflow_provider_isvapp.transfer.manifest import Description, check_targets, find_manifests, publish
 from airflow_provider_isvapp.transfer.options import SNAPSHOT_PLACEHOLDER, WriteOptions
-from airflow_provider_isvapp.transfer.publish import audit, publish
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.rows import ListRow, RowInspector
 from airflow_provider_isvapp.transfer.staging.base import Provenance
+from airflow_provider_isvapp.transfer.summary import Summary
 from airflow_provider_isvapp.transfer.writers import Chunk, SingleObjectWriter
 
 _LOG = logging.getLogger(__name__)
@@ -88,17 +88,19 @@ def write_list(
     provenance = _describe(rows, dataset, options, fields)
     fields.check(documented)
     drift = _compare(rows, row_type, dataset, options)
+    problem = find_problem(
+        Candidate(staged=provenance, drift=drift, replaces_rows=lambda: has_rows(destination)), rules
+    )
     there = destination.target().info()
     if there is not None and there.provenance == provenance:
         manifests = find_manifests(destination, provenance, options, snapshot_date=snapshot_date)
-        problem = audit(rules, provenance, destination, options, drift=drift)
-        if (manifests or not options.manifest) and problem is None:
+        if (manifests or not options.writes_manifest) and problem is None:
             log.info("%s already holds this list: nothing to write", destination.uri)
             return WriteResult.of(
                 destination.uri,
                 provenance,
                 snapshot_date=snapshot_date,
-                manifests=manifests or () if options.manifest else (),
+                manifests=manifests or () if options.writes_manifest else (),
                 drift=tuple(drift),
                 outcome=Outcome.UNCHANGED,
                 seconds=clock() - started,
@@ -108,6 +110,8 @@ def write_list(
         return WriteResult(
             path=destination.uri, snapshot_date=snapshot_date, outcome=Outcome.SKIPPED, seconds=clock() - started
         )
+    if problem is not None:
+        raise AuditRefused(f"The list {dataset} is not what was asked for: {problem}. Nothing was published.")
     writer = SingleObjectWriter(destination, options, provenance=provenance, row_type=row_type)
     try:
         for batch in _batches(rows):
@@ -115,16 +119,15 @@ def write_list(
         objects, manifests = publish(
             writer.commit,
             writer.flush(provenance),
-            rules=rules,
-            refuse=lambda problem: AuditRefused(
-                f"The list {dataset} is not what was asked for: {problem}. Nothing was published."
-            ),
-            provenance=provenance,
             destination=destination,
             options=options,
-            dates={"snapshot_date": snapshot_date},
-            request=request,
-            drift=drift,
+            description=Description(
+                provenance=provenance,
+                dates={"snapshot_date": snapshot_date},
+                request=request,
+                drift=drift,
+                summary=Summary(rows=provenance.rows or 0, bytes=provenance.bytes or 0),
+            ),
         )
     finally:
         writer.abort()

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A small JSON file beside an object that says what it holds."""
+"""Publishes objects, and beside each a small JSON file that says what it holds."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,9 +14,11 @@ import msgspec
 
 from airflow_provider_isvapp.errors import StorageFailed
 from airflow_provider_isvapp.transfer.destination import Destination
+from airflow_provider_isvapp.transfer.drift import DriftReport
 from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.results import WrittenObject
 from airflow_provider_isvapp.transfer.staging.base import Provenance, StagedObject, commit_staged
+from airflow_provider_isvapp.transfer.summary import Summary
 
 # Of a manifest that is read; one of a year with every month and a long request has some thousand bytes.
 _LONGEST = 1024 * 1024
@@ -39,89 +40,112 @@ def check_targets(destinations: Iterable[Destination], options: WriteOptions) ->
     """
     for item in destinations:
         item.target().check()
-        if options.manifest:
+        if options.writes_manifest:
             manifest_of(item).target().check()
 
 
-@contextmanager
-def staged_manifests(
-    destination: Destination,
-    objects: Sequence[WrittenObject],
-    *,
-    provenance: Provenance,
-    dates: Mapping[str, str | None],
-    options: WriteOptions,
-    request: Mapping[str, Any] | None,
-) -> Iterator[StagedManifests]:
-    """Hand one manifest for each object to the storage, so that one which takes no manifest refuses it by now.
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What the manifests of one write say of it.
 
-    What the block does not publish is removed. An object that another program replaces keeps the manifest of the one
-    before: compare the checksum when in doubt.
-
+    :param provenance: with all figures.
     :param dates: what else is known of the source.
     :param request: the parameters that the vendor was asked for the rows with.
+    :param drift: what differs from the documentation; None if that was not looked for.
+    :param summary: of the rows; None if they were not summed up.
     """
-    manifests = StagedManifests()
+
+    provenance: Provenance
+    dates: Mapping[str, str | None]
+    request: Mapping[str, Any] | None
+    drift: DriftReport | None = None
+    summary: Summary | None = None
+
+    def manifest(self, item: WrittenObject, options: WriteOptions) -> bytes:
+        """Return the manifest of an object."""
+        summary = self.summary
+        if summary is not None and item.reference_date is not None and summary.months:
+            summary = summary.of_month(item.reference_date)
+        content = {
+            "version": 1,
+            "object": asdict(item),
+            "format": options.describe_format(),
+            "source": self.provenance.to_dict() | dict(self.dates),
+            "request": None if self.request is None else dict(self.request),
+            "drift": None if self.drift is None else self.drift.as_json(),
+            "summary": None if summary is None else summary.as_json(),
+            "written_at": datetime.now(UTC).isoformat(),
+        }
+        return json.dumps(content, indent=2).encode() + b"\n"
+
+
+def publish(
+    commit: Callable[[], Sequence[WrittenObject]],
+    objects: Sequence[WrittenObject],
+    *,
+    destination: Destination,
+    options: WriteOptions,
+    description: Description,
+) -> tuple[tuple[WrittenObject, ...], tuple[str, ...]]:
+    """Publish objects that are staged and have passed the audit, and then their manifests.
+
+    A manifest is bound to its object by the version that the storage gave it, which is known only then. So each is
+    staged twice: before, so that a storage which takes no manifest refuses it while nothing is published, and with the
+    version. A process that dies in between leaves an object whose manifest describes another one, and the next run
+    writes both.
+
+    :param commit: makes the objects visible, and says which: others may have appeared meanwhile, and stay.
+    :param objects: as they will be.
+    :return: the published objects, and the URIs of their manifests.
+    :raises StorageFailed: if the storage refused; the message says what is published.
+    """
+    if not options.writes_manifest:
+        return tuple(commit()), ()
+    trials: list[StagedObject] = []
     try:
         for item in objects:
-            described = asdict(item)
-            # What the storage says of the object is known only when it is published.
-            del described["version"], described["checksum"]
-            content = {
-                "version": 1,
-                "object": described,
-                "format": options.describe_format(),
-                "source": provenance.to_dict() | dict(dates),
-                "request": None if request is None else dict(request),
-                "written_at": datetime.now(UTC).isoformat(),
-            }
-            month = item.reference_date
-            place = destination if month is None else destination.with_value(MONTH_PLACEHOLDER, month)
-            manifests.stage(item.path, manifest_of(place), json.dumps(content, indent=2).encode() + b"\n")
-        yield manifests
+            staged = _stage(_manifest_for(item, destination), trials)
+            staged.write(description.manifest(item, options))
+            staged.flush()
+        published = tuple(commit())
     finally:
-        manifests.abort()
-
-
-class StagedManifests:
-    """Manifests that are staged and not yet visible."""
-
-    def __init__(self) -> None:
-        self._staged: dict[str, tuple[Destination, StagedObject]] = {}
-
-    def stage(self, path: str, manifest: Destination, content: bytes) -> None:
-        """Hand the manifest of an object to the storage.
-
-        :param path: URI of the object.
-        """
-        staged = manifest.target().stage(exclusive=False, content_type="application/json", provenance=None)
-        self._staged[path] = (manifest, staged)
-        staged.write(content)
-        staged.flush()
-
-    def publish(self, objects: Sequence[WrittenObject]) -> tuple[str, ...]:
-        """Publish the manifests of these objects, which are published: so a manifest proves that its object is whole.
-
-        :return: their URIs.
-        :raises StorageFailed: saying that the objects are published.
-        """
-        return tuple(self._publish(*self._staged[item.path]) for item in objects)
-
-    def _publish(self, manifest: Destination, staged: StagedObject) -> str:
-        try:
-            commit_staged(staged, manifest.target(), uri=manifest.uri, if_exists="overwrite")
-        except StorageFailed as error:
-            failure = StorageFailed(
-                f"The object is published, but its manifest {manifest.uri} is not: {error} The next run writes it."
-            )
-        else:
-            return manifest.uri
-        raise failure
-
-    def abort(self) -> None:
-        """Remove the manifests that are not published."""
-        for _, staged in self._staged.values():
+        for staged in trials:
             staged.abort()
+    return published, tuple(_publish_manifest(item, destination, options, description) for item in published)
+
+
+def _manifest_for(item: WrittenObject, destination: Destination) -> Destination:
+    month = item.reference_date
+    return manifest_of(destination if month is None else destination.with_value(MONTH_PLACEHOLDER, month))
+
+
+def _stage(manifest: Destination, kept: list[StagedObject]) -> StagedObject:
+    staged = manifest.target().stage(exclusive=False, content_type="application/json", provenance=None)
+    kept.append(staged)
+    return staged
+
+
+def _publish_manifest(
+    item: WrittenObject, destination: Destination, options: WriteOptions, description: Description
+) -> str:
+    """Publish the manifest of an object that is published, so that it proves that its object is whole."""
+    manifest = _manifest_for(item, destination)
+    kept: list[StagedObject] = []
+    try:
+        staged = _stage(manifest, kept)
+        staged.write(description.manifest(item, options))
+        staged.flush()
+        commit_staged(staged, manifest.target(), uri=manifest.uri, if_exists="overwrite")
+    except StorageFailed as error:
+        failure = StorageFailed(
+            f"The object is published, but its manifest {manifest.uri} is not: {error} The next run writes it."
+        )
+    else:
+        return manifest.uri
+    finally:
+        for left in kept:
+            left.abort()
+    raise failure
 
 
 def find_manifests(
@@ -134,36 +158,59 @@ def find_manifests(
     destinations = [destination]
     if options.partition_by is not None:
         destinations = [destination.with_value(MONTH_PLACEHOLDER, month) for month in provenance.months or ()]
-    manifests = [manifest_of(item) for item in destinations]
     wanted = {"export_id": provenance.export_id, "sha256": provenance.sha256, "snapshot_date": snapshot_date}
-    for manifest in manifests:
-        source = _source_in(manifest)
-        if source is None or any(source.get(name) != value for name, value in wanted.items()):
+    for item in destinations:
+        manifest = read_manifest(item)
+        if manifest is None or any(manifest.source.get(name) != value for name, value in wanted.items()):
             return None
-    return tuple(item.uri for item in manifests)
+    return tuple(manifest_of(item).uri for item in destinations)
 
 
 def provenance_in_manifest(destination: Destination) -> Provenance | None:
     """Return the provenance that the manifest of an object has: it is written last, so it has the figures."""
-    source = _source_in(manifest_of(destination)) or {}
-    known = {name: value for name, value in source.items() if name in Provenance.__struct_fields__}
+    manifest = read_manifest(destination)
+    if manifest is None:
+        return None
+    known = {name: value for name, value in manifest.source.items() if name in Provenance.__struct_fields__}
     try:
         return msgspec.convert(known, Provenance)
     except msgspec.ValidationError:
         return None
 
 
-def _source_in(manifest: Destination) -> dict[str, Any] | None:
-    target = manifest.target()
-    if target.info() is None:
+def read_baseline(destination: Destination) -> Summary | None:
+    """Return the summary of the object that is there; None if there is none, or if its manifest has none."""
+    manifest = read_manifest(destination)
+    return None if manifest is None else Summary.from_json(manifest.summary)
+
+
+class _Object(msgspec.Struct, frozen=True):
+    version: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What is read of a manifest."""
+
+    object: _Object
+    source: dict[str, Any]
+    summary: Any = None
+
+
+def read_manifest(destination: Destination) -> Manifest | None:
+    """Return the manifest of an object; None unless it describes the one that is there now.
+
+    Another program may have replaced the object since, or a run was killed before it wrote the manifest.
+    """
+    target = manifest_of(destination).target()
+    there = destination.target().info()
+    if there is None or target.info() is None:
         return None
     with target.open() as stored:
         text = stored.read(_LONGEST + 1)
     if len(text) > _LONGEST:
         return None
     try:
-        content = msgspec.json.decode(text, type=dict[str, Any])
+        manifest = msgspec.json.decode(text, type=Manifest)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
-    source = content.get("source")
-    return source if isinstance(source, dict) else None
+    return manifest if manifest.object.version == there.version else None

@@ -87,6 +87,16 @@ class WriteOptions:
         """Whether the object is the gzip file of an export, byte for byte."""
         return self.compression == "gzip" and self.partition_by is None and not self.exclude_fields
 
+    @property
+    def writes_manifest(self) -> bool:
+        """Whether each object gets a manifest."""
+        return self.manifest
+
+    @property
+    def summarizes_rows(self) -> bool:
+        """Whether the rows of an export are summed up, which parses every one."""
+        return False
+
     def describe_format(self) -> dict[str, Any]:
         """Return the options that shape the stored rows, as a manifest shows them."""
         return {

@@ -24,6 +24,7 @@ from airflow_provider_isvapp.transfer.results import WrittenObject
 from airflow_provider_isvapp.transfer.resume import ResumableDownload
 from airflow_provider_isvapp.transfer.rows import PartitionChunk, Row, RowInspector, UndocumentedRow
 from airflow_provider_isvapp.transfer.staging.base import Provenance
+from airflow_provider_isvapp.transfer.summary import RowSummarizer, Summary
 from airflow_provider_isvapp.transfer.threads import Prefetch, WorkerThread
 from airflow_provider_isvapp.transfer.writers import Chunk, RowWriter
 
@@ -115,6 +116,7 @@ class TransferPipeline:
             by_month=by_month,
             max_row_bytes=options.max_row_bytes,
         )
+        self._summarizer = RowSummarizer(is_documented=is_documented) if options.summarizes_rows else None
         self._log = log
         self._require_sizes = options.require_sizes
         self._fields = FieldFilter(options.exclude_fields)
@@ -130,6 +132,11 @@ class TransferPipeline:
     def drift(self) -> DriftReport | None:
         """What differs from the documentation so far; None if that is not looked for."""
         return None if self._checker is None else self._checker.report
+
+    @property
+    def summary(self) -> Summary | None:
+        """The rows so far, as they are stored; None if they are not summed up."""
+        return None if self._summarizer is None else self._summarizer.summary()
 
     @contextmanager
     def verified(self) -> Iterator[Provenance]:
@@ -195,12 +202,13 @@ class TransferPipeline:
         for compressed, plain in pieces:
             self._measure(compressed, plain)
             if (partitions := self._inspect(partial(self._inspector.feed, plain))) is not None:
-                yield self._without_fields(compressed, self._fields.feed(plain), partitions)
+                yield from self._summed_up(self._without_fields(compressed, self._fields.feed(plain), partitions))
         if self._members.inside_member:
             raise DamagedDownload(f"it ends inside gzip member {self._members.finished_members + 1}")
         self._check_size()
         if (partitions := self._inspect(self._inspector.finish)) is not None:
-            yield self._without_fields(memoryview(b""), self._fields.finish(), partitions)
+            last = self._without_fields(memoryview(b""), self._fields.finish(), partitions)
+            yield from self._summed_up(last, is_last=True)
 
     def _write(self, chunks: Iterable[Chunk], output: RowWriter) -> None:
         for chunk in chunks:
@@ -239,6 +247,18 @@ class TransferPipeline:
         self._kept_bytes += len(kept)
         self._crc32.update(kept)
         return Chunk(compressed, kept, [replace(part, lines=self._fields.strip(part.lines)) for part in partitions])
+
+    def _summed_up(self, chunk: Chunk, *, is_last: bool = False) -> Generator[Chunk]:
+        """Yield a chunk of rows when they are summed up, if they are to be; nothing if that shows anything wrong."""
+        try:
+            if self._summarizer is not None:
+                self._summarizer.feed(chunk.plain)
+                if is_last:
+                    self._summarizer.finish()
+        except MalformedRows as problem:
+            self._keep(problem)
+        else:
+            yield chunk
 
     def _inspect(self, step: Callable[[], list[PartitionChunk]]) -> list[PartitionChunk] | None:
         """Take a step of the inspection; return None when there was anything wrong with the rows before or now."""

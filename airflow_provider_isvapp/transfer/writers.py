@@ -151,7 +151,7 @@ class StoredObject:
         )
         self._size = 0
         self._crc32 = Crc32()
-        self._sha256 = hashlib.sha256() if options.manifest else None
+        self._sha256 = hashlib.sha256() if options.writes_manifest else None
         self._written: WrittenObject | None = None
 
     def store(self, data: bytes | memoryview) -> None:

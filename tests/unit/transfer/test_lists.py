@@ -21,9 +21,10 @@ import pytest
 from airflow_provider_isvapp.errors import AuditRefused, DamagedDownload, DestinationExists, InvalidArgument
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
 from airflow_provider_isvapp.transfer.lists import check_list, write_list
-from airflow_provider_isvapp.transfer.manifest import manifest_of
+from airflow_provider_isvapp.transfer.manifest import manifest_of, read_baseline
 from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
+from airflow_provider_isvapp.transfer.summary import Summary
 from tests.support import ROOT
 from tests.support.doubles import AnyRow
 from tests.support.object_stores import in_s3, s3_client
@@ -172,6 +173,22 @@ def test_the_manifest_says_what_the_object_holds(store: Store) -> None:
     }
     assert manifest["object"]["sha256"] == hashlib.sha256(PLAIN).hexdigest()
     assert manifest["request"] == {"verbose": "true"}
+    there = store.destination.target().info()
+    assert there is not None
+    assert manifest["object"]["version"] == there.version == result.objects[0].version
+    assert manifest["drift"] == []
+
+
+def test_a_manifest_describes_the_object_that_it_was_written_for_and_no_other(store: Store) -> None:
+    assert read_baseline(store.destination) is None
+    store.write(manifest=True)
+    assert read_baseline(store.destination) == Summary(rows=2, bytes=len(PLAIN))
+    # What a process leaves that is killed between an object and its manifest.
+    store.write([*ROWS, b"{}"])
+    assert read_baseline(store.destination) is None
+    assert store.write([*ROWS, b"{}"], manifest=True).outcome is Outcome.WRITTEN
+    assert read_baseline(store.destination) == Summary(rows=3, bytes=len(PLAIN) + 3)
+    assert store.names() == ["_apps.gz.manifest.json", "apps.gz"]
 
 
 @pytest.mark.parametrize("old", [OLD, None])
