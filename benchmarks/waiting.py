@@ -181,7 +181,7 @@ def measure(work: dict[str, Any]) -> int:
     # large as a triggerer's.
     import airflow.jobs.triggerer_job_runner  # noqa: F401
 
-    import airflow_provider_isvapp.ratelimit.storage_base
+    import airflow_provider_isvapp.ratelimit.storage
     import airflow_provider_isvapp.triggers.isvapp  # noqa: F401
 
     plan = Plan(**work["plan"])

@@ -38,7 +38,7 @@ from airflow_provider_isvapp.errors import (
     RequestRefused,
     UnexpectedAnswer,
 )
-from airflow_provider_isvapp.ratelimit.storage_base import Storage
+from airflow_provider_isvapp.ratelimit.storage import Storage
 
 log = logging.getLogger(__name__)
 

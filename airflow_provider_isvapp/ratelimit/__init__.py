@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """Keeps all processes of one account together within the vendor's requests per second."""
 
-from airflow_provider_isvapp.ratelimit.limiter import open_limiter, open_storage
-from airflow_provider_isvapp.ratelimit.storage_base import Limiter
+from airflow_provider_isvapp.ratelimit.limiter import Limiter, open_limiter
+from airflow_provider_isvapp.ratelimit.storage import open_storage
 
 __all__ = ["Limiter", "open_limiter", "open_storage"]

@@ -5,27 +5,25 @@
 from __future__ import annotations
 
 import logging
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from urllib.parse import SplitResult, unquote, urlsplit
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 from airflow_provider_isvapp.errors import InvalidConnection, LimiterTimeout, LimiterUnavailable
 from airflow_provider_isvapp.events import Observer, PermitAcquired, no_op_observer
-from airflow_provider_isvapp.ratelimit import schedule
-from airflow_provider_isvapp.ratelimit.schedule import (
+from airflow_provider_isvapp.ratelimit import algorithm
+from airflow_provider_isvapp.ratelimit.algorithm import (
     HIGHEST_RATE,
     LOWEST_RATE,
     Decision,
+    LimiterState,
     RateLimit,
-    Schedule,
     decode,
     encode,
 )
-from airflow_provider_isvapp.ratelimit.storage_base import Limiter, Storage
+from airflow_provider_isvapp.ratelimit.storage import Storage, open_storage
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +34,31 @@ BOOKKEEPING_TIMEOUT = 1.0
 ANNOUNCED_WAIT = 3.0
 # Up to this long a storage keeps its connection between two polls.
 SHORT_SLEEP = 2.0
+
+
+class Limiter(Protocol):
+    """One account's request budget. Thread-safe. Both methods block.
+
+    On an event loop, run the whole request in a thread, for example with ``asyncio.to_thread``: the wait for a permit
+    is as long as the queue.
+    """
+
+    def acquire(self) -> AbstractContextManager[None]:
+        """Wait for a permit to send one request.
+
+        Leave the context as soon as the headers of the response are there: the permit's pause begins then, so reading
+        a long body inside it slows all processes down. After an exception it is unknown whether the request was
+        received, and the permit expires a little later.
+
+        :raises LimiterUnavailable: if the storage does not respond.
+        :raises LimiterTimeout: if no permit was granted in time.
+        """
+
+    def block_for(self, seconds: float) -> None:
+        """Grant no permit for a while, because the vendor responded with 429 all the same.
+
+        :param seconds: how long, from now; at most five minutes count.
+        """
 
 
 class SharedLimiter:
@@ -81,7 +104,7 @@ class SharedLimiter:
             self._storage.release()
             raise
         except BaseException:
-            self._update_best_effort(lambda state, now: schedule.cancel(state, now, ticket))
+            self._update_best_effort(lambda state, now: algorithm.cancel(state, now, ticket))
             raise
         finally:
             self._observe(PermitAcquired(seconds=self._clock() - asked_at))
@@ -91,12 +114,12 @@ class SharedLimiter:
             # The request may still be on its way: its permit expires when that is no longer possible.
             self._storage.release()
             raise
-        self._update_best_effort(lambda state, now: schedule.record_response(state, self._rate_limit, now, ticket))
+        self._update_best_effort(lambda state, now: algorithm.record_response(state, self._rate_limit, now, ticket))
 
     def block_for(self, seconds: float) -> None:
         """See `Limiter`."""
         if seconds > 0:
-            self._update_best_effort(lambda state, now: schedule.block_for(state, now, seconds))
+            self._update_best_effort(lambda state, now: algorithm.block_for(state, now, seconds))
 
     def _wait_for_permit(self, ticket: str) -> None:
         started = self._clock()
@@ -122,14 +145,14 @@ class SharedLimiter:
 
     def _ask(self, ticket: str, arrived: float | None) -> Decision:
         def change(text: str | None, now: float) -> tuple[str, Decision]:
-            state, decision = schedule.acquire(
+            state, decision = algorithm.acquire(
                 decode(text, self._rate_limit, now), self._rate_limit, now, ticket, arrived
             )
             return encode(state), decision
 
         return self._storage.update(change, timeout=ACQUIRE_TIMEOUT)
 
-    def _update_best_effort(self, step: Callable[[Schedule, float], Schedule]) -> None:
+    def _update_best_effort(self, step: Callable[[LimiterState, float], LimiterState]) -> None:
         """Update the shared state if possible; a failure must not replace the caller's response or exception."""
 
         def change(text: str | None, now: float) -> tuple[str, None]:
@@ -155,9 +178,6 @@ class SharedLimiter:
 
 def _place(decision: Decision) -> str:
     return f"number {decision.position + 1} of {decision.depth} waiting"
-
-
-_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def open_limiter(
@@ -194,86 +214,4 @@ def open_limiter(
         wait_timeout=wait_timeout,
         on_wait=on_wait,
         observe=observe,
-    )
-
-
-def open_storage(storage: str, *, key: str) -> Storage:
-    """Open the storage of one text.
-
-    :param storage: as for :func:`open_limiter`.
-    :param key: names the text; it is visible in the storage.
-    :raises InvalidConnection: the storage cannot be used as given.
-    """
-    if not _KEY.fullmatch(key):
-        raise ValueError(f"A storage's key has letters, digits, '.', '_' and '-' only, at most 128: {key!r}")
-    # Each storage is imported where it is chosen: the drivers take hundreds of milliseconds.
-    url = _split(storage.strip() or "file://")
-    match url.scheme:
-        case "file":
-            from airflow_provider_isvapp.ratelimit.storage_file import FileStorage
-
-            if url.netloc or url.query:
-                raise _invalid("a directory is written with three slashes, as in file:///var/lib/airflow/limiter.")
-            return FileStorage(Path(unquote(url.path)) if url.path else None, key)
-        case "memory":
-            from airflow_provider_isvapp.ratelimit.storage_base import MemoryStorage
-
-            if url.netloc or url.path or url.query:
-                raise _invalid("nothing may follow memory://.")
-            return MemoryStorage(key)
-        case "redis" | "rediss" | "postgresql" | "postgres":
-            return _open_server(url, key)
-        case _:
-            # The scheme alone is repeated: the rest may hold a password.
-            hint = f"{url.scheme}:// is not known" if url.scheme else "it is not a URL"
-            raise _invalid(
-                f"{hint}. Use file:///directory, redis://host:port/0 or postgresql://host:port/database,"
-                " or leave it empty for a file of this host."
-            )
-
-
-def _open_server(url: SplitResult, key: str) -> Storage:
-    if not url.hostname:
-        raise _invalid(f"{url.scheme}:// needs a host, as in {url.scheme}://host:port/….")
-    extra = "redis" if url.scheme.startswith("redis") else "postgresql"
-    try:
-        if extra == "redis":
-            from airflow_provider_isvapp.ratelimit.storage_redis import RedisStorage
-
-            return RedisStorage(url, key)
-        from airflow_provider_isvapp.ratelimit.storage_postgresql import PostgresqlStorage
-
-        return PostgresqlStorage(url, key)
-    except ImportError:
-        problem = (
-            f"the driver for {url.scheme}:// is not installed here."
-            f" Install it with: pip install 'airflow-provider-isvapp[{extra}]'"
-        )
-    except ValueError:
-        problem = f"the driver for {url.scheme}:// does not understand the part after the host."
-    # Raised here, as a driver's exception may quote the password.
-    raise _invalid(problem)
-
-
-def _split(storage: str) -> SplitResult:
-    url = None
-    try:
-        url = urlsplit(storage)
-        _ = url.port
-    except ValueError:
-        url = None
-    # Characters that end the host part also end a password that holds them unescaped, and the rest of the password
-    # would appear as a host, a path or a port in an error message.
-    if url is None or url.fragment or url.netloc.count("@") > 1 or "@" in url.path + url.query:
-        raise _invalid(
-            "it cannot be read. Percent-encode special characters of user name and password (@ is %40, / is %2F)."
-        )
-    if url.password == "***":  # noqa: S105 - what Airflow's UI shows instead of a password
-        raise _invalid("its password is three asterisks, which Airflow shows instead of one. Enter it again.")
-    return url
-
-
-def _invalid(problem: str) -> InvalidConnection:
-    return InvalidConnection(
-        f"rate_limit_storage, of the connection or of [isvapp] in Airflow's configuration, is wrong: {problem}"
     )

@@ -16,7 +16,7 @@ import psycopg
 from psycopg import errors
 
 from airflow_provider_isvapp.errors import LimiterUnavailable
-from airflow_provider_isvapp.ratelimit.storage_base import (
+from airflow_provider_isvapp.ratelimit.storage import (
     LONGEST_TEXT,
     Change,
     T,

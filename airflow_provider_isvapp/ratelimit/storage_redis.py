@@ -15,7 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from airflow_provider_isvapp.errors import LimiterUnavailable
-from airflow_provider_isvapp.ratelimit.storage_base import (
+from airflow_provider_isvapp.ratelimit.storage import (
     LONGEST_TEXT,
     Change,
     T,

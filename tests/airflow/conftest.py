@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_provider_isvapp.ratelimit import storage_file
+from airflow_provider_isvapp.ratelimit import storage
 from tests.support.airflow_connections import clock, emulator, isvapp, logs, productiv, set_connection
 
 __all__ = ["clock", "emulator", "isvapp", "logs", "productiv", "set_connection"]
@@ -17,5 +17,5 @@ def own_limiter_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Keep what the tests share between processes away from what the user's Airflow shares."""
     directory = tmp_path_factory.mktemp("limiter")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage_file, "default_directory", lambda: directory)
+        patch.setattr(storage, "default_directory", lambda: directory)
         yield

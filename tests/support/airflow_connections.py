@@ -17,7 +17,7 @@ import pytest
 from airflow import __version__ as airflow_version
 
 from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig, ManualClock
-from airflow_provider_isvapp.ratelimit import storage_base, storage_file
+from airflow_provider_isvapp.ratelimit import storage
 
 if airflow_version.startswith(("2.", "3.0.", "3.1.", "3.2.")):
     # Earlier Airflows, and the Flask of 2.11, warn while they are imported. Only Airflow's own modules are named here:
@@ -96,8 +96,8 @@ def productiv(emulator: Emulator, set_connection: SetConnection) -> Emulator:
 
 def forget_shared_tokens() -> None:
     """Make the next task ask for a token, as if none had ever been requested."""
-    storage_base._cells.clear()
-    for path in storage_file.default_directory().glob("token-*"):
+    storage._cells.clear()
+    for path in storage.default_directory().glob("token-*"):
         path.unlink()
 
 

@@ -34,7 +34,7 @@ from airflow_provider_isvapp.operators.isvapp import (
     IsvappFetchSalesforceAccountsOperator,
 )
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
-from airflow_provider_isvapp.ratelimit import schedule
+from airflow_provider_isvapp.ratelimit import algorithm
 from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
 from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, Provenance
 from airflow_provider_isvapp.triggers import isvapp as triggers
@@ -151,11 +151,11 @@ def _stored() -> dict[str, Any]:
 
 
 def _limiter_state() -> Any:
-    rate_limit = schedule.RateLimit.of(2)
-    state = schedule.Schedule(at=0.0)
+    rate_limit = algorithm.RateLimit.of(2)
+    state = algorithm.LimiterState(at=0.0)
     for ticket in ("a", "b", "c"):
-        state, _ = schedule.acquire(state, rate_limit, 1.0, ticket, None)
-    return _shape(json.loads(schedule.encode(schedule.record_response(state, rate_limit, 1.0, "a"))))
+        state, _ = algorithm.acquire(state, rate_limit, 1.0, ticket, None)
+    return _shape(json.loads(algorithm.encode(algorithm.record_response(state, rate_limit, 1.0, "a"))))
 
 
 def _stored_trigger(trigger: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from airflow_provider_isvapp.api.settings import IsvappSettings
 from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig, Fault
 from airflow_provider_isvapp.errors import AuthenticationRefused
 from airflow_provider_isvapp.ratelimit import open_storage
-from airflow_provider_isvapp.ratelimit.storage_file import FileStorage
+from airflow_provider_isvapp.ratelimit.storage import FileStorage
 from tests.support.airflow_connections import isvapp_fields
 from tests.support.doubles import FakeTime, RecordingLimiter
 

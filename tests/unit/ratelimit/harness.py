@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from airflow_provider_isvapp.ratelimit.limiter import open_storage
+from airflow_provider_isvapp.ratelimit import open_storage
 from tests.support import ROOT
 
 

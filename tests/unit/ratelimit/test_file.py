@@ -15,8 +15,7 @@ import pytest
 
 from airflow_provider_isvapp.errors import LimiterUnavailable
 from airflow_provider_isvapp.ratelimit import open_limiter
-from airflow_provider_isvapp.ratelimit.storage_base import LONGEST_TEXT
-from airflow_provider_isvapp.ratelimit.storage_file import FileStorage, default_directory
+from airflow_provider_isvapp.ratelimit.storage import LONGEST_TEXT, FileStorage, default_directory
 
 
 def written(text: str | None, now: float) -> tuple[str, str | None]:

@@ -11,7 +11,7 @@ import warnings
 import pytest
 
 from airflow_provider_isvapp.ratelimit import Limiter, open_limiter
-from airflow_provider_isvapp.ratelimit.schedule import GRACE, TOLERATED_DELAY
+from airflow_provider_isvapp.ratelimit.algorithm import GRACE, TOLERATED_DELAY
 from tests.unit.ratelimit.harness import Worker, shared_state, wait_for_queue, workers
 
 HOLD = 1.0  # two requests per second

@@ -16,10 +16,10 @@ import pytest
 import redis
 
 from airflow_provider_isvapp.errors import LimiterUnavailable
-from airflow_provider_isvapp.ratelimit import open_limiter
-from airflow_provider_isvapp.ratelimit.limiter import SharedLimiter, open_storage
-from airflow_provider_isvapp.ratelimit.schedule import RateLimit, decode, fully_busy
-from airflow_provider_isvapp.ratelimit.storage_base import LONGEST_TEXT, Storage, refused, unavailable
+from airflow_provider_isvapp.ratelimit import open_limiter, open_storage
+from airflow_provider_isvapp.ratelimit.algorithm import RateLimit, decode, fully_busy
+from airflow_provider_isvapp.ratelimit.limiter import SharedLimiter
+from airflow_provider_isvapp.ratelimit.storage import LONGEST_TEXT, Storage, refused, unavailable
 from tests.support.services import ESCAPED_PASSWORD, PASSWORD, Server
 from tests.unit.ratelimit.harness import shared_state, wait_for_queue
 

@@ -13,9 +13,9 @@ import pytest
 from airflow_provider_isvapp.errors import LimiterTimeout, LimiterUnavailable
 from airflow_provider_isvapp.events import Event, PermitAcquired
 from airflow_provider_isvapp.ratelimit import open_limiter
+from airflow_provider_isvapp.ratelimit.algorithm import RateLimit
 from airflow_provider_isvapp.ratelimit.limiter import SharedLimiter
-from airflow_provider_isvapp.ratelimit.schedule import RateLimit
-from airflow_provider_isvapp.ratelimit.storage_base import Change, MemoryStorage, T
+from airflow_provider_isvapp.ratelimit.storage import Change, MemoryStorage, T
 from tests.unit.ratelimit.harness import shared_state
 
 

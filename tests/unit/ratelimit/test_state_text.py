@@ -10,25 +10,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_isvapp.ratelimit.schedule import (
+from airflow_provider_isvapp.ratelimit.algorithm import (
     _LONGEST_LEASE,
     HIGHEST_RATE,
     LONGEST_BLOCK,
     MOST_WAITING,
     POLL_SELDOM,
     BusyPermit,
+    LimiterState,
     RateLimit,
-    Schedule,
     Ticket,
     acquire,
     decode,
     encode,
     fully_busy,
 )
-from airflow_provider_isvapp.ratelimit.storage_base import LONGEST_TEXT
+from airflow_provider_isvapp.ratelimit.storage import LONGEST_TEXT
 
 TWO = RateLimit.of(2)
-STATE = Schedule(
+STATE = LimiterState(
     at=1000.5,
     busy=(BusyPermit(1001.25, None), BusyPermit(1002.123456789, "cafe")),
     queue=(Ticket(999.0, "beef", 1001.0), Ticket(1000.0, "f00d", 1001.5)),
@@ -125,7 +125,7 @@ def test_whatever_is_stored_everybody_gets_a_turn_within_minutes(text: str) -> N
 def test_the_longest_state_that_a_limiter_writes_is_read_again() -> None:
     rate_limit = RateLimit.of(HIGHEST_RATE)
     now, waiting = 1_700_000_000.1234567, "0123456789ab"
-    state = Schedule(
+    state = LimiterState(
         at=now,
         busy=(BusyPermit(now + rate_limit.lease, waiting),) * rate_limit.permits,
         queue=(Ticket(now, waiting, now + POLL_SELDOM),) * MOST_WAITING,

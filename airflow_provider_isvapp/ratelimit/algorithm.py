@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_provider_isvapp.ratelimit.storage_base import LONGEST_TEXT
+from airflow_provider_isvapp.ratelimit.storage import LONGEST_TEXT
 
 # The limit holds for requests that reach the vendor within this time after their permit was granted.
 TOLERATED_DELAY = 1.0
@@ -64,7 +64,7 @@ class Ticket:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class LimiterState:
     """The whole state of one limiter at the time ``at``, by its storage's clock."""
 
     at: float
@@ -95,36 +95,36 @@ class Decision:
     arrived: float
 
 
-def fully_busy(rate_limit: RateLimit, now: float) -> Schedule:
+def fully_busy(rate_limit: RateLimit, now: float) -> LimiterState:
     """Stand in for a lost state: as if the response to every permit had just arrived."""
-    return Schedule(at=now, busy=(BusyPermit(now + rate_limit.hold, None),) * rate_limit.permits)
+    return LimiterState(at=now, busy=(BusyPermit(now + rate_limit.hold, None),) * rate_limit.permits)
 
 
 def acquire(
-    schedule: Schedule, rate_limit: RateLimit, now: float, ticket: str, arrived: float | None
-) -> tuple[Schedule, Decision]:
+    state: LimiterState, rate_limit: RateLimit, now: float, ticket: str, arrived: float | None
+) -> tuple[LimiterState, Decision]:
     """Grant a permit to a ticket, or a place in the queue.
 
     :param ticket: the ticket's id.
     :param arrived: what the previous poll returned; None at the first.
     """
-    schedule = _advance_to(schedule, now)
-    known = next((other.arrived for other in schedule.queue if other.id == ticket), None)
+    state = _advance_to(state, now)
+    known = next((other.arrived for other in state.queue if other.id == ticket), None)
     if known is not None:
         arrived = known
     arrived = now if arrived is None else min(arrived, now)
     # If this ticket holds a permit already, the message about it was lost, so no request was sent with it.
-    schedule = replace(schedule, busy=tuple(permit for permit in schedule.busy if permit.holder != ticket))
-    others = [other for other in schedule.queue if other.id != ticket and now <= other.due + GRACE]
+    state = replace(state, busy=tuple(permit for permit in state.busy if permit.holder != ticket))
+    others = [other for other in state.queue if other.id != ticket and now <= other.due + GRACE]
     ahead = [other for other in others if (other.arrived, other.id) < (arrived, ticket)]
-    free = rate_limit.permits - len(schedule.busy) if now >= schedule.blocked_until else 0
+    free = rate_limit.permits - len(state.busy) if now >= state.blocked_until else 0
     if len(ahead) < free:
         granted = BusyPermit(now + rate_limit.lease, ticket)
         return (
-            replace(schedule, busy=(*schedule.busy, granted), queue=tuple(others)),
+            replace(state, busy=(*state.busy, granted), queue=tuple(others)),
             Decision(granted=True, arrived=arrived),
         )
-    expected = _expected_start(schedule, rate_limit, now, len(ahead)) - now
+    expected = _expected_start(state, rate_limit, now, len(ahead)) - now
     poll_after = min(expected, max(POLL_OFTEN, expected / POLL_SHARE), POLL_SELDOM)
     mine = Ticket(arrived, ticket, now + poll_after)
     queue = (*ahead, mine, *others[len(ahead) :])
@@ -134,68 +134,67 @@ def acquire(
         expected=expected,
         position=len(ahead),
         depth=len(queue),
-        blocked=max(0.0, schedule.blocked_until - now),
+        blocked=max(0.0, state.blocked_until - now),
         arrived=arrived,
     )
-    return replace(schedule, queue=queue[:MOST_WAITING]), decision
+    return replace(state, queue=queue[:MOST_WAITING]), decision
 
 
-def record_response(schedule: Schedule, rate_limit: RateLimit, now: float, ticket: str) -> Schedule:
+def record_response(state: LimiterState, rate_limit: RateLimit, now: float, ticket: str) -> LimiterState:
     """Record that the response to the ticket's request arrived, so that its permit has a known end."""
-    schedule = _advance_to(schedule, now)
+    state = _advance_to(state, now)
     busy = tuple(
         BusyPermit(min(permit.free_at, now + rate_limit.hold), None) if permit.holder == ticket else permit
-        for permit in schedule.busy
+        for permit in state.busy
     )
-    return replace(schedule, busy=busy)
+    return replace(state, busy=busy)
 
 
-def cancel(schedule: Schedule, now: float, ticket: str) -> Schedule:
+def cancel(state: LimiterState, now: float, ticket: str) -> LimiterState:
     """Remove a ticket whose owner gave up before it sent a request."""
-    schedule = _advance_to(schedule, now)
+    state = _advance_to(state, now)
     return replace(
-        schedule,
-        busy=tuple(permit for permit in schedule.busy if permit.holder != ticket),
-        queue=tuple(other for other in schedule.queue if other.id != ticket),
+        state,
+        busy=tuple(permit for permit in state.busy if permit.holder != ticket),
+        queue=tuple(other for other in state.queue if other.id != ticket),
     )
 
 
-def block_for(schedule: Schedule, now: float, seconds: float) -> Schedule:
+def block_for(state: LimiterState, now: float, seconds: float) -> LimiterState:
     """Grant no permit for that long; an earlier block that lasts longer stays."""
-    schedule = _advance_to(schedule, now)
-    return replace(schedule, blocked_until=max(schedule.blocked_until, now + min(seconds, LONGEST_BLOCK)))
+    state = _advance_to(state, now)
+    return replace(state, blocked_until=max(state.blocked_until, now + min(seconds, LONGEST_BLOCK)))
 
 
-def _advance_to(schedule: Schedule, now: float) -> Schedule:
+def _advance_to(state: LimiterState, now: float) -> LimiterState:
     """Drop permits that are free by now.
 
     If the clock was set back, or started again with the machine, all times move with it: what has a second left still
     has a second left, and no ticket waits for hours.
     """
-    if (shift := now - schedule.at) < 0:
-        schedule = Schedule(
+    if (shift := now - state.at) < 0:
+        state = LimiterState(
             at=now,
-            busy=tuple(BusyPermit(permit.free_at + shift, permit.holder) for permit in schedule.busy),
-            queue=tuple(Ticket(other.arrived + shift, other.id, other.due + shift) for other in schedule.queue),
-            blocked_until=schedule.blocked_until + shift,
+            busy=tuple(BusyPermit(permit.free_at + shift, permit.holder) for permit in state.busy),
+            queue=tuple(Ticket(other.arrived + shift, other.id, other.due + shift) for other in state.queue),
+            blocked_until=state.blocked_until + shift,
         )
-    return replace(schedule, at=now, busy=tuple(permit for permit in schedule.busy if permit.free_at > now))
+    return replace(state, at=now, busy=tuple(permit for permit in state.busy if permit.free_at > now))
 
 
-def _expected_start(schedule: Schedule, rate_limit: RateLimit, now: float, position: int) -> float:
+def _expected_start(state: LimiterState, rate_limit: RateLimit, now: float, position: int) -> float:
     """Return the earliest time for the ticket at a position: as if all outstanding responses arrived now.
 
     A poll at that time finds the true end of the permit, since the response has arrived by then, so short polling
     intervals are not needed.
     """
     ends = sorted(
-        permit.free_at if permit.holder is None else min(permit.free_at, now + rate_limit.hold)
-        for permit in schedule.busy
+        permit.free_at if permit.holder is None else min(permit.free_at, now + rate_limit.hold) for permit in state.busy
     )
     # Connections to one account may disagree about its limit: then more permits can be busy than this limit has.
     ends = [now] * (rate_limit.permits - len(ends)) + ends[max(0, len(ends) - rate_limit.permits) :]
     rounds, place = divmod(position, rate_limit.permits)
-    return max(ends[place], schedule.blocked_until) + rounds * rate_limit.hold
+    return max(ends[place], state.blocked_until) + rounds * rate_limit.hold
 
 
 # The lowest rate that `open_limiter` accepts bounds how far ahead a permit's end can lie in a valid state, the highest
@@ -204,26 +203,26 @@ LOWEST_RATE, HIGHEST_RATE = 0.01, 1000.0
 _LONGEST_LEASE = 1 / LOWEST_RATE + TOLERATED_DELAY
 
 
-def encode(schedule: Schedule) -> str:
+def encode(state: LimiterState) -> str:
     """Serialize a state."""
     return json.dumps(
         {
-            "at": schedule.at,
-            "blocked_until": schedule.blocked_until,
-            "busy": [[permit.free_at, permit.holder] for permit in schedule.busy],
-            "queue": [[ticket.arrived, ticket.id, ticket.due] for ticket in schedule.queue],
+            "at": state.at,
+            "blocked_until": state.blocked_until,
+            "busy": [[permit.free_at, permit.holder] for permit in state.busy],
+            "queue": [[ticket.arrived, ticket.id, ticket.due] for ticket in state.queue],
         },
         separators=(",", ":"),
     )
 
 
-def decode(text: str | None, rate_limit: RateLimit, now: float) -> Schedule:
+def decode(text: str | None, rate_limit: RateLimit, now: float) -> LimiterState:
     """Read a stored state; an invalid one is treated as lost.
 
     :param text: None if no state was ever written, so that all permits are free.
     """
     if text is None:
-        return Schedule(at=now)
+        return LimiterState(at=now)
     try:
         if len(text) > LONGEST_TEXT:
             raise ValueError("a limiter's state is not that long")
@@ -232,20 +231,20 @@ def decode(text: str | None, rate_limit: RateLimit, now: float) -> Schedule:
         return fully_busy(rate_limit, now)
 
 
-def _parse(text: str) -> Schedule:
-    state = json.loads(text)
-    at = _time(state["at"], latest=math.inf)
-    return Schedule(
+def _parse(text: str) -> LimiterState:
+    fields = json.loads(text)
+    at = _time(fields["at"], latest=math.inf)
+    return LimiterState(
         at=at,
-        blocked_until=_time(state["blocked_until"], latest=at + LONGEST_BLOCK),
+        blocked_until=_time(fields["blocked_until"], latest=at + LONGEST_BLOCK),
         busy=tuple(
             BusyPermit(_time(free_at, latest=at + _LONGEST_LEASE), None if holder is None else _id(holder))
-            for free_at, holder in state["busy"]
+            for free_at, holder in fields["busy"]
         ),
         queue=tuple(
             sorted(
                 Ticket(_time(arrived, latest=at), _id(ticket), _time(due, latest=at + POLL_SELDOM))
-                for arrived, ticket, due in state["queue"]
+                for arrived, ticket, due in fields["queue"]
             )
         ),
     )

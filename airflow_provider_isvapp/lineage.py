@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The datasets that tasks read and write, as assets and lineage name them."""
+"""The datasets that tasks read and write, as assets and OpenLineage name them, and OpenLineage's facets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -16,6 +16,8 @@ from airflow_provider_isvapp.api.settings import IsvappSettings, ProductivSettin
 from airflow_provider_isvapp.hooks.base import connection_fields, fetch_connection
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
     from airflow_provider_isvapp.transfer.destination import Destination
 
 
@@ -105,3 +107,43 @@ def _origin(conn_id: str, settings: Callable[..., Any], default: str) -> str:
     except Exception:  # noqa: BLE001 (a failure must not take the whole event away; the task says what is wrong)
         url = default
     return origin(url).removesuffix(":443" if url.startswith("https:") else ":80")
+
+
+def operator_lineage(
+    source: Source, published: Sequence[PublishedObject], *, export_id: str | None
+) -> OperatorLineage[Any, Any]:
+    """Build the facets of a task; the OpenLineage provider adds those of every task, and the error's message.
+
+    Only that provider calls this, so its packages are imported here: parsing a DAG does not need them.
+
+    :param published: the objects known to exist. There is always an input: without inputs and outputs, the provider
+        would report the outlets of the DAG file, written or not.
+    :param export_id: the export that was read, if it is known.
+    """
+    from airflow.providers.openlineage.extractors import OperatorLineage
+    from openlineage.client.event_v2 import InputDataset, OutputDataset
+    from openlineage.client.generated.external_query_run import ExternalQueryRunFacet
+    from openlineage.client.generated.output_statistics_output_dataset import OutputStatisticsOutputDatasetFacet
+    from openlineage.client.generated.schema_dataset import SchemaDatasetFacet, SchemaDatasetFacetFields
+
+    def schema(fields: Fields) -> dict[str, Any]:
+        columns = [SchemaDatasetFacetFields(name=name, type=kind) for name, kind in fields]
+        return {"schema": SchemaDatasetFacet(fields=columns)}
+
+    def output(item: PublishedObject) -> OutputDataset:
+        statistics: dict[str, Any] = {}
+        if item.written:
+            facet = OutputStatisticsOutputDatasetFacet(rowCount=item.rows, size=item.size, fileCount=1)
+            statistics["outputStatistics"] = facet
+        return OutputDataset(
+            namespace=item.name.namespace, name=item.name.name, facets=schema(item.fields), outputFacets=statistics
+        )
+
+    run_facets = {}
+    if export_id is not None:
+        run_facets["externalQuery"] = ExternalQueryRunFacet(externalQueryId=export_id, source=source.namespace)
+    return OperatorLineage(
+        inputs=[InputDataset(namespace=source.namespace, name=source.name, facets=schema(source.fields))],
+        outputs=[output(item) for item in published],
+        run_facets=run_facets,
+    )

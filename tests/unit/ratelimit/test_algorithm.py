@@ -15,16 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_isvapp.ratelimit import schedule
-from airflow_provider_isvapp.ratelimit.schedule import (
+from airflow_provider_isvapp.ratelimit import algorithm
+from airflow_provider_isvapp.ratelimit.algorithm import (
     GRACE,
     LONGEST_BLOCK,
     POLL_OFTEN,
     TOLERATED_DELAY,
     BusyPermit,
     Decision,
+    LimiterState,
     RateLimit,
-    Schedule,
 )
 
 TWO = RateLimit.of(2)
@@ -36,20 +36,20 @@ class Table:
     def __init__(self, rate_limit: RateLimit = TWO, now: float = 1000.0) -> None:
         self.rate_limit = rate_limit
         self.now = now
-        self.state = Schedule(at=now)
+        self.state = LimiterState(at=now)
 
     def acquire(self, ticket: str, arrived: float | None = None) -> Decision:
-        self.state, decision = schedule.acquire(self.state, self.rate_limit, self.now, ticket, arrived)
+        self.state, decision = algorithm.acquire(self.state, self.rate_limit, self.now, ticket, arrived)
         return decision
 
     def record_response(self, ticket: str) -> None:
-        self.state = schedule.record_response(self.state, self.rate_limit, self.now, ticket)
+        self.state = algorithm.record_response(self.state, self.rate_limit, self.now, ticket)
 
     def cancel(self, ticket: str) -> None:
-        self.state = schedule.cancel(self.state, self.now, ticket)
+        self.state = algorithm.cancel(self.state, self.now, ticket)
 
     def block_for(self, seconds: float) -> None:
-        self.state = schedule.block_for(self.state, self.now, seconds)
+        self.state = algorithm.block_for(self.state, self.now, seconds)
 
     def take_both_permits(self) -> None:
         """Grant both at 1000.0 and respond to both at once."""
@@ -180,7 +180,7 @@ class TestQueue:
         assert looks[199] == pytest.approx(10.0)
 
     def test_the_queue_has_a_bound_and_who_is_behind_it_keeps_the_order(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(schedule, "MOST_WAITING", 2)
+        monkeypatch.setattr(algorithm, "MOST_WAITING", 2)
         table = Table()
         table.take_both_permits()
         decisions = {}
