@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_isvapp.errors import InvalidArgument
-from airflow_provider_isvapp.lineage.datasets import Fields, PublishedObject, Source, name_of
+from airflow_provider_isvapp.lineage import Fields, PublishedObject, Source, name_of, operator_lineage
 from airflow_provider_isvapp.links.isvapp import WrittenObjectLink, console_url
 from airflow_provider_isvapp.log_messages import Log, log_folded
 from airflow_provider_isvapp.operators.storage_clients import PathArgument
@@ -202,9 +202,7 @@ class WriteOperator(BaseOperator):
         return self._lineage()
 
     def _lineage(self) -> Any:
-        from airflow_provider_isvapp.lineage.openlineage import lineage_of  # needs OpenLineage's provider
-
-        return lineage_of(self._source(), self._published, export_id=self._read_export)
+        return operator_lineage(self._source(), self._published, export_id=self._read_export)
 
     def _source(self) -> Source:
         """Name what the task reads."""

@@ -14,7 +14,7 @@ from airflow_provider_isvapp.api.schema.fields import lineage_fields
 from airflow_provider_isvapp.api.schema.isvapp import Aggregation, ExportType, TaxonomyItemRow
 from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.lineage.datasets import Source
+from airflow_provider_isvapp.lineage import Source
 from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, persist_export_link
 from airflow_provider_isvapp.log_messages import log_ready
 from airflow_provider_isvapp.metrics import record_failures, record_ready

@@ -12,7 +12,7 @@ from airflow_provider_isvapp.api.schema.productiv import AppDetails, AppSummary
 from airflow_provider_isvapp.api.settings import checked_api_version
 from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
-from airflow_provider_isvapp.lineage.datasets import Source
+from airflow_provider_isvapp.lineage import Source
 from airflow_provider_isvapp.operators.base import WriteOperator
 from airflow_provider_isvapp.operators.download import ListSnapshot
 from airflow_provider_isvapp.operators.storage_clients import PathArgument

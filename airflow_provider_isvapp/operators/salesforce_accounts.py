@@ -11,7 +11,7 @@ from airflow_provider_isvapp.api.schema.fields import Object, lineage_fields
 from airflow_provider_isvapp.api.schema.isvapp import salesforce_account
 from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.lineage.datasets import Source
+from airflow_provider_isvapp.lineage import Source
 from airflow_provider_isvapp.operators.base import WriteOperator
 from airflow_provider_isvapp.operators.download import ListSnapshot
 from airflow_provider_isvapp.operators.storage_clients import PathArgument

@@ -26,13 +26,14 @@ from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.plugins.export_list import (
     ConnectionReader,
     ExportListCache,
+    ExportTask,
     Reading,
     ids_in_environment,
     shown,
     stored_ids,
+    tasks_of,
     to_rows,
 )
-from airflow_provider_isvapp.plugins.export_tasks import ExportTask, tasks_of
 
 _PAGE = Path(__file__).parent / "page"
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from openlineage.client.naming.dataset import ABFSS, GCS, S3, DatasetNaming, LocalFileSystem
 
-from airflow_provider_isvapp.lineage.datasets import ObjectName, name_of
+from airflow_provider_isvapp.lineage import ObjectName, name_of
 from airflow_provider_isvapp.operators.storage_clients import resolve_destination
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
 from airflow_provider_isvapp.transfer.staging.fsspec import FsspecStore

@@ -13,8 +13,7 @@ import pytest
 from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
 from openlineage.client.serde import Serde
 
-from airflow_provider_isvapp.lineage.datasets import ObjectName, PublishedObject, Source
-from airflow_provider_isvapp.lineage.openlineage import lineage_of
+from airflow_provider_isvapp.lineage import ObjectName, PublishedObject, Source, operator_lineage
 from tests.airflow.lineage.valid_events import check_event
 
 OBJECT = PublishedObject(
@@ -29,7 +28,7 @@ OBJECT = PublishedObject(
 def event() -> dict[str, Any]:
     """An event as the client sends it."""
     source = Source(namespace="https://api.isvapp.com", name="exports/feature_usage", fields=OBJECT.fields)
-    lineage = lineage_of(source, [OBJECT], export_id="export-1")
+    lineage = operator_lineage(source, [OBJECT], export_id="export-1")
     sent = RunEvent(
         eventType=RunState.COMPLETE,
         eventTime="2026-11-21T20:51:18+00:00",

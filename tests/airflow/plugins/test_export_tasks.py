@@ -10,8 +10,8 @@ import pytest
 
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.links.isvapp import IsvappExportLink, export_of, export_url
-from airflow_provider_isvapp.plugins import export_tasks
-from airflow_provider_isvapp.plugins.export_tasks import ExportTask, tasks_of
+from airflow_provider_isvapp.plugins import export_list
+from airflow_provider_isvapp.plugins.export_list import ExportTask, tasks_of
 from airflow_provider_isvapp.version_compat import shows_guarded_pages
 from tests.support.left_links import KEY, forget_links, leave_link
 
@@ -47,7 +47,7 @@ def find(*exports: Export, dag_ids: set[str] = DAGS) -> dict[str, ExportTask]:
 
 
 def test_the_key_is_that_of_the_link() -> None:
-    assert IsvappExportLink().xcom_key == export_tasks._LINK_KEY == KEY
+    assert IsvappExportLink().xcom_key == export_list._LINK_KEY == KEY
 
 
 def test_the_task_that_created_an_export_is_found() -> None:
@@ -127,14 +127,14 @@ def test_links_from_before_the_oldest_export_are_not_read() -> None:
 
 
 def test_exports_of_unknown_age_cost_no_query(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export_tasks, "_newest_links", None)
+    monkeypatch.setattr(export_list, "_newest_links", None)
 
     assert find(export(created_at=None)) == {}
     assert tasks_of([], conn_id="isvapp_default", dag_ids=DAGS) == {}
 
 
 def test_only_the_newest_links_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export_tasks, "MOST_LINKS", 2)
+    monkeypatch.setattr(export_list, "MOST_LINKS", 2)
     for number in range(3):
         leave_link(f"e{number}", at=NOW + timedelta(minutes=number), task_id=f"create_{number}")
 

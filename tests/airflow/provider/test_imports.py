@@ -42,7 +42,6 @@ OPTIONAL = {
     for module, needs in {
         "ratelimit.storage_postgresql": "psycopg",
         "ratelimit.storage_redis": "redis",
-        "lineage.openlineage": "airflow.providers.openlineage",
         "plugins.exports_app": "airflow.api_fastapi",
         "transfer.parquet": "pyarrow",
         "transfer.staging.azure": "azure",
