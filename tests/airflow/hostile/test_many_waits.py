@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import time
 from collections.abc import Callable, Iterable
@@ -71,21 +70,6 @@ def once(bad: HostileResponse, good: Callable[[Seen], Iterable[Step]]) -> Callab
     return lambda seen: (left.pop() if left else good)(seen)
 
 
-def cells_of(endpoint_name: str, base_url: str) -> list[HostileResponse]:
-    endpoint = ENDPOINTS[endpoint_name]
-    return [
-        *responses.framing(endpoint, base_url, statuses=(200, 401)),
-        *itertools.islice(responses.broken_heads(endpoint, base_url), 0, None, 2),
-        *itertools.islice(responses.bodies(endpoint, base_url, statuses=(200, 403, 500)), 0, None, 4),
-        *itertools.islice(responses.redirects(endpoint, base_url, "127.0.0.1:9"), 5),
-        *(
-            cell
-            for cell in responses.odd_fields(endpoint, base_url)
-            if cell.name.endswith(("1e999", "5000 digits", "deep", "null", "all secrets"))
-        ),
-    ]
-
-
 @pytest.mark.parametrize("endpoint", ["list", "token"])
 def test_one_bad_response_ends_no_wait(
     endpoint: str, vendors: Vendors, logged: LogText, capsys: pytest.CaptureFixture[str]
@@ -93,7 +77,7 @@ def test_one_bad_response_ends_no_wait(
     good = listed(vendors, OTHERS)
     secrets = secrets_of(ENDPOINTS[endpoint])
     found: list[str] = []
-    for cell in cells_of(endpoint, vendors.url)[::2]:
+    for cell in responses.sample(ENDPOINTS[endpoint], vendors.url, "127.0.0.1:9"):
         vendors.restore()
         forget_shared_tokens()
         vendors.spoil("list", once(cell, good) if endpoint == "list" else good)
@@ -119,7 +103,7 @@ def test_an_export_that_cannot_be_read_is_its_own_waits_trouble(
     found: list[str] = []
     for name in ("LASTING_FAILURE", "LASTING_REFUSAL"):
         monkeypatch.setattr(f"airflow_provider_isvapp.triggers.waiters.{name}", 0.05)
-    for cell in cells_of("show", vendors.url)[::2]:
+    for cell in responses.sample(ENDPOINTS["show"], vendors.url, "127.0.0.1:9"):
         vendors.restore()
         forget_shared_tokens()
         vendors.spoil("list", good)

@@ -108,8 +108,9 @@ def test_accounts_and_apps_count_their_rows(run: Run, emulator: Emulator) -> Non
     assert len(values(lines, "isvapp.limiter.wait")) == total(lines, "isvapp.requests") - 2
 
 
-@pytest.mark.parametrize("waits", ["deferred", "poking"])
-@pytest.mark.parametrize(("kind", "metric"), [("export_errors", "errored"), ("export_expires", "expired")])
+@pytest.mark.parametrize(
+    ("kind", "metric", "waits"), [("export_errors", "errored", "deferred"), ("export_expires", "expired", "poking")]
+)
 def test_a_lost_export_counts_once(run: Run, kind: str, metric: str, waits: str) -> None:
     fault = Fault(endpoint="create_export", kind=kind, message="no" if kind == "export_errors" else None)
 
@@ -127,7 +128,7 @@ def test_a_lost_export_counts_once(run: Run, kind: str, metric: str, waits: str)
     )
 
 
-def test_a_retry_goes_on_with_its_export_and_counts_it_once(run: Run) -> None:
+def test_a_retry_continues_with_its_export_and_counts_it_once(run: Run) -> None:
     # The download's own look at the record, after the wait: the connection allows one attempt.
     lines = run("one_task_deferred", Fault(endpoint="show_export", kind="status", status=503))
 

@@ -584,3 +584,14 @@ def too_much(endpoint: Endpoint, base_url: str) -> Iterator[HostileResponse]:
         play=_always(Drip(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)),
         fate=Fate.RETRIED,
     )
+
+
+def sample(endpoint: Endpoint, base_url: str, other: str) -> Iterator[HostileResponse]:
+    """A response of each kind that Airflow's side distinguishes. The clients get all of them, without Airflow."""
+    return itertools.chain(
+        itertools.islice(framing(endpoint, base_url, statuses=(200, 401)), 0, None, 2),
+        itertools.islice(broken_heads(endpoint, base_url), 0, None, 3),
+        itertools.islice(bodies(endpoint, base_url, statuses=(200, 403, 500)), 0, None, 7),
+        itertools.islice(redirects(endpoint, base_url, other), 3),
+        (cell for cell in odd_fields(endpoint, base_url) if cell.name.endswith(("1e999", "deep", "all secrets"))),
+    )
