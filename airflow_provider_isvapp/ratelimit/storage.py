@@ -188,7 +188,7 @@ class FileStorage:
     to any user where the directory is writable for its group alone.
 
     :param directory: None for the per-user default. Another directory is made if it is missing; if its group may write
-        in it, and nobody else, the group may use the limiter's files, too.
+        in it, and no other user, the group may use the limiter's files, too.
     :param key: names the file.
     """
 
@@ -264,7 +264,7 @@ class FileStorage:
         elif file.st_uid not in trusted and not _rights_of_group(directory) & stat.S_IWGRP:
             problem = (
                 f"belongs to another user (id {file.st_uid}), in a directory that is not one for a group: users share"
-                " a limiter in a directory that their group may write in, and nobody else"
+                " a limiter in a directory that only their group may write in"
             )
         else:
             return

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Where an object shall be written, and how it is staged there."""
+"""Where an object is written, and how it is staged there."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def download_export(
     is anything published; on any error what was there before stays and nothing new is left.
 
     :param source: opens the export's file.
-    :param destination: where the object shall be; with ``{reference_date}`` in it for ``partition_by``.
+    :param destination: the place of the object; with ``{reference_date}`` in it for ``partition_by``.
     :param export_id: the export's id. With it, an object that already holds this export in this form is recognised, and
         nothing is downloaded, whatever ``if_exists`` says.
     :param options: how it is written.
@@ -60,7 +60,7 @@ def download_export(
     :param attempts: how many responses may be used up by connections that break and bodies that are damaged.
     :param cancelled: asked several times per second; when it says yes, the transfer stops.
     :param log: where progress goes.
-    :param observe: told of each new attempt, and of the end of a download that succeeds.
+    :param observe: called with an event at each new attempt, and at the end of a download that succeeds.
     :param clock: seconds that only grow.
     :param sleep: how to wait between attempts.
     :raises InvalidArgument: if an argument is wrong; nothing was requested.

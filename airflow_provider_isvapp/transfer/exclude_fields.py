@@ -44,7 +44,7 @@ class _Member:
     """Finds a field with its value, wherever it is, where its name has no escape.
 
     A quotation mark in a string follows a backslash, and one that begins a name does not. So what is found is no part
-    of a string, and nobody has to look at what is around it.
+    of a string, whatever is around it.
     """
 
     def __init__(self, name: str) -> None:

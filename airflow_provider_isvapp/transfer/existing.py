@@ -60,7 +60,7 @@ def footer_provenance(target: ObjectTarget) -> Provenance | None:
         import pyarrow.parquet as pq
 
         entries = pq.read_metadata(BytesIO(footer)).metadata or {}
-    except Exception:  # noqa: BLE001 - whatever a Parquet reader makes of bytes that somebody else wrote
+    except Exception:  # noqa: BLE001 - whatever a Parquet reader makes of another program's bytes
         return None
     return Provenance.from_text(entries.get(METADATA_KEY.encode()))
 

@@ -61,7 +61,7 @@ def write_list(
     """Write one row a line to an object, published whole or not at all.
 
     :param rows: the rows, each the vendor's own bytes of one JSON object without a newline.
-    :param destination: where the object shall be.
+    :param destination: the place of the object.
     :param dataset: the list's name, for its provenance.
     :param row_type: what a row is documented to be.
     :param options: how it is written. By default, an empty list is refused.
@@ -69,7 +69,7 @@ def write_list(
     :param snapshot_date: the date that the list describes, for the manifest.
     :param request: the parameters that the list was requested with, for the manifest.
     :param fetch_seconds: how long the request for the rows took; counts towards the duration.
-    :param observe: told of the end of a write that succeeds.
+    :param observe: called with an event at the end of a write that succeeds.
     :param log: where messages go.
     :param clock: seconds that only grow.
     :raises InvalidArgument: if an argument is wrong; nothing was written.

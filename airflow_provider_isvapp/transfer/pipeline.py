@@ -71,7 +71,7 @@ class TransferPipeline:
     """Moves a file from a download to a writer.
 
     One thread receives and decompresses, one checks, one writes, and the caller's is left to look up: whatever stands
-    still, the network or the storage, a task that is told to stop does so at once. Only checking holds the
+    still, the network or the storage, a task that is cancelled stops at once. Only checking holds the
     interpreter's lock; the others run beside it.
 
     Malformed rows end the writing, but not the reading: at its end, sizes and checksums show whether the vendor has

@@ -33,7 +33,7 @@ _LONGEST_WAIT = 30.0
 class RetryBudget:
     """Counts the responses that a download has used, and waits before the next one.
 
-    :param limit: answers in all, whole ones and continued ones.
+    :param limit: responses in all, whole ones and continued ones.
     :param sleep: how to wait.
     """
 
@@ -75,8 +75,8 @@ class ResumableDownload:
     are of one file; without one, or if the file has changed, :class:`RestartRequired` is raised.
 
     :param source: opens the file.
-    :param attempts: the bound on answers.
-    :param observe: told when the rest of a broken answer comes.
+    :param attempts: the bound on responses.
+    :param observe: called with an event when the rest of a broken response comes.
     """
 
     def __init__(self, source: ExportSource, attempts: RetryBudget, *, observe: Observer = no_op_observer) -> None:
@@ -225,4 +225,4 @@ class ResumableDownload:
                 f"The download of export {self.export.id} ended after {self.received} of {self._expected} bytes."
             )
         if self.received == 0 and self._expected is None and self.export.download_size_uncompressed_bytes != 0:
-            raise DamagedDownload("the answer was empty, and nothing says that the export is")
+            raise DamagedDownload("the response was empty, and nothing says that the export is")

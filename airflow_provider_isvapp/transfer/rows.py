@@ -83,7 +83,7 @@ def _engine() -> Callable[[bytes, bytes], int]:
 
 
 class RowInspector:
-    """Sees to it that every line is one JSON object in UTF-8 with at most one month, and counts rows and months.
+    """Checks that every line is one JSON object in UTF-8 with at most one month, and counts rows and months.
 
     Each line is parsed by itself, so that the verdict on a row depends on nothing but the row. In an export, a blank
     line is no row, and neither is a byte order mark before the first one.
@@ -178,7 +178,7 @@ class RowInspector:
         return self._divide(block, months) if self._by_month else []
 
     def _read_all(self, block: bytes) -> list[str | None] | None:
-        """Return the month of each line; None if something is amiss, or if only a look at each line can tell."""
+        """Return the month of each line; None if something is amiss, or if only a check of each line can tell."""
         try:
             lines = BytesIO(block)
             rows = map(self._decode, lines) if self._checker is None else self._checker.read_documented(lines)

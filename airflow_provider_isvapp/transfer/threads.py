@@ -45,7 +45,7 @@ class WorkerThread:
         return is_over
 
     def join_briefly(self) -> None:
-        """Wait a moment for the end, whatever it is; the function was told otherwise that it shall stop."""
+        """Wait a moment for the end, whatever it is; the function was told otherwise that it must stop."""
         self._thread.join(timeout=_JOIN_SECONDS)
 
     def _run(self) -> None:

@@ -489,7 +489,7 @@ _ADVICE = {
         "task writes it."
     ),
     "KeyBasedAuthenticationNotPermitted": "The account takes no keys: use a service principal or a managed identity.",
-    "LeaseIdMissing": "Somebody holds a lease on the blob: wait for its end, or break it.",
+    "LeaseIdMissing": "Another client holds a lease on the blob: wait for its end, or break it.",
     "PublicAccessNotPermitted": "The connection has no credentials, and the account refuses anonymous requests.",
 }
 _ADVICE_BY_STATUS: dict[int | None, str] = {

@@ -284,7 +284,7 @@ class Watchdog:
     """Runs calls to a storage, and gives up when it acknowledges nothing for too long, whatever its client retries.
 
     Calls run in daemon threads: one that hangs is left behind, and does not keep the process from its end. It must not
-    go on behind the back of a task that has failed: a store lets its client call :func:`refuse_if_left_behind` before
+    continue after its task has failed: a store lets its client call :func:`refuse_if_left_behind` before
     it sends a request, which the client's own retries do as well.
 
     :param uri: of the object, for the message.

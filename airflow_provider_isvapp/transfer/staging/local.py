@@ -158,9 +158,9 @@ class LocalFile:
       before the name changes, and the directory is flushed after it.
 
     A file that is replaced hands on its permissions, and its owner and group as far as this process may set them; where
-    the group cannot be kept, its members get no more than everybody else. Set-id and sticky bits are dropped.
+    the group cannot be kept, its members get no more than other users. Set-id and sticky bits are dropped.
 
-    :param target: where the file shall be. Missing directories are made, as an object store would.
+    :param target: the place of the file. Missing directories are made, as an object store would.
     :param exclusive: never replace an existing file.
     """
 
@@ -199,7 +199,7 @@ class LocalFile:
                 self._begin_writeback()
 
     def _begin_writeback(self) -> None:
-        """Let the disk work while the download goes on, so that the flush at the end has next to nothing to wait for.
+        """Let the disk work during the download, so that the flush at the end has next to nothing to wait for.
 
         Linux starts to write dirty pages in the background on this advice (mm/fadvise.c); other systems lack the call.
         """
@@ -255,7 +255,7 @@ class LocalFile:
         self._over = True
         with contextlib.suppress(OSError):
             self._temporary.unlink()
-        # A write that hangs in another thread must not go on in a file that was given the same number.
+        # A write that hangs in another thread must not continue in a file that was given the same number.
         if self._using_fd.acquire(blocking=False):
             os.close(self._fd)
 

@@ -52,7 +52,7 @@ class ResumableUpload:
     :param transport: a ``requests`` session that authorises its requests.
     :param url: of the upload. Who knows it may write to it, so that no message shows it.
     :param uri: of the object, for messages.
-    :param watchdog: told of every byte that is acknowledged.
+    :param watchdog: notified of every byte that is acknowledged.
     """
 
     def __init__(self, transport: Any, url: str, uri: str, watchdog: Watchdog) -> None:

@@ -217,7 +217,7 @@ class S3Object:
       or the bucket's rule ``AbortIncompleteMultipartUpload`` does.
     - in :meth:`commit`: the old object or the whole new one; S3 switches in one step.
 
-    Whoever begins a write aborts all unfinished uploads of the key. So of two tasks that write it at once, the one that
+    The begin of a write aborts all unfinished uploads of the key. If two tasks write it at once, the one that
     began first fails, which is also what is wanted when Airflow took a task for dead that was not.
 
     :param exclusive: never replace an existing object (If-None-Match, which S3 decides in the last step).

@@ -140,7 +140,7 @@ def test_the_form_does_not_replace_a_number_that_is_too_small(form: ConnectionFo
 
 @cache
 def what_the_ui_asks_for() -> dict[str, dict[str, Any]]:
-    """Return what Airflow 3's UI is told about each connection type, in a process of its own.
+    """Return what Airflow 3's UI receives about each connection type, in a process of its own.
 
     Before 3.2, Airflow replaces modules of Flask to find it out.
     """

@@ -99,7 +99,10 @@ def test_an_empty_export_is_an_empty_object(answer: Answer, sizes: dict[str, int
 
 
 def test_nothing_is_no_empty_export_unless_something_says_so(target: Path) -> None:
-    with FileServer(Answer(b"", chunked=True)) as server, pytest.raises(DamagedDownload, match="the answer was empty"):
+    with (
+        FileServer(Answer(b"", chunked=True)) as server,
+        pytest.raises(DamagedDownload, match="the response was empty"),
+    ):
         download(server.source(), target)
     assert_untouched(target)
 

@@ -205,7 +205,7 @@ def write_150_kb(staged: Any) -> None:
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        (hold_a_lease, "412 LeaseIdMissing.* Somebody holds a lease"),
+        (hold_a_lease, "412 LeaseIdMissing.* Another client holds a lease"),
         (put_append_blob, "409 InvalidBlobType.* delete it"),
         (delete_container, "404 ContainerNotFound.* Create the container"),
         (leave_blocks_of_another_program, "400 InvalidBlobOrBlock.* Another program has left an unfinished upload"),
