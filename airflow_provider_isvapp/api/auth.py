@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Bearer tokens: an API key as it is, or OAuth2 client credentials with one token per scope.
+"""Authentication with bearer tokens: an API key, or OAuth2 client credentials with one token per scope.
 
 oauthlib builds and reads the OAuth2 messages but does no I/O, so token requests take the same path as all others: the
 same limiter, retries and timeouts. Clients that bring their own HTTP (requests-oauthlib, authlib) would bypass it.
@@ -44,12 +44,12 @@ log = logging.getLogger(__name__)
 
 # A token is renewed this long before it expires, or after nine tenths of a short lifetime.
 RENEW_BEFORE = 60.0
-# For how long the others wait for the process that requests a token. If it was killed, another one takes its place.
+# How long other processes wait for the one that requests a token. If it was killed, another one takes over.
 LEASE = 30.0
 _STORAGE_TIMEOUT = 2.0
 _POLL_INTERVAL = 0.25
 _NONCE_BYTES = 12
-# A lifetime that is invalid, or so short that each request would need a new token, counts as RENEW_BEFORE.
+# An invalid lifetime, or a shorter one, which each request would need a new token for, counts as RENEW_BEFORE.
 SHORTEST_LIFETIME = 5.0
 
 _WRONG_CLIENT = ("invalid_client", "invalid_grant", "unauthorized_client")
@@ -60,34 +60,34 @@ OpenStorage = Callable[[str], Storage]
 
 
 class ApiKey:
-    """An API key is its own token, for every scope that it was created with."""
+    """An API key, which is its own token for every scope."""
 
     def __init__(self, key: str) -> None:
         self._key = key
 
     def token(self, scope: str) -> str:
-        """Return the key."""
+        """Return the key, whatever the scope."""
         return self._key
 
     def rejected(self, scope: str, token: str) -> bool:
-        """A refused key stays refused."""
+        """Return False: there is no other key."""
         return False
 
 
 class SecretStyle(Enum):
-    """How the client shows its secret to the token endpoint (RFC 6749, 2.3.1)."""
+    """How the client sends its secret to the token endpoint (RFC 6749, 2.3.1)."""
 
     BASIC = "basic"
     FORM = "form"
 
 
 class ClientCredentials:
-    """OAuth2 client credentials (RFC 6749, 4.4): asks for one token per scope, when it is first needed.
+    """OAuth2 client credentials (RFC 6749, 4.4): requests one token per scope, when it is first needed.
 
     :param url_field: the connection's field that decides ``token_url``, for messages.
     :param endpoint: the token endpoint's name, for metrics.
-    :param on_new_token: gets each token as soon as it arrives, so that logs can mask it.
-    :param open_storage: opens the storage in which processes share tokens; None to keep them in this process.
+    :param on_new_token: called with each token as soon as it arrives, so that logs can mask it.
+    :param open_storage: opens the storage that shares tokens between processes; None to keep them in this one.
     :param clock: monotonic seconds.
     """
 
@@ -122,18 +122,18 @@ class ClientCredentials:
         self._tokens: dict[str, tuple[str, float]] = {}
 
     def token(self, scope: str) -> str:
-        """Return a token for a scope, asking for one if there is none or it is about to expire."""
+        """Return a token for a scope; request one if there is none or it is about to expire."""
         value, renew_at = self._tokens.get(scope, ("", -math.inf))
-        asked_at = self._clock()
-        if asked_at >= renew_at:
+        requested_at = self._clock()
+        if requested_at >= renew_at:
             issued = self._store.get(scope, lambda: self._request(scope)) if self._store else self._request(scope)
             value = issued.value
             self._on_new_token(value)
-            self._tokens[scope] = (value, asked_at + issued.renew_after)
+            self._tokens[scope] = (value, requested_at + issued.renew_after)
         return value
 
     def rejected(self, scope: str, token: str) -> bool:
-        """Drop a token that got a 401, so that the next one is new."""
+        """Drop a token that got a 401, so that :meth:`token` returns a new one."""
         held, _ = self._tokens.get(scope, ("", 0.0))
         if held == token:
             del self._tokens[scope]
@@ -169,7 +169,7 @@ class ClientCredentials:
         raise error
 
     def _client_error(self, refused: RequestRefused, *, scope: str) -> RequestRefused:
-        """Explain a refusal of the token endpoint: by RFC 6749, 5.2, a wrong client and a wrong scope share the 400."""
+        """Explain the endpoint's refusal: a wrong client and a wrong scope can both be a 400 (RFC 6749, 5.2)."""
         status, message = refused.status, refused.vendor_message
         code = message.partition(":")[0]
         vendor = self._transport.settings.vendor
@@ -192,7 +192,7 @@ class ClientCredentials:
         from oauthlib.oauth2 import OAuth2Error
 
         vendor = self._transport.settings.vendor
-        # Only the kind of a problem is shown, here and below: the body may hold a token.
+        # The body may hold a token, so messages only name the kind of problem.
         web_page = body.lstrip().startswith(b"<")
         reason = "a web page" if web_page else "not JSON of the documented kind"
         value: object = None
@@ -200,12 +200,12 @@ class ClientCredentials:
         lifetime = 0.0
         try:
             fields = json.loads(body)
-            # oauthlib refuses the whole response for these two; of a token it is enough to have it.
+            # oauthlib would refuse the whole response because of these two, but the token alone is enough.
             lifetime, granted = _lifetime(fields.pop("expires_in", None)), _scopes(fields.pop("scope", None))
             response = client.parse_request_body_response(json.dumps(fields))  # type: ignore[attr-defined]
             value = response["access_token"]
         except OAuth2Error as problem:
-            # Of a page, it only says that no token is in there.
+            # For a web page, oauthlib only says that the token is missing.
             reason = reason if web_page else self._transport.redact(str(problem.error or reason))
         except (ValueError, AttributeError, TypeError, ArithmeticError, RecursionError):
             pass
@@ -219,13 +219,13 @@ class ClientCredentials:
                 )
             return IssuedToken(token, lifetime)
         raise UnexpectedAnswer(
-            f"{vendor} responded to the request for a token with something else ({reason}). "
+            f"{vendor} responded to the token request without a token ({reason}). "
             f"Check the connection's {self._url_field}."
         )
 
 
 def _lifetime(expires_in: object) -> float:
-    """Read the seconds that a token lives; what cannot be read, or makes no sense, is as short as one unknown."""
+    """Return the lifetime of a token in seconds; :data:`RENEW_BEFORE` for an invalid or very short one."""
     try:
         seconds = math.nan if isinstance(expires_in, bool) else float(expires_in)  # type: ignore[arg-type]
     except (ValueError, TypeError, OverflowError):
@@ -234,15 +234,15 @@ def _lifetime(expires_in: object) -> float:
 
 
 def _scopes(scope: object) -> list[str]:
-    """Read the scopes of a token, also from a list or separated by commas; none if they cannot be read."""
+    """Return the scopes of a token, also from a list or separated by commas; none if they cannot be read."""
     words = scope if isinstance(scope, list) else [scope]
     return [name for word in words if isinstance(word, str) for name in word.replace(",", " ").split()]
 
 
 def _basic(client_id: str, client_secret: str) -> str:
-    """HTTP Basic with both halves plain, as the vendor's page says and most clients send them.
+    """Return HTTP Basic with id and secret unencoded, as the vendor documents and most clients do.
 
-    RFC 6749, 2.3.1 asks for a form-encoding of each, which a server of plain HTTP Basic (RFC 7617) does not undo.
+    RFC 6749, 2.3.1 asks to form-encode both, which a server of plain HTTP Basic (RFC 7617) does not decode.
     """
     return "Basic " + base64.b64encode(f"{client_id}:{client_secret}".encode()).decode("ascii")
 
@@ -264,7 +264,7 @@ class IssuedToken:
 
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """What is stored for one scope; times by the storage's clock."""
+    """The stored state of one scope; times are those of the storage's clock."""
 
     token: str | None = None
     issued_at: float = 0.0
@@ -274,12 +274,11 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenStore:
-    """The tokens of one client at one token endpoint, for all processes that share a storage.
+    """Shares the tokens of one client at one token endpoint between all processes with the same storage.
 
-    If the storage fails or lies, a process requests a token of its own.
+    If the storage fails or returns invalid entries, a process requests a token of its own.
 
-    :param open_storage: opens the storage of a key.
-    :param sleep: waits for some seconds; tests inject it.
+    :param sleep: injected by tests.
     """
 
     def __init__(
@@ -293,15 +292,15 @@ class TokenStore:
     ) -> None:
         self._open_storage = open_storage
         self._owner = f"{origin(token_url)}\n{client_id}"
-        # The secret has the entropy of a key, so it needs no slow derivation (NIST SP 800-56C).
+        # The secret has the entropy of a key, so a fast derivation is enough (NIST SP 800-56C).
         self._key = hmac.digest(b"airflow-provider-isvapp token store", client_secret.encode(), hashlib.sha256)
         self._sleep = sleep
         self._refused: set[str] = set()
 
     def get(self, scope: str, request: Callable[[], IssuedToken]) -> IssuedToken:
-        """Return a token that another process requested, or request one for all.
+        """Return a shared token, or request one for all processes.
 
-        :param request: requests a token. While one process does so, others use the old token or wait.
+        :param request: requests a token. Meanwhile, other processes use the old token or wait.
         """
         try:
             token = self._find_or_lease(scope)
@@ -313,7 +312,7 @@ class TokenStore:
         try:
             issued = request()
         except BaseException:
-            # The next process need not wait for the lease to end.
+            # End the lease, so that the next process does not wait for it.
             self._update(scope, lambda entry, _: msgspec.structs.replace(entry, renewing_until=0.0))
             raise
         self._update(
@@ -330,20 +329,20 @@ class TokenStore:
         self._update(scope, lambda entry, _: _Entry() if entry.token == token else entry)
 
     def _find_or_lease(self, scope: str) -> IssuedToken | None:
-        """Return a stored token; None if this process is to request one."""
+        """Return a stored token; None if this process has to request one."""
         waited = 0.0
         while (found := self._change(scope, self._choose)) == "wait" and waited < 2 * LEASE:
-            pause = _POLL_INTERVAL * random.uniform(0.5, 1.5)  # noqa: S311 - spreads attempts, no secret
+            pause = _POLL_INTERVAL * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, not a secret
             self._sleep(pause)
             waited += pause
         return found if isinstance(found, IssuedToken) else None
 
     def _choose(self, entry: _Entry, now: float) -> tuple[_Entry, IssuedToken | Literal["wait", "request"]]:
-        # A clock that was set back, or started again with the machine, makes an entry worthless.
-        held = entry.token if entry.issued_at <= now < entry.expires_at and entry.token not in self._refused else None
+        # An entry is invalid after the storage's clock was set back or restarted with its machine.
+        valid = entry.token if entry.issued_at <= now < entry.expires_at and entry.token not in self._refused else None
         leased = now < entry.renewing_until <= now + LEASE
-        if held is not None and (leased or now < entry.renew_at):
-            return entry, IssuedToken(held, entry.expires_at - now)
+        if valid is not None and (leased or now < entry.renew_at):
+            return entry, IssuedToken(valid, entry.expires_at - now)
         if leased:
             return entry, "wait"
         return msgspec.structs.replace(entry, renewing_until=now + LEASE), "request"
@@ -355,15 +354,15 @@ class TokenStore:
             log.warning("The storage of shared tokens does not respond: other processes request tokens of their own.")
 
     def _change(self, scope: str, step: Callable[[_Entry, float], tuple[_Entry, T]]) -> T:
-        """Replace the entry of a scope, atomically.
+        """Replace the entry of a scope atomically.
 
         :raises LimiterUnavailable: if the storage does not respond.
         """
         owner = f"{self._owner}\n{scope}".encode()
 
         def change(text: str | None, now: float) -> tuple[str, T]:
-            entry, result = step(self._unseal(text, owner), now)
-            return self._seal(entry, owner), result
+            entry, result = step(self._decrypt(text, owner), now)
+            return self._encrypt(entry, owner), result
 
         name = hmac.digest(self._key, owner, hashlib.sha256).hex()[:32]
         storage = self._open_storage(f"token-{name}")
@@ -372,20 +371,20 @@ class TokenStore:
         finally:
             storage.release()
 
-    def _seal(self, entry: _Entry, owner: bytes) -> str:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # not needed to parse a DAG
+    def _encrypt(self, entry: _Entry, owner: bytes) -> str:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # slow to import, and not needed to parse a DAG
 
         nonce = os.urandom(_NONCE_BYTES)
         return base64.b64encode(nonce + AESGCM(self._key).encrypt(nonce, msgspec.json.encode(entry), owner)).decode()
 
-    def _unseal(self, text: str | None, owner: bytes) -> _Entry:
-        """Read an entry; one that another program wrote or changed counts as missing."""
+    def _decrypt(self, text: str | None, owner: bytes) -> _Entry:
+        """Read an entry; an invalid one counts as missing."""
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         try:
-            sealed = base64.b64decode(text or "", validate=True)
-            plain = AESGCM(self._key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], owner)
+            encrypted = base64.b64decode(text or "", validate=True)
+            plain = AESGCM(self._key).decrypt(encrypted[:_NONCE_BYTES], encrypted[_NONCE_BYTES:], owner)
             return msgspec.json.decode(plain, type=_Entry)
         except (InvalidTag, ValueError, msgspec.MsgspecError):
             return _Entry()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What the clients of both vendors share: one transport, and credentials that are read again when they are refused."""
+"""The base of both vendors' clients: one transport, and credentials that are reloaded after a refusal."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ log = logging.getLogger(__name__)
 
 
 class ConnectionSettings(Protocol):
-    """What :class:`Credentials` needs of a connection's settings."""
+    """The settings of a connection that :class:`Credentials` needs."""
 
     @property
     def transport(self) -> TransportSettings:
-        """How to talk to the vendor."""
+        """How to send requests to the vendor."""
 
     @property
     def credentials(self) -> tuple[str | None, str]:
-        """The client id, if there is one, and the secret."""
+        """Client id and secret, to detect a rotation."""
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The secrets, which no text may show."""
+        """The secrets to redact."""
 
 
 Settings = TypeVar("Settings", bound=ConnectionSettings)
@@ -48,13 +48,13 @@ Result = TypeVar("Result")
 class Credentials(Generic[Settings]):
     """The authorizer of a connection, replaced when the stored connection has new credentials.
 
-    A client can live for hours: in a triggerer, or in a task that downloads many months. When the credentials are
-    rotated meanwhile, the vendor refuses the old ones; the connection is then read again, once for each refused call.
+    A client can exist for hours: in a triggerer, or in a task that downloads many months. If the credentials are
+    rotated meanwhile, the vendor refuses the old ones; the connection is then read again, once per refused call.
 
-    :param settings: the connection as it was read first.
-    :param build: makes the authorizer for some settings.
-    :param reload_settings: reads the connection again; None if refused credentials stay refused.
-    :param redactor: gets each secret.
+    :param settings: the connection as first read.
+    :param build: creates the authorizer for settings.
+    :param reload_settings: reads the connection again; None to accept a refusal.
+    :param redactor: receives each secret.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class Credentials(Generic[Settings]):
     def call(self, action: Callable[[Authorizer], Result]) -> Result:
         """Run an action; if the credentials are refused and new ones are stored, run it again with those.
 
-        :raises AuthenticationRefused: if there are no other credentials, or those are refused as well.
-        :raises ProviderError: if the connection could not be read again.
+        :raises AuthenticationRefused: if no new credentials are stored, or if they are refused as well.
+        :raises ProviderError: if the connection cannot be read again.
         """
         with naming_connection(self._settings.transport.conn_id):
             try:
@@ -86,14 +86,14 @@ class Credentials(Generic[Settings]):
             return action(self._authorizer)
 
     def _reload(self) -> bool:
-        """Read the connection again; return whether it has other credentials for the same host."""
+        """Read the connection again; return whether it has new credentials for the same origin."""
         if self._reload_settings is None:
             return False
         settings = self._reload_settings()
         if settings.credentials == self._settings.credentials:
             return False
         if origin(settings.transport.base_url) != origin(self._settings.transport.base_url):
-            # The client still talks to the old host, which must not see credentials for another one.
+            # The client still uses the old host, which must not get the credentials of another one.
             return False
         log.info("%s refused the credentials; using the connection's new ones", settings.transport.vendor)
         self._use(settings)
@@ -107,10 +107,10 @@ class Credentials(Generic[Settings]):
 
 
 def id_in_path(name: str, value: object) -> str:
-    """Check an id of the vendor's, and encode it as a segment of a URL's path.
+    """Check a vendor's id, and encode it as a segment of a URL's path.
 
-    :param name: of the argument, for the message.
-    :raises InvalidArgument: if it is none.
+    :param name: the argument's, for the message.
+    :raises InvalidArgument: if it is not an id.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise InvalidArgument(f"{name}: must be a string, not the number {value!r}. {TEMPLATE_NUMBER}")
@@ -124,18 +124,18 @@ def id_in_path(name: str, value: object) -> str:
 
 
 class VendorClient(Generic[Settings]):
-    """Talks to one vendor for one connection.
+    """A client of one vendor for one connection.
 
-    A context manager; not for several threads at once. Every call may wait for a permit of the limiter, so code on an
-    event loop calls it in a thread.
+    A context manager; not thread-safe. Every call may wait for a permit of the limiter, so call it in a thread from an
+    event loop.
 
     :param settings: the checked connection.
-    :param limiter: shared by everybody who uses the same account.
-    :param observe: told of each request, and of each export that was created.
-    :param on_new_token: gets each access token as soon as it is there, so that logs can be told to hide it.
-    :param open_storage: opens the storage, by a key, in which processes share their tokens; None not to share them.
-    :param reload_settings: reads the connection again, in the calling thread, when its credentials are refused; called
-        once for each refused call. Without it, or if the credentials are still the same, the refusal stands.
+    :param limiter: shared by all processes that use the same account.
+    :param observe: called with each request, and with each export that was created.
+    :param on_new_token: called with each access token as soon as it arrives, so that logs can mask it.
+    :param open_storage: opens the storage that shares tokens between processes, by its key; None not to share them.
+    :param reload_settings: reads the connection again, in the calling thread, once per refused call. Without it, or if
+        the credentials are unchanged, the call fails.
     :param clock: seconds since the epoch; tests inject it, as they do ``sleep``.
     """
 
@@ -165,7 +165,7 @@ class VendorClient(Generic[Settings]):
         )
 
     def _authorizer(self, settings: Settings) -> Authorizer:
-        """Make the authorizer for some settings."""
+        """Create the authorizer for settings."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -180,21 +180,21 @@ class VendorClient(Generic[Settings]):
 
     @property
     def clock_skew(self) -> float | None:
-        """How many seconds our clock is ahead of the vendor's, by its latest response; None if that is not known."""
+        """The seconds that our clock is ahead of the vendor's, by its latest response; None if not known."""
         return self._transport.clock_skew
 
     def check_scope(self, scope: str) -> None:
-        """Get a token for a scope, as the first request that needs it would. Says nothing about an API key.
+        """Get a token for a scope, as the first request that needs it does. Cannot check an API key.
 
-        :raises RequestRefused: when there is none to be had.
+        :raises RequestRefused: if the vendor refuses the scope or the credentials.
         """
         self._credentials.call(lambda authorizer: authorizer.token(scope))
 
     def _fetch(self, request: Request) -> Response:
         return self._credentials.call(lambda authorizer: self._transport.fetch(request, authorizer))
 
-    def _warn_of(self, field: str, oddity: str) -> None:
-        """Warn of a value that was read in spite of its form: once a field, as every record may have it."""
+    def _warn_once(self, field: str, oddity: str) -> None:
+        """Warn about a value in an undocumented form, once per field, since every record may have one."""
         if field not in self._odd_fields:
             self._odd_fields.add(field)
             log.warning("%s", oddity)

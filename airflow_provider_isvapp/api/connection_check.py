@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What the Test button finds out about a connection."""
+"""The checks of the connection form's Test button."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from airflow_provider_isvapp.api.isvapp.models import Account
 from airflow_provider_isvapp.api.productiv import ProductivClient
 from airflow_provider_isvapp.errors import AuthenticationRefused, PermissionRefused, ProviderError, RequestRefused
 
-# Longer than a response takes and than a synchronised clock is off; shorter than any margin before an expiry.
+# More than the duration of a response plus the error of a synchronized clock; less than any margin before an expiry.
 TOLERANCE = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """The outcome of a test.
+    """The result of a check.
 
     :param works: whether there is nothing left to do. Airflow 3 shows the message of a failure only, so a connection
-        that works but for one thing is a failure whose message says that it works.
-    :param message: what was seen and what to do, without secrets.
+        that works with a restriction is a failure whose message says that it works.
+    :param message: the result and the next step, without secrets.
     """
 
     works: bool
@@ -35,31 +35,30 @@ def success(message: str, *, vendor: str, clock_skew: float | None) -> Finding:
 
 
 def failure(error: ProviderError, *, vendor: str, clock_skew: float | None) -> Finding:
-    """Report an error, and that the clocks differ if they do: that may be the cause."""
+    """Report an error, with a difference of the clocks, which may be the cause."""
     return Finding(works=False, message=f"{error} {clock_warning(clock_skew, vendor=vendor)}".rstrip())
 
 
 def refused_at_once(error: AuthenticationRefused, *, vendor: str, clock_skew: float | None) -> Finding:
-    """Report that the vendor gave a token and then did not take it, which no wrong field of the connection explains."""
+    """Report that the vendor issued a token and then refused it, which no wrong field of the connection explains."""
     advice = clock_warning(clock_skew, vendor=vendor) or (
         f"The client id and the client secret are right, and the clocks agree: try again, then ask {vendor}."
     )
-    text = (
-        f"{vendor} gave a token and refused it at once ({error.status}): {error.vendor_message or 'without a message'}."
-    )
-    return Finding(works=False, message=f"{text} {advice}")
+    reason = error.vendor_message or "without a message"
+    text = f"{vendor} issued a token and refused it at once ({error.status}): {reason}. {advice}"
+    return Finding(works=False, message=text)
 
 
 def clock_warning(skew: float | None, *, vendor: str) -> str:
-    """Describe the difference of the clocks, its effect and the fix; empty where they agree or it is not known.
+    """Describe the difference of the clocks, its effect and the fix; empty if they agree or it is not known.
 
-    :param skew: how many seconds this machine's clock is ahead, by the ``Date`` header (RFC 9110, 6.6.1).
+    :param skew: the seconds that this machine's clock is ahead, by the ``Date`` header (RFC 9110, 6.6.1).
     """
     if skew is None or abs(skew) <= TOLERANCE:
         return ""
     return (
         f"This machine's clock is {_duration(abs(skew))} {'ahead of' if skew > 0 else 'behind'} {vendor}'s. "
-        "Set it (NTP): tokens and exports expire by the vendor's clock and are judged by this one, so valid ones "
+        "Set it (NTP): tokens and exports expire by the vendor's clock but are checked by this one, so valid ones "
         "may be treated as expired, and vice versa."
     )
 
@@ -72,10 +71,10 @@ def _duration(seconds: float) -> str:
 
 
 ISVAPP = "ISVapp"
-# The one that covers every endpoint; the vendor knows no finer ones for API keys.
+# Covers every endpoint; the vendor has no finer permissions for API keys.
 API_KEY_PERMISSION = "ISVapp metrics retrieval"
 
-# What tasks cannot do without a scope.
+# What tasks need each scope for.
 _NEEDED_TO = {
     SCOPE_IDENTITY: "show the account",
     SCOPE_EXPORTS: "create, list and download exports",
@@ -109,7 +108,7 @@ def check_api_key(client: IsvappClient) -> Finding:
 def check_client_credentials(client: IsvappClient) -> Finding:
     """Test a connection with client id and secret: one token for each scope, and the account."""
     try:
-        granted, refused = _ask_for_scopes(client)
+        granted, refused = _request_scopes(client)
         if not granted:
             return failure(refused[SCOPE_IDENTITY], vendor=ISVAPP, clock_skew=client.clock_skew)
         account = client.get_account() if SCOPE_IDENTITY in granted else None
@@ -133,8 +132,8 @@ def check_client_credentials(client: IsvappClient) -> Finding:
     )
 
 
-def _ask_for_scopes(client: IsvappClient) -> tuple[list[str], dict[str, RequestRefused]]:
-    """Ask for a token for each scope; a client that is refused as such is not asked about the others."""
+def _request_scopes(client: IsvappClient) -> tuple[list[str], dict[str, RequestRefused]]:
+    """Request a token for each scope; stop if the client itself is refused."""
     granted: list[str] = []
     refused: dict[str, RequestRefused] = {}
     for scope in _NEEDED_TO:
@@ -162,10 +161,10 @@ PRODUCTIV = "Productiv"
 
 
 def check_connection(client: ProductivClient, *, scope: str) -> Finding:
-    """Ask for a token and for the list of active apps.
+    """Request a token and the list of active apps.
 
-    The token endpoint is on another host: the list alone shows that the connection's own is right. Productiv has no
-    smaller request that every client may make.
+    The token endpoint is on another host, so only the list shows that the connection's own host is right. Productiv
+    has no smaller request that every client may send.
 
     :param scope: the connection's, for the message.
     """

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A bound on the whole time that a response may take.
+"""Deadlines: a limit on the total time of a response.
 
-The timeouts of sockets, and so of requests and urllib3, begin anew with each byte: a server that sends one byte a
-second, or ``100 Continue`` again and again, holds a request for ever. Here each read of a response, from its first byte
-to its last, waits no longer than what is left until a deadline.
+Socket timeouts, and so those of requests and urllib3, restart with each byte: a server that sends one byte per second,
+or ``100 Continue`` again and again, can hold a request forever. Here no read of a response waits past its deadline.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ import urllib3.connection
 
 
 class Deadline:
-    """The moment by which a response has to be there.
+    """The time by which a response must have arrived.
 
     :param seconds: from now.
     """
@@ -34,17 +33,17 @@ class Deadline:
         self.extend(seconds)
 
     def extend(self, seconds: float) -> None:
-        """Move the deadline to so many seconds from now; ``math.inf`` lifts it."""
+        """Move the deadline to this many seconds from now; ``math.inf`` removes it."""
         self.seconds = seconds
         self._end = time.monotonic() + seconds
 
     def remaining(self) -> float:
-        """Return the seconds that are left, zero if there are none."""
+        """Return the seconds until the deadline, at least zero."""
         return max(self._end - time.monotonic(), 0.0)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Hold for all responses that begin within the block, until they end."""
+        """Apply to all responses that begin within the block, until they end."""
         token = _applied.set(self)
         try:
             yield
@@ -56,7 +55,7 @@ _applied: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
 class _Reader(io.RawIOBase):
-    """Reads a socket with the timeout that it has, but never past the deadline."""
+    """Reads a socket with its own timeout, but never past the deadline."""
 
     def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
         self._socket = connection
@@ -70,7 +69,7 @@ class _Reader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         remaining = self._deadline.remaining()
         if remaining <= 0:
-            raise TimeoutError("the deadline of the response is over")
+            raise TimeoutError("the deadline of the response has passed")
         self._socket.settimeout(min(math.inf if self._timeout is None else self._timeout, remaining))
         return self._raw.readinto(buffer)
 
@@ -90,7 +89,7 @@ class _Response(http.client.HTTPResponse):
 
 class _HTTPConnection(urllib3.connection.HTTPConnection):
     response_class = _Response
-    debuglevel = 0  # http.client prints headers, tokens included, when this is switched on for all connections
+    debuglevel = 0  # http.client prints headers, tokens included, if this is set for all connections
 
 
 class _HTTPSConnection(urllib3.connection.HTTPSConnection):
@@ -107,15 +106,15 @@ class _HTTPSConnectionPool(urllib3.HTTPSConnectionPool):
 
 
 class DeadlineAdapter(requests.adapters.HTTPAdapter):
-    """Sends requests so that :meth:`Deadline.applied` holds for their responses, also through a proxy."""
+    """Makes :meth:`Deadline.applied` work for the responses to requests, also through a proxy."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make the pools."""
+        """Create the pools."""
         super().init_poolmanager(*args, **kwargs)
         _use_deadlines(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        """Make the pools of a proxy."""
+        """Create the pools of a proxy."""
         manager = super().proxy_manager_for(*args, **kwargs)
         if type(manager) is urllib3.ProxyManager:  # one for SOCKS has connections of its own
             _use_deadlines(manager)

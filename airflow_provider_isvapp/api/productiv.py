@@ -25,10 +25,10 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 @dataclass(frozen=True, kw_only=True)
 class AppList(Sequence[dict[str, Any]]):
-    """A sequence of apps, and what the response says about all of them.
+    """A sequence of apps, with the metadata of the response.
 
     :param lines: each app as the JSON bytes that the vendor sent, on one line.
-    :param as_of_date: the date that the information is for, ``YYYY-MM-DD``, as sent.
+    :param as_of_date: the date that the information describes, ``YYYY-MM-DD``, as sent.
     :param request: path and parameters of the request.
     :param response_time_ms: the vendor's own processing time.
     :param extra: other fields of the response.
@@ -47,9 +47,9 @@ class AppList(Sequence[dict[str, Any]]):
 
     @property
     def as_of(self) -> datetime:
-        """The beginning of the date that the information is for, in UTC.
+        """Midnight UTC of the date that the information describes.
 
-        :raises ContractBroken: if it is no date.
+        :raises ContractBroken: if it is not a date.
         """
         if _DATE.fullmatch(self.as_of_date):
             try:
@@ -77,7 +77,7 @@ class AppDetails:
     """One app with all its attributes.
 
     :param app: the app as sent.
-    :param as_of_date: the date that the information is for, ``YYYY-MM-DD``, as sent.
+    :param as_of_date: the date that the information describes, ``YYYY-MM-DD``, as sent.
     :param fiscal_date: from API version v2 on.
     :param fiscal_date_range: from API version v2 on.
     :param extra: other fields of the response.
@@ -95,7 +95,7 @@ _NULL = msgspec.Raw(b"null")
 
 
 class ProductivClient(VendorClient[ProductivSettings]):
-    """Talks to Productiv for one connection; the parameters are those of :class:`VendorClient`."""
+    """A client of Productiv for one connection; the parameters are those of :class:`VendorClient`."""
 
     def _authorizer(self, settings: ProductivSettings) -> ClientCredentials:
         return ClientCredentials(
@@ -114,36 +114,36 @@ class ProductivClient(VendorClient[ProductivSettings]):
     def list_apps(
         self, *, include_inactive: bool = False, verbose: bool = False, api_version: ApiVersion | None = None
     ) -> AppList:
-        """List the portfolio; the vendor sends it whole, in one response.
+        """List the app portfolio, which the vendor sends in one response.
 
         :param include_inactive: also list inactive apps.
         :param verbose: list all attributes of each app instead of the summary.
-        :param api_version: instead of the connection's.
+        :param api_version: overrides the connection's.
         """
         switches = {"includeInactive": include_inactive, "verbose": verbose}
         path = f"/pull/{api_version or self._settings.api_version}/apps"
         params = {name: "true" for name, wanted in switches.items() if wanted}
-        answer = self._get(path, "productiv_apps", params=params)
+        fields = self._get(path, "productiv_apps", params=params)
         context = {"vendor": self._vendor, "label": f"GET {path}", "name": "Apps"}
-        apps = require_utf8(split_array(self._take(answer, "Apps", path), **context), **context)
-        return AppList(lines=tuple(apps), request={"path": path, **params}, **self._common(answer, path))
+        apps = require_utf8(split_array(self._take(fields, "Apps", path), **context), **context)
+        return AppList(lines=tuple(apps), request={"path": path, **params}, **self._common(fields, path))
 
     def get_app(self, application_id: str, *, api_version: ApiVersion | None = None) -> AppDetails:
         """Show one app with all its attributes.
 
         :param application_id: ``ApplicationId`` of a listed app.
-        :param api_version: instead of the connection's.
+        :param api_version: overrides the connection's.
         """
         path = f"/pull/{api_version or self._settings.api_version}/apps/{id_in_path('application_id', application_id)}"
-        answer = self._get(path, "productiv_app")
-        app = self._decoded(self._take(answer, "App", path), path)
+        fields = self._get(path, "productiv_app")
+        app = self._decoded(self._take(fields, "App", path), path)
         if not isinstance(app, dict):
-            raise ContractBroken(f"{self._vendor} answered GET {path}, but 'App' is not an object. {API_CHANGED}")
+            raise ContractBroken(f"{self._vendor} responded to GET {path}, but 'App' is not an object. {API_CHANGED}")
         fiscal = {
-            "fiscal_date": self._decoded(answer.pop("FiscalDate", _NULL), path),
-            "fiscal_date_range": self._decoded(answer.pop("FiscalDateRange", _NULL), path),
+            "fiscal_date": self._decoded(fields.pop("FiscalDate", _NULL), path),
+            "fiscal_date_range": self._decoded(fields.pop("FiscalDateRange", _NULL), path),
         }
-        return AppDetails(app=app, **fiscal, **self._common(answer, path))
+        return AppDetails(app=app, **fiscal, **self._common(fields, path))
 
     def _get(self, path: str, endpoint: str, params: dict[str, str] | None = None) -> dict[str, msgspec.Raw]:
         label = f"GET {path}"
@@ -159,22 +159,22 @@ class ProductivClient(VendorClient[ProductivSettings]):
         response = self._fetch(request)
         return parse_object(response, vendor=self._vendor, label=label, redact=self._transport.redact)
 
-    def _take(self, answer: dict[str, msgspec.Raw], name: str, path: str) -> msgspec.Raw:
-        if name not in answer:
+    def _take(self, fields: dict[str, msgspec.Raw], name: str, path: str) -> msgspec.Raw:
+        if name not in fields:
             raise ContractBroken(
-                f"{self._vendor} answered GET {path} without {name!r}. Check the connection's host and api_version."
+                f"{self._vendor} responded to GET {path} without {name!r}. Check the connection's host and api_version."
             )
-        return answer.pop(name)
+        return fields.pop(name)
 
-    def _common(self, answer: dict[str, msgspec.Raw], path: str) -> dict[str, Any]:
-        as_of_date = self._decoded(self._take(answer, "AsOfDate", path), path)
+    def _common(self, fields: dict[str, msgspec.Raw], path: str) -> dict[str, Any]:
+        as_of_date = self._decoded(self._take(fields, "AsOfDate", path), path)
         if not isinstance(as_of_date, str) or not as_of_date:
-            raise ContractBroken(f"{self._vendor} answered GET {path}, but 'AsOfDate' is not a date. {API_CHANGED}")
-        response_time = self._decoded(answer.pop("ResponseTimeMs", _NULL), path)
+            raise ContractBroken(f"{self._vendor} responded to GET {path}, but 'AsOfDate' is not a date. {API_CHANGED}")
+        response_time = self._decoded(fields.pop("ResponseTimeMs", _NULL), path)
         return {
             "as_of_date": self._transport.redact(as_of_date),
             "response_time_ms": response_time if isinstance(response_time, int | float) else None,
-            "extra": {name: self._decoded(value, path) for name, value in answer.items()},
+            "extra": {name: self._decoded(value, path) for name, value in fields.items()},
         }
 
     def _decoded(self, value: msgspec.Raw, path: str) -> Any:

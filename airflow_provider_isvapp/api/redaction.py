@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The one place that knows a connection's secrets and removes them from every text of a vendor.
+"""Redaction: removes a connection's secrets from every text of a vendor.
 
-A vendor, a gateway or an attacker in between can repeat what was sent in any spelling. All such text passes through a
+A vendor, a gateway or an attacker in between can repeat a request in any encoding. All such text passes through a
 :class:`Redactor` before it reaches a message, a log or a record. The same secrets are kept out of urllib3's log.
 """
 
@@ -18,72 +18,72 @@ from urllib.parse import unquote, urlsplit
 from weakref import WeakSet
 
 MASK = "***"
-# Shorter ones are not searched for: removing them would tear up ordinary words, and show the secret by the gaps.
+# Shorter secrets are not searched for: masking them would tear up ordinary words, and the gaps would reveal them.
 SHORTEST_SECRET = 5
 LONGEST_TEXT = 500
-# What is searched at all. Redaction comes before the cut, so a secret across the cut is found, too.
+# Longer texts are cut before the search. The cut to LONGEST_TEXT comes after it, so it splits no secret.
 _LONGEST_SEARCHED = 64 * 1024
-# Tokens and download URLs change all the time; a triggerer runs for months.
-_KEPT = 32
-# Encoded twice in one way and once in another is as far as a search goes.
+# A triggerer runs for months, and tokens and download URLs change all the time: only the latest are kept.
+_MOST_TEMPORARY = 32
+# Enough for a secret that is encoded twice in one way and once in another.
 _MOST_VARIANTS = 16
 
-# The endpoint of a download is /api/v1/exports/:id/download/:token; other signed URLs carry their token in the query.
+# A download's URL is /api/v1/exports/:id/download/:token; other signed URLs carry their token in the query.
 _DOWNLOAD_PATH = re.compile(r"(/exports/[^/\s]{1,200}/download/)[^\s\"'<>\\]+")
 _QUERY = re.compile(r"(\bhttps?:[\\/]{1,8}[^\s?\"'<>]{1,2000}\?)[^\s\"'<>]+", re.IGNORECASE)
-# Escapes, and characters that are not seen: between those of a secret, they would hide it from the search.
+# Escapes, and invisible characters: inside a secret, they would hide it from the search.
 _ESCAPES = re.compile(r"[%\\&+\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]")
 
 
 class Redactor:
-    """Removes secrets from vendors' texts, in every spelling: plain, URL-encoded, JSON- or HTML-escaped, base64.
+    """Removes secrets from vendors' texts in every encoding: plain, URL-encoded, JSON- or HTML-escaped, base64.
 
-    :param secrets: known as long as the connection is; see :data:`SHORTEST_SECRET`.
+    :param secrets: kept for good; those shorter than :data:`SHORTEST_SECRET` are ignored.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._lasting: list[tuple[str, ...]] = []
-        self._passing: deque[tuple[str, ...]] = deque(maxlen=_KEPT)
+        self._permanent: list[tuple[str, ...]] = []
+        self._temporary: deque[tuple[str, ...]] = deque(maxlen=_MOST_TEMPORARY)
         for secret in secrets:
             self.add(secret)
 
     def add(self, secret: str) -> None:
-        """Know a secret for good, such as one that replaces another."""
+        """Add a secret for good, for example one that replaces another."""
         if len(secret) >= SHORTEST_SECRET:
-            self._lasting.append(_literals(secret))
+            self._permanent.append(_literals(secret))
 
-    def add_passing(self, secret: str) -> None:
-        """Know a secret for a while: an access token, or what a download URL carries."""
-        if len(secret) >= SHORTEST_SECRET and all(secret != known for known, *_ in self._passing):
-            self._passing.append(_literals(secret))
+    def add_temporary(self, secret: str) -> None:
+        """Add a secret for a while: an access token, or the token in a download URL."""
+        if len(secret) >= SHORTEST_SECRET and all(secret != known for known, *_ in self._temporary):
+            self._temporary.append(_literals(secret))
 
     def add_url(self, url: str) -> None:
-        """Know for a while what makes a download URL secret: its path, the end of that, and its query."""
+        """Add the secret parts of a download URL for a while: its path, the last segment, and its query."""
         path, _, query = url.partition("://")[2].partition("/")[2].partition("?")
         documented = _DOWNLOAD_PATH.search(f"/{path}")
         token = path.rpartition("/")[2]
-        # Elsewhere the whole path may be the secret; its end alone, if short, may be a word.
+        # In other URLs the whole path may be the secret; a short last segment may be an ordinary word.
         secrets = (token,) if documented else (path, token if len(token) >= 2 * SHORTEST_SECRET else "")
         for secret in (query, *secrets):
-            self.add_passing(secret)
-            # As it stands in the URL, and as it is meant: a text that repeats it may encode it in another way.
-            self.add_passing(unquote(secret))
+            self.add_temporary(secret)
+            # Both as in the URL and decoded: a text that repeats it may encode it in another way.
+            self.add_temporary(unquote(secret))
 
     def mask(self, text: str) -> str:
-        """Replace each secret, and change nothing else."""
-        known = (*self._lasting, *self._passing)
+        """Replace each secret by :data:`MASK`, and change nothing else."""
+        known = (*self._permanent, *self._temporary)
         found: list[tuple[int, int]] = []
         for variant, offsets in _variants(text):
             for literals in known:
-                spans = [span for literal in literals for span in _places(literal, variant)]
-                spans += _cut_off(literals[0], variant)
+                spans = [span for literal in literals for span in _spans(literal, variant)]
+                spans += _truncated(literals[0], variant)
                 found += [(offsets[start], offsets[end]) for start, end in spans]
-        for start, end in reversed(_joined(found)):
+        for start, end in reversed(_merged(found)):
             text = text[:start] + MASK + text[end:]
         return _QUERY.sub(rf"\1{MASK}", _DOWNLOAD_PATH.sub(rf"\1{MASK}", text))
 
     def __call__(self, text: str, *, longest: int = LONGEST_TEXT) -> str:
-        """Make a vendor's text fit to be shown: without secrets, control or bidirectional characters, and bounded."""
+        """Make a vendor's text safe to show: bounded, without secrets, control and bidirectional characters."""
         text = self.mask(_cut(text, _LONGEST_SEARCHED))
         if not text.isprintable():
             text = "".join(letter if letter.isprintable() else " " for letter in text)
@@ -106,32 +106,32 @@ def _cut(text: str, length: int) -> str:
 
 
 def _literals(secret: str) -> tuple[str, ...]:
-    """Return what to search for: the secret first, then what cannot be decoded without knowing where it begins."""
+    """Return the strings to search for: the secret, then the encodings that cannot be decoded at an unknown offset."""
     encoded = _in_base64(secret.encode())
-    in_bytes = {secret.encode().decode("latin-1")}  # as percent-decoding leaves it
+    in_bytes = {secret.encode().decode("latin-1")}  # the result of percent-decoding
     return (secret, *sorted((encoded | in_bytes) - {secret}))
 
 
-def _places(literal: str, text: str) -> Iterator[tuple[int, int]]:
+def _spans(literal: str, text: str) -> Iterator[tuple[int, int]]:
     start = text.find(literal)
     while start >= 0:
         yield start, start + len(literal)
         start = text.find(literal, start + len(literal))
 
 
-def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Join spans that overlap, in the order of the text."""
-    joined: list[tuple[int, int]] = []
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Merge overlapping spans, in the order of the text."""
+    merged: list[tuple[int, int]] = []
     for start, end in sorted(spans):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
-            joined.append((start, end))
-    return joined
+            merged.append((start, end))
+    return merged
 
 
-def _cut_off(secret: str, text: str) -> list[tuple[int, int]]:
-    """Find the beginning of a secret at the end of a text: a response can be cut off in the middle of one."""
+def _truncated(secret: str, text: str) -> list[tuple[int, int]]:
+    """Find the beginning of a secret at the end of a text: a response can break off inside a secret."""
     if secret[:SHORTEST_SECRET] not in text[-len(secret) - 4 :]:
         return []
     whole = text.rstrip("…\"'. ")
@@ -144,12 +144,12 @@ def _cut_off(secret: str, text: str) -> list[tuple[int, int]]:
 _PERCENT = re.compile(r"%([0-9a-fA-F]{2})")
 _PERCENT_OR_PLUS = re.compile(r"%([0-9a-fA-F]{2})|\+")
 _JSON = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
-_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]+")
+_INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff]+")
 _HTML = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|\w{1,8});")
 
 
 def _variants(text: str) -> Iterator[tuple[str, Sequence[int]]]:
-    """Yield a text and what it means when it is decoded once or several times, with each letter's place in the text."""
+    """Yield a text and its repeatedly decoded forms, each with the offset in the text of each of its characters."""
     waiting: deque[tuple[str, Sequence[int]]] = deque([(text, range(len(text) + 1))])
     seen = {text}
     while waiting:
@@ -194,15 +194,15 @@ _DECODERS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = 
     (_PERCENT_OR_PLUS, _from_hex),
     (_JSON, _from_json),
     (_HTML, lambda match: html.unescape(match[0])),
-    (_UNSEEN, lambda _: ""),
+    (_INVISIBLE, lambda _: ""),
 )
 
 
 def _in_base64(text: bytes) -> set[str]:
-    """Return the letters that a text becomes inside base64, such as that of HTTP Basic, whatever is around it.
+    """Return the substrings that stand for a text inside longer base64, such as that of HTTP Basic.
 
-    Base64 makes four letters of three bytes, so the number of bytes before the text matters modulo three. Letters that
-    also hold bits of other bytes are left out.
+    Base64 encodes three bytes as four letters, so the number of bytes before the text matters modulo three. Letters
+    that also hold bits of neighboring bytes are left out.
     """
     found = set()
     for shift in range(3):
@@ -214,7 +214,7 @@ def _in_base64(text: bytes) -> set[str]:
 
 
 class _HideSecrets(logging.Filter):
-    """Masks what urllib3 logs: it quotes paths, also as arguments of warnings, and headers in tracebacks."""
+    """Masks urllib3's log, which quotes paths in messages and arguments, and headers in tracebacks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -236,7 +236,7 @@ _FILTER = _HideSecrets()
 
 
 def hide_in_log(redactor: Redactor) -> None:
-    """Keep a redactor's secrets out of urllib3's log for as long as the redactor lives."""
+    """Keep a redactor's secrets out of urllib3's log for as long as the redactor exists."""
     _FILTER.redactors.add(redactor)
     for name in ("connection", "connectionpool", "poolmanager", "util.retry"):
         logging.getLogger(f"urllib3.{name}").addFilter(_FILTER)

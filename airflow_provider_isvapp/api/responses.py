@@ -27,7 +27,7 @@ from airflow_provider_isvapp.errors import (
 
 Decoded = TypeVar("Decoded")
 
-# What JSON can provoke: wrong syntax or types, invalid UTF-8, numbers without bounds, nesting without end.
+# Raised for wrong syntax or types, invalid UTF-8, numbers out of range and nesting without end.
 _UNREADABLE = (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError)
 
 
@@ -40,9 +40,9 @@ class Response:
     content: bytes = field(repr=False)
 
 
-REFUSED_AGAIN = "It will be refused again as it is; change the request."
+REFUSED_AGAIN = "Change the request; as it is, it will be refused again."
 WEB_PAGE = "a web page instead of an API response"
-"""Stands for the message of a refusal in HTML, which comes from a gateway, a login page or another server."""
+"""Replaces the message of a refusal in HTML, which comes from a gateway, a login page or another server."""
 
 
 def client_error(*, vendor: str, label: str, status: int, vendor_message: str, scope: str | None) -> RequestRefused:
@@ -63,7 +63,9 @@ def client_error(*, vendor: str, label: str, status: int, vendor_message: str, s
             advice = f"Give the client the scope{needed}, or the API key its permission, in the vendor's settings."
         case 404:
             kind = NotFound
-            advice = "Check the id and the connection's host, and that the connection is of the account that made it."
+            advice = (
+                "Check the id, the connection's host, and that the connection belongs to the account that created it."
+            )
     if vendor_message == WEB_PAGE:
         advice = f"{vendor}'s API does not respond like this: check the connection's host, and any gateway in between."
     text = f"{vendor} refused {label} ({status}): {vendor_message or 'without a message'}."
@@ -71,18 +73,18 @@ def client_error(*, vendor: str, label: str, status: int, vendor_message: str, s
 
 
 def find_vendor_message(body: bytes, *, redact: Redactor) -> str:
-    """Find the vendor's message in the body of an error: the JSON field of its error schema, else the start of a text.
+    """Return the vendor's message from the body of an error: a documented JSON field, or the start of a text.
 
     ISVapp documents ``{"error": message, "success": false}``; OAuth2 (RFC 6749, 5.2) has ``error_description``;
-    Productiv documents no format, and gateways use ``message``. An HTML page says nothing that helps.
+    Productiv documents no format, and gateways use ``message``. Of an HTML page, nothing is quoted.
     """
     try:
-        answer = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except (msgspec.MsgspecError, ValueError, RecursionError):
         text = body.decode("utf-8", "replace").strip()
         text = WEB_PAGE if text.startswith("<") else text
     else:
-        found = [_as_text(answer[name]) for name in _MESSAGE_FIELDS if name in answer]
+        found = [_as_text(fields[name]) for name in _MESSAGE_FIELDS if name in fields]
         text = ": ".join([text for text in found if text is not None][:2])
     return redact(text).rstrip(".")
 
@@ -100,14 +102,14 @@ def _as_text(value: msgspec.Raw) -> str | None:
 def parse_object(response: Response, *, vendor: str, label: str, redact: Redactor) -> dict[str, msgspec.Raw]:
     """Read the top level of a JSON object; the values stay the vendor's own bytes.
 
-    :param redact: removes secrets from what is quoted of the response.
+    :param redact: removes secrets from the quoted header.
     :raises UnexpectedAnswer: for an empty body, HTML or anything else that is not JSON.
     :raises ContractBroken: for JSON that is not an object.
     """
     body = response.content.removeprefix(codecs.BOM_UTF8)  # RFC 8259, 8.1 lets a parser ignore it
     if not body.strip():
         raise UnexpectedAnswer(
-            f"{vendor} answered {label} with status {response.status} and an empty body. Try again later."
+            f"{vendor} responded to {label} with status {response.status} and an empty body. Try again later."
         )
     try:
         return msgspec.json.decode(body, type=dict[str, msgspec.Raw])
@@ -118,7 +120,7 @@ def parse_object(response: Response, *, vendor: str, label: str, redact: Redacto
     content_type = redact(response.headers.get("Content-Type", "no content type"))
     what = "a web page" if body.lstrip()[:1] == b"<" else "something that is not a JSON object"
     raise kind(
-        f"{vendor} answered {label} with status {response.status} and {what} ({content_type}, "
+        f"{vendor} responded to {label} with status {response.status} and {what} ({content_type}, "
         f"{len(body)} bytes). A gateway or a login page may be in between; check the connection's host, "
         "and try again later."
     )
@@ -127,8 +129,8 @@ def parse_object(response: Response, *, vendor: str, label: str, redact: Redacto
 def split_array(value: msgspec.Raw, *, vendor: str, label: str, name: str) -> list[bytes]:
     """Split a JSON array of objects into its elements, each as the vendor's own bytes on one line.
 
-    Number spellings, escapes, key order and duplicate keys stay as they were sent. Only where the vendor's JSON is
-    spread over several lines is the white space between tokens removed.
+    Number formats, escapes, key order and duplicate keys stay as sent. Only white space between tokens is removed, and
+    only from an element that spans several lines.
 
     :param name: the array's name, for the message.
     :raises ContractBroken: if it is not an array of objects.
@@ -138,12 +140,12 @@ def split_array(value: msgspec.Raw, *, vendor: str, label: str, name: str) -> li
     except _UNREADABLE:
         rows = None
     if rows is None:
-        raise ContractBroken(f"{vendor} answered {label}, but {name!r} is not an array. {API_CHANGED}")
+        raise ContractBroken(f"{vendor} responded to {label}, but {name!r} is not an array. {API_CHANGED}")
     lines = [bytes(row) for row in rows]
     for number, line in enumerate(lines):
         if not line.startswith(b"{"):
             raise ContractBroken(
-                f"{vendor} answered {label}, but element {number} of {name!r} is not an object. {API_CHANGED}"
+                f"{vendor} responded to {label}, but element {number} of {name!r} is not an object. {API_CHANGED}"
             )
         if b"\n" in line or b"\r" in line:
             lines[number] = msgspec.json.format(line, indent=-1)
@@ -151,14 +153,14 @@ def split_array(value: msgspec.Raw, *, vendor: str, label: str, name: str) -> li
 
 
 def require_utf8(lines: list[bytes], *, vendor: str, label: str, name: str) -> list[bytes]:
-    """Check lines that are written as they are, and return them.
+    """Return lines that are written unchanged, after a check.
 
     :raises UnexpectedAnswer: if one of them is not UTF-8.
     """
     for number, line in enumerate(lines):
         if not _is_utf8(line):
             raise UnexpectedAnswer(
-                f"{vendor} answered {label}, but element {number} of {name!r} is not UTF-8. Try again later."
+                f"{vendor} responded to {label}, but element {number} of {name!r} is not UTF-8. Try again later."
             )
     return lines
 
@@ -166,20 +168,17 @@ def require_utf8(lines: list[bytes], *, vendor: str, label: str, name: str) -> l
 def decode(
     value: bytes | msgspec.Raw, convert: Callable[[Any], Decoded] = lambda value: value, *, vendor: str, label: str
 ) -> Decoded:
-    """Decode JSON into Python values and those into what they stand for.
-
-    The one place where the contents of a response meet Python's types: whatever they provoke there is an error of
-    ours.
+    """Decode JSON and convert the result. All errors that the content causes on the way become one of ours.
 
     :param convert: makes the result of the decoded value.
-    :raises UnexpectedAnswer: if the value is not JSON, or none that Python can hold.
+    :raises UnexpectedAnswer: if the value is not JSON, or not representable in Python.
     """
     try:
         return convert(msgspec.json.decode(value))
     except _UNREADABLE as error:
         kind = type(error).__name__
     raise UnexpectedAnswer(
-        f"{vendor} answered {label} with JSON that cannot be read ({kind}): invalid text, a number out of range or "
+        f"{vendor} responded to {label} with JSON that cannot be read ({kind}): invalid text, a number out of range or "
         "nesting too deep. Try again later; if it lasts, ask the vendor."
     )
 
@@ -195,10 +194,10 @@ def _is_utf8(line: bytes) -> bool:
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 _DIGITS = re.compile(r"[0-9]{1,19}")
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
-# Bounded, so that a long text of blanks takes no long time.
+# Bounded, so that matching stays fast on a long text of blanks.
 _BLANK_BEFORE_ZONE = re.compile(r"\s{1,9}(?=[+-]\d\d:?\d\d$)", re.ASCII)
 _ZONE_NAME = re.compile(r"\s{0,9}(UTC|GMT)$")
-# Seconds since the epoch from 2001 on, and milliseconds: no number is both.
+# Seconds since the epoch from 2001 on, or milliseconds: the ranges do not overlap.
 _EPOCH_DIGITS = re.compile(r"[0-9]{10}|[0-9]{13}")
 _EPOCH_SECONDS = (1e9, 1e11)
 _EPOCH_MILLISECONDS = (1e12, 1e14)
@@ -225,7 +224,7 @@ def as_size(value: object) -> int | None:
 def as_time(value: object) -> datetime | None:
     """Read a time: ISO 8601, also with blanks in it, an HTTP date, or seconds or milliseconds since the epoch.
 
-    :return: an aware time, in UTC where no zone is given; None for anything else.
+    :return: a timezone-aware time, in UTC where no zone is given; None for anything else.
     """
     try:
         if isinstance(value, str) and _EPOCH_DIGITS.fullmatch(value):
@@ -244,19 +243,19 @@ def as_time(value: object) -> datetime | None:
         else:
             return None
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        moment.astimezone(UTC)  # others will do so: 9999-12-31T23:59-01:00 has no such time
+        moment.astimezone(UTC)  # raises OverflowError here rather than in a caller: 9999-12-31T23:59-01:00
     except (ValueError, OverflowError):
         return None
     return moment
 
 
 def is_documented_time(value: object) -> bool:
-    """Say whether a time is written as the vendors document it (RFC 3339)."""
+    """Return whether a time has the format that the vendors document (RFC 3339)."""
     return isinstance(value, str) and _RFC_3339.fullmatch(value) is not None
 
 
 def shape_of(value: object) -> str:
-    """Describe a JSON value by its type and size; the value itself may be a secret."""
+    """Describe a JSON value by its type and size, as the value itself may be a secret."""
     match value:
         case None:
             return "null"

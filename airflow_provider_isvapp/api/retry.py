@@ -18,7 +18,7 @@ from airflow_provider_isvapp.api.deadline import Deadline
 from airflow_provider_isvapp.api.network import Proxy, is_final, tunnel_status
 from airflow_provider_isvapp.errors import InvalidConnection
 
-# A vendor or a proxy may ask for any pause; past this one the task should fail, so that it is noticed.
+# A vendor or a proxy may ask for any pause. After this one the task had better fail visibly.
 RETRY_AFTER_CAP = 120.0
 # Without a Retry-After, the vendor's window (requests per second) has to pass before the next request.
 PAUSE_AFTER_429 = 1.0
@@ -55,13 +55,13 @@ class TransientFault(Exception):
 
 
 def http_date(value: str | None) -> float | None:
-    """Read an HTTP date (RFC 9110, 5.6.7) as seconds since the epoch; None for anything else, the absurd included."""
+    """Read an HTTP date (RFC 9110, 5.6.7) as seconds since the epoch; None for anything invalid."""
     if value is None:
         return None
     try:
         moment = email.utils.parsedate_to_datetime(value)
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # "-0000" is UTC of an unknown zone
-        # In UTC, where "Fri, 31 Dec 9999 23:59:59 -2359" is in a year that no date has.
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # "-0000" is UTC from an unknown zone
+        # Raises OverflowError for "Fri, 31 Dec 9999 23:59:59 -2359", which is in the year 10000 in UTC.
         return aware.astimezone(UTC).timestamp()
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
@@ -70,8 +70,8 @@ def http_date(value: str | None) -> float | None:
 def parse_retry_after(value: str | None, *, now: float) -> float | None:
     """Read a ``Retry-After`` header: seconds or an HTTP date (RFC 9110, 10.2.3).
 
-    :param now: the vendor's clock, in seconds since the epoch: a date is meant by it.
-    :return: seconds to wait, between 0 and :data:`RETRY_AFTER_CAP`, or None where there is nothing usable.
+    :param now: the vendor's time in seconds since the epoch, which a date refers to.
+    :return: seconds to wait, between 0 and :data:`RETRY_AFTER_CAP`; None without a valid value.
     """
     if value is None:
         return None
@@ -115,13 +115,13 @@ def transient_fault(
     read_timeout: float,
     deadline: Deadline | None,
 ) -> TransientFault | InvalidConnection:
-    """Describe an error of the connection without quoting a URL.
+    """Describe a connection error without quoting a URL.
 
-    The texts of requests and urllib3 quote the path, and a download's path carries a token.
+    The messages of requests and urllib3 quote the path, and a download's path carries a token.
 
     :param url_field: the connection's field that decides the URL, for messages.
-    :param deadline: of the whole response, if it has begun.
-    :return: the fault; or the error, if a proxy refuses the request for good.
+    :param deadline: of the response, if it has begun.
+    :return: the fault; or a permanent error, if a proxy refuses the request.
     """
     cause = _innermost(error)
     proxy = Proxy.of(url)
@@ -150,15 +150,14 @@ def transient_fault(
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """Follow urllib3's nesting (MaxRetryError.reason, ProtocolError.args[1]) to the error that says why."""
-    seen = error
+    """Return the root cause nested in urllib3's errors (MaxRetryError.reason, ProtocolError.args[1])."""
     while True:
-        inner = getattr(seen, "reason", None)
+        inner = getattr(error, "reason", None)
         if not isinstance(inner, BaseException):
-            inner = next((arg for arg in reversed(seen.args) if isinstance(arg, BaseException)), None)
+            inner = next((arg for arg in reversed(error.args) if isinstance(arg, BaseException)), None)
         if inner is None:
-            return seen
-        seen = inner
+            return error
+        error = inner
 
 
 def _os_reason(cause: BaseException) -> str:
@@ -175,8 +174,8 @@ def _os_reason(cause: BaseException) -> str:
 def retrying(*, attempts: int, what: str, sleep: Callable[[float], None]) -> tenacity.Retrying:
     """Build the bounded retry of one request.
 
-    The pauses grow exponentially with jitter, so that many tasks that failed together do not come back together. A
-    longer one that the vendor asked for is kept as asked; a shorter one would use up all attempts at once.
+    The backoff is exponential with jitter, so that tasks that failed together do not retry together. A longer
+    ``Retry-After`` replaces it; a shorter one does not, as it would use up all attempts at once.
     """
     backoff = tenacity.wait_exponential_jitter(initial=BACKOFF_FIRST, max=BACKOFF_CAP)
 
@@ -186,7 +185,7 @@ def retrying(*, attempts: int, what: str, sleep: Callable[[float], None]) -> ten
             return max(fault.retry_after, backoff(state))
         return backoff(state)
 
-    def tell(state: tenacity.RetryCallState) -> None:
+    def log_retry(state: tenacity.RetryCallState) -> None:
         fault = state.outcome.exception() if state.outcome else None
         pause = state.next_action.sleep if state.next_action else 0.0
         log.warning(
@@ -203,6 +202,6 @@ def retrying(*, attempts: int, what: str, sleep: Callable[[float], None]) -> ten
         stop=tenacity.stop_after_attempt(attempts),
         wait=wait,
         sleep=sleep,
-        before_sleep=tell,
+        before_sleep=log_retry,
         reraise=True,
     )

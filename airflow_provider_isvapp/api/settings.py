@@ -34,14 +34,14 @@ class ConnectionFields(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class TransportSettings:
-    """What a connection says about how to talk to a vendor.
+    """How to send requests to a vendor.
 
     :param vendor: the vendor's name, for messages.
     :param base_url: URL without a trailing slash; the only origin that ever sees a token.
     :param connect_timeout: seconds until a connection is established.
-    :param read_timeout: seconds until the headers of a response are there, and between two bytes of its body.
+    :param read_timeout: seconds until the headers of a response arrive, and between two bytes of its body.
     :param attempts: the maximum number of attempts per request.
-    :param conn_id: what errors call the connection; None if it has no id.
+    :param conn_id: the connection's id, for errors.
     """
 
     vendor: str
@@ -54,7 +54,7 @@ class TransportSettings:
 
 @contextmanager
 def naming_connection(conn_id: str | None) -> Iterator[None]:
-    """Let the errors that a connection causes begin with its id."""
+    """Prefix errors that a connection causes with its id."""
     try:
         yield
     except (InvalidConnection, AuthenticationRefused, PermissionRefused) as error:
@@ -80,7 +80,7 @@ def _read_base_url(connection: ConnectionFields, *, default: str) -> str:
 
 
 def _read_url(value: str, *, field: str) -> str:
-    """Check a full URL that has a field of its own."""
+    """Check a field that holds a full URL."""
     if "://" not in value:
         raise InvalidConnection(f"{field}: {value!r} is not a full URL; it needs a scheme, as in https://host/path.")
     return _checked_url(value, field=field, port=None)
@@ -91,19 +91,17 @@ def _checked_url(given: str, *, field: str, port: int | None) -> str:
         parts = urlsplit(given)
         own_port = parts.port
     except ValueError:
-        raise InvalidConnection(
-            f"{field}: not a URL that can be read; use https://host or https://host:port."
-        ) from None
+        raise InvalidConnection(f"{field}: not a valid URL; use https://host or https://host:port.") from None
     if parts.username or parts.password:
         raise InvalidConnection(f"{field}: credentials do not belong in a URL; use login and password.")
     if parts.scheme not in ("http", "https"):
         raise InvalidConnection(f"{field}: the scheme must be http or https, not {parts.scheme!r}.")
     if not parts.hostname or any(letter.isspace() for letter in parts.netloc):
-        raise InvalidConnection(f"{field}: {given!r} names no host; use https://host or https://host:port.")
+        raise InvalidConnection(f"{field}: {given!r} has no host; use https://host or https://host:port.")
     if not origin(given):
-        raise InvalidConnection(f"{field}: not a URL that can be read; use https://host or https://host:port.")
+        raise InvalidConnection(f"{field}: not a valid URL; use https://host or https://host:port.")
     if parts.query or parts.fragment:
-        raise InvalidConnection(f"{field}: the URL takes no '?' or '#'.")
+        raise InvalidConnection(f"{field}: the URL must not contain '?' or '#'.")
     if own_port and port and own_port != port:
         raise InvalidConnection(f"port: {port} contradicts the port {own_port} in {field}; give it once.")
     netloc = parts.netloc if own_port or not port else f"{parts.netloc.rstrip(':')}:{port}"
@@ -111,9 +109,9 @@ def _checked_url(given: str, *, field: str, port: int | None) -> str:
 
 
 def _credential(value: str | None, *, field: str, meaning: str) -> str:
-    """Take a credential, which must be there and be sendable in a header.
+    """Check a credential, which must not be empty and must fit into a header.
 
-    :param meaning: what belongs into the field, for the message; the value is never shown.
+    :param meaning: what the field takes, for the message; the value is never shown.
     """
     text = (value or "").strip()
     if not text:
@@ -126,11 +124,9 @@ def _credential(value: str | None, *, field: str, meaning: str) -> str:
 
 
 class Extra:
-    """The connection's extra: known fields only, empty ones as if absent.
+    """The connection's extra: known fields only. Empty ones count as absent: Airflow 3's form stores them as null.
 
-    Airflow 3's form stores fields that were left empty as JSON null.
-
-    :param known: the names that may occur; another one is an error, since it would be a setting without effect.
+    :param known: the allowed names; any other is an error, as it would be a setting without effect.
     """
 
     def __init__(self, values: Mapping[str, object], *, known: Collection[str]) -> None:
@@ -140,14 +136,14 @@ class Extra:
         self._values = {name: value for name, value in values.items() if value is not None and value != ""}
 
     def text(self, name: str, default: str) -> str:
-        """Take a string."""
+        """Return a string."""
         value = self._values.get(name, default)
         if not isinstance(value, str):
             raise InvalidConnection(f"extra {name}: must be a string, not {value!r}.")
         return value.strip()
 
     def choice(self, name: str, choices: type[Choice]) -> Choice | None:
-        """Take one of a few words, or None where nothing is chosen."""
+        """Return one of the choices, or None if none is set."""
         value = self._values.get(name)
         if value is None:
             return None
@@ -157,7 +153,7 @@ class Extra:
         raise InvalidConnection(f"extra {name}: must be one of {', '.join(choices)}, not {value!r}.")
 
     def number(self, name: str, default: float, *, above: float = 0.0, most: float = math.inf) -> float:
-        """Take a number, also one written as a string (environment variables, old forms)."""
+        """Return a number, also from a string (environment variables, old forms)."""
         value = self._values.get(name, default)
         try:
             number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
@@ -169,14 +165,14 @@ class Extra:
         return number
 
     def whole(self, name: str, default: int, *, most: int) -> int:
-        """Take a whole number of at least one."""
+        """Return a whole number of at least one."""
         number = self.number(name, default, most=most)
         if number != int(number):
             raise InvalidConnection(f"extra {name}: must be a whole number, not {number:g}.")
         return int(number)
 
     def transport(self, *, vendor: str, base_url: str) -> TransportSettings:
-        """Take what both vendors' connections say about how to talk."""
+        """Return the settings that both vendors' connections share."""
         return TransportSettings(
             vendor=vendor,
             base_url=base_url,
@@ -217,7 +213,7 @@ class IsvappSettings:
     """A checked connection.
 
     :param client_id: None where ``secret`` is an API key.
-    :param requests_per_second: the vendor's limit, shared by all connections with the same origin and credential.
+    :param requests_per_second: the vendor's limit, shared by all connections with the same origin and credentials.
     :param rate_limit_storage: URL of the limiter's storage; empty for a file on this machine.
     """
 
@@ -234,7 +230,7 @@ class IsvappSettings:
         :raises InvalidConnection: naming the field that is wrong.
         """
         fields = Extra(connection.get("extra") or {}, known=ISVAPP_EXTRA)
-        # The vendor's own page begins its URLs so.
+        # The vendor's documentation has this path in its URLs.
         base_url = _read_base_url(connection, default=ISVAPP_BASE_URL)
         base_url = base_url.removesuffix("/v1").removesuffix("/api") if base_url.endswith(_ISVAPP_PATHS) else base_url
         client_id = (connection.get("login") or "").strip() or None
@@ -256,31 +252,31 @@ class IsvappSettings:
 
     @property
     def credentials(self) -> tuple[str | None, str]:
-        """What changes when the credentials are rotated."""
+        """Client id and secret, to detect a rotation."""
         return self.client_id, self.secret
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The secrets, which no text may show."""
+        """The secrets to redact."""
         password = password_in(self.rate_limit_storage)
         return (self.secret, password) if password else (self.secret,)
 
     @property
     def limiter_key(self) -> str:
-        """The hash that names the quota of this connection: equal for the same origin and credentials."""
+        """A hash that identifies the quota of this connection: equal for the same origin and credentials."""
         return _limiter_key(self.transport, f"client {self.client_id}" if self.client_id else f"key {self.secret}")
 
 
 def _check_authentication(chosen: Authentication | None, client_id: str | None) -> None:
-    """Compare the choice with the login, which decides where nothing is chosen."""
+    """Check that a chosen authentication fits the login."""
     if chosen is Authentication.OAUTH2 and client_id is None:
         raise InvalidConnection(
-            f"login: empty, but the extra authentication is {chosen.value!r}: give the client id here. For an API key "
-            f"choose {Authentication.API_KEY.value!r}."
+            f"login: empty, but the extra authentication is {chosen.value!r}: enter the client id here. For an API "
+            f"key, choose {Authentication.API_KEY.value!r}."
         )
     if chosen is Authentication.API_KEY and client_id is not None:
         raise InvalidConnection(
-            f"login: must be empty, as the extra authentication is {chosen.value!r}. For a client id and its secret "
+            f"login: must be empty, as the extra authentication is {chosen.value!r}. For a client id and its secret, "
             f"choose {Authentication.OAUTH2.value!r}."
         )
 
@@ -301,8 +297,8 @@ PRODUCTIV_EXTRA = ("auth_url", "scope", "api_version", "connect_timeout", "read_
 class ProductivSettings:
     """A checked connection.
 
-    :param auth_url: where the client id and secret are exchanged for a token.
-    :param scope: the OAuth2 scope to ask for.
+    :param auth_url: the token endpoint.
+    :param scope: the OAuth2 scope to request.
     :param api_version: the version in the path of the app endpoints.
     """
 
@@ -325,7 +321,7 @@ class ProductivSettings:
         except InvalidArgument as error:
             raise InvalidConnection(f"extra {error}") from None
         base_url = _read_base_url(connection, default=PRODUCTIV_BASE_URL)
-        # The vendor's own page begins its URLs so.
+        # The vendor's documentation has this path in its URLs.
         if path := _PRODUCTIV_PATH.search(base_url):
             if path["version"] not in (None, api_version):
                 raise InvalidConnection(
@@ -344,22 +340,22 @@ class ProductivSettings:
 
     @property
     def credentials(self) -> tuple[str, str]:
-        """What changes when the credentials are rotated."""
+        """Client id and secret, to detect a rotation."""
         return self.client_id, self.client_secret
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The secrets, which no text may show."""
+        """The secrets to redact."""
         return (self.client_secret,)
 
     @property
     def limiter_key(self) -> str:
-        """The hash that names the quota of this connection: equal for the same origin and credentials."""
+        """A hash that identifies the quota of this connection: equal for the same origin and credentials."""
         return _limiter_key(self.transport, f"client {self.client_id}")
 
 
 def checked_api_version(value: object) -> ApiVersion:
-    """Take one of the published versions.
+    """Check an API version.
 
     :raises InvalidArgument: for anything else.
     """

@@ -2,10 +2,9 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """The one path that every request to a vendor takes.
 
-Limiter, authentication, time limits, retries and the refusal of redirects are decided here and nowhere else; what the
-body of a response means is for the callers. It is a boundary, too: what a response or the environment provokes in the
-libraries below leaves it as an error of :mod:`airflow_provider_isvapp.errors`, and no vendor's text leaves it with a
-secret in it.
+It applies the limiter, authentication, time limits and retries, and refuses redirects; callers interpret the body. It
+is also a boundary: errors of the HTTP libraries leave it as errors of :mod:`airflow_provider_isvapp.errors`, and a
+vendor's text leaves it without secrets.
 """
 
 from __future__ import annotations
@@ -50,16 +49,16 @@ if TYPE_CHECKING:
     from airflow_provider_isvapp.ratelimit import Limiter
 
 _LASTING = "Try again later; if it lasts, check the connection's {url_field} and the vendor's status."
-# A whole response may take so many times as long as the silence that is allowed within it.
-READ_TIMEOUTS_A_BODY = 5
-# Far above what the vendors send. Compressed, it can be a thousandth on the wire.
+# The deadline of a whole body, in multiples of the read timeout, which bounds each pause within it.
+READ_TIMEOUTS_PER_BODY = 5
+# Far above what the vendors send. Decompressed size: on the wire it can be a thousandth.
 LARGEST_BODY = 128 * 1024 * 1024
 LARGEST_ERROR_BODY = 64 * 1024
-# What is asked for, and all that is decoded: others, and several on top of each other, have no bound on their ratio.
+# The encodings that are requested and decoded. Others, and nested ones, have unbounded compression ratios.
 _ENCODINGS = ("", "identity", "gzip", "x-gzip", "deflate")
 _READ_BYTES = 64 * 1024
 
-# All that requests, urllib3 and http.client are known to raise for a response, a URL, a proxy or a certificate file.
+# Everything that requests, urllib3 and http.client raise for a response, a URL, a proxy or a certificate file.
 _LIBRARY_ERRORS = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,
@@ -69,8 +68,8 @@ _LIBRARY_ERRORS = (
     ArithmeticError,
     zlib.error,
 )
-# Those of them that say that a request cannot be made, whoever would receive it. UnicodeError is about host names.
-_CANNOT_BE_SENT = (
+# The subset that means that a request cannot be made to any server. UnicodeError is about host names.
+_UNSENDABLE = (
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
     urllib3.exceptions.LocationValueError,
@@ -86,11 +85,11 @@ class Request:
     """One request to a vendor.
 
     :param url: the absolute URL.
-    :param label: how messages name the request; never the URL of a download, which carries a token.
-    :param endpoint: how metrics name it: one word of a small set.
+    :param label: the request's name in messages; never the URL of a download, which carries a token.
+    :param endpoint: the request's name in metrics, from a small set.
     :param scope: the OAuth2 scope that the endpoint needs; None for a request that authenticates itself.
     :param url_field: the connection's field that decides the URL, for messages.
-    :param idempotent: whether it may be sent again when it is unknown whether it arrived.
+    :param idempotent: whether to send it again when its outcome is unknown.
     """
 
     method: str
@@ -107,20 +106,20 @@ class Request:
 
 
 class Authorizer(Protocol):
-    """Where bearer tokens come from."""
+    """Provides bearer tokens."""
 
     def token(self, scope: str) -> str:
         """Return a token that carries the scope."""
 
     def rejected(self, scope: str, token: str) -> bool:
-        """Take note of a 401.
+        """Handle a 401.
 
-        :return: whether :meth:`token` may give a better one now.
+        :return: whether :meth:`token` may return another token now.
         """
 
 
 class _Headers(requests.auth.AuthBase):
-    """Carry the Authorization header as ``auth``: otherwise requests lets ~/.netrc replace it."""
+    """Sets the Authorization header as ``auth``: otherwise requests replaces it by what ~/.netrc has."""
 
     def __init__(self, bearer: str | None) -> None:
         self._bearer = bearer
@@ -133,20 +132,20 @@ class _Headers(requests.auth.AuthBase):
 
 class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Find none: even unfollowed, requests would parse the location and read the redirect's body without bound."""
+        """Return None: requests parses the location and reads the redirect's whole body even if it does not follow."""
         return None
 
 
 class Transport:
     """Sends requests to one vendor.
 
-    Not for several threads at once. The limiter is held from just before a request is sent until the headers of its
-    response are there, which is what makes the vendor's limit hold whatever the network does.
+    Not thread-safe. A request holds a permit of the limiter until the headers of its response arrive, so network delays
+    cannot break the vendor's limit.
 
-    :param redactor: knows the connection's secrets; one that knows none if there is none.
-    :param observe: gets each request that was sent.
-    :param clock: seconds since the epoch; injected by tests, as is ``sleep``.
-    :ivar clock_skew: how many seconds ``clock`` is ahead of the vendor's, by the latest response; None if not known.
+    :param redactor: removes the connection's secrets from texts.
+    :param observe: called with each request that was sent.
+    :param clock: seconds since the epoch; tests inject it, as they do ``sleep``.
+    :ivar clock_skew: the seconds that ``clock`` is ahead of the vendor's, by the latest response; None if not known.
     """
 
     def __init__(
@@ -183,19 +182,19 @@ class Transport:
 
         :return: a response with status 2xx and its body in ``content``.
         :raises RequestRefused: for any 4xx, with the vendor's message.
-        :raises ServiceUnavailable: when 429, 5xx, resets or timeouts outlasted the tries.
-        :raises OutcomeUnknown: when a request that must not be repeated was sent and got no clear response.
-        :raises UnexpectedAnswer: when the body is larger than any response of the vendor.
-        :raises ForeignAddress: when the response is a redirect or the URL is not the vendor's.
+        :raises ServiceUnavailable: if every attempt failed with a 429, a 5xx, a reset or a timeout.
+        :raises OutcomeUnknown: if a request that is not idempotent was sent and got no clear response.
+        :raises UnexpectedAnswer: if the body exceeds :data:`LARGEST_BODY`.
+        :raises ForeignAddress: if the response is a redirect or the URL is not the vendor's.
         """
         return self._with_retries(request, lambda: self._read(request, *self._open(request, authorizer)))
 
     def stream(self, request: Request, authorizer: Authorizer | None = None) -> requests.Response:
-        """Send a request and leave the body of its response to be read from ``raw``; raises like :meth:`fetch`."""
+        """Send a request and return the response with its body unread in ``raw``; raises like :meth:`fetch`."""
 
         def opened() -> requests.Response:
             response, deadline = self._open(request, authorizer)
-            deadline.extend(math.inf)  # the reader of a file bounds its time
+            deadline.extend(math.inf)  # a download has a minimum rate instead
             return response
 
         return self._with_retries(request, opened)
@@ -214,23 +213,23 @@ class Transport:
         )
 
     def _open(self, request: Request, authorizer: Authorizer | None) -> tuple[requests.Response, Deadline]:
-        """Send with a token, and once more with a new one; return a 2xx whose body is still to be read."""
+        """Send with a token, and after a 401 once more with a new one; return a 2xx response with its body unread."""
         if authorizer is None or request.scope is None:
             response, deadline = self._send(request, None)
         else:
             bearer = authorizer.token(request.scope)
-            self.redact.add_passing(bearer)
+            self.redact.add_temporary(bearer)
             response, deadline = self._send(request, bearer)
             if response.status_code == 401 and authorizer.rejected(request.scope, bearer):
                 response.close()
                 bearer = authorizer.token(request.scope)
-                self.redact.add_passing(bearer)
+                self.redact.add_temporary(bearer)
                 response, deadline = self._send(request, bearer)
         self._check_status(request, response, deadline)
         return response, deadline
 
     def _send(self, request: Request, bearer: str | None) -> tuple[requests.Response, Deadline]:
-        """Send once, under the limiter, and return when the headers of the response are there."""
+        """Send once, under the limiter, and return when the headers of the response have arrived."""
         self._check_origin(request, request.url)
         check_proxy(request.url)
         prepared, environment = self._guarded(request, lambda: self._prepare(request, bearer))
@@ -268,8 +267,8 @@ class Transport:
         return prepared, self._session.merge_environment_settings(prepared.url or "", {}, True, None, None)
 
     def _check_origin(self, request: Request, url: str) -> None:
-        """Judge the URL that is really requested: credentials go to the connection's own origin and nowhere else."""
-        # A request without a scope authenticates itself, at a URL of the connection's own.
+        """Check the URL that is really requested: credentials go to the connection's own origin only."""
+        # A request without a scope brings its own credentials, for a URL that the connection names.
         own = request.url if request.scope is None else self.settings.base_url
         if not origin(own) or origin(url) != origin(own):
             raise ForeignAddress(
@@ -278,22 +277,22 @@ class Transport:
             )
 
     def _guarded(self, request: Request, action: Callable[[], Result], deadline: Deadline | None = None) -> Result:
-        """Run what the libraries do, and turn what they raise into an error of ours.
+        """Run an action of the HTTP libraries, and convert their errors to ours.
 
-        :param deadline: of the response, if the action reads one.
+        :param deadline: of the response that the action reads.
         """
         try:
             return action()
         except _LIBRARY_ERRORS as error:
             failure = self._failure(request, error, deadline)
-        # Raised out here, so that the library's own error, which quotes the URL, is not chained to ours.
+        # Raised outside the handler: the library's error quotes the URL and must not be chained to ours.
         raise failure
 
     def _failure(self, request: Request, error: Exception, deadline: Deadline | None) -> Exception:
         if isinstance(error, requests.exceptions.SSLError):
             return tls_failure(error, url=request.url, url_field=request.url_field)
-        # A missing file of certificates is an OSError without a number.
-        if isinstance(error, _CANNOT_BE_SENT) or type(error) is OSError:
+        # requests raises a plain OSError for a missing certificate file.
+        if isinstance(error, _UNSENDABLE) or type(error) is OSError:
             return bundle_failure() or InvalidConnection(
                 f"{request.label} cannot be sent ({type(error).__name__}). Check the connection's {request.url_field}."
             )
@@ -308,8 +307,8 @@ class Transport:
         return fault if isinstance(fault, InvalidConnection) else self._unless_unsafe(request, fault)
 
     def _read(self, request: Request, response: requests.Response, deadline: Deadline) -> Response:
-        """Read a whole body, within a time and a size."""
-        deadline.extend(self.settings.read_timeout * READ_TIMEOUTS_A_BODY)
+        """Read a whole body of bounded size within its deadline."""
+        deadline.extend(self.settings.read_timeout * READ_TIMEOUTS_PER_BODY)
         with response:
             content = self._guarded(request, lambda: self._bounded(request, response), deadline)
         return Response(status=response.status_code, headers=response.headers, content=content)
@@ -319,30 +318,30 @@ class Transport:
         for chunk in _decoded(response):
             if body.tell() + len(chunk) > LARGEST_BODY:
                 raise UnexpectedAnswer(
-                    f"{self.settings.vendor} answered {request.label} with more than {LARGEST_BODY >> 20} MiB, which "
-                    f"was not read. Check the connection's {request.url_field}; if it is right, ask the vendor."
+                    f"{self.settings.vendor} responded to {request.label} with more than {LARGEST_BODY >> 20} MiB, "
+                    f"which was not read. Check the connection's {request.url_field}; if it is right, ask the vendor."
                 )
             body.write(chunk)
         return body.getvalue()
 
     def _unless_unsafe(self, request: Request, fault: TransientFault) -> Exception:
-        """Retry a fault only where a second request cannot do something a second time."""
+        """Return the fault, which is retried, or the error for a request that must not be sent twice."""
         if request.idempotent or not fault.sent:
             return fault
         return OutcomeUnknown(
-            f"{self.settings.vendor} gave no clear response to {request.label} ({fault}). It was not sent "
-            "again, because it may have been carried out. A retry of the task asks once more; an export that was "
-            "created unseen does no harm and expires."
+            f"{self.settings.vendor} gave no clear response to {request.label} ({fault}). It may have been carried "
+            "out, so it was not sent again. A retry of the task sends a new request; an export that was created "
+            "without a response does no harm and expires."
         )
 
     def _check_status(self, request: Request, response: requests.Response, deadline: Deadline) -> None:
-        """Let a 2xx pass; turn everything else into the error that it means."""
+        """Raise the error that a status other than 2xx stands for."""
         status = response.status_code
         if 200 <= status < 300:
             return
         deadline.extend(self.settings.read_timeout)
         body = io.BytesIO()
-        with response, suppress(*_LIBRARY_ERRORS):  # the status alone says what happened
+        with response, suppress(*_LIBRARY_ERRORS):  # the status is enough for an error
             for chunk in _decoded(response):
                 body.write(chunk)
                 if body.tell() >= LARGEST_ERROR_BODY:
@@ -358,8 +357,9 @@ class Transport:
         if status < 400:
             target = self.redact(host_of(response.headers.get("Location", "")))
             raise ForeignAddress(
-                f"{self.settings.vendor} answered {request.label} with a redirect to {target}, which is not followed: "
-                f"a token goes to the connection's own host only. Check the connection's {request.url_field}."
+                f"{self.settings.vendor} responded to {request.label} with a redirect to {target}, which is not "
+                "followed: tokens are sent to the connection's own host only. Check the connection's "
+                f"{request.url_field}."
             )
         if status == 407 and (proxy := Proxy.of(request.url)):
             raise proxy.refusal(request.url, status=status)
@@ -369,21 +369,21 @@ class Transport:
 
 
 def _decoded(response: requests.Response) -> Iterator[bytes]:
-    """Yield a body decoded, in pieces of a bounded size however well it is compressed.
+    """Yield the decoded body in chunks of a bounded size.
 
-    urllib3 before 2.6, which the constraints of Airflow 2.11 pin, decompresses whatever one read brings at once.
+    urllib3 before 2.6, which the constraints of Airflow 2.11 pin, decompresses all bytes of one read at once.
     """
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in _ENCODINGS:
-        raise urllib3.exceptions.DecodeError("an encoding that was not asked for")
-    pieces = iter(lambda: response.raw.read(_READ_BYTES, decode_content=False), b"")
-    return pieces if encoding in ("", "identity") else _decompressed(pieces)
+        raise urllib3.exceptions.DecodeError("an encoding that was not requested")
+    chunks = iter(lambda: response.raw.read(_READ_BYTES, decode_content=False), b"")
+    return chunks if encoding in ("", "identity") else _decompressed(chunks)
 
 
-def _decompressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
     member = None
-    for piece in pieces:
-        data = piece
+    for chunk in chunks:
+        data = chunk
         while data:
             if member is None:
                 # "deflate" means the zlib format, but some servers send it without the header (RFC 9110, 8.4.1.2).

@@ -49,16 +49,16 @@ SCOPE_IDENTITY = "identity"
 SCOPE_EXPORTS = "exports"
 SCOPE_ACCOUNTS = "salesforce_accounts"
 
-# A download URL that was valid when the record was read may expire a moment later: the record is read once more.
-_URL_GONE = (403, 404, 410)
+# A download URL that was valid when the record was read can expire before its request: the record is read again.
+_URL_EXPIRED = (403, 404, 410)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AccountLines:
-    """The active Salesforce accounts, and what is known of all of them.
+    """The active Salesforce accounts, with the metadata of the response.
 
     :param lines: each account as the JSON bytes that the vendor sent, on one line.
-    :param responded_at: when the vendor responded, by its own clock where the response says so.
+    :param responded_at: the time of the response, by the vendor's clock if it sent a ``Date`` header.
     :param request: path and parameters of the request.
     """
 
@@ -68,7 +68,7 @@ class AccountLines:
 
 
 class IsvappClient(VendorClient[IsvappSettings]):
-    """Talks to ISVapp for one connection; the parameters are those of :class:`VendorClient`."""
+    """A client of ISVapp for one connection; the parameters are those of :class:`VendorClient`."""
 
     def _authorizer(self, settings: IsvappSettings) -> Authorizer:
         if settings.client_id is None:
@@ -85,7 +85,7 @@ class IsvappClient(VendorClient[IsvappSettings]):
         )
 
     def get_account(self) -> Account:
-        """Show the account that the credentials belong to; the vendor's own way to verify a connection."""
+        """Show the account that the credentials belong to, which is the vendor's way to verify a connection."""
         path = "/api/v1/account"
         data = self._data("GET", path, "account", scope=SCOPE_IDENTITY)
         return self._decoded(
@@ -95,7 +95,7 @@ class IsvappClient(VendorClient[IsvappSettings]):
     def create_export(self, request: ExportRequest) -> Export:
         """Request an export. Sent once: an unclear outcome is an error, never a second request.
 
-        :raises OutcomeUnknown: when it is unknown whether the export was created.
+        :raises OutcomeUnknown: if it is unknown whether the export was created.
         """
         path = "/api/v1/exports"
         if not request.is_documented:
@@ -111,10 +111,10 @@ class IsvappClient(VendorClient[IsvappSettings]):
             )
             export = self._export(data, f"POST {path}")
         except UnexpectedAnswer as error:
-            # It was accepted (2xx), whatever has become of the response.
+            # The status is 2xx, so the request was accepted.
             raise OutcomeUnknown(
-                f"{error} The request may have been carried out all the same, and was not sent again. A retry of the "
-                "task asks once more; an export that was created unnoticed does no harm and expires."
+                f"{error} The request may have been carried out, so it was not sent again. A retry of the task sends a "
+                "new request; an export that was created without a response does no harm and expires."
             ) from None
         self._observe(ExportCreated())
         return export
@@ -125,15 +125,15 @@ class IsvappClient(VendorClient[IsvappSettings]):
         export = self._export(self._data("GET", path, "show_export", scope=SCOPE_EXPORTS), f"GET {path}")
         if export.id != export_id:
             raise ContractBroken(
-                f"ISVapp was asked for export {export_id} and answered with export {export.id}. Ask the vendor."
+                f"ISVapp responded to a request for export {export_id} with export {export.id}. Ask the vendor."
             )
         return export
 
     def list_exports(self, *, on_unreadable: Callable[[ApiError], object] | None = None) -> list[Export]:
         """List the 1000 most recent exports, in the vendor's order.
 
-        :param on_unreadable: gets the error of each record that is no export, which is then left out. Without it,
-            the first one is raised.
+        :param on_unreadable: called with the error of each unreadable record, which is then skipped. Without it, the
+            first error is raised.
         """
         path = "/api/v1/exports"
         data = self._data("GET", path, "list_exports", scope=SCOPE_EXPORTS)
@@ -178,13 +178,13 @@ class IsvappClient(VendorClient[IsvappSettings]):
     def open_download(self, export_id: str, *, offset: int = 0, validator: str | None = None) -> DownloadResponse:
         """Open the stream of a completed export's file.
 
-        The record is read first, so that its URL is fresh and its sizes are known; a URL that expired in the meantime
-        is refreshed once in the same way.
+        The record is read first, for a fresh URL and the sizes; a URL that expires before its request is refreshed
+        once in the same way.
 
-        :param offset: first byte that is wanted; the response may still start at 0 (see ``DownloadResponse.start``).
-        :param validator: the strong ETag that the first ``offset`` bytes came with.
+        :param offset: the first byte to request; the response may still start at 0 (see ``DownloadResponse.start``).
+        :param validator: the strong ETag of the response that contained the first ``offset`` bytes.
         :raises ExportFailed: if the export errored.
-        :raises ExportExpired: if its file is gone.
+        :raises ExportExpired: if its file has expired.
         :raises ExportError: if it is not completed yet.
         """
         export = self._downloadable(export_id)
@@ -196,7 +196,7 @@ class IsvappClient(VendorClient[IsvappSettings]):
                 return DownloadResponse.from_response(
                     export, self._open(export, download_headers(offset=0, validator=None)), offset=0
                 )
-            if refused.status not in _URL_GONE:
+            if refused.status not in _URL_EXPIRED:
                 raise
         renewed = self._downloadable(export_id)
         return DownloadResponse.from_response(renewed, self._open(renewed, headers), offset=offset)
@@ -239,7 +239,7 @@ class IsvappClient(VendorClient[IsvappSettings]):
         json: dict[str, object] | None = None,
         idempotent: bool = True,
     ) -> msgspec.Raw:
-        """Send a request and take ``data`` out of the vendor's envelope."""
+        """Send a request and return ``data`` from the vendor's envelope."""
         label = f"{method} {path}"
         request = Request(
             method=method,
@@ -254,16 +254,16 @@ class IsvappClient(VendorClient[IsvappSettings]):
         )
         response = self._fetch(request)
         envelope = parse_object(response, vendor=self._vendor, label=label, redact=self._transport.redact)
-        sent = self._decoded(envelope.get("success", msgspec.Raw(b"null")), label, lambda value: value)
-        success = as_flag(sent)
-        if success is not None and success is not sent:
-            self._warn_of("success", f"{self._vendor} sends 'success' as {shape_of(sent)}; it is read as {success}.")
+        raw = self._decoded(envelope.get("success", msgspec.Raw(b"null")), label, lambda value: value)
+        success = as_flag(raw)
+        if success is not None and success is not raw:
+            self._warn_once("success", f"{self._vendor} sends 'success' as {shape_of(raw)}; it is read as {success}.")
         if success is False:
             message = find_vendor_message(response.content, redact=self._transport.redact) or "without a message"
             raise RequestRefused(f"{self._vendor} refused {label}: {message}. {REFUSED_AGAIN}", status=response.status)
         if success is not True or "data" not in envelope:
             raise ContractBroken(
-                f"{self._vendor} answered {label} with JSON, but not with its documented envelope (data, success). "
+                f"{self._vendor} responded to {label} with JSON, but not with its documented envelope (data, success). "
                 "Check the connection's host; if it is right, the vendor's API has changed."
             )
         return envelope["data"]
@@ -272,7 +272,7 @@ class IsvappClient(VendorClient[IsvappSettings]):
         return self._decoded(
             record,
             label,
-            lambda record: Export.from_record(record, redact=self._transport.redact, on_oddity=self._warn_of),
+            lambda record: Export.from_record(record, redact=self._transport.redact, on_undocumented=self._warn_once),
         )
 
     def _decoded(self, value: bytes | msgspec.Raw, label: str, convert: Callable[[Any], Decoded]) -> Decoded:

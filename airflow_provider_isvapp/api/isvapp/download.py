@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The response to a download: the bytes of an export's file."""
+"""The response to a download, with the bytes of an export's file."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)
 
 
 def download_headers(*, offset: int, validator: str | None) -> dict[str, str]:
-    """Build the headers for a whole file or, with a strong validator, for the rest of one.
+    """Build the headers to request a whole file or, with a strong validator, the rest of one.
 
-    If-Range makes the server send the whole file when it is no longer the one that was begun (RFC 9110, 13.1.5), so two
-    files are never spliced.
+    With If-Range the server sends the whole file if it has changed (RFC 9110, 13.1.5), so two files are never spliced.
     """
     headers = {"Accept-Encoding": "gzip", "Accept": "*/*"}
     if offset > 0 and validator is not None:
@@ -34,11 +33,11 @@ def download_headers(*, offset: int, validator: str | None) -> dict[str, str]:
 class DownloadResponse:
     """Reads the raw bytes of one response. A context manager.
 
-    The bytes are those on the wire: the file is gzip whether or not the response says ``Content-Encoding: gzip``. The
-    transfer decompresses and verifies it.
+    The bytes are not decoded: the file is gzip with or without ``Content-Encoding: gzip``, and the transfer
+    decompresses and verifies it.
 
-    :param export: the record as it was just read.
-    :param start: the position in the file of this body's first byte: the offset asked for, or 0.
+    :param export: the record, as read just before.
+    :param start: the offset in the file of the body's first byte: the requested one, or 0.
     """
 
     def __init__(self, export: Export, response: requests.Response, *, start: int) -> None:
@@ -56,7 +55,7 @@ class DownloadResponse:
         """Wrap a 2xx response to a download.
 
         :param offset: the first byte that was requested.
-        :raises UnexpectedAnswer: for a partial response that is not the requested part.
+        :raises UnexpectedAnswer: for a response with another part of the file.
         """
         if response.status_code == 200:
             return cls(export, response, start=0)
@@ -78,19 +77,19 @@ class DownloadResponse:
     def read(self, size: int) -> bytes:
         """Read ``size`` bytes, or fewer at the end of the body or where it broke; nothing after the end.
 
-        The bytes are taken as they come. A plain read would lose those that came before a connection broke, and would
-        take a chunk of negative size for the whole rest of a body, in one piece.
+        Uses ``read1``: a plain read loses the bytes that arrived before a connection broke, and reads the whole rest
+        of a body at once after a chunk of negative size.
 
-        :raises BrokenTransfer: when the connection broke, stood still longer than the read timeout or ended early.
+        :raises BrokenTransfer: if the connection broke, ended early, or stalled longer than the read timeout.
         """
         parts: list[bytes] = []
-        wanted = size
-        while wanted > 0 and self._broken is None:
+        remaining = size
+        while remaining > 0 and self._broken is None:
             try:
-                part = self._response.raw.read1(wanted, decode_content=False)
+                part = self._response.raw.read1(remaining, decode_content=False)
             except urllib3.exceptions.ReadTimeoutError:
                 self._broken = BrokenTransfer(
-                    f"The download of export {self.export.id} stood still for longer than the read timeout."
+                    f"The download of export {self.export.id} stalled for longer than the read timeout."
                 )
             except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError):
                 self._broken = BrokenTransfer(f"The download of export {self.export.id} broke off.")
@@ -98,19 +97,19 @@ class DownloadResponse:
                 if not part:
                     break
                 parts.append(part)
-                wanted -= len(part)
+                remaining -= len(part)
         if self._broken is not None and not parts:
             raise self._broken
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def interrupt(self) -> None:
-        """Let a read that waits, in whatever thread, end as if the connection had been closed."""
-        # There is nothing to interrupt once the last byte has come.
+        """End a blocked read in any thread, as if the connection had been closed."""
+        # Raised after the last byte, when nothing is left to interrupt.
         with contextlib.suppress(OSError, RuntimeError, ValueError):
             self._response.raw.shutdown()
 
     def close(self) -> None:
-        """Give up the connection; a body that was not read to its end is not reused."""
+        """Close the connection if the body was not read to its end; otherwise it can be reused."""
         self._response.close()
 
 
@@ -119,5 +118,5 @@ def _whole_number(header: str | None) -> int | None:
 
 
 def _strong(etag: str | None) -> str | None:
-    """A weak ETag does not promise equal bytes (RFC 9110, 8.8.1) and is treated as none."""
+    """Return a strong ETag; a weak one does not promise equal bytes (RFC 9110, 8.8.1)."""
     return etag if etag and etag.startswith('"') else None

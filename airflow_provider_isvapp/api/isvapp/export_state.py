@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The one decision about an export: is it waiting, ready, failed or expired?
+"""The state of an export: waiting, ready, failed or expired.
 
-Poking, rescheduling and deferred sensors, retries and downloads all ask here.
+Sensors in all modes, retries and downloads all decide by it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
 from airflow_provider_isvapp.errors import ExportExpired, ExportFailed
 
-# For how long after its creation an export may be unknown to one of the vendor's servers.
+# How long one of the vendor's servers may not know a new export.
 NOT_FOUND_GRACE = timedelta(seconds=30)
 
 
 class ExportState(StrEnum):
-    """What a caller can do about an export now."""
+    """The states of an export, by what a caller can do next."""
 
     WAITING = "waiting"
     READY = "ready"
@@ -28,9 +28,9 @@ class ExportState(StrEnum):
 
 
 def classify(export: Export, *, now: datetime) -> ExportState:
-    """Turn a record into a state.
+    """Return the state of an export.
 
-    The vendor's own ``is_expired`` is believed before our clock; ``expires_at`` counts only where the flag is absent.
+    The vendor's ``is_expired`` takes precedence over our clock; ``expires_at`` counts only if the flag is absent.
 
     :param now: the current time, timezone-aware.
     """
@@ -45,20 +45,20 @@ def classify(export: Export, *, now: datetime) -> ExportState:
 
 
 def may_appear(*, known_since: datetime, now: datetime) -> bool:
-    """Say whether an export that the vendor does not know (404) is worth waiting for, because it is that new.
+    """Return whether an export that the vendor does not know (404) is so new that it may still appear.
 
-    :param known_since: when the caller first had the export's id, by the clock of ``now``.
+    :param known_since: when the caller first had the export's id, timezone-aware.
     :param now: the current time, timezone-aware.
     """
     return now - known_since < NOT_FOUND_GRACE
 
 
 def is_ready_or_raise(export: Export, *, now: datetime) -> bool:
-    """Say whether an export can be downloaded now.
+    """Return whether an export can be downloaded now.
 
-    :return: True if it can, False if it is worth waiting.
+    :return: True if it is ready, False if it is still being processed.
     :raises ExportFailed: with the vendor's message, if the export errored.
-    :raises ExportExpired: if its file is gone.
+    :raises ExportExpired: if its file has expired.
     """
     match classify(export, now=now):
         case ExportState.READY:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""ISVapp's records and requests, as typed values."""
+"""ISVapp's records and requests as typed, checked values."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Account:
 
     @classmethod
     def from_record(cls, record: object, *, redact: Redactor) -> Account:
-        """Read the endpoint's answer.
+        """Read the record of an account.
 
-        :param redact: removes secrets from the texts in it.
+        :param redact: removes secrets from its texts.
         """
         if not isinstance(record, Mapping) or record.get("id") is None:
-            raise ContractBroken(f"ISVapp answered with an account without an id. {API_CHANGED}")
+            raise ContractBroken(f"ISVapp responded with an account without an id. {API_CHANGED}")
         name = record.get("company_name")
         return cls(
             id=redact(str(record["id"])),
@@ -54,12 +54,11 @@ class Account:
         )
 
 
-OnOddity: TypeAlias = Callable[[str, str], object]
-"""Gets the name of a field, and a sentence about the odd value that was read all the same."""
+OnUndocumented: TypeAlias = Callable[[str, str], object]
+"""Called with the name of a field in an undocumented form, and a sentence about how it is read."""
 _Value = TypeVar("_Value")
 
-
-# What a task's XCom takes of one text of a record, and of fields that the documentation does not name.
+# Limits of a record in XCom: the length of one text, and undocumented fields.
 _LONGEST_TEXT = 2000
 _LONGEST_EXTRA_TEXT = 200
 _MOST_EXTRAS = 20
@@ -72,12 +71,11 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 class Export:
     """One export, with the vendor's field names (endpoint "Show export details").
 
-    All but ``id`` may be absent in a response and are None then.
+    Fields that are absent in the response are None.
 
-    :param status: one of the documented ones; where the vendor sends another one or none, what the other fields say.
-    :param download_url: the URL of the file; it carries a token, so it is left out of the repr and of
-        :meth:`details`.
-    :param extra: fields that the documentation does not name, as they came.
+    :param status: a documented one; if the vendor sends none or another one, the one that the other fields imply.
+    :param download_url: the URL of the file; it carries a token, so the repr and :meth:`details` omit it.
+    :param extra: undocumented fields, as sent.
     """
 
     id: str
@@ -97,18 +95,20 @@ class Export:
 
     @property
     def states_sizes(self) -> bool:
-        """Whether there is a size that the file can be compared with."""
+        """Whether the record has a size to compare the file with."""
         return (self.download_size_compressed_bytes, self.download_size_uncompressed_bytes) != (None, None)
 
     @classmethod
-    def from_record(cls, record: object, *, redact: Redactor = _BOUND, on_oddity: OnOddity = lambda *_: None) -> Export:
+    def from_record(
+        cls, record: object, *, redact: Redactor = _BOUND, on_undocumented: OnUndocumented = lambda *_: None
+    ) -> Export:
         """Read a record of the API.
 
-        A value of another JSON type than the documented one is read where it can mean only one thing.
+        A value of another JSON type than documented is read if it is unambiguous.
 
-        :param redact: removes secrets from the texts in it, which are vendor's words.
-        :param on_oddity: gets the name of each field that was read in spite of its form, and a sentence about it.
-        :raises ContractBroken: if it is no export: it has no id, or a field cannot be read.
+        :param redact: removes secrets from its texts.
+        :param on_undocumented: called for each field in an undocumented form.
+        :raises ContractBroken: if it has no id, or a field cannot be read.
         """
         if not isinstance(record, Mapping):
             raise ContractBroken(f"An export must be a JSON object, not {type(record).__name__}. {API_CHANGED}")
@@ -118,7 +118,7 @@ class Export:
             raise ContractBroken(f"An export came without an id ({shape_of(sent_id)}). {API_CHANGED}")
         if len(export_id) > _LONGEST_ID or redact(export_id) != export_id:
             raise ContractBroken(f"An export came with an id that cannot be one: {redact(export_id)!r}. {API_CHANGED}")
-        read = _Fields(export_id, record, redact, on_oddity)
+        read = _Fields(export_id, record, redact, on_undocumented)
         if export_id != sent_id:
             read.odd("id", "a string", export_id)
         return cls(
@@ -139,10 +139,9 @@ class Export:
         )
 
     def details(self) -> dict[str, Any]:
-        """Return the record for XCom and logs: JSON values of a bounded size, and never the URL of a file.
+        """Return the record for XCom and logs: JSON values of a bounded size, without the download URL.
 
-        An undocumented field that holds a URL is left out as well, since it might be a signed one; so is one that is
-        large or nested.
+        Undocumented fields that are large, nested or hold a URL, which may be signed, are omitted as well.
         """
         known = {name: _shown(getattr(self, name)) for name in _DOCUMENTED if name != "download_url"}
         return known | {
@@ -169,19 +168,21 @@ def _is_shown(name: str, value: Any) -> bool:
 
 def _undocumented(record: Mapping[str, Any], redact: Redactor) -> Mapping[str, Any]:
     found = {name: value for name, value in record.items() if name not in _DOCUMENTED}
-    # What should be there is not known: a field with a secret is left out, the others are kept as they came.
+    # A masked value could be misread, so an undocumented field with a secret is omitted instead.
     kept = {name: value for name, value in found.items() if redact.mask(text := f"{name} {value}") == text}
     return MappingProxyType(kept) if kept else _NOTHING
 
 
 class _Fields:
-    """Typed access to one record; what is wrong is said with the export's id and the field's name."""
+    """Typed access to one record; errors name the export's id and the field."""
 
-    def __init__(self, export_id: str, record: Mapping[str, Any], redact: Redactor, on_oddity: OnOddity) -> None:
+    def __init__(
+        self, export_id: str, record: Mapping[str, Any], redact: Redactor, on_undocumented: OnUndocumented
+    ) -> None:
         self._export_id = export_id
         self._record = record
         self._redact = redact
-        self._on_oddity = on_oddity
+        self._on_undocumented = on_undocumented
 
     def status(self) -> ExportStatus:
         value = self._record.get("status")
@@ -193,16 +194,16 @@ class _Fields:
                 self.odd("status", f"one of {', '.join(ExportStatus)}", word)
             return ExportStatus(word)
         if self._record.get("errored_at"):
-            meant, reason = ExportStatus.ERRORED, "it has errored_at"
+            status, reason = ExportStatus.ERRORED, "it has errored_at"
         elif self._record.get("completed_at") and self._record.get("download_url"):
-            meant, reason = ExportStatus.COMPLETED, "it has completed_at and download_url"
+            status, reason = ExportStatus.COMPLETED, "it has completed_at and download_url"
         else:
-            meant, reason = ExportStatus.PENDING, "it has neither errored_at nor completed_at with download_url"
-        said = f"the status {self._redact(repr(value))}, which is not documented" if word else "no status"
-        self._on_oddity(
-            "status", f"Export {self._export_id} has {said}; it is taken for {meant}, since {reason}. {API_CHANGED}"
+            status, reason = ExportStatus.PENDING, "it has neither errored_at nor completed_at with download_url"
+        sent = f"the status {self._redact(repr(value))}, which is not documented" if word else "no status"
+        self._on_undocumented(
+            "status", f"Export {self._export_id} has {sent}; it is taken for {status}, since {reason}. {API_CHANGED}"
         )
-        return meant
+        return status
 
     def text(self, name: str) -> str | None:
         value = self._present(name)
@@ -232,11 +233,11 @@ class _Fields:
         return self._read(name, as_time, "a time in ISO 8601", is_documented_time)
 
     def odd(self, name: str, wanted: str, read: object) -> None:
-        """Tell that a value has been read in spite of its form."""
-        self._on_oddity(
+        """Report a value that was read in an undocumented form."""
+        self._on_undocumented(
             name,
             f"Export {self._export_id}: the field {name!r} is {shape_of(self._record.get(name))} and not {wanted}, as "
-            f"the vendor documents it; it is read as {read}.",
+            f"documented; it is read as {read}.",
         )
 
     def _present(self, name: str) -> Any:
@@ -264,7 +265,7 @@ class _Fields:
         return read
 
     def _wrong(self, name: str, wanted: str) -> ContractBroken:
-        # The value is not shown: in a field like download_url it would be a secret.
+        # The value is not shown: that of download_url is a secret.
         shape = shape_of(self._record.get(name))
         return ContractBroken(
             f"Export {self._export_id}: the field {name!r} is {shape} and not {wanted}. {API_CHANGED}"
@@ -279,7 +280,7 @@ _OWN_FIELDS = {"type", "aggregation", "timeframe", "salesforce_account_ids", *_S
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRequest:
-    """What to export. Made by :meth:`checked` only, so that an instance is always a valid request."""
+    """A valid request for an export, created by :meth:`checked`."""
 
     timeframe: str
     selection: str | None
@@ -309,8 +310,8 @@ class ExportRequest:
         :param taxonomy_level_ids: export all items of these taxonomy levels.
         :param taxonomy_item_ids: export these items.
         :param salesforce_account_ids: limit the rows to these accounts (ids of 15 or 18 characters).
-        :param extra_request: further fields of the request, sent as they are. With it, even an empty one, a type and an
-            aggregation that are not documented pass; such a type needs none of the id lists.
+        :param extra_request: further fields of the request, sent as they are. With it, even an empty one, undocumented
+            types and aggregations are allowed; such a type needs none of the id lists.
         :raises InvalidArgument: naming the argument that is wrong.
         """
         is_open = extra_request is not None
@@ -326,7 +327,7 @@ class ExportRequest:
             for account in accounts:
                 if not _SALESFORCE_ID.fullmatch(account):
                     raise InvalidArgument(
-                        f"salesforce_account_ids: {account!r} is no Salesforce id; it needs 15 or 18 letters "
+                        f"salesforce_account_ids: {account!r} is not a Salesforce id; it needs 15 or 18 letters "
                         "and digits."
                     )
         return cls(
@@ -341,11 +342,11 @@ class ExportRequest:
 
     @property
     def is_documented(self) -> bool:
-        """Whether the vendor documents the rows of such an export."""
+        """Whether the vendor documents the rows of this export."""
         return self.export_type in set(ExportType) and self.aggregation in set(Aggregation)
 
     def payload(self) -> dict[str, object]:
-        """Return the JSON body: what the vendor documents, and the further fields as they are."""
+        """Return the JSON body, with the further fields unchanged."""
         body: dict[str, object] = {
             "type": str(self.export_type),
             "aggregation": str(self.aggregation),
@@ -362,7 +363,7 @@ def _further_fields(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) and name for name in value):
         raise InvalidArgument(f"extra_request: must be a mapping of names to JSON values, not {value!r:.100}.")
     if own := sorted(_OWN_FIELDS & set(value)):
-        raise InvalidArgument(f"extra_request: {own[0]!r} has an argument of its own.")
+        raise InvalidArgument(f"extra_request: {own[0]!r} has its own argument; use that.")
     try:
         json.dumps(dict(value), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -386,16 +387,16 @@ def _choice(name: str, choices: type[StrEnum], value: Any, *, is_open: bool) -> 
     if is_open and isinstance(value, str) and value.strip():
         return value
     raise InvalidArgument(
-        f"{name}: {value!r:.100} is not one of {', '.join(choices)}. If the vendor offers it meanwhile, give "
-        "extra_request, too (empty will do)."
+        f"{name}: {value!r:.100} is not one of {', '.join(choices)}. If the vendor now offers it, set "
+        "extra_request as well ({} is enough)."
     )
 
 
 def parse_list(name: str, value: Any) -> Any:
-    """Read a JSON list in a string, as a template makes it; return anything else as it is.
+    """Read a JSON list from a string, as a template renders it; return anything else unchanged.
 
-    :param name: of the argument, for the message.
-    :raises InvalidArgument: for a string that begins as a list and is none.
+    :param name: the argument's, for the message.
+    :raises InvalidArgument: for a string that begins like a list but is not JSON.
     """
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
@@ -407,7 +408,7 @@ def parse_list(name: str, value: Any) -> Any:
 
 def _ids(name: str, value: Any) -> tuple[str, ...]:
     value = parse_list(name, value)
-    # A string is a sequence of strings, too, and would be sent as a list of letters.
+    # A string is a sequence of strings as well, and would be sent as a list of letters.
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         step = TEMPLATE_NUMBER if isinstance(value, int | float) else TEMPLATE_LIST
         step = TEMPLATE_NOTHING if value == "None" else step

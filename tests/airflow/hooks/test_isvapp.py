@@ -128,7 +128,7 @@ def test_a_wrong_argument_is_named_and_nothing_is_sent(
     ("changes", "message"),
     [
         ({"password": ""}, "password: empty; it takes the client secret"),
-        ({"host": "https://api example"}, "host: .* names no host"),
+        ({"host": "https://api example"}, "host: .* has no host"),
         ({"host": "https://h:1", "port": 2}, "port: 2 contradicts the port 1 in host"),
         ({"extra": {"attempts": "many"}}, "extra attempts: must be a number"),
         ({"extra": {"requests_per_second": 0}}, "extra requests_per_second: must be a number above 0"),

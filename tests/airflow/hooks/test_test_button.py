@@ -189,7 +189,7 @@ class TestCredentials:
         works, message = button()
 
         assert not works
-        assert "gave a token and refused it at once (401): The access token is not known. " in message
+        assert "issued a token and refused it at once (401): The access token is not known. " in message
         assert "the clocks agree" in message
 
 

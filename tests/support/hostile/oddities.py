@@ -149,7 +149,7 @@ ODDITIES = {
         passing=True,
     ),
     "a proxy with a typo": Oddity(
-        variables={"ALL_PROXY": "http:/127.0.0.1:9"}, refused="ALL_PROXY holds no URL of a proxy"
+        variables={"ALL_PROXY": "http:/127.0.0.1:9"}, refused="ALL_PROXY does not hold a usable proxy URL"
     ),
     "no certificates": Oddity(
         hosts=("https://127.0.0.1:{port}", "https://127.0.0.1:{port}"),

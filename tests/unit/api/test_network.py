@@ -56,12 +56,12 @@ def ask(base_url: str, time: FakeTime, *, url_field: str = "host") -> tuple[Prov
 @pytest.mark.parametrize(
     ("scheme", "status", "tries", "advice"),
     [
-        ("https", 407, 1, "It wants credentials: set {variable} to http://user:password@host:port"),
-        ("http", 407, 1, "It wants credentials: set {variable} to http://user:password@host:port"),
+        ("https", 407, 1, "It requires credentials: set {variable} to http://user:password@host:port"),
+        ("http", 407, 1, "It requires credentials: set {variable} to http://user:password@host:port"),
         ("https", 403, 1, "Have the proxy allow status-403.test, or list that host in NO_PROXY."),
         ("https", 405, 1, "Have the proxy allow"),
-        ("https", 429, 2, "ask whoever runs the proxy, or correct or unset {variable}"),
-        ("https", 502, 2, "ask whoever runs the proxy, or correct or unset {variable}"),
+        ("https", 429, 2, "ask the proxy's administrator, or correct or unset {variable}"),
+        ("https", 502, 2, "ask the proxy's administrator, or correct or unset {variable}"),
     ],
 )
 def test_a_proxy_that_refuses_is_named_with_its_status_and_variable(
@@ -110,7 +110,7 @@ def test_a_proxy_with_a_typo_is_named_by_its_variable(time, monkeypatch, url):
     error, _ = ask("https://isvapp.test", time)
 
     assert type(error) is InvalidConnection
-    assert str(error).startswith("HTTPS_PROXY holds no URL of a proxy that can be used. Set it to http://host:port")
+    assert str(error).startswith("HTTPS_PROXY does not hold a usable proxy URL. Set it to http://host:port")
 
 
 @pytest.mark.skipif(HAS_SOCKS, reason="the package for SOCKS is installed")

@@ -97,11 +97,11 @@ def test_the_host_may_end_in_the_path_of_the_api(host, version, url):
         ({"login": "", "password": None}, "password: empty; it takes an API key"),
         ({"password": "two\nlines"}, "password: contains a character that cannot be sent"),
         ({"host": "ftp://files.test"}, "host: the scheme must be http or https, not 'ftp'"),
-        ({"host": "https://"}, "host: 'https://' names no host"),
-        ({"host": "two words"}, "names no host"),
+        ({"host": "https://"}, "host: 'https://' has no host"),
+        ({"host": "two words"}, "has no host"),
         ({"host": "https://user:sentinel@host.test"}, "host: credentials do not belong in a URL"),
-        ({"host": "https://host.test:port"}, "host: not a URL that can be read"),
-        ({"host": "https://host.test?x=1"}, "host: the URL takes no"),
+        ({"host": "https://host.test:port"}, "host: not a valid URL"),
+        ({"host": "https://host.test?x=1"}, "host: the URL must not contain"),
         ({"host": "https://host.test:1", "port": 2}, "port: 2 contradicts the port 1 in host"),
         ({"extra": {"requests_per_second": 0}}, "extra requests_per_second: must be a number above 0"),
         (
@@ -121,7 +121,7 @@ def test_the_host_may_end_in_the_path_of_the_api(host, version, url):
         ({"extra": {"attempts": 0}}, "extra attempts: must be a number above 0 and at most 100, not 0"),
         (
             {"login": " ", "extra": {"authentication": "oauth2"}},
-            "login: empty, but the extra authentication is 'oauth2': give the client id here",
+            "login: empty, but the extra authentication is 'oauth2': enter the client id here",
         ),
         (
             {"extra": {"authentication": "api_key"}},

@@ -54,5 +54,5 @@ def test_a_certificate_for_another_host(
 def test_a_server_that_does_not_speak_tls(failure: Callable[[str], str], server: ScriptedServer) -> None:
     said = failure(server.url.replace("http://", "https://"))
 
-    assert "the other side does not speak TLS" in said
+    assert "the server does not speak TLS" in said
     assert "begins with http://" in said

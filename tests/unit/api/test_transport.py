@@ -170,11 +170,11 @@ def test_retry_after_is_capped(server, ask, time):
 @pytest.mark.parametrize(
     ("status", "kind", "advice"),
     [
-        (400, RequestRefused, "change the request"),
+        (400, RequestRefused, "Change the request"),
         (401, AuthenticationRefused, "login and password"),
         (403, PermissionRefused, "scope 'exports'"),
         (404, NotFound, "Check the id"),
-        (422, RequestRefused, "change the request"),
+        (422, RequestRefused, "Change the request"),
     ],
 )
 def test_a_refusal_is_final_and_repeats_the_vendor(server, ask, status, kind, advice):

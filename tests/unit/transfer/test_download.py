@@ -234,7 +234,7 @@ def test_connections_that_always_break_end_in_an_error(cut: int, target: Path) -
 
 def test_a_silent_server_ends_in_an_error(target: Path) -> None:
     answer = Answer(BODY, cut=50_000, stall=True)
-    with FileServer(answer) as server, pytest.raises(BrokenTransfer, match="stood still"):
+    with FileServer(answer) as server, pytest.raises(BrokenTransfer, match="stalled"):
         download(server.source(read_timeout=0.2), target, attempts=1)
     assert_untouched(target)
 

@@ -122,7 +122,7 @@ def test_another_export_than_asked_for_is_loud(server, client):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", data({"id": "e2", "status": "PENDING"}))
 
-    with pytest.raises(ContractBroken, match="asked for export e1 and answered with export e2"):
+    with pytest.raises(ContractBroken, match="responded to a request for export e1 with export e2"):
         client.get_export("e1")
 
 

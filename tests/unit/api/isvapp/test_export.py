@@ -132,7 +132,7 @@ def test_what_the_vendor_does_not_document_is_loud(change, message):
 def test_what_can_mean_only_one_thing_is_read_with_a_warning(field, sent, read):
     told: dict[str, str] = {}
 
-    export = Export.from_record(COMPLETED | {field: sent}, on_oddity=told.__setitem__)
+    export = Export.from_record(COMPLETED | {field: sent}, on_undocumented=told.__setitem__)
 
     assert getattr(export, field) == read
     assert list(told) == [field]
@@ -142,7 +142,7 @@ def test_what_can_mean_only_one_thing_is_read_with_a_warning(field, sent, read):
 def test_a_documented_record_is_no_oddity():
     told: list[tuple[str, str]] = []
 
-    Export.from_record(COMPLETED, on_oddity=lambda *oddity: told.append(oddity))
+    Export.from_record(COMPLETED, on_undocumented=lambda *oddity: told.append(oddity))
 
     assert told == []
 
@@ -161,7 +161,7 @@ def test_a_documented_record_is_no_oddity():
 def test_an_unknown_status_is_what_the_record_says(status, change, meant, state):
     told: dict[str, str] = {}
 
-    export = Export.from_record(COMPLETED | change | {"status": status}, on_oddity=told.__setitem__)
+    export = Export.from_record(COMPLETED | change | {"status": status}, on_undocumented=told.__setitem__)
 
     assert (export.status, classify(export, now=NOW)) == (meant, state)
     assert f"it is taken for {meant}, since it has" in told["status"]
