@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+
+import msgspec
 
 from airflow_provider_isvapp.ratelimit.storage import LONGEST_TEXT
 
@@ -46,16 +46,14 @@ class RateLimit:
         return cls(permits=math.floor(requests_per_second), hold=1.0)
 
 
-@dataclass(frozen=True)
-class BusyPermit:
+class BusyPermit(msgspec.Struct, frozen=True, array_like=True):
     """A permit in use: leased to a ticket until its response is recorded, then held by no ticket until ``free_at``."""
 
     free_at: float
     holder: str | None
 
 
-@dataclass(frozen=True, order=True)
-class Ticket:
+class Ticket(msgspec.Struct, frozen=True, order=True, array_like=True):
     """A place in the queue, in the queue's order; its owner polls again at ``due``."""
 
     arrived: float
@@ -68,9 +66,9 @@ class LimiterState:
     """The whole state of one limiter at the time ``at``, by its storage's clock."""
 
     at: float
-    busy: tuple[BusyPermit, ...] = ()
-    queue: tuple[Ticket, ...] = ()
-    blocked_until: float = 0.0
+    busy: tuple[BusyPermit, ...]
+    queue: tuple[Ticket, ...]
+    blocked_until: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +95,8 @@ class Decision:
 
 def fully_busy(rate_limit: RateLimit, now: float) -> LimiterState:
     """Stand in for a lost state: as if the response to every permit had just arrived."""
-    return LimiterState(at=now, busy=(BusyPermit(now + rate_limit.hold, None),) * rate_limit.permits)
+    busy = (BusyPermit(now + rate_limit.hold, None),) * rate_limit.permits
+    return LimiterState(at=now, busy=busy, queue=(), blocked_until=0.0)
 
 
 def acquire(
@@ -205,15 +204,7 @@ _LONGEST_LEASE = 1 / LOWEST_RATE + TOLERATED_DELAY
 
 def encode(state: LimiterState) -> str:
     """Serialize a state."""
-    return json.dumps(
-        {
-            "at": state.at,
-            "blocked_until": state.blocked_until,
-            "busy": [[permit.free_at, permit.holder] for permit in state.busy],
-            "queue": [[ticket.arrived, ticket.id, ticket.due] for ticket in state.queue],
-        },
-        separators=(",", ":"),
-    )
+    return msgspec.json.encode(state).decode()
 
 
 def decode(text: str | None, rate_limit: RateLimit, now: float) -> LimiterState:
@@ -222,47 +213,21 @@ def decode(text: str | None, rate_limit: RateLimit, now: float) -> LimiterState:
     :param text: None if no state was ever written, so that all permits are free.
     """
     if text is None:
-        return LimiterState(at=now)
+        return LimiterState(at=now, busy=(), queue=(), blocked_until=0.0)
     try:
         if len(text) > LONGEST_TEXT:
             raise ValueError("a limiter's state is not that long")
-        return _parse(text)
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        state = msgspec.json.decode(text, type=LimiterState)
+    except (ValueError, RecursionError):
         return fully_busy(rate_limit, now)
+    return replace(state, queue=tuple(sorted(state.queue))) if _is_possible(state) else fully_busy(rate_limit, now)
 
 
-def _parse(text: str) -> LimiterState:
-    fields = json.loads(text)
-    at = _time(fields["at"], latest=math.inf)
-    return LimiterState(
-        at=at,
-        blocked_until=_time(fields["blocked_until"], latest=at + LONGEST_BLOCK),
-        busy=tuple(
-            BusyPermit(_time(free_at, latest=at + _LONGEST_LEASE), None if holder is None else _id(holder))
-            for free_at, holder in fields["busy"]
-        ),
-        queue=tuple(
-            sorted(
-                Ticket(_time(arrived, latest=at), _id(ticket), _time(due, latest=at + POLL_SELDOM))
-                for arrived, ticket, due in fields["queue"]
-            )
-        ),
+def _is_possible(state: LimiterState) -> bool:
+    """Check that no time lies further ahead than a limiter sets it."""
+    latest = state.at + 1e-3  # for the rounding of a clock that counts from 1970
+    return (
+        state.blocked_until <= latest + LONGEST_BLOCK
+        and all(permit.free_at <= latest + _LONGEST_LEASE for permit in state.busy)
+        and all(ticket.arrived <= latest and ticket.due <= latest + POLL_SELDOM for ticket in state.queue)
     )
-
-
-def _time(value: Any, *, latest: float) -> float:
-    # The margin is for the rounding of a clock that counts from 1970.
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not math.isfinite(value)
-        or value > latest + 1e-3
-    ):
-        raise ValueError("not a time of this state")
-    return float(value)
-
-
-def _id(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("not the id of a ticket")
-    return value

@@ -152,7 +152,7 @@ def _stored() -> dict[str, Any]:
 
 def _limiter_state() -> Any:
     rate_limit = algorithm.RateLimit.of(2)
-    state = algorithm.LimiterState(at=0.0)
+    state = algorithm.decode(None, rate_limit, 0.0)
     for ticket in ("a", "b", "c"):
         state, _ = algorithm.acquire(state, rate_limit, 1.0, ticket, None)
     return _shape(json.loads(algorithm.encode(algorithm.record_response(state, rate_limit, 1.0, "a"))))

@@ -23,7 +23,6 @@ from airflow_provider_isvapp.ratelimit.algorithm import (
     TOLERATED_DELAY,
     BusyPermit,
     Decision,
-    LimiterState,
     RateLimit,
 )
 
@@ -36,7 +35,7 @@ class Table:
     def __init__(self, rate_limit: RateLimit = TWO, now: float = 1000.0) -> None:
         self.rate_limit = rate_limit
         self.now = now
-        self.state = LimiterState(at=now)
+        self.state = algorithm.decode(None, TWO, now)
 
     def acquire(self, ticket: str, arrived: float | None = None) -> Decision:
         self.state, decision = algorithm.acquire(self.state, self.rate_limit, self.now, ticket, arrived)

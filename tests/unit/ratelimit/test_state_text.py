@@ -57,6 +57,8 @@ def broken(**changes: object) -> str:
     [
         "",
         "{}",
+        '{"at": 1000.5}',
+        '{"at": 1000.5, "blocked_until": 0.0, "queue": []}',
         "[]",
         "null",
         "7",
@@ -129,6 +131,7 @@ def test_the_longest_state_that_a_limiter_writes_is_read_again() -> None:
         at=now,
         busy=(BusyPermit(now + rate_limit.lease, waiting),) * rate_limit.permits,
         queue=(Ticket(now, waiting, now + POLL_SELDOM),) * MOST_WAITING,
+        blocked_until=0.0,
     )
     state, _ = acquire(state, rate_limit, now, "another 12345", None)
     assert len(state.queue) == MOST_WAITING
