@@ -21,7 +21,7 @@ import weakref
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -207,20 +207,16 @@ class Exports:
         except KeyError:
             raise ErrorResponse(404, f"There is no export {export_id}.") from None
 
-    def request(self, export_id: str) -> ExportRequest:
-        """Return what was requested.
+    def content(self, export_id: str) -> Iterator[bytes]:
+        """Return the plain ndjson of an export in blocks.
 
         :raises KeyError: there is no export with this id.
         """
-        return self._exports[export_id].request
+        return ndjson(self._config, self._exports[export_id].request)
 
     def recent(self) -> list[Export]:
         """Return the most recent exports, the newest first."""
         return list(reversed(self._exports.values()))[:RECENT]
-
-    def all(self) -> list[Export]:
-        """Return every export in the order of creation."""
-        return list(self._exports.values())
 
     def clear(self) -> None:
         """Forget all exports."""
@@ -280,6 +276,13 @@ class Exports:
             "is_expired": is_expired,
             "download_size_compressed_bytes": file.compressed_bytes,
             "download_size_uncompressed_bytes": file.plain_bytes,
+        }
+
+    def records(self, base_url: str) -> dict[str, dict[str, Any]]:
+        """Return the record of each export by id, in the order of creation, with the create request as ``request``."""
+        return {
+            export.id: self.record(export, base_url) | {"request": asdict(export.request)}
+            for export in self._exports.values()
         }
 
     def is_expired(self, export: Export) -> bool:

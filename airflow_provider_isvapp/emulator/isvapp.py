@@ -21,8 +21,7 @@ from airflow_provider_isvapp.emulator.data import ExportRequest, Restatement, ac
 from airflow_provider_isvapp.emulator.exports import Export, SpoolFile
 from airflow_provider_isvapp.emulator.faults import DAMAGE, FaultKind
 from airflow_provider_isvapp.emulator.http import Endpoint, ErrorResponse, FileSlice, Response, json_response
-from airflow_provider_isvapp.emulator.pipeline import Call, Pipeline
-from airflow_provider_isvapp.emulator.state import State
+from airflow_provider_isvapp.emulator.pipeline import Call, Pipeline, State
 
 ACCOUNT = {"id": "6f1f5ba4-0d3c-4f0c-9f39-5a3c2e1d7b10", "company_name": "Bücher & Söhne GmbH"}
 

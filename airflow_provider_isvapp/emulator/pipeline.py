@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The path of every request: log, rate limit, faults, handler, and the delivery of the response."""
+"""The path of every request (log, rate limit, faults, handler, delivery) and the state that all requests share."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import json
 import math
 import os
 import random
+import secrets
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -21,20 +22,48 @@ from typing import Any
 
 from aiohttp import web
 
-from airflow_provider_isvapp.emulator.config import MONTH
+from airflow_provider_isvapp.emulator.auth import TokenIssuer
+from airflow_provider_isvapp.emulator.config import MONTH, Clock, EmulatorConfig
 from airflow_provider_isvapp.emulator.data import seeded
-from airflow_provider_isvapp.emulator.faults import REPLACES_ENDPOINT, Fault, FaultKind
+from airflow_provider_isvapp.emulator.exports import Exports, Spool
+from airflow_provider_isvapp.emulator.faults import REPLACES_ENDPOINT, Fault, FaultKind, Faults
 from airflow_provider_isvapp.emulator.http import (
     GATEWAY_PAGE,
     HTML,
     Endpoint,
     ErrorResponse,
     FileSlice,
+    RequestLog,
     RequestRecord,
     Response,
+    SlidingWindow,
     error_response,
 )
-from airflow_provider_isvapp.emulator.state import State
+
+
+class State:
+    """One emulator's parts, wired together."""
+
+    def __init__(
+        self, config: EmulatorConfig, clock: Clock, on_request: Callable[[RequestRecord], None] | None
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self.log = RequestLog(on_request)
+        self.faults = Faults()
+        self.token_mark = secrets.token_hex(8)
+        self.tokens = TokenIssuer(config, clock, self.token_mark)
+        self.window = SlidingWindow(config.requests_per_second)
+        self.spool = Spool(config)
+        self.exports = Exports(config, clock, self.spool, self.token_mark)
+
+    def reset(self) -> None:
+        """Forget faults, exports, tokens and requests."""
+        self.faults.clear()
+        self.exports.clear()
+        self.tokens.clear()
+        self.window.clear()
+        self.log.clear()
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,7 @@ from airflow_provider_isvapp.api.schema.productiv import AppDetails, AppSummary
 from airflow_provider_isvapp.emulator.auth import PRODUCTIV_SCOPES, parse_basic
 from airflow_provider_isvapp.emulator.data import number, seeded, spell, spell_array, spell_rows
 from airflow_provider_isvapp.emulator.http import Endpoint, ErrorResponse, Response, json_response
-from airflow_provider_isvapp.emulator.pipeline import Call, Pipeline
-from airflow_provider_isvapp.emulator.state import State
+from airflow_provider_isvapp.emulator.pipeline import Call, Pipeline, State
 
 _APP_NAMES = ("Übersetzer", "Chat", "Tables", "日程", "Café Manager", "Sign/Send", 'Say "Hi"', "Ledger", "Løn", "Vault")
 _WORDS = ("Größe L", "Überwachung", "SaaS Management", "Data & Analytics", "SAML", "Okta", "更多", "größer als 10 €")

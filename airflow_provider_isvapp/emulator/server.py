@@ -18,9 +18,8 @@ from airflow_provider_isvapp.emulator.config import Clock, EmulatorConfig, Syste
 from airflow_provider_isvapp.emulator.faults import Fault
 from airflow_provider_isvapp.emulator.http import Endpoint, ErrorResponse, RequestRecord, Response
 from airflow_provider_isvapp.emulator.isvapp import IsvappEndpoints
-from airflow_provider_isvapp.emulator.pipeline import Call, Pipeline
+from airflow_provider_isvapp.emulator.pipeline import Call, Pipeline, State
 from airflow_provider_isvapp.emulator.productiv import ProductivEndpoints
-from airflow_provider_isvapp.emulator.state import State
 
 _BACKLOG = 1024
 _SHUTDOWN_SECONDS = 0.5
@@ -134,7 +133,7 @@ class Emulator:
     @property
     def exports(self) -> dict[str, dict[str, Any]]:
         """Every export's record by id, in the order of creation, with what was requested as ``request``."""
-        return self._state.export_records(self.url)
+        return self._state.exports.records(self.url)
 
     @property
     def exports_created(self) -> int:
@@ -146,7 +145,7 @@ class Emulator:
 
         :raises KeyError: there is no such export.
         """
-        return b"".join(self._state.export_content(export_id))
+        return b"".join(self._state.exports.content(export_id))
 
     def inject(self, fault: Fault) -> None:
         """Let something go wrong from the next request on."""
@@ -235,7 +234,7 @@ class ControlEndpoints:
         """Sum up: the configuration, counts, and the faults still to happen."""
         state = self._state
         config = {name: value for name, value in asdict(state.config).items() if name not in _SECRETS}
-        statuses = Counter(record["status"] for record in state.export_records("").values())
+        statuses = Counter(record["status"] for record in state.exports.records("").values())
         return web.json_response(
             {
                 "config": config,
@@ -255,7 +254,7 @@ class ControlEndpoints:
 
     async def exports(self, request: web.Request) -> web.Response:
         """List all exports, however old, without download URLs, which hold a token."""
-        records = self._state.export_records(f"{request.scheme}://{request.host}")
+        records = self._state.exports.records(f"{request.scheme}://{request.host}")
         for record in records.values():
             del record["download_url"]
         return web.json_response(list(records.values()))
@@ -263,7 +262,7 @@ class ControlEndpoints:
     async def export_content(self, request: web.Request) -> web.StreamResponse:
         """Send an export's plain rows, for comparison with what was downloaded."""
         try:
-            blocks = self._state.export_content(request.match_info["export_id"])
+            blocks = self._state.exports.content(request.match_info["export_id"])
         except KeyError:
             return _problem(404, "There is no such export.")
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
