@@ -57,7 +57,7 @@ class WorkerThread:
 
 T = TypeVar("T")
 
-_AHEAD = 8
+_AHEAD = 4
 
 
 class Stopped(Exception):
