@@ -57,6 +57,11 @@ class ExportEnded:
     waited: float | None = None
 
 
+@dataclass(frozen=True)
+class MonthLate:
+    """A month has not landed by its deadline."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DownloadInterrupted:
     """A download continues after a failure.
@@ -92,6 +97,7 @@ Event: TypeAlias = (
     | ExportCreated
     | ExportReattached
     | ExportEnded
+    | MonthLate
     | DownloadInterrupted
     | DownloadFinished
 )

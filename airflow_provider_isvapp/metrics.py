@@ -27,6 +27,7 @@ from airflow_provider_isvapp.events import (
     ExportCreated,
     ExportEnded,
     ExportReattached,
+    MonthLate,
     PermitAcquired,
     RequestSent,
 )
@@ -70,6 +71,7 @@ EXPORTS_COMPLETED = Metric("isvapp.exports.completed", Kind.COUNTER)
 EXPORTS_ERRORED = Metric("isvapp.exports.errored", Kind.COUNTER)
 EXPORTS_EXPIRED = Metric("isvapp.exports.expired", Kind.COUNTER)
 EXPORTS_WAIT = Metric("isvapp.exports.wait", Kind.TIMER)
+LATE_MONTHS = Metric("isvapp.late_months", Kind.COUNTER)
 REQUESTS = Metric("isvapp.requests", Kind.COUNTER, ("endpoint", "status"))
 RATE_LIMITED = Metric("isvapp.rate_limited", Kind.COUNTER)
 LIMITER_WAIT = Metric("isvapp.limiter.wait", Kind.TIMER)
@@ -128,6 +130,8 @@ def _record(event: Event) -> None:
             _count(_OUTCOMES[outcome])
             if waited is not None:
                 _time(EXPORTS_WAIT, waited)
+        case MonthLate():
+            _count(LATE_MONTHS)
         case DownloadInterrupted(then=then):
             _count(_INTERRUPTIONS[then])
         case DownloadFinished(
@@ -210,6 +214,21 @@ def record_if_lost(export: Export) -> None:
             record(ExportEnded(outcome="errored"))
         case ExportState.EXPIRED:
             record(ExportEnded(outcome="expired"))
+
+
+async def report_late_month(context: Mapping[str, Any]) -> None:
+    """Count and log a month that has not landed: the callback of a ``DeadlineAlert``, run by the triggerer.
+
+    :param context: what Airflow passes to the callback: the run and its deadline.
+    """
+    run, deadline = context["dag_run"], context["deadline"]
+    log.warning(
+        "%s has not succeeded by %s: the month of run %s is late",
+        run["dag_id"],
+        deadline["deadline_time"],
+        run["dag_run_id"],
+    )
+    record(MonthLate())
 
 
 def _parse_time(text: Any) -> datetime | None:

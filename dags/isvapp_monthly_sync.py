@@ -4,14 +4,17 @@
 ### Last month's ISVapp usage, Salesforce accounts and app portfolio
 
 ISVapp completes a month around the 5th of the next one, so this runs on the 6th at 06:00 UTC and asks for the month in
-which its data interval starts. Everything lands below `ISVAPP_LAKE` as one JSON object a line: usage in a folder for
-each month; accounts and apps, of which the vendors send only today's, in a folder for each date that they describe.
+which its data interval starts; the form that triggers a run can name another one. Everything lands below `ISVAPP_LAKE`
+as one JSON object a line: usage in a folder for each month; accounts and apps, of which the vendors send only today's,
+in a folder for each date that they describe.
 
 **On call**
 
 - Clear `create_export` to ask for a new export: it comes with its downstream tasks. A file of an earlier run stays in
   place until the new one is complete and verified.
 - `create_export` says that the month is not complete: ISVapp is late. Clear it again in some hours.
+- A run that has not succeeded four days after it was queued, on the 10th, is counted as `isvapp.late_months` (Airflow
+  3.1 and later), which an alert can watch.
 - `wait_for_export` timed out: exports take up to ten minutes. ISVapp has trouble, or the export was huge.
 - A clear, a backfill or a catch-up of a past month brings that month's usage again, and accounts and apps of today.
 - `download_export` says that the export expired: its file is kept for about an hour. Clear `create_export`.
@@ -26,12 +29,18 @@ from pathlib import Path
 import pendulum
 
 try:
-    from airflow.sdk import DAG, Asset
+    from airflow.sdk import DAG, Asset, Param
 except ImportError:  # Airflow 2.11
     from airflow import DAG
     from airflow.datasets import Dataset as Asset
+    from airflow.models.param import Param
+try:
+    from airflow.sdk.definitions.deadline import AsyncCallback, DeadlineAlert, DeadlineReference
+except ImportError:  # deadlines came with Airflow 3.1
+    DeadlineAlert = None
 from airflow.timetables.interval import CronDataIntervalTimetable
 
+from airflow_provider_isvapp.metrics import report_late_month
 from airflow_provider_isvapp.operators.isvapp import (
     IsvappCreateExportOperator,
     IsvappDownloadExportOperator,
@@ -43,7 +52,15 @@ from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
 # Any URL that Airflow's object storage knows, for example s3://connection_id@bucket/folder.
 LAKE = os.environ.get("ISVAPP_LAKE") or (Path.home() / "isvapp-lake").as_uri()
 TAXONOMY_IDS = os.environ.get("ISVAPP_TAXONOMY_IDS", "main-product-taxonomy").split(",")
-MONTH = "{{ data_interval_start.strftime('%Y-%m') }}"
+MONTH = "{{ params.month or data_interval_start.strftime('%Y-%m') }}"
+LATE = {}
+if DeadlineAlert is not None:
+    # By the time of queuing, since a run of a partition has no logical date: from the 6th to the 10th.
+    LATE["deadline"] = DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(days=4),
+        callback=AsyncCallback(report_late_month),
+    )
 
 with DAG(
     dag_id="isvapp_monthly_sync",
@@ -53,16 +70,38 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     default_args={"retries": 3, "retry_delay": timedelta(minutes=5), "retry_exponential_backoff": True},
+    # What a manual run may choose, in a form with a field for each.
+    params={
+        "month": Param(
+            None,
+            type=["null", "string"],
+            pattern=r"^\d{4}-(0[1-9]|1[0-2])$",
+            title="Month",
+            description="A complete month as YYYY-MM; empty for that of the run's data interval.",
+        ),
+        "taxonomy_ids": Param(
+            TAXONOMY_IDS,
+            type="array",
+            items={"type": "string", "minLength": 1},
+            minItems=1,
+            title="Taxonomies",
+            description="The ids of the taxonomies to export, one a line.",
+        ),
+    },
     is_paused_upon_creation=True,
     doc_md=__doc__,
     tags=["isvapp", "productiv"],
+    **LATE,
 ):
-    create = IsvappCreateExportOperator(task_id="create_export", timeframe=MONTH, taxonomy_ids=TAXONOMY_IDS)
+    create = IsvappCreateExportOperator(
+        task_id="create_export", timeframe=MONTH, taxonomy_ids="{{ params.taxonomy_ids | tojson }}"
+    )
     wait = IsvappExportSensor(task_id="wait_for_export", export_id=create.output, deferrable=True)
     download = IsvappDownloadExportOperator(
         task_id="download_export",
         export_id=create.output,
         path=f"{LAKE}/isvapp/feature_usage/month={MONTH}/usage.ndjson",
+        expected_months=MONTH,
         outlets=[Asset("isvapp_feature_usage")],
     )
     wait >> download

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 
 from airflow_provider_isvapp.emulator import Emulator
+from airflow_provider_isvapp.version_compat import AirflowException
 from tests.airflow.dags.conftest import parse, run
 from tests.support.airflow_connections import SetConnection
 
@@ -50,6 +52,46 @@ def test_the_monthly_sync_brings_the_month_before(
     assert "XCom not found" not in "".join(capsys.readouterr())
     # The wait was deferred: the sensor's own look, then the trigger's list request.
     assert emulator.request_counts()["list_exports"] >= 1
+
+
+def test_the_form_chooses_month_and_taxonomies(emulator: Emulator, lake: Path, logs: Callable[[], str]) -> None:
+    chosen = {"month": "2023-11", "taxonomy_ids": ["first", 'the "second"']}
+
+    ended = run(parse("isvapp_monthly_sync"), at=datetime(2024, 3, 23, tzinfo=UTC), conf=chosen)
+
+    assert ended.state == "success"
+    assert 'of 2023-11: all items of 2 taxonomies (first, the "second")' in logs()
+    usage = (lake / "isvapp/feature_usage/month=2023-11/usage.ndjson").read_bytes()
+    assert {json.loads(row)["reference_date"] for row in usage.splitlines()} == {"2023-11"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"month": "2023-13"},
+        {"month": "November"},
+        {"taxonomy_ids": []},
+        {"taxonomy_ids": "main"},
+        {"taxonomy_ids": [""]},
+    ],
+    ids=str,
+)
+def test_the_form_refuses_what_is_no_month_and_no_list(wrong: dict[str, Any], lake: Path) -> None:
+    params = parse("isvapp_monthly_sync").params
+    (name,) = wrong
+
+    with pytest.raises(AirflowException, match="Failed validating"):
+        params.get_param(name).resolve(wrong[name])
+
+
+def test_a_run_that_has_not_landed_four_days_later_is_late(lake: Path) -> None:
+    deadline = pytest.importorskip("airflow.sdk.definitions.deadline", reason="needs Airflow 3.1")
+
+    (alert,) = parse("isvapp_monthly_sync").deadline
+
+    assert alert.reference == deadline.DeadlineReference.DAGRUN_QUEUED_AT
+    assert alert.interval == timedelta(days=4)
+    assert alert.callback.path == "airflow_provider_isvapp.metrics.report_late_month"
 
 
 @pytest.fixture

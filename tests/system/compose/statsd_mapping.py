@@ -110,6 +110,7 @@ def every_line(*, number: int = 1) -> list[str]:
         metrics.record(events.ExportEnded(outcome="completed", waited=100.0 * number))
         metrics.record(events.ExportEnded(outcome="errored"))
         metrics.record(events.ExportEnded(outcome="expired"))
+        metrics.record(events.MonthLate())
         for then in ("resumed", "restarted", "retried"):
             metrics.record(events.DownloadInterrupted(then=then))
         metrics.record(
