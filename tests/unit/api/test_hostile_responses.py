@@ -14,12 +14,9 @@ from contextlib import contextmanager
 from functools import cache
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.models import ExportRequest
-from airflow_provider_isvapp.api.productiv import ProductivClient
 from airflow_provider_isvapp.api.settings import IsvappSettings, ProductivSettings
 from airflow_provider_isvapp.api.transport import LARGEST_BODY
 from airflow_provider_isvapp.errors import (
@@ -42,6 +39,7 @@ from tests.unit.api.conftest import FakeTime, RecordingLimiter
 
 KEY = "sentinel-api-key/&"
 READ_TIMEOUT = 0.3
+LONGEST = 15.0
 
 
 @pytest.fixture
@@ -109,7 +107,7 @@ def test_an_error_whose_body_stalls_is_the_error_that_its_status_says(raw, conne
     first, *rest = CUT_BODIES[body]
     raw.pieces, raw.stays = [f"HTTP/1.1 {status} X\r\n".encode() + first, *rest], True
 
-    with connect(raw.url) as client, within(8 * READ_TIMEOUT), pytest.raises(ERRORS[status]):
+    with connect(raw.url) as client, in_time(), pytest.raises(ERRORS[status]):
         client.list_exports()
 
 
@@ -138,22 +136,11 @@ def test_a_create_without_a_readable_answer_is_not_sent_again(raw, connect, stat
 
 
 @contextmanager
-def ours_or_none() -> Iterator[None]:
-    """Allow an error of ours, which is short and has no other one chained to it."""
-    try:
-        yield
-        return
-    except ProviderError as error:
-        caught = error
-    assert len(str(caught)) < 2000
-    assert caught.__context__ is None
-
-
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
+def in_time() -> Iterator[None]:
+    """Expect an end within what a slow machine needs; without a bound there would be none."""
     started = time.monotonic()
     yield
-    assert time.monotonic() - started < seconds
+    assert time.monotonic() - started < LONGEST
 
 
 class HeldPermits(RecordingLimiter):
@@ -187,10 +174,10 @@ def test_headers_that_never_end_are_given_up_and_free_the_permit(connect, head):
         extra = {"attempts": 1, "connect_timeout": READ_TIMEOUT, "read_timeout": READ_TIMEOUT}
         connection = IsvappSettings.from_connection(login=None, password=KEY, host=server.url, extra=extra)
         broken = pytest.raises(ServiceUnavailable, match=r"no whole response within|the connection broke")
-        with IsvappClient(connection, limiter=limiter) as client, within(6 * READ_TIMEOUT), broken:
+        with IsvappClient(connection, limiter=limiter) as client, in_time(), broken:
             client.list_exports()
 
-    assert max(limiter.held) < 6 * READ_TIMEOUT
+    assert max(limiter.held) < LONGEST
 
 
 @pytest.mark.parametrize("status", [200, 503, 404])
@@ -201,7 +188,7 @@ def test_a_body_that_trickles_is_given_up(connect, status, framing):
     endless = _Endless(lambda: itertools.chain([start], itertools.repeat(piece)))
     given_up = pytest.raises((ServiceUnavailable, NotFound))
     server = RawServer(endless, pause=READ_TIMEOUT / 6)
-    with server, connect(server.url) as client, within(2 * 8 * READ_TIMEOUT), given_up as caught:
+    with server, connect(server.url) as client, in_time(), given_up as caught:
         client.list_exports()
     if status == 200:
         assert f"no whole response within {5 * READ_TIMEOUT:g} s" in str(caught.value)
@@ -286,166 +273,6 @@ def test_a_compressed_body_that_is_cut_off_is_no_body(raw, connect, missing):
     raw.pieces = [head(200, "Content-Encoding: gzip", f"Content-Length: {len(packed)}"), packed]
 
     with connect(raw.url) as client, pytest.raises(ServiceUnavailable):
-        client.list_exports()
-
-
-JSON_VALUES = {
-    "a number out of range": b"1e999",
-    "a number of 5,000 digits": b"9" * 5000,
-    "a number with 5,000 decimals": b"0." + b"9" * 5000,
-    "deep nesting": b"[" * 200_000 + b"]" * 200_000,
-    "nesting that is not too deep": b"[" * 500 + b"]" * 500,
-    "invalid UTF-8": b'"\xff\xfe"',
-    "half a surrogate": b'"\\ud800"',
-    "a zero byte": b'"\\u0000"',
-    "NaN": b"NaN",
-    "an object": b'{"a": [1, {"b": null}]}',
-    "a list": b"[[], 1]",
-    "null": b"null",
-    "true": b"true",
-    "a negative number": b"-1",
-    "a year without a place in a calendar": b'"99999999999999999999-01-01T00:00:00Z"',
-    "a time without a UTC": b'"9999-12-31T23:59:59-23:59"',
-    "a long text": b'"' + b"x" * 1_000_000 + b'"',
-}
-FIELDS = (
-    *("id", "status", "type", "url", "download_url", "created_at", "completed_at", "expires_at", "errored_at"),
-    *("is_expired", "download_size_compressed_bytes", "download_size_uncompressed_bytes", "error_message", "other"),
-)
-
-
-@pytest.mark.parametrize("value", JSON_VALUES)
-@pytest.mark.parametrize("field", FIELDS)
-def test_no_value_in_a_record_brings_a_foreign_error(server, connect, field, value):
-    fields = {"id": b'"e1"', "status": b'"COMPLETED"', field: JSON_VALUES[value]}
-    record = b"{" + b", ".join(b'"%s": %s' % (name.encode(), text) for name, text in fields.items()) + b"}"
-    server.script("/api/v1/exports", Answer(body=b'{"success": true, "data": [' + record + b"]}"))
-    server.script("/api/v1/exports/e1", *[Answer(body=b'{"success": true, "data": ' + record + b"}")] * 2)
-
-    with connect(server.url) as client:
-        for call in (client.list_exports, lambda: client.get_export("e1"), lambda: client.open_download("e1").close()):
-            with ours_or_none():
-                call()
-
-
-@pytest.mark.parametrize("value", JSON_VALUES)
-@pytest.mark.parametrize("where", ["success", "data", "error", "the whole"])
-def test_no_value_in_an_envelope_brings_a_foreign_error(server, connect, where, value):
-    fields = {"success": b"true", "data": b"[]", "error": b'"x"'} | {where: JSON_VALUES[value]}
-    body = b"{" + b", ".join(b'"%s": %s' % (name.encode(), text) for name, text in fields.items()) + b"}"
-    if where == "the whole":
-        body = JSON_VALUES[value]
-    for path in ("/api/v1/exports", "/api/v1/account", "/api/v1/salesforce_accounts"):
-        server.script(path, Answer(body=body), Answer(400, body=body))
-
-    with connect(server.url) as client:
-        for call in (client.list_exports, client.get_account, client.list_salesforce_accounts) * 2:
-            with ours_or_none():
-                call()
-
-
-@pytest.mark.parametrize("value", JSON_VALUES)
-@pytest.mark.parametrize("field", ["expires_in", "access_token", "scope", "token_type", "error", "expires_at"])
-def test_no_value_in_a_token_response_brings_a_foreign_error(server, limiter, time, field, value):
-    fields = {"access_token": b'"t"', "expires_in": b"60", field: JSON_VALUES[value]}
-    body = b"{" + b", ".join(b'"%s": %s' % (name.encode(), text) for name, text in fields.items()) + b"}"
-    server.script("/api/oauth2/token", Answer(body=body))
-    server.script("/api/v1/exports", data([]))
-    connection = IsvappSettings.from_connection(login="client", password=KEY, host=server.url, extra={"attempts": 1})
-
-    with IsvappClient(connection, limiter=limiter, clock=time, sleep=time.sleep) as client, ours_or_none():
-        client.list_exports()
-
-
-@pytest.mark.parametrize("value", JSON_VALUES)
-@pytest.mark.parametrize("field", ["Apps", "App", "AsOfDate", "ResponseTimeMs", "FiscalDate", "other"])
-def test_no_value_of_productiv_brings_a_foreign_error(server, limiter, time, field, value):
-    fields = {"Apps": b"[{}]", "App": b"{}", "AsOfDate": b'"2026-03-05"', field: JSON_VALUES[value]}
-    body = b"{" + b", ".join(b'"%s": %s' % (name.encode(), text) for name, text in fields.items()) + b"}"
-    server.script("/token", Answer(body=b'{"access_token": "t", "expires_in": 60}'))
-    server.script(
-        "/pull/v1/apps", Answer(body=body), Answer(body=b'{"AsOfDate": "x", "Apps": [{"a": %s}]}' % JSON_VALUES[value])
-    )
-    server.script("/pull/v1/apps/a", Answer(body=body))
-    extra = {"attempts": 1, "auth_url": f"{server.url}/token"}
-    connection = ProductivSettings.from_connection(login="client", password=KEY, host=server.url, extra=extra)
-
-    with ProductivClient(connection, limiter=limiter, clock=time, sleep=time.sleep) as client:
-        for call in (client.list_apps, lambda: client.list_apps().apps, lambda: client.get_app("a")):
-            with ours_or_none():
-                call()
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        "Date: Fri, 06 Mar 99999999999999999999 12:00:00 GMT",
-        "Retry-After: Fri, 06 Mar 99999999999999999999 12:00:00 GMT",
-        f"Retry-After: {'9' * 5000}",
-        "Retry-After: Fri, 99 Zzz 2026 99:99:99 +9999999999",
-        "Location: http://[::1",
-        "Location: \xff\xfe",
-        "Location: http://a\\@b/",
-        "Set-Cookie: \x00=;expires=Fri, 99-Foo-99999999999999 00:00:00",
-        "Content-Length: -5",
-        "Content-Length: 5, 6",
-        "Content-Length: 5\r\nContent-Length: 6",
-        "Content-Type: \x1b[31m",
-        ": no name",
-        "no colon",
-    ],
-)
-@pytest.mark.parametrize("status", [200, 302, 404, 429, 503])
-def test_no_header_brings_a_foreign_error(raw, connect, status, header):
-    raw.pieces = [head(status, header), b"{}"]
-
-    with connect(raw.url) as client, pytest.raises(ProviderError) as caught:
-        client.list_exports()
-
-    if status == 302 and header.startswith("Location"):
-        assert isinstance(caught.value, ForeignAddress)
-    assert caught.value.__context__ is None
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    status=st.sampled_from([200, 201, 204, 206, 302, 400, 401, 404, 429, 500, 503]),
-    headers=st.lists(
-        st.tuples(
-            st.sampled_from(
-                [
-                    "Date",
-                    "Retry-After",
-                    "Location",
-                    "Content-Type",
-                    "Content-Encoding",
-                    "Transfer-Encoding",
-                    "ETag",
-                    "Link",
-                ]
-            ),
-            st.one_of(
-                st.text(st.characters(max_codepoint=255, exclude_characters="\r\n")),
-                st.sampled_from(["gzip", "chunked", "1", "br"]),
-            ),
-        ),
-        max_size=3,
-    ),
-    body=st.one_of(st.binary(max_size=60), st.sampled_from([b'{"success": true, "data": []}', b"1f\r\n", b"\x1f\x8b"])),
-)
-def test_no_response_brings_a_foreign_error(raw, connect, status, headers, body):
-    raw.pieces = [head(status, *(f"{name}: {value}" for name, value in headers)), body]
-
-    with connect(raw.url) as client, ours_or_none():
-        client.list_exports()
-
-
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(answer=st.binary(max_size=80))
-def test_no_bytes_bring_a_foreign_error(raw, connect, answer):
-    raw.pieces = [answer]
-
-    with connect(raw.url) as client, pytest.raises(ProviderError):
         client.list_exports()
 
 

@@ -74,7 +74,7 @@ def test_a_stopped_server_is_an_error_within_the_bound(server: Server, key: str)
     server.stop()
     start = time.monotonic()
     assert "does not respond" in unavailable_error(storage)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 15
 
 
 def test_a_hanging_server_is_an_error_within_the_bound(
@@ -88,7 +88,7 @@ def test_a_hanging_server_is_an_error_within_the_bound(
     for storage in (used, fresh):
         start = time.monotonic()
         unavailable_error(storage)
-        assert time.monotonic() - start < 8
+        assert time.monotonic() - start < 15
 
 
 def test_no_permit_without_the_server(server: Server, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
