@@ -242,7 +242,7 @@ class TestDownload:
         started = time.monotonic()
         with pytest.raises(AirflowException, match="stopped; nothing was published"):
             operator.execute(task_context())
-        # Airflow kills the process five seconds after on_kill; a slow machine may take longer. The file would take minutes.
+        # Airflow kills the process five seconds after on_kill, a slow machine excepted; the file would take minutes.
         assert time.monotonic() - started < 15.0
         assert file.read_bytes() == OLD_CONTENT
         assert list(tmp_path.iterdir()) == [file]
