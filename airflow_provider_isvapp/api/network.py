@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Where a request goes: the origin of a URL, proxies, certificate authorities, and the errors about them.
+"""The network below requests: origins of URLs, proxies, certificate authorities, and the deadline of a response.
 
 requests takes proxies and certificates from the environment of each process, so a worker, the triggerer and the API
 server can differ.
@@ -8,15 +8,27 @@ server can differ.
 
 from __future__ import annotations
 
+import http.client
 import importlib.util
+import io
+import math
 import os
 import re
+import socket
 import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+import requests.adapters
 import requests.utils
+import urllib3
+import urllib3.connection
 from urllib3.exceptions import LocationParseError
 from urllib3.util import Url, parse_url
 
@@ -202,3 +214,109 @@ def _ssl_error(error: BaseException) -> ssl.SSLError | None:
         if isinstance(seen, BaseException):
             pending += [getattr(seen, "reason", None), *seen.args]
     return None
+
+
+class Deadline:
+    """The time by which a response must have arrived.
+
+    Socket timeouts, and so those of requests and urllib3, restart with each byte: a server that sends one byte per
+    second, or ``100 Continue`` again and again, can hold a request forever. No read of a response waits past its
+    deadline.
+
+    :param seconds: from now.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.extend(seconds)
+
+    def extend(self, seconds: float) -> None:
+        """Move the deadline to this many seconds from now; ``math.inf`` removes it."""
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def remaining(self) -> float:
+        """Return the seconds until the deadline, at least zero."""
+        return max(self._end - time.monotonic(), 0.0)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Apply to all responses that begin within the block, until they end."""
+        token = _applied.set(self)
+        try:
+            yield
+        finally:
+            _applied.reset(token)
+
+
+_applied: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
+
+
+class _Reader(io.RawIOBase):
+    """Reads a socket with its own timeout, but never past the deadline."""
+
+    def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
+        self._socket = connection
+        self._raw = connection.makefile("rb", buffering=0)
+        self._timeout = connection.gettimeout()
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        remaining = self._deadline.remaining()
+        if remaining <= 0:
+            raise TimeoutError("the deadline of the response has passed")
+        self._socket.settimeout(min(math.inf if self._timeout is None else self._timeout, remaining))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        deadline = _applied.get()
+        if deadline is not None:
+            self.fp.close()
+            self.fp = io.BufferedReader(_Reader(sock, deadline))
+
+
+class _HTTPConnection(urllib3.connection.HTTPConnection):
+    response_class = _Response
+    debuglevel = 0  # http.client prints headers, tokens included, if this is set for all connections
+
+
+class _HTTPSConnection(urllib3.connection.HTTPSConnection):
+    response_class = _Response
+    debuglevel = 0
+
+
+class _HTTPConnectionPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSConnectionPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+class DeadlineAdapter(requests.adapters.HTTPAdapter):
+    """Makes :meth:`Deadline.applied` work for the responses to requests, also through a proxy."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Create the pools."""
+        super().init_poolmanager(*args, **kwargs)
+        _use_deadlines(self.poolmanager)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        """Create the pools of a proxy."""
+        manager = super().proxy_manager_for(*args, **kwargs)
+        if type(manager) is urllib3.ProxyManager:  # one for SOCKS has connections of its own
+            _use_deadlines(manager)
+        return manager
+
+
+def _use_deadlines(manager: Any) -> None:
+    manager.pool_classes_by_scheme = {"http": _HTTPConnectionPool, "https": _HTTPSConnectionPool}

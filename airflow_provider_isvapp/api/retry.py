@@ -14,8 +14,7 @@ import requests
 import tenacity
 import urllib3.exceptions
 
-from airflow_provider_isvapp.api.deadline import Deadline
-from airflow_provider_isvapp.api.network import Proxy, is_final, tunnel_status
+from airflow_provider_isvapp.api.network import Deadline, Proxy, is_final, tunnel_status
 from airflow_provider_isvapp.errors import InvalidConnection
 
 # A vendor or a proxy may ask for any pause. After this one the task had better fail visibly.

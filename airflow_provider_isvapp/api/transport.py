@@ -23,8 +23,16 @@ import requests
 import urllib3.exceptions
 
 from airflow_provider_isvapp import __version__
-from airflow_provider_isvapp.api.deadline import Deadline, DeadlineAdapter
-from airflow_provider_isvapp.api.network import Proxy, bundle_failure, check_proxy, host_of, origin, tls_failure
+from airflow_provider_isvapp.api.network import (
+    Deadline,
+    DeadlineAdapter,
+    Proxy,
+    bundle_failure,
+    check_proxy,
+    host_of,
+    origin,
+    tls_failure,
+)
 from airflow_provider_isvapp.api.redaction import Redactor, hide_in_log
 from airflow_provider_isvapp.api.responses import Response, client_error, find_vendor_message
 from airflow_provider_isvapp.api.retry import (

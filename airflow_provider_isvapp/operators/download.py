@@ -23,7 +23,7 @@ from airflow_provider_isvapp.transfer.options import SNAPSHOT_PLACEHOLDER, Write
 from airflow_provider_isvapp.version_compat import Context, next_run_after
 
 if TYPE_CHECKING:
-    from airflow_provider_isvapp.api.isvapp.download import DownloadResponse
+    from airflow_provider_isvapp.api.isvapp.client import DownloadResponse
 
 
 class ExportDownload:

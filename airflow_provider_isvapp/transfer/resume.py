@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from logging import Logger
 from typing import Protocol
 
-from airflow_provider_isvapp.api.isvapp.download import DownloadResponse
+from airflow_provider_isvapp.api.isvapp.client import DownloadResponse
 from airflow_provider_isvapp.errors import BrokenTransfer, DamagedDownload, TransferError
 from airflow_provider_isvapp.events import DownloadInterrupted, Observer, no_op_observer
 

@@ -17,7 +17,7 @@ from io import BufferedIOBase
 
 import requests
 
-from airflow_provider_isvapp.api.isvapp.download import DownloadResponse, download_headers
+from airflow_provider_isvapp.api.isvapp.client import DownloadResponse, download_headers
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
 from tests.support.http_server import HttpServer, QuietHandler

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_provider_isvapp.api.isvapp.download import DownloadResponse
+from airflow_provider_isvapp.api.isvapp.client import DownloadResponse
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
 from airflow_provider_isvapp.errors import ApiError, BrokenTransfer, DamagedDownload
