@@ -8,6 +8,7 @@ server can differ.
 
 from __future__ import annotations
 
+import functools
 import http.client
 import importlib.util
 import io
@@ -27,8 +28,6 @@ from urllib.parse import urlsplit
 import requests
 import requests.adapters
 import requests.utils
-import urllib3
-import urllib3.connection
 from urllib3.exceptions import LocationParseError
 from urllib3.util import Url, parse_url
 
@@ -284,26 +283,8 @@ class _Response(http.client.HTTPResponse):
             self.fp = io.BufferedReader(_Reader(sock, deadline))
 
 
-class _HTTPConnection(urllib3.connection.HTTPConnection):
-    response_class = _Response
-    debuglevel = 0  # http.client prints headers, tokens included, if this is set for all connections
-
-
-class _HTTPSConnection(urllib3.connection.HTTPSConnection):
-    response_class = _Response
-    debuglevel = 0
-
-
-class _HTTPConnectionPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
-
-
-class _HTTPSConnectionPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
-
-
 class DeadlineAdapter(requests.adapters.HTTPAdapter):
-    """Makes :meth:`Deadline.applied` work for the responses to requests, also through a proxy."""
+    """Makes :meth:`Deadline.applied` work for the responses to requests, also through a proxy of any kind."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Create the pools."""
@@ -311,12 +292,22 @@ class DeadlineAdapter(requests.adapters.HTTPAdapter):
         _use_deadlines(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        """Create the pools of a proxy."""
+        """Return the pools of a proxy; one for SOCKS has its own classes of connections."""
         manager = super().proxy_manager_for(*args, **kwargs)
-        if type(manager) is urllib3.ProxyManager:  # one for SOCKS has connections of its own
-            _use_deadlines(manager)
+        _use_deadlines(manager)
         return manager
 
 
 def _use_deadlines(manager: Any) -> None:
-    manager.pool_classes_by_scheme = {"http": _HTTPConnectionPool, "https": _HTTPSConnectionPool}
+    pools = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {scheme: _with_deadlines(pool) for scheme, pool in pools.items()}
+
+
+@functools.cache
+def _with_deadlines(pool: Any) -> Any:
+    if issubclass(pool.ConnectionCls.response_class, _Response):
+        return pool
+    # http.client prints headers, tokens included, if debuglevel is set for all connections.
+    attributes = {"response_class": _Response, "debuglevel": 0}
+    connection = type(pool.ConnectionCls.__name__, (pool.ConnectionCls,), attributes)
+    return type(pool.__name__, (pool,), {"ConnectionCls": connection})
