@@ -42,7 +42,7 @@ LOWEST_TESTS += -W default
 
 # What each environment has, and for which Python it asks first: a machine with several tests with several.
 WITH_airflow-3.3 := $(addprefix --extra ,azure emulator fast gcs parquet postgresql redis s3) $(addprefix --group ,airflow-3.3 test \
-	test-browser test-kubernetes test-lineage test-metrics test-services test-storage test-warehouse docs lint package)
+	test-browser test-kubernetes test-lineage test-metrics test-services test-socks test-storage test-warehouse docs lint package)
 WITH_airflow-3.4 := $(addprefix --extra ,emulator fast s3) $(addprefix --group ,airflow-3.4 test test-s3)
 WITH_airflow-3.2 := $(addprefix --extra ,emulator fast s3) $(addprefix --group ,airflow-3.2 test test-s3)
 WITH_airflow-3.1 := $(addprefix --extra ,emulator fast s3) $(addprefix --group ,airflow-3.1 test test-s3)

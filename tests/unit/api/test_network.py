@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Proxies and certificate bundles that the environment names and that cannot be used."""
+"""Proxies and certificate bundles that the environment names, and the deadline of a response through a proxy."""
 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
+import socket
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +19,7 @@ from airflow_provider_isvapp.api.settings import TransportSettings
 from airflow_provider_isvapp.api.transport import Request, Transport
 from airflow_provider_isvapp.errors import InvalidConnection, ProviderError, ServiceUnavailable
 from tests.support.hostile.wire_server import Seen, Step, WireServer
+from tests.support.raw_server import RawServer
 from tests.unit.api.conftest import FakeTime, RecordingLimiter
 
 HAS_SOCKS = importlib.util.find_spec("socks") is not None
@@ -40,11 +44,13 @@ def proxy() -> Iterator[WireServer]:
         yield server
 
 
-def ask(base_url: str, time: FakeTime, *, url_field: str = "host") -> tuple[ProviderError, int]:
+def ask(base_url: str, time: FakeTime, *, url_field: str = "host", **settings: Any) -> tuple[ProviderError, int]:
     """Return the error of a request, and how many permits it took."""
     limiter = RecordingLimiter()
-    settings = TransportSettings(vendor="ISVapp", base_url=base_url, attempts=2, connect_timeout=5)
-    transport = Transport(settings, limiter=limiter, clock=time, sleep=time.sleep)
+    limits = {"attempts": 2, "connect_timeout": 5, **settings}
+    transport = Transport(
+        TransportSettings(vendor="ISVapp", base_url=base_url, **limits), limiter=limiter, clock=time, sleep=time.sleep
+    )
     request = Request(method="GET", url=f"{base_url}/thing", label="GET /thing", endpoint="thing", url_field=url_field)
     with pytest.raises(ProviderError) as caught:
         transport.fetch(request)
@@ -111,6 +117,28 @@ def test_a_proxy_with_a_typo_is_named_by_its_variable(time, monkeypatch, url):
 
     assert type(error) is InvalidConnection
     assert str(error).startswith("HTTPS_PROXY does not hold a usable proxy URL. Set it to http://host:port")
+
+
+class SocksServer(RawServer):
+    """Accepts any SOCKS 5 request without credentials (RFC 1928), and responds itself in the place of the host."""
+
+    def _serve(self, connection: socket.socket) -> None:
+        connection.recv(262)
+        connection.sendall(b"\x05\x00")
+        connection.recv(262)
+        connection.sendall(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00")
+        super()._serve(connection)
+
+
+@pytest.mark.skipif(not HAS_SOCKS, reason="the package for SOCKS is not installed")
+def test_a_response_has_a_deadline_through_a_socks_proxy(time, monkeypatch):
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 150\r\n\r\n"
+    with SocksServer(itertools.chain([head], itertools.repeat(b"x", 150)), pause=0.1) as server:
+        monkeypatch.setenv("ALL_PROXY", server.url.replace("http:", "socks5h:"))
+        error, permits = ask("http://isvapp.test", time, attempts=1, read_timeout=1.0)
+
+    assert (server.requests, permits) == (1, 1)
+    assert "no whole response within 5 s" in str(error)
 
 
 @pytest.mark.skipif(HAS_SOCKS, reason="the package for SOCKS is installed")
