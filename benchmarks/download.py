@@ -4,7 +4,8 @@
 
 Serves one export on loopback and brings it to storage in every way there is to compare, in turns, each in a process of
 its own; to a file once for each shape that rows may have, on a memory disk. Prints the best and the median of all
-rounds as Markdown tables. Ends with status 1 if this provider misses one of its goals, by the best of both.
+rounds as the Markdown tables of docs/data-path.md, where ``--write`` puts them. Ends with status 1 if this provider
+misses one of its goals, by the best of both.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from download_contenders import ALONE, CHECKED_BYTES, MORE_TO_FILE, TO_FILE, TO_S3, boto3_client
+from download_contenders import ALONE, MORE_TO_FILE, TO_FILE, TO_S3, boto3_client
 from download_server import SHAPES, write_export
 
 from tests.support.ceph_gateway import ceph_gateway, missing_programs
@@ -39,15 +40,19 @@ OURS, BY_MONTH, PARQUET = "this provider", "this provider, by month", "this prov
 GUNZIP, IGZIP = "curl \\| gunzip", "curl \\| igzip -d"
 DUCKDB = "DuckDB, Parquet from a file"
 FILEOBJ, S3FS = "boto3 upload_fileobj, upload only", "s3fs open(wb), upload only"
+CHECK, ISAL = "the check", "isal decompresses"
+CHECK_WITHOUT, ZLIB = "the check without the extra", "zlib decompresses"
 MEMORY_GOAL_MIB = 64.0
+PAGE = HERE.parent / "docs" / "data-path.md"
+BEGIN, END = "<!-- Written by make bench-download ARGS=--write -->\n", "<!-- End of what it writes -->\n"
 # One, and another that it is so many times as fast as, at least.
 GOALS = [
     (OURS, GUNZIP, 4.0),
     (OURS, IGZIP, 0.9),
     (BY_MONTH, GUNZIP, 2.5),
     (PARQUET, DUCKDB, 0.8),
-    ("the check", "isal decompresses", 1.0),
-    ("the check without the extra", "zlib decompresses", 1.0),
+    (CHECK, ISAL, 1.0),
+    (CHECK_WITHOUT, ZLIB, 1.0),
     (OURS, FILEOBJ, 1.0),
     (OURS, S3FS, 2.0),
 ]
@@ -101,10 +106,34 @@ def measure(
 
 def table(title: str, results: dict[str, Result], plain_bytes: int, reference: str) -> str:
     head = (
-        f"{title}\n\n| way | seconds, best / median | MB/s of ndjson | times as fast as {reference} |"
+        f"{title}:\n\n| way | seconds, best / median | MB/s of ndjson | times as fast as {reference} |"
         " CPU seconds, best / median | MiB above the import |\n| --- | --- | --- | --- | --- | --- |\n"
     )
     return head + "\n".join(result.row(plain_bytes, results[reference]) for result in results.values()) + "\n"
+
+
+def ratio(results: dict[str, Result], one: str, other: str) -> str:
+    """Return how many times as fast the one is as the other, if both run here."""
+    return f"{results[other].best / results[one].best:.2f}" if one in results and other in results else "-"
+
+
+def shapes_table(results: dict[str, dict[str, Result]]) -> str:
+    """Return a row for each shape."""
+    columns = [(OURS, GUNZIP), (OURS, IGZIP), (BY_MONTH, GUNZIP), (CHECK, ISAL), (CHECK_WITHOUT, ZLIB)]
+    names = [f"{one} : {other}" for one, other in columns]
+    head = ["rows", "seconds", "CPU seconds", "by month", *names]
+    lines = [
+        [
+            shape,
+            f"{of[OURS].best:.2f}",
+            f"{min(of[OURS].cpu):.2f}",
+            f"{of[BY_MONTH].best:.2f}",
+            *(ratio(of, *pair) for pair in columns),
+        ]
+        for shape, of in results.items()
+    ]
+    title = "Each shape of rows, and how many times as fast the first of two is as the second:\n\n"
+    return title + "".join(f"| {' | '.join(line)} |\n" for line in [head, ["---"] * len(head), *lines])
 
 
 def misses(title: str, results: dict[str, Result]) -> Iterator[str]:
@@ -165,30 +194,34 @@ def main() -> int:
     parser.add_argument("--s3-megabytes", type=int, default=300, help="plain size to S3, 0 for none (default: 300)")
     parser.add_argument("--rounds", type=int, default=7, help="runs of each (default: 7)")
     parser.add_argument("--quick", action="store_true", help="100 MB, three rounds, no S3")
+    parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.megabytes, arguments.s3_megabytes, arguments.rounds = 100, 0, 3
-    failed = []
-    print(machine(), "\n")
+    failed: list[str] = []
+    tables: list[str] = []
+    of_shapes: dict[str, dict[str, Result]] = {}
+    about = machine(arguments.rounds)
     with tempfile.TemporaryDirectory(prefix="isvapp-bench-", dir=MEMORY_DISK) as folder:
         home = Path(folder)
         for shape in SHAPES:
+            print(f"Rows: {shape}", file=sys.stderr)
             plain_bytes = write_export(home / "export.gz", arguments.megabytes * 1_000_000, shape)
             size = (home / "export.gz").stat().st_size
-            is_first = shape == SHAPES[0]
-            names = [name for name in (TO_FILE | MORE_TO_FILE if is_first else TO_FILE) if runs_here(name)]
-            title = f"To a file, {shape}: {size / 1e6:.0f} MB of gzip, {plain_bytes / 1e6:.0f} MB of ndjson"
+            names = [name for name in (TO_FILE | MORE_TO_FILE if shape == SHAPES[0] else TO_FILE) if runs_here(name)]
             if DUCKDB in names:
                 subprocess.run(["bash", "-c", f"gunzip < {home}/export.gz > {home}/export.plain"], check=True)
             with serving(home / "export.gz", plain_bytes) as server:
                 target = home / "export"
                 results = measure(names, arguments.rounds, [server], str(target), partial(remove_written, target))
-            print(table(title, results, plain_bytes, GUNZIP))
-            failed += list(misses(str(shape), results))
             alone = measure(list(ALONE), arguments.rounds, [str(home / "export.gz")], "-", lambda: None)
-            print(table(f"Alone, {shape}", alone, plain_bytes * CHECKED_BYTES // size, "isal decompresses"))
-            failed += list(misses(str(shape), alone))
+            of_shapes[str(shape)] = results | alone
+            failed += list(misses(str(shape), results | alone))
+            if not tables:
+                title = f"To a file, {shape}, {size / 1e6:.0f} MB of gzip, {plain_bytes / 1e6:.0f} MB of ndjson"
+                tables.append(table(title, results, plain_bytes, GUNZIP))
             (home / "export.plain").unlink(missing_ok=True)
+        tables.append(shapes_table(of_shapes))
         if arguments.s3_megabytes:
             plain_bytes = write_export(home / "export.gz", arguments.s3_megabytes * 1_000_000)
             subprocess.run(["bash", "-c", f"gunzip < {home}/export.gz > {home}/plain"], check=True)
@@ -199,8 +232,13 @@ def main() -> int:
                 remove = partial(client.delete_object, Bucket=BUCKET, Key=key)
                 arguments_of_all = [server, s3, str(home / "plain")]
                 results = measure(list(TO_S3), arguments.rounds, arguments_of_all, f"{BUCKET}/{key}", remove)
-            print(table(f"To S3 ({kind}): {plain_bytes / 1e6:.0f} MB of ndjson", results, plain_bytes, FILEOBJ))
+            tables.append(table(f"To S3 ({kind}), {plain_bytes / 1e6:.0f} MB of ndjson", results, plain_bytes, FILEOBJ))
             failed += list(misses("S3", results))
+    text = "\n".join([f"{about}\n", *tables])
+    print(text)
+    if arguments.write:
+        before, _, rest = PAGE.read_text().partition(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
     for miss in failed:
         print(f"Missed: {miss}")
     return 1 if failed else 0
@@ -225,9 +263,12 @@ def remove_written(target: Path) -> None:
         shutil.rmtree(folder)
 
 
-def machine() -> str:
+def machine(rounds: int) -> str:
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    return f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}, load before: {load}"
+    return (
+        f"{rounds} rounds, {os.cpu_count()} cores, load before {load}, {platform.system()} {platform.release()},"
+        f" Python {platform.python_version()}."
+    )
 
 
 if __name__ == "__main__":

@@ -39,32 +39,49 @@ MONTHS = [f"2024-{month:02d}" for month in range(1, 13)]
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """How the rows are written, and how many months they are of, which come in turns for each account."""
+    """How the rows are written, and how many months they are of, which come in turns for each account.
+
+    :param accents: the names have letters that are not ASCII.
+    :param escaped: those are written as escapes.
+    """
 
     sorted_keys: bool = False
     blanks: bool = False
     months: int = 1
+    accents: bool = False
+    escaped: bool = False
+    line_end: str = "\n"
 
     def __str__(self) -> str:
-        serializer = {
-            (False, False): "compact",
-            (False, True): "with blanks",
-            (True, False): "keys sorted",
-            (True, True): "keys sorted, with blanks",
-        }[self.sorted_keys, self.blanks]
+        words = [
+            "keys sorted" if self.sorted_keys else "",
+            "with blanks" if self.blanks else "",
+            "escapes" if self.escaped else "accents" if self.accents else "",
+            "CR LF" if self.line_end == "\r\n" else "",
+        ]
+        serializer = ", ".join(filter(None, words)) or "compact"
         return f"{serializer}, {'one month' if self.months == 1 else f'{self.months} months'}"
 
     def template(self) -> str:
         """Return a row with places for values."""
         separators = (", ", ": ") if self.blanks else (",", ":")
-        return json.dumps(FIELDS, sort_keys=self.sorted_keys, separators=separators) + "\n"
+        row = json.dumps(FIELDS, sort_keys=self.sorted_keys, separators=separators)
+        if self.accents:
+            name = json.dumps("Société %(name)s", ensure_ascii=self.escaped)
+            row = row.replace('"%(name)s"', name)
+        return row + self.line_end
 
 
 SHAPES = [
-    Shape(sorted_keys=sorted_keys, blanks=blanks, months=months)
-    for months in (1, 12)
-    for sorted_keys in (False, True)
-    for blanks in (False, True)
+    *(
+        Shape(sorted_keys=sorted_keys, blanks=blanks, months=months)
+        for months in (1, 12)
+        for sorted_keys in (False, True)
+        for blanks in (False, True)
+    ),
+    Shape(accents=True),
+    Shape(accents=True, escaped=True),
+    Shape(line_end="\r\n"),
 ]
 
 
