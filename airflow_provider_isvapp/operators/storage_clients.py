@@ -96,13 +96,12 @@ def _open_s3(place: _Place, options: Mapping[str, Any]) -> ObjectStore:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
     from botocore.config import Config
 
-    from airflow_provider_isvapp.transfer.staging.base import storage_errors
-    from airflow_provider_isvapp.transfer.staging.s3 import S3Store
+    from airflow_provider_isvapp.transfer.staging.s3 import S3Store, s3_errors
 
     if place.user is not None:
         # Its hook would use the public bucket of that name, without the connection.
         fetch_connection(place.user)
-    with storage_errors(place.uri, reading=True):
+    with s3_errors(place.uri, reading=True):
         hook = S3Hook(aws_conn_id=place.user)
         # A request is tried again with growing waits (429, 500, 503, resets), unless the connection says otherwise.
         config = Config(retries={"mode": "standard", "max_attempts": 6}).merge(hook.config)
@@ -174,8 +173,7 @@ def _open_gcs(place: _Place, options: Mapping[str, Any]) -> ObjectStore:
     from airflow.providers.google.cloud.hooks.gcs import GCSHook
     from google.cloud.storage import Client
 
-    from airflow_provider_isvapp.transfer.staging.gcs import GcsStore
-    from airflow_provider_isvapp.transfer.staging.resumable_upload import google_errors
+    from airflow_provider_isvapp.transfer.staging.gcs import GcsStore, google_errors
 
     if place.user is None:
         with google_errors(place.uri, reading=True):

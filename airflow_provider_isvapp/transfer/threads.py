@@ -7,10 +7,14 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
-from typing import Generic, TypeVar
+from typing import Generic, ParamSpec, TypeVar
+
+from airflow_provider_isvapp.errors import StorageFailed
 
 _TICK_SECONDS = 0.2
 _JOIN_SECONDS = 1.0
@@ -131,3 +135,130 @@ class Prefetch(Generic[T]):
                 self._queue.put(item, timeout=_TICK_SECONDS)
                 return True
         return False
+
+
+STALL_SECONDS = 120.0
+"""For how long a storage may take no byte and send no response while a request is under way."""
+
+P = ParamSpec("P")
+
+_running: contextvars.ContextVar[Watchdog] = contextvars.ContextVar("isvapp_watchdog")
+
+
+class Watchdog:
+    """Runs calls to a storage, and gives up when it makes no progress for too long, whatever its client retries.
+
+    Calls run in daemon threads. One that hangs is left behind and does not keep the process alive. It must not continue
+    after the task has failed, so a store calls :func:`refuse_if_given_up` before each request, those that its client
+    retries included.
+
+    :param uri: of the object, for the message.
+    :param seconds: how long is too long. Counts only while a call is under way.
+    :param clock: seconds that only grow.
+    """
+
+    def __init__(
+        self, uri: str, *, seconds: float = STALL_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._uri = uri
+        self._seconds = seconds
+        self._clock = clock
+        self._under_way = 0
+        self._lock = threading.Lock()
+        self._last = clock()
+        self._given_up = threading.Event()
+
+    def acknowledge(self) -> None:
+        """Record progress: a response has come, or bytes have left that were not sent before."""
+        self._last = self._clock()
+
+    def give_up(self) -> None:
+        """Let the calls that are under way send no further request."""
+        self._given_up.set()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait between two attempts of a call; less if the call is given up.
+
+        :raises StorageFailed: if it is given up.
+        """
+        self._given_up.wait(seconds)
+        self.check()
+
+    def start(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Call a function in a thread of its own."""
+        future: Future[T] = Future()
+        with self._lock:
+            if not self._under_way:
+                self.acknowledge()
+            self._under_way += 1
+
+        def run() -> None:
+            _running.set(self)
+            try:
+                result = call(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+                self._end()
+                future.set_exception(error)
+            else:
+                self.acknowledge()
+                self._end()
+                future.set_result(result)
+
+        # Task logs of Airflow are bound to the context.
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(run,), name="isvapp-storage", daemon=True).start()
+        return future
+
+    def wait(self, future: Future[T]) -> T:
+        """Return the result of a call, which is given up if this raises before the call has ended.
+
+        :raises StorageFailed: if the storage stalls.
+        """
+        try:
+            while True:
+                try:
+                    return future.result(timeout=min(_TICK_SECONDS, self._seconds))
+                except TimeoutError:
+                    # The call may have raised it, or have ended just now.
+                    if future.done():
+                        return future.result()
+                    self.check()
+        finally:
+            if not future.done():
+                self.give_up()
+
+    def call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function and return its result.
+
+        :raises StorageFailed: if the storage stalls.
+        """
+        return self.wait(self.start(call, *args, **kwargs))
+
+    def check(self) -> None:
+        """Check that the storage makes progress.
+
+        :raises StorageFailed: if it stalls, or if the calls were given up.
+        """
+        silent = self._clock() - self._last
+        if self._under_way and silent > self._seconds:
+            self.give_up()
+            raise StorageFailed(
+                f"The storage acknowledged nothing of {self._uri} for {silent:.0f} s. "
+                "Check the network to it, and its own health."
+            )
+        if self._given_up.is_set():
+            raise StorageFailed(f"The write to {self._uri} was given up.")
+
+    def _end(self) -> None:
+        with self._lock:
+            self._under_way -= 1
+
+
+def refuse_if_given_up() -> None:
+    """Raise in a call that its :class:`Watchdog` has given up.
+
+    :raises StorageFailed: then.
+    """
+    watchdog = _running.get(None)
+    if watchdog is not None:
+        watchdog.check()

@@ -8,21 +8,18 @@ lost response means, what happens to an object that appears meanwhile, how long 
 
 from __future__ import annotations
 
-import contextvars
 import errno
+import io
 import json
 import logging
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import IO, Annotated, Any, Literal, ParamSpec, Protocol, TypeVar
+from typing import IO, Annotated, Any, Literal, Protocol
 
 import msgspec
 
-from airflow_provider_isvapp.errors import DestinationExists, InvalidArgument, ProviderError, StorageFailed
+from airflow_provider_isvapp.errors import DestinationExists, ProviderError, StorageFailed
 
 StorageKind = Literal["local", "s3", "gcs", "azure", "fsspec"]
 
@@ -87,21 +84,6 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             return None
 
 
-# S3 and Google Cloud Storage count bytes, Azure characters.
-_LONGEST_KEY = 1024
-
-
-def check_key(key: str, uri: str) -> None:
-    """See that a key names an object in a bucket or container.
-
-    :raises InvalidArgument: if no storage takes it.
-    """
-    if not key:
-        raise InvalidArgument(f"path {uri!r} names a bucket; add the name of the object to write.")
-    if len(key) > _LONGEST_KEY:
-        raise InvalidArgument(f"path {uri!r}: the key has {len(key)} characters, and {_LONGEST_KEY} are the most.")
-
-
 @dataclass(frozen=True, kw_only=True)
 class ObjectInfo:
     """What a storage says of an object that is there.
@@ -119,13 +101,69 @@ class ObjectInfo:
     provenance: Provenance | None = None
     write_id: str | None = None
 
+    @classmethod
+    def from_metadata(
+        cls, metadata: Mapping[str, str] | None, *, version: str | None, checksum: str | None
+    ) -> ObjectInfo:
+        """Describe an object by its metadata."""
+        metadata = metadata or {}
+        return cls(
+            version=version,
+            checksum=checksum,
+            provenance=Provenance.from_text(metadata.get(METADATA_KEY)),
+            write_id=metadata.get(WRITE_ID_KEY),
+        )
+
+
+class RangeReader(io.RawIOBase):
+    """Reads an object range by range.
+
+    :param read: returns the bytes from a position to another.
+    :param range_bytes: how much it is asked for at once.
+    """
+
+    def __init__(self, read: Callable[[int, int], bytes], size: int, range_bytes: int) -> None:
+        self._read = read
+        self._size = size
+        self._range_bytes = range_bytes
+        self._position = 0
+        self._range, self._range_start = b"", 0
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Move to a position."""
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill the buffer from the current position on."""
+        if self._position >= self._size:
+            return 0
+        if not self._range_start <= self._position < self._range_start + len(self._range):
+            end = min(self._position + self._range_bytes, self._size)
+            self._range, self._range_start = self._read(self._position, end), self._position
+            if len(self._range) != end - self._position:
+                raise OSError(f"the storage sent {len(self._range)} bytes of {end - self._position}")
+        begin = self._position - self._range_start
+        data = self._range[begin : begin + len(buffer)]
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
 
 class StagedObject(Protocol):
     """An object in the making, invisible under its name until :meth:`commit`.
 
     Exactly one of :meth:`commit` and :meth:`abort` ends it. All methods but the last raise
     :class:`~airflow_provider_isvapp.errors.StorageFailed` when the storage refuses, or acknowledges nothing for the
-    store's ``stall_seconds`` (see :class:`Watchdog`).
+    store's ``stall_seconds`` (see :class:`~airflow_provider_isvapp.transfer.threads.Watchdog`).
 
     :ivar write_id: names this write. :meth:`ObjectTarget.info` tells the same of an object that this write made.
     """
@@ -270,160 +308,46 @@ def commit_staged(
     raise failure
 
 
-STALL_SECONDS = 120.0
-"""For how long a storage may acknowledge nothing while something is on its way to it."""
-_TICK_SECONDS = 0.2
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-_running: contextvars.ContextVar[Watchdog] = contextvars.ContextVar("isvapp_watchdog")
-
-
-class Watchdog:
-    """Runs calls to a storage, and gives up when it acknowledges nothing for too long, whatever its client retries.
-
-    Calls run in daemon threads: one that hangs is left behind, and does not keep the process from its end. It must not
-    continue after its task has failed: a store lets its client call :func:`refuse_if_left_behind` before
-    it sends a request, which the client's own retries do as well.
-
-    :param uri: of the object, for the message.
-    :param seconds: how long is too long. Counts only while a call is under way.
-    :param clock: seconds that only grow.
-    """
-
-    def __init__(
-        self, uri: str, *, seconds: float = STALL_SECONDS, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._uri = uri
-        self._seconds = seconds
-        self._clock = clock
-        self._under_way = 0
-        self._lock = threading.Lock()
-        self._last = clock()
-        self.gave_up = False
-
-    def acknowledge(self) -> None:
-        """Note that the storage has taken something: a response came, or bytes that were not sent before went out."""
-        self._last = self._clock()
-
-    def start(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Call a function in a thread of its own."""
-        future: Future[T] = Future()
-        with self._lock:
-            if not self._under_way:
-                self.acknowledge()
-            self._under_way += 1
-
-        def run() -> None:
-            _running.set(self)
-            try:
-                result = call(*args, **kwargs)
-            except BaseException as error:  # noqa: BLE001 - handed over to who waits
-                self._end()
-                future.set_exception(error)
-            else:
-                self.acknowledge()
-                self._end()
-                future.set_result(result)
-
-        # Task logs of Airflow are bound to the context.
-        context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(run,), name="isvapp-storage", daemon=True).start()
-        return future
-
-    def wait(self, future: Future[T]) -> T:
-        """Return the result of a call.
-
-        :raises StorageFailed: if the storage stalls.
-        """
-        while True:
-            try:
-                return future.result(timeout=min(_TICK_SECONDS, self._seconds))
-            except TimeoutError:
-                # The call may have raised it, or have ended just now.
-                if future.done():
-                    return future.result()
-                self.check()
-
-    def call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function and return its result.
-
-        :raises StorageFailed: if the storage stalls.
-        """
-        return self.wait(self.start(call, *args, **kwargs))
-
-    def check(self) -> None:
-        """See whether the storage stalls.
-
-        :raises StorageFailed: if so.
-        """
-        silent = self._clock() - self._last
-        if self._under_way and silent > self._seconds:
-            self.gave_up = True
-            raise StorageFailed(
-                f"The storage acknowledged nothing of {self._uri} for {silent:.0f} s. "
-                "Check the network to it, and its own health."
-            )
-
-    def _end(self) -> None:
-        with self._lock:
-            self._under_way -= 1
-
-
-def refuse_if_left_behind() -> None:
-    """Raise where the call of this thread was given up by its :class:`Watchdog`.
-
-    :raises StorageFailed: then.
-    """
-    watchdog = _running.get(None)
-    if watchdog is not None and watchdog.gave_up:
-        raise StorageFailed("The write was given up.")
-
-
 # A storage's response, which the error may quote, can be of any length.
 _LONGEST_REASON = 1_000
 
 
+def describe_error(error: Exception) -> tuple[str, str]:
+    """Return the reason and the next step of a message about an error."""
+    reason = f"{type(error).__name__}: {error}"
+    if isinstance(error, PermissionError):
+        return reason, "Grant this process the right to write there, or choose another path."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return reason, "Make room, or choose another path."
+    return reason, "Check that the storage is reachable, has room and grants this connection its rights."
+
+
 @contextmanager
-def storage_errors(address: str, *, reading: bool = False) -> Iterator[None]:
-    """Raise whatever goes wrong inside as StorageFailed, naming the URL.
+def storage_errors(
+    uri: str,
+    *,
+    reading: bool = False,
+    describe: Callable[[Exception], tuple[str, str]] = describe_error,
+    secret: tuple[type[Exception], ...] = (),
+) -> Iterator[None]:
+    """Raise whatever goes wrong inside as StorageFailed, naming the URI.
 
     Every exception counts: fsspec's file systems let their own libraries' errors through, which share no root.
 
     :param reading: nothing is written inside.
+    :param describe: returns the reason and the next step.
+    :param secret: exceptions that show what no log may show, and are not named as the cause.
     """
     try:
         yield
     except ProviderError:
         raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {str(error)[:_LONGEST_REASON]}"
-        failed = (
-            f"Reading {address} failed: {reason}."
-            if reading
-            else f"Writing {address} failed and published nothing: {reason}."
-        )
-        raise StorageFailed(f"{failed} {_next_step(error)}") from error
-
-
-def _next_step(error: Exception) -> str:
-    if isinstance(error, PermissionError):
-        return "Grant this process the right to write there, or choose another path."
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "Make room, or choose another path."
-    # That of botocore's ClientError.
-    response = getattr(error, "response", None)
-    code = response.get("Error", {}).get("Code", "") if isinstance(response, dict) else ""
-    return _STEPS.get(code, "Check that the storage is reachable, has room and grants this connection its rights.")
-
-
-# By S3's codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
-_STEPS = {
-    "NoSuchBucket": "Create the bucket, or correct the path.",
-    "AccessDenied": "Grant the connection's user s3:PutObject and s3:AbortMultipartUpload on the path.",
-    "InvalidAccessKeyId": "Check the connection's login: it is the access key's id.",
-    "SignatureDoesNotMatch": "Check the connection's password: it is the secret access key.",
-    "PermanentRedirect": "Set region_name in the connection's extra to the region of the bucket.",
-    "AuthorizationHeaderMalformed": "Set region_name in the connection's extra to the region of the bucket.",
-}
+    except Exception as error:  # noqa: BLE001 - raised again below, without a context
+        failure = error
+    else:
+        return
+    reason, step = describe(failure)
+    reason = reason[:_LONGEST_REASON].rstrip(".: ")
+    failed = f"Reading {uri} failed: {reason}." if reading else f"Writing {uri} failed and published nothing: {reason}."
+    cause = None if isinstance(failure, secret) else failure
+    raise StorageFailed(f"{failed} {step}") from cause

@@ -13,13 +13,12 @@ from fsspec import AbstractFileSystem
 
 from airflow_provider_isvapp.errors import DestinationExists, InvalidArgument, StorageFailed
 from airflow_provider_isvapp.transfer.staging.base import (
-    STALL_SECONDS,
     ObjectInfo,
     Provenance,
     StorageKind,
-    Watchdog,
     storage_errors,
 )
+from airflow_provider_isvapp.transfer.threads import STALL_SECONDS, Watchdog
 
 _SUFFIX = ".isvapp-part"
 _BLOCK_BYTES = 8 * 1024 * 1024

@@ -1,188 +1,77 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Publishes an object on Google Cloud Storage by a resumable upload, which shows nothing before its last chunk."""
+"""Publishes an object on Google Cloud Storage by a resumable upload, which shows nothing before its last chunk.
+
+The chunks are sent here and not by google-cloud-storage: its file object publishes what it has when an exception passes
+its ``with`` (2.x), cancels at another URL than the upload's (3.17), sends no checksum with the last chunk (2.x), and
+takes an upload whose last response was lost for a failure. The protocol is
+https://docs.cloud.google.com/storage/docs/performing-resumable-uploads.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import mmap
-import secrets
+import re
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, wait
-from typing import IO, Any
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
+from typing import Any, Literal
 from weakref import WeakSet
 
 import google_crc32c
-from google.api_core.exceptions import NotFound, PreconditionFailed
+import requests
+from google.api_core.exceptions import (
+    DataLoss,
+    Forbidden,
+    GoogleAPICallError,
+    NotFound,
+    PreconditionFailed,
+    Unauthorized,
+    from_http_status,
+)
+from google.api_core.retry import exponential_sleep_generator
+from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud.storage import constants
 from google.cloud.storage.acl import ACL
 from google.cloud.storage.retry import DEFAULT_RETRY
+from requests.adapters import BaseAdapter
 
-from airflow_provider_isvapp.errors import DestinationExists, InvalidArgument, StorageFailed
+from airflow_provider_isvapp.errors import InvalidArgument, StorageFailed
 from airflow_provider_isvapp.transfer.staging.base import (
-    METADATA_KEY,
-    STALL_SECONDS,
-    WRITE_ID_KEY,
     ObjectInfo,
     Provenance,
     StorageKind,
-    Watchdog,
-    check_key,
+    describe_error,
+    storage_errors,
 )
-from airflow_provider_isvapp.transfer.staging.resumable_upload import (
-    CANCEL_SECONDS,
-    CHUNK_UNIT,
-    NO_BUCKET,
-    REQUEST_SECONDS,
-    ResumableUpload,
-    google_errors,
-    reason_of,
+from airflow_provider_isvapp.transfer.staging.bucket import (
+    BucketObject,
+    BucketStore,
+    BucketTarget,
+    FoundObject,
+    RequestBody,
+    before_request,
 )
+from airflow_provider_isvapp.transfer.threads import Watchdog
 
 # One is sent while the next is filled. Each costs a round trip.
 CHUNK_BYTES = 16 * 1024 * 1024
-_READ_BYTES = 8 * 1024 * 1024
-
-_LOG = logging.getLogger(__name__)
-
-
-class GcsStore:
-    """A bucket.
-
-    :param client: the ``google.cloud.storage.Client`` that Airflow's ``GCSHook`` hands out.
-    :param bucket: its name.
-    :param options: ``kms_key_name``, ``predefined_acl`` and ``storage_class`` of the objects that are written, and
-        ``user_project``, which pays for the requests.
-    :param stall_seconds: for how long the storage may acknowledge nothing.
-    """
-
-    kind: StorageKind = "gcs"
-
-    def __init__(
-        self,
-        client: Any,
-        bucket: str,
-        *,
-        options: Mapping[str, Any] | None = None,
-        stall_seconds: float = STALL_SECONDS,
-    ) -> None:
-        self.options = dict(options or {})
-        self.stall_seconds = stall_seconds
-        self.bucket = client.bucket(bucket, user_project=self.options.get("user_project"))
-
-    @property
-    def namespace(self) -> str:
-        """The URI of the bucket."""
-        return f"gs://{self.bucket.name}"
-
-    def target(self, key: str, uri: str) -> GcsTarget:
-        """Return the place of an object."""
-        return GcsTarget(self, key, uri)
-
-    def names(self, prefix: str) -> Iterator[str]:
-        """List keys and folders."""
-        with google_errors(f"{self.namespace}/{prefix}", reading=True):
-            listing = self.bucket.list_blobs(
-                prefix=prefix,
-                delimiter="/",
-                fields="items(name),prefixes,nextPageToken",
-                timeout=REQUEST_SECONDS,
-                retry=DEFAULT_RETRY,
-            )
-            for page in listing.pages:
-                yield from (blob.name for blob in page)
-            yield from (folder.removesuffix("/") for folder in listing.prefixes)
-
-
-_OPTIONS = ("kms_key_name", "predefined_acl", "storage_class", "user_project")
-_STORAGE_CLASSES = frozenset(
-    value for name, value in vars(constants).items() if name.endswith("STORAGE_CLASS") and isinstance(value, str)
-)
-
-
-def _check_options(options: Mapping[str, Any], uri: str) -> None:
-    for name, value in options.items():
-        if name not in _OPTIONS:
-            raise InvalidArgument(f"storage_options: {uri} takes {', '.join(_OPTIONS)}, not {name!r}.")
-        if not isinstance(value, str) or not value:
-            raise InvalidArgument(f"storage_options[{name!r}] must be a text, not {value!r}.")
-    if (storage_class := options.get("storage_class")) not in (None, *_STORAGE_CLASSES):
-        known = ", ".join(sorted(_STORAGE_CLASSES))
-        raise InvalidArgument(f"storage_options['storage_class'] must be one of {known}, not {storage_class!r}.")
-    try:
-        ACL.validate_predefined(options.get("predefined_acl"))
-    except ValueError as error:
-        problem = str(error)
-    else:
-        return
-    raise InvalidArgument(f"storage_options['predefined_acl']: {problem}.")
-
-
-class GcsTarget:
-    """The place of an object in a bucket."""
-
-    def __init__(self, store: GcsStore, key: str, uri: str) -> None:
-        self.store = store
-        self.key = key
-        self.uri = uri
-
-    def check(self) -> None:
-        """See that Google takes the key and its client the options."""
-        check_key(self.key, self.uri)
-        _check_options(self.store.options, self.uri)
-
-    def check_rights(self) -> None:
-        """Begin an upload and cancel it."""
-        began = self.stage(exclusive=False, content_type="application/octet-stream", provenance=None)
-        try:
-            began.flush()
-        finally:
-            began.abort()
-
-    def info(self) -> ObjectInfo | None:
-        """Ask for the object's metadata."""
-        blob = self._find()
-        if blob is None:
-            return None
-        return _info(blob.generation, blob.crc32c, blob.metadata)
-
-    @contextlib.contextmanager
-    def open(self) -> Iterator[IO[bytes]]:
-        """Open the object for reading: this generation of it, whatever replaces it meanwhile."""
-        with google_errors(self.uri, reading=True):
-            blob = self._find()
-            if blob is None:
-                raise FileNotFoundError(self.uri)
-            with blob.open("rb", chunk_size=_READ_BYTES, timeout=REQUEST_SECONDS) as reader:
-                yield reader
-
-    def stage(self, *, exclusive: bool, content_type: str, provenance: Provenance | None) -> GcsObject:
-        """Begin an object that takes the place of what is there now, and of nothing else."""
-        there = None if exclusive else self._find()
-        replaces = None if exclusive else 0 if there is None else there.generation
-        return GcsObject(self, replaces=replaces, content_type=content_type, provenance=provenance)
-
-    def _find(self) -> Any:
-        """Ask for the object; None if the bucket has none of this name."""
-        blob = self.store.bucket.blob(self.key)
-        watchdog = Watchdog(self.uri, seconds=self.store.stall_seconds)
-        with google_errors(self.uri, reading=True):
-            try:
-                watchdog.call(blob.reload, timeout=REQUEST_SECONDS, retry=DEFAULT_RETRY)
-            except NotFound as error:
-                if NO_BUCKET in reason_of(error):
-                    raise
-                return None
-        return blob
-
+# Every chunk but the last is a multiple of it.
+CHUNK_UNIT = 256 * 1024
+# Of one request; those that are safe to repeat are repeated.
+_REQUEST: dict[str, Any] = {"timeout": 30.0, "retry": DEFAULT_RETRY}
+# Before a chunk is sent again, doubled each time.
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 30.0
+_RETRIED = frozenset((408, 429, 500, 502, 503, 504))
 
 # The months of a divided export are written at the same time, and share the memory of one object's chunks.
 _open_objects: WeakSet[GcsObject] = WeakSet()
 
+_LOG = logging.getLogger(__name__)
 
-class GcsObject:
+
+class GcsObject(BucketObject):
     """An object in chunks, which are sent one after the other while the next is filled.
 
     What a reader sees if the process dies
@@ -192,27 +81,16 @@ class GcsObject:
     - in or after :meth:`commit`: the old object or the whole new one; Google switches in one step. If the process dies
       between that and the metadata of a large object, it lacks its figures: a rerun reads it to count them.
 
-    It replaces the generation that was there when it was begun. Of two tasks that write it at once, the one that
-    commits last fails, which is also what is wanted when Airflow took a task for dead that was not.
-
-    :param replaces: the generation; 0 if none was there, None if none may be there.
-    :param provenance: stored as metadata.
+    It replaces the generation that was there when it was begun. Of two tasks that write it at the same time, the one
+    that commits last fails, which is also what is wanted when Airflow took a live task for dead.
     """
 
-    def __init__(
-        self, target: GcsTarget, *, replaces: int | None, content_type: str, provenance: Provenance | None
-    ) -> None:
-        self.write_id = secrets.token_hex(8)
-        self._bucket = target.store.bucket
-        self._options = target.store.options
-        self._key = target.key
-        self._uri = target.uri
-        self._replaces = replaces
-        self._content_type = content_type
-        self._provenance = provenance
-        self._labelled: Provenance | None = None
-        self._watchdog = Watchdog(target.uri, seconds=target.store.stall_seconds)
-        self._upload: ResumableUpload | None = None
+    def __init__(self, target: GcsTarget, **arguments: Any) -> None:
+        super().__init__(target, **arguments)
+        there = None if self._exclusive else target.find()
+        # None must be there, or this one.
+        self._replaces = 0 if there is None else int(there.info.version or 0)
+        self._chunks: ResumableUpload | None = None
         self._crc32c = google_crc32c.Checksum()
         self._size = 0
         # Pages of a map are taken when they are written to, and given back with it.
@@ -220,8 +98,6 @@ class GcsObject:
         self._filled = 0
         self._limit = CHUNK_BYTES
         self._sent_chunk: mmap.mmap | None = None
-        self._sending: Future[None] | None = None
-        self._over = False
         _open_objects.add(self)
 
     def write(self, data: bytes | memoryview) -> None:
@@ -253,141 +129,322 @@ class GcsObject:
                 self._chunk.move(0, sent, self._filled - sent)
                 self._filled -= sent
 
-    def commit(self) -> ObjectInfo:
-        """Send the last bytes with the checksum of all, which Google compares before it publishes them.
-
-        :raises DestinationExists: if it must not replace an object and there is one.
-        """
+    def _publish(self) -> tuple[str, str]:
+        """Send the last bytes with the checksum of all, which Google compares before it publishes them."""
         digest = b64encode(self._crc32c.digest()).decode()
-        with self._errors():
-            upload = self._begin()
-            rest = memoryview(self._chunk)[: self._filled]
-            resource = self._watchdog.call(upload.finish, rest, crc32c=digest)
-            self._check(resource, digest)
-        self._end()
-        self._label(resource)
-        metadata = resource.get("metadata", {}) | self._metadata()
-        return _info(resource["generation"], resource["crc32c"], metadata)
-
-    def abort(self) -> None:
-        """Cancel the upload, unless it is committed."""
-        if self._over:
-            return
-        self._end()
-        if self._upload is None:
-            return
-        self._upload.stop()
-        if self._sending is not None:
-            wait([self._sending], timeout=CANCEL_SECONDS)
-        with contextlib.suppress(Exception):
-            self._upload.cancel()
+        rest = memoryview(self._chunk)[: self._filled]
+        resource = self._watchdog.call(self._begin().send, rest, crc32c=digest)
+        self._check(resource, digest)
+        self._add_figures(resource)
+        return str(resource["generation"]), f"crc32c:{digest}"
 
     def _begin(self) -> ResumableUpload:
         """Begin the upload, as late as possible: its metadata cannot be changed before it is published."""
-        if self._upload is None:
-            blob = self._bucket.blob(self._key, kms_key_name=self._options.get("kms_key_name"))
-            blob.metadata = self._metadata()
-            if "storage_class" in self._options:
-                blob.storage_class = self._options["storage_class"]
-            self._labelled = self._provenance
-            url = self._watchdog.call(
-                blob.create_resumable_upload_session,
-                content_type=self._content_type,
-                predefined_acl=self._options.get("predefined_acl"),
-                if_generation_match=self._replaces or 0,
-                timeout=REQUEST_SECONDS,
-                retry=DEFAULT_RETRY,
-            )
-            # The client's own session, which authorises what it sends; no public name leads to it.
-            self._upload = ResumableUpload(self._bucket.client._http, url, self._uri, self._watchdog)
-            if self._over:
-                # It was aborted by another thread meanwhile.
-                self._upload.cancel()
-                self._upload.stop()
-        return self._upload
+        if self._chunks is None:
+            self._upload = self._watchdog.start(self._begin_upload)
+            url = self._watchdog.wait(self._upload)
+            self._chunks = ResumableUpload(self._store.session, url, self._uri, self._watchdog)
+        return self._chunks
 
-    def _metadata(self) -> dict[str, str]:
-        provenance = {} if self._provenance is None else {METADATA_KEY: self._provenance.to_text()}
-        return {WRITE_ID_KEY: self.write_id} | provenance
+    def _begin_upload(self) -> str:
+        options = self._store.options
+        blob = self._store.handle.blob(self._key, kms_key_name=options.get("kms_key_name"))
+        blob.metadata = self._metadata()
+        if "storage_class" in options:
+            blob.storage_class = options["storage_class"]
+        url: str = blob.create_resumable_upload_session(
+            content_type=self._content_type,
+            predefined_acl=options.get("predefined_acl"),
+            if_generation_match=self._replaces,
+            **_REQUEST,
+        )
+        return url
+
+    def _abort_upload(self, upload: str) -> None:
+        # Google responds with a status of its own, 499.
+        self._store.session.request("DELETE", upload, timeout=_REQUEST["timeout"])
 
     def _send_chunk(self) -> None:
         upload = self._begin()
         self._await_chunk()
-        self._sending = self._watchdog.start(upload.send, memoryview(self._chunk)[: self._filled])
+        self._in_flight.append(self._watchdog.start(upload.send, memoryview(self._chunk)[: self._filled]))
         self._chunk, self._sent_chunk = self._sent_chunk or mmap.mmap(-1, CHUNK_BYTES), self._chunk
         self._filled = 0
 
     def _await_chunk(self) -> None:
-        if self._sending is not None:
-            self._watchdog.wait(self._sending)
+        while self._in_flight:
+            self._watchdog.wait(self._in_flight[0])
+            self._in_flight.popleft()
 
     def _check(self, resource: Mapping[str, Any], digest: str) -> None:
-        """See that what is published is what was sent, should the server take no notice of the checksum."""
+        """Check that what is published is what was sent, in case the server ignores the checksum."""
         if (resource.get("crc32c"), resource.get("size")) == (digest, str(self._size)):
             return
         outcome = "It was deleted"
         try:
-            self._watchdog.call(
-                self._bucket.blob(self._key).delete,
-                if_generation_match=int(resource["generation"]),
-                timeout=REQUEST_SECONDS,
-                retry=DEFAULT_RETRY,
-            )
+            delete = self._store.handle.blob(self._key).delete
+            self._watchdog.call(delete, if_generation_match=int(resource["generation"]), **_REQUEST)
         except Exception as error:  # noqa: BLE001 - whatever it is, what was published is to be said
-            outcome = f"It is published, and deleting it failed: {reason_of(error)}. Delete it"
+            outcome = f"It is published, and deleting it failed: {_reason(error)}. Delete it"
         raise StorageFailed(
             f"{self._uri} was damaged on its way: the storage has {resource.get('size')} bytes with the CRC32C "
             f"{resource.get('crc32c')}, and {self._size} with {digest} were sent. {outcome}."
         )
 
-    def _label(self, resource: Mapping[str, Any]) -> None:
+    def _add_figures(self, resource: Mapping[str, Any]) -> None:
         """Add the figures that were unknown when the upload began, unless the object was changed since."""
-        if self._provenance == self._labelled:
+        begun_with = self._stored_provenance
+        if self._provenance == begun_with:
             return
-        blob = self._bucket.blob(self._key)
+        blob = self._store.handle.blob(self._key)
         blob.metadata = self._metadata()
         try:
             self._watchdog.call(
                 blob.patch,
                 if_generation_match=int(resource["generation"]),
                 if_metageneration_match=int(resource["metageneration"]),
-                timeout=REQUEST_SECONDS,
-                retry=DEFAULT_RETRY,
+                **_REQUEST,
             )
         except Exception as error:  # noqa: BLE001 - the object is published: nothing from here on may say otherwise
+            self._stored_provenance = begun_with
             _LOG.warning(
                 "%s is published, but its figures could not be added to its metadata, so that a rerun reads it to "
                 "count its rows: %s. This needs the permission storage.objects.update.",
                 self._uri,
-                reason_of(error),
+                _reason(error),
             )
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        with google_errors(self._uri):
-            try:
-                yield
-            except PreconditionFailed:
-                pass
-            else:
-                return
-            if self._replaces is None:
-                raise DestinationExists(f"{self._uri} exists, and the task may not overwrite it.")
-            raise StorageFailed(
-                f"{self._uri} was changed by someone else while it was written, probably by another task that writes "
-                "the same object. Nothing was published. See that only one task writes it."
-            )
+    def _conflict(self, error: Exception) -> Literal["exists", "replaced"] | None:
+        if not isinstance(error, PreconditionFailed):
+            return None
+        return "exists" if self._exclusive else "replaced"
 
     def _end(self) -> None:
-        self._over = True
+        super()._end()
         _open_objects.discard(self)
 
 
-def _info(generation: object, crc32c: str, metadata: Mapping[str, str] | None) -> ObjectInfo:
-    metadata = metadata or {}
-    return ObjectInfo(
-        version=str(generation),
-        checksum=f"crc32c:{crc32c}",
-        provenance=Provenance.from_text(metadata.get(METADATA_KEY)),
-        write_id=metadata.get(WRITE_ID_KEY),
-    )
+class ResumableUpload:
+    """An upload that resumes after the last byte that the storage has.
+
+    :param session: a ``requests`` session that authorises its requests.
+    :param url: of the upload. It grants the right to write, so no message shows it.
+    :param uri: of the object, for messages.
+    :param watchdog: notified of every byte that leaves.
+    """
+
+    def __init__(self, session: Any, url: str, uri: str, watchdog: Watchdog) -> None:
+        self._session = session
+        self._url = url
+        self._uri = uri
+        self._watchdog = watchdog
+        self._acknowledged = 0
+
+    def send(self, data: memoryview, *, crc32c: str | None = None) -> dict[str, Any]:
+        """Send a chunk.
+
+        :param data: a multiple of 256 KiB; of the last chunk, the rest.
+        :param crc32c: of all bytes, with the last chunk, which publishes the object if it has this checksum.
+        :return: the object's resource after the last chunk.
+        :raises GoogleAPICallError: if the storage refuses.
+        """
+        headers = {} if crc32c is None else {"x-goog-hash": f"crc32c={crc32c}"}
+        begin, end = self._acknowledged, self._acknowledged + len(data)
+        body = RequestBody(data, self._watchdog)
+        waits = exponential_sleep_generator(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS)
+        in_doubt = False
+        while True:
+            try:
+                if in_doubt:
+                    response = self._put(b"", "*/*", {})
+                else:
+                    body.resume(self._acknowledged - begin)
+                    size = "*" if crc32c is None else end
+                    sent = f"{self._acknowledged}-{end - 1}" if body else "*"
+                    response = self._put(body, f"{sent}/{size}", headers)
+            except (requests.ConnectionError, requests.Timeout, TransportError) as error:
+                # Its text has the URL.
+                problem = type(error).__name__
+            else:
+                problem = f"{response.status_code} {response.reason}"
+                if response.status_code in (200, 201):
+                    resource: dict[str, Any] = response.json()
+                    return resource
+                if response.status_code == 308:
+                    # Without a range, nothing has arrived.
+                    last = re.fullmatch(r"bytes=0-(\d+)", response.headers.get("Range", ""))
+                    acknowledged = int(last[1]) + 1 if last else 0
+                    if not self._acknowledged <= acknowledged <= end:
+                        raise DataLoss(f"the storage has {acknowledged} bytes, not {self._acknowledged} to {end}")
+                    moves = acknowledged > self._acknowledged
+                    if moves:
+                        self._watchdog.acknowledge()
+                        self._acknowledged = acknowledged
+                        waits = exponential_sleep_generator(_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS)
+                    if crc32c is None and acknowledged == end:
+                        return {}
+                    if moves or in_doubt:
+                        in_doubt = False
+                        continue
+                elif response.status_code in (404, 410):
+                    raise StorageFailed(
+                        f"The upload to {self._uri} is gone: it was cancelled, or is older than a week. "
+                        "Nothing was published."
+                    )
+                elif response.status_code not in _RETRIED:
+                    raise from_http_status(response.status_code, _message(response))
+            self._watchdog.sleep(next(waits))
+            _LOG.info("The upload to %s resumes after %s bytes: %s", self._uri, self._acknowledged, problem)
+            in_doubt = True
+
+    def _put(self, body: object, content_range: str, headers: Mapping[str, str]) -> Any:
+        headers = {"Content-Range": f"bytes {content_range}", **headers}
+        return self._session.request("PUT", self._url, data=body, headers=headers, timeout=_REQUEST["timeout"])
+
+
+class GcsTarget(BucketTarget):
+    """The place of an object in a bucket."""
+
+    object_type = GcsObject
+
+    def check_rights(self) -> None:
+        """Begin an upload and cancel it."""
+        began = self.stage(exclusive=False, content_type="application/octet-stream", provenance=None)
+        try:
+            began.flush()
+        finally:
+            began.abort()
+
+    def _find(self) -> FoundObject | None:
+        blob = self.store.handle.blob(self.key)
+        try:
+            blob.reload(**_REQUEST)
+        except NotFound as error:
+            if _NO_BUCKET in _reason(error):
+                raise
+            return None
+
+        def read(begin: int, end: int) -> bytes:
+            # Of the generation that was found.
+            content: bytes = blob.download_as_bytes(start=begin, end=end - 1, raw_download=True, **_REQUEST)
+            return content
+
+        info = ObjectInfo.from_metadata(blob.metadata, version=str(blob.generation), checksum=f"crc32c:{blob.crc32c}")
+        return FoundObject(info=info, size=blob.size, read=read)
+
+
+# Its status and reason are those of a missing object.
+_NO_BUCKET = "The specified bucket does not exist"
+
+
+def _reason(error: Exception) -> str:
+    """Return Google's own message, where there is one, without the request's URL."""
+    response = getattr(error, "response", None)
+    return (str(error) if response is None else _message(response)).removesuffix(".")
+
+
+def _message(response: Any) -> str:
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return str(response.text) or str(response.reason)
+
+
+def _describe_error(error: Exception) -> tuple[str, str]:
+    if isinstance(error, TransportError) or not isinstance(error, GoogleAPICallError | GoogleAuthError):
+        return describe_error(error)
+    reason = f"{type(error).__name__}: {_reason(error)}"
+    if _NO_BUCKET in reason:
+        return reason, "Create the bucket, or correct the path."
+    if isinstance(error, NotFound):
+        return reason, "It was deleted or replaced meanwhile: try again."
+    if isinstance(error, Forbidden):
+        return reason, (
+            "Grant the account what is missing, for example by the role Storage Object User "
+            "(roles/storage.objectUser) on the bucket."
+        )
+    if isinstance(error, Unauthorized | GoogleAuthError):
+        return reason, "Check the credentials of the Google Cloud connection."
+    return reason, "Check that the storage is reachable, and that it takes what the message names."
+
+
+google_errors = partial(storage_errors, describe=_describe_error, secret=(GoogleAPICallError, GoogleAuthError))
+"""Errors in Google's own words, and without the URL of an upload."""
+
+_STORAGE_CLASSES = frozenset(
+    value for name, value in vars(constants).items() if name.endswith("STORAGE_CLASS") and isinstance(value, str)
+)
+
+
+class GcsStore(BucketStore):
+    """A bucket.
+
+    :param client: the ``google.cloud.storage.Client`` that Airflow's ``GCSHook`` hands out.
+    :param bucket: its name.
+    :param options: ``kms_key_name``, ``predefined_acl`` and ``storage_class`` of the objects that are written, and
+        ``user_project``, which pays for the requests.
+    :param stall_seconds: for how long the storage may make no progress.
+    """
+
+    kind: StorageKind = "gcs"
+    service = "Google Cloud Storage"
+    target_type = GcsTarget
+    errors = staticmethod(google_errors)
+
+    def __init__(self, client: Any, bucket: str, **arguments: Any) -> None:
+        super().__init__(client, bucket, **arguments)
+        self.handle = client.bucket(bucket, user_project=self.options.get("user_project"))
+        # The client's own session, which authorises what it sends; no public name leads to it.
+        self.session = client._http
+        for prefix, adapter in list(self.session.adapters.items()):
+            if not isinstance(adapter, _Adapter):
+                self.session.mount(prefix, _Adapter(adapter))
+
+    @property
+    def namespace(self) -> str:
+        """The URI of the bucket."""
+        return f"gs://{self.bucket}"
+
+    def _pages(self, prefix: str) -> Iterator[list[str]]:
+        fields = "items(name),prefixes,nextPageToken"
+        listing = self.handle.list_blobs(prefix=prefix, delimiter="/", fields=fields, **_REQUEST)
+        for page in listing.pages:
+            yield [blob.name for blob in page]
+        yield list(listing.prefixes)
+
+    def _known_options(self) -> Collection[str]:
+        return ("kms_key_name", "predefined_acl", "storage_class", "user_project")
+
+    def _check_option(self, name: str, value: Any) -> None:
+        if not isinstance(value, str) or not value:
+            raise InvalidArgument(f"storage_options: {name} must be a text, not {value!r}.")
+        if name == "storage_class" and value not in _STORAGE_CLASSES:
+            known = ", ".join(sorted(_STORAGE_CLASSES))
+            raise InvalidArgument(f"storage_options: storage_class must be one of {known}, not {value!r}.")
+        if name == "predefined_acl":
+            try:
+                ACL.validate_predefined(value)
+            except ValueError as error:
+                problem = str(error)
+            else:
+                return
+            raise InvalidArgument(f"storage_options: predefined_acl: {problem}.")
+
+
+class _Adapter(BaseAdapter):
+    """Refuses requests of a write that was given up, the client's own retries included."""
+
+    def __init__(self, adapter: BaseAdapter) -> None:
+        super().__init__()
+        self._adapter = adapter
+
+    def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
+        body = request.body
+        before_request(body)
+        if isinstance(body, RequestBody):
+            # After 401, google-auth sends a request again, and does not rewind its body.
+            request.headers["Content-Length"] = str(len(body))
+        return self._adapter.send(request, *arguments, **options)
+
+    def close(self) -> None:
+        self._adapter.close()

@@ -283,7 +283,7 @@ def test_a_blob_by_each_form_of_url(set_connection: SetConnection, path: str) ->
     destination = resolve_destination(path)
 
     store: Any = destination.store
-    assert (store.client.url, store.container, destination.key) == (ACCOUNT_URL, "container", "a/b")
+    assert (store.client.url, store.bucket, destination.key) == (ACCOUNT_URL, "container", "a/b")
     assert store.namespace == "abfss://container@account.dfs.core.windows.net"
     assert destination.uri == path
 
@@ -293,7 +293,7 @@ def test_an_object_storage_path_with_a_connection(set_connection: SetConnection,
     set_connection("lake", conn_type="wasb", login="account", password=AZURE_KEY)
     destination = resolve_destination(ObjectStoragePath(f"{scheme}://lake@container/a/b"))
     store: Any = destination.store
-    assert (store.client.url, store.container, destination.key) == (ACCOUNT_URL, "container", "a/b")
+    assert (store.client.url, store.bucket, destination.key) == (ACCOUNT_URL, "container", "a/b")
 
 
 @pytest.mark.parametrize("path", ["abfss://container@account.dfs.core.windows.net/a", "abfss://container/a"])
@@ -309,7 +309,7 @@ def test_the_environment_can_name_the_account(monkeypatch: pytest.MonkeyPatch) -
     text = f"DefaultEndpointsProtocol=https;AccountName=account;AccountKey={AZURE_KEY}"
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
     store: Any = resolve_destination("abfs://container/a").store
-    assert (store.client.url, store.container) == (ACCOUNT_URL, "container")
+    assert (store.client.url, store.bucket) == (ACCOUNT_URL, "container")
 
 
 def test_the_first_generation_of_the_data_lake_is_refused() -> None:

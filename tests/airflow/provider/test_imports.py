@@ -46,7 +46,6 @@ OPTIONAL = {
         "transfer.parquet": "pyarrow",
         "transfer.staging.azure": "azure",
         "transfer.staging.gcs": "google_crc32c",
-        "transfer.staging.resumable_upload": "google.api_core",
     }.items()
 }
 

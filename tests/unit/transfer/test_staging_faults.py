@@ -26,6 +26,7 @@ from airflow_provider_isvapp.transfer.destination import Destination, open_desti
 from airflow_provider_isvapp.transfer.staging import base, s3
 from airflow_provider_isvapp.transfer.staging.base import ObjectInfo, Provenance, StagedObject
 from airflow_provider_isvapp.transfer.staging.local import LocalStore
+from airflow_provider_isvapp.transfer.threads import Watchdog
 from tests.support import ROOT
 from tests.support.fault_proxy import Fault, FaultProxy, Kind
 from tests.support.object_stores import AZURE_KEY, gcs_client, in_fsspec, in_gcs, in_s3, s3_client, s3_refusal
@@ -181,7 +182,7 @@ LAST_CHUNK = (len(LARGE) - 256 * 1024, len(LARGE))
 @contextmanager
 def open_gcs(request: pytest.FixtureRequest) -> Iterator[Storage]:
     pytest.importorskip("google.cloud.storage", reason="needs the extra gcs")
-    from airflow_provider_isvapp.transfer.staging import gcs, resumable_upload
+    from airflow_provider_isvapp.transfer.staging import gcs
     from tests.support.gcs_server import GcsServer
 
     with (
@@ -190,7 +191,7 @@ def open_gcs(request: pytest.FixtureRequest) -> Iterator[Storage]:
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(gcs, "CHUNK_BYTES", 4 * 1024 * 1024)
-        patch.setattr(resumable_upload, "_FIRST_WAIT_SECONDS", 0.01)
+        patch.setattr(gcs, "_FIRST_WAIT_SECONDS", 0.01)
         yield Gcs(server, proxy)
 
 
@@ -544,7 +545,7 @@ class TestLocalFiles:
 
 def test_the_clock_of_the_watchdog_stands_while_nothing_is_under_way() -> None:
     now = [0.0]
-    watchdog = base.Watchdog("s3://lake/x", seconds=120, clock=lambda: now[0])
+    watchdog = Watchdog("s3://lake/x", seconds=120, clock=lambda: now[0])
     assert watchdog.call(lambda: 1) == 1
     now[0] = 1_000.0
     assert watchdog.call(lambda: 2) == 2

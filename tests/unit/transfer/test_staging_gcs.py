@@ -22,8 +22,9 @@ from tests.support.object_stores import gcs_client, in_gcs
 
 pytest.importorskip("google.cloud.storage", reason="needs the extra gcs")
 
-from airflow_provider_isvapp.transfer.staging import gcs, resumable_upload
-from airflow_provider_isvapp.transfer.staging.gcs import GcsObject, GcsStore, GcsTarget
+from airflow_provider_isvapp.transfer.staging import gcs
+from airflow_provider_isvapp.transfer.staging.bucket import BucketObject, BucketTarget
+from airflow_provider_isvapp.transfer.staging.gcs import GcsStore
 
 KEY = "usage/export.ndjson"
 URI = f"gs://lake/{KEY}"
@@ -37,7 +38,7 @@ FIGURES = msgspec.structs.replace(KNOWN, rows=2, bytes=len(BIG), crc32="00000000
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[GcsServer]:
     monkeypatch.setattr(gcs, "CHUNK_BYTES", 2 * CHUNK_BYTES)
     # Retries wait, but not for seconds.
-    monkeypatch.setattr(resumable_upload, "_FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(gcs, "_FIRST_WAIT_SECONDS", 0.01)
     with GcsServer("lake") as server:
         yield server
 
@@ -46,11 +47,13 @@ def store_at(server: GcsServer, *, stall_seconds: float = 30.0, **options: Any) 
     return GcsStore(gcs_client(server.url), "lake", options=options, stall_seconds=stall_seconds)
 
 
-def target_at(server: GcsServer, **options: Any) -> GcsTarget:
+def target_at(server: GcsServer, **options: Any) -> BucketTarget:
     return store_at(server, **options).target(KEY, URI)
 
 
-def staged(target: GcsTarget, content: bytes = BIG, *, exclusive: bool = False, flushed: bool = True) -> GcsObject:
+def staged(
+    target: BucketTarget, content: bytes = BIG, *, exclusive: bool = False, flushed: bool = True
+) -> BucketObject:
     began = target.stage(exclusive=exclusive, content_type="application/x-ndjson", provenance=KNOWN)
     for begin in range(0, len(content), 100_000):
         began.write(memoryview(content)[begin : begin + 100_000])
@@ -59,7 +62,7 @@ def staged(target: GcsTarget, content: bytes = BIG, *, exclusive: bool = False, 
     return began
 
 
-def publish(target: GcsTarget, content: bytes = BIG) -> None:
+def publish(target: BucketTarget, content: bytes = BIG) -> None:
     staged(target, content).commit()
 
 
@@ -170,7 +173,7 @@ def test_of_two_writers_the_one_that_commits_last_fails(server: GcsServer) -> No
     first, second = staged(target_at(server)), staged(target_at(server), b"second")
     first.commit()
 
-    with pytest.raises(StorageFailed, match="changed by someone else"):
+    with pytest.raises(StorageFailed, match="Another writer replaced gs://lake"):
         second.commit()
     second.abort()
     assert content_of(server) == BIG
@@ -323,10 +326,10 @@ def test_options_reach_the_object(server: GcsServer) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"acl": "private"}, "takes kms_key_name, predefined_acl, storage_class, user_project, not 'acl'"),
-        ({"storage_class": "COLD"}, "'storage_class'.*one of ARCHIVE, COLDLINE.*not 'COLD'"),
-        ({"predefined_acl": "mine"}, "'predefined_acl'.*mine"),
-        ({"kms_key_name": 1}, "'kms_key_name'.*must be a text, not 1"),
+        ({"acl": "private"}, "takes no 'acl' here. It takes kms_key_name, predefined_acl, storage_class, user_project"),
+        ({"storage_class": "COLD"}, "storage_class must be one of ARCHIVE, COLDLINE.*not 'COLD'"),
+        ({"predefined_acl": "mine"}, "predefined_acl: .*mine"),
+        ({"kms_key_name": 1}, "kms_key_name must be a text, not 1"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_sent(
@@ -400,7 +403,7 @@ def test_reading_stays_with_the_object_that_was_opened(server: GcsServer) -> Non
         read_while_replaced(target)
 
 
-def read_while_replaced(target: GcsTarget) -> None:
+def read_while_replaced(target: BucketTarget) -> None:
     with target.open() as stored:
         publish(target, b"newer")
         stored.read()
