@@ -97,13 +97,17 @@ class RealAirflow:
             leader.send_signal(number)
         leader.wait(timeout=30)
 
-    def trigger(self, dag_id: str, **conf: str) -> str:
-        """Start a run and return its id."""
+    def trigger(self, dag_id: str, *, partition_key: str | None = None, **conf: str) -> str:
+        """Start a run and return its id.
+
+        :param partition_key: of a partition (Airflow 3.2).
+        """
         run_id = f"{dag_id}-{secrets.token_hex(4)}"
         if AIRFLOW_2:
             self._command("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf))
         else:
-            self._post(f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "conf": conf, "logical_date": None})
+            key = {} if partition_key is None else {"partition_key": partition_key}
+            self._post(f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "conf": conf, "logical_date": None, **key})
         return run_id
 
     def backfill(self, dag_id: str, first: str, last: str) -> None:
@@ -121,7 +125,10 @@ class RealAirflow:
 
     def unpause(self, dag_id: str) -> None:
         """Let the scheduler start the runs of a DAG."""
-        self._command("dags", "unpause", dag_id)
+        if AIRFLOW_2:
+            self._command("dags", "unpause", dag_id)
+        else:
+            self._send("PATCH", f"dags/{dag_id}", {"is_paused": False})
 
     def clear(self, run_id: str, task_id: str, *, dag_id: str | None = None) -> None:
         """Clear a task of a run, as a user does in the UI.
@@ -153,6 +160,17 @@ class RealAirflow:
     def run_ids(self, dag_id: str) -> list[str]:
         """Return the ids of a DAG's runs, in the order in which they were made."""
         return [run_id for (run_id,) in self._query("select run_id from dag_run where dag_id = ? order by id", dag_id)]
+
+    def partition_keys(self, dag_id: str) -> list[str]:
+        """Return the partition keys of a DAG's runs (Airflow 3.2)."""
+        found = self._query("select partition_key from dag_run where dag_id = ? order by id", dag_id)
+        return [key for (key,) in found if key is not None]
+
+    def results(self, dag_id: str) -> list[Any]:
+        """Return what the tasks of a DAG have returned."""
+        statement = "select value from xcom where dag_id = ? and key = 'return_value' order by dag_run_id"
+        # SQLite stores the JSON of a number as a number.
+        return [json.loads(str(value)) for (value,) in self._query(statement, dag_id)]
 
     def announcements(self, export_id: str) -> int:
         """Return how many asset events speak of an export."""
@@ -223,9 +241,12 @@ class RealAirflow:
         assert done.returncode == 0, done.stdout
 
     def _post(self, path: str, body: dict[str, Any]) -> None:
+        self._send("POST", path, body)
+
+    def _send(self, method: str, path: str, body: dict[str, Any]) -> None:
         # SQLite refuses a write beside another one ("database is locked"), and Airflow responds with 500.
         for _ in range(20):
-            status, answer = self.call("POST", f"/api/v2/{quote(path)}", body=body)
+            status, answer = self.call(method, f"/api/v2/{quote(path)}", body=body)
             if status != 500 or "Database error" not in answer:
                 break
             time.sleep(1)
