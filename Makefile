@@ -71,8 +71,11 @@ SINCE ?= HEAD
 CHANGED = $(wildcard $(sort $(shell { git diff --name-only $(SINCE) -- && git ls-files --others --exclude-standard; } | sed -nE \
 	-e 's,^airflow_provider_isvapp/([a-z]+)/.*,tests/unit/\1\ntests/airflow/\1,p' -e 's,^(tests/(unit|airflow)/[a-z]+)/.*,\1,p')))
 
+# What takes a third of the time of tests/unit, and waits for its lane unless it changed itself.
+SLOW_TESTS := tests/unit/hostile $(addprefix tests/unit/,$(addsuffix .py,ratelimit/test_processes transfer/test_staging_faults transfer/test_staging_s3))
+
 check: lint  ## Lint, types, and the fast tests of what changed since the last commit, or of the layers below Airflow (SINCE=main)
-	.venvs/airflow-3.3/bin/python -m pytest -q $(PARALLEL) $(or $(CHANGED),tests/unit) $(ARGS)
+	.venvs/airflow-3.3/bin/python -m pytest -q $(PARALLEL) $(or $(CHANGED),tests/unit) $(addprefix --ignore ,$(filter-out $(CHANGED),$(SLOW_TESTS))) $(ARGS)
 
 test:  ## Run the lanes below but the slow ones, each in its environment, and summarise (LANES="lint test-unit" chooses)
 	@scripts/run_lanes.sh $(LANES)
