@@ -33,7 +33,7 @@ class ObjectName:
     """The names of one object.
 
     :param namespace: of its storage, as OpenLineage's naming conventions have it.
-    :param name: of the object therein, likewise.
+    :param name: of the object in it, by the same conventions.
     :param uri: for Airflow's assets.
     """
 
@@ -82,7 +82,7 @@ class Source:
     """A dataset of a vendor.
 
     :param namespace: the origin of the vendor's API, as the connection has it.
-    :param name: of the dataset therein.
+    :param name: of the dataset in it.
     :param fields: the documented ones.
     """
 

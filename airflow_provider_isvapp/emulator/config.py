@@ -75,7 +75,7 @@ def _option(default: Any, help_text: str) -> Any:
 class EmulatorConfig:
     """Everything that can be chosen before the emulator starts; faults come on top while it runs."""
 
-    host: str = _option("127.0.0.1", "address to listen on; 0.0.0.0 for containers")
+    host: str = _option("127.0.0.1", "IP address to listen on; 0.0.0.0 for containers")
     port: int = _option(0, "port to listen on; 0 takes a free one")
 
     client_id: str = _option("demo-client", "ISVapp OAuth2 client id")
@@ -102,7 +102,7 @@ class EmulatorConfig:
     first_month: str = _option("2015-01", "oldest month that has data, YYYY-MM")
 
     seed: int = _option(1, "other seed, other data")
-    rows: int = _option(1000, "rows a month in an export that no account filter narrows")
+    rows: int = _option(1000, "rows of each month in an export that no account filter narrows")
     salesforce_accounts: int | None = _option(None, "Salesforce accounts; none: one for 40 rows, at least 50")
     apps: int = _option(60, "Productiv apps, every fifth of them inactive")
     pretty: bool = _option(False, "write JSON responses over several lines")

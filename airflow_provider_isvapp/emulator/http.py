@@ -105,7 +105,7 @@ class RequestLog:
             return self._counts.copy()
 
     def clear(self) -> None:
-        """Forget everything; numbers go on, so that a request in flight cannot be taken for a later one."""
+        """Forget everything but the next number, so that a request in flight cannot be taken for a later one."""
         with self._lock:
             self._records.clear()
             self._counts.clear()

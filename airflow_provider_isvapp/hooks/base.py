@@ -245,7 +245,7 @@ def distributed_executors(configured: str) -> list[str]:
         aliases, and Airflow 3 one for each team: ``LocalExecutor,edge:path.to.EdgeExecutor;team1=CeleryExecutor``.
     """
     classes = [re.split(r"[=:.]", entry.strip())[-1] for entry in re.split(r"[,;]", configured)]
-    # The pods of the KubernetesExecutor are told to be local (Helm chart, pod-template-file.kubernetes-helm-yaml) and
+    # The KubernetesExecutor configures its pods as local (Helm chart, pod-template-file.kubernetes-helm-yaml); they
     # know themselves by this variable (cncf.kubernetes, pod_generator.py).
     if os.environ.get("AIRFLOW_IS_K8S_EXECUTOR_POD"):
         classes.append("KubernetesExecutor")

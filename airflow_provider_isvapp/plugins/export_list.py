@@ -129,7 +129,7 @@ class ExportListCache:
     """Reads each connection at most once in a few seconds, whether that works or not. For one event loop.
 
     Viewers who come while a reading is under way wait for that one, without a thread of their own: a vendor that does
-    not answer costs one thread for each connection, however many pages are open.
+    not respond costs one thread for each connection, however many pages are open.
 
     :param read: asks for the exports of a connection; blocks, so it runs in a thread, and never twice at once for the
         same connection.
@@ -228,7 +228,7 @@ def shown(text: str) -> str:
 
 
 def _without_urls(message: str) -> str:
-    # Nobody promises that the vendor's message quotes no signed URL.
+    # The vendor's message may quote a signed URL.
     return " ".join("(URL)" if "://" in word else word for word in message.split())
 
 
@@ -262,13 +262,13 @@ def _not_negative(seconds: float | None) -> float | None:
     return None if seconds is None else max(seconds, 0.0)
 
 
-# A look at the page costs no more than reading this many rows, however many tasks there were.
+# Opening the page reads no more rows than these, however many tasks there were.
 MOST_LINKS = 10_000
 # Exports are dated by the vendor's clock, links by the database's.
 _CLOCKS_APART = timedelta(days=1)
 
 _LINK_KEY = f"_link_{IsvappExportLink.__name__}"
-# By the name of the operator's class. What a subclass with another name does, nobody knows here.
+# By the name of the operator's class. A subclass with another name may do anything.
 _CREATING = frozenset({"IsvappExportOperator", "IsvappCreateExportOperator"})
 
 

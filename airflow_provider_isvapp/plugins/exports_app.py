@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What the API server answers to the exports page.
+"""The API server's responses to the exports page.
 
-Airflow leaves a plugin's routes open to everybody. Here each of them, the page's own files included, wants a user who
+Airflow leaves a plugin's routes open to all. Here each of them, the page's own files included, requires a user who
 may read connections: the application as a whole depends on it, and there are no routes without dependencies.
 """
 
@@ -86,7 +86,7 @@ def build_app() -> FastAPI:
 
 
 def _response(conn_id: str, reading: Reading, user: BaseUser) -> JSONResponse:
-    """Make the response for one viewer, as not everybody may see every DAG."""
+    """Make the response for one viewer, as not every user may see every DAG."""
     tasks = _tasks(conn_id, reading.exports, user)
     content = {
         "read_at": reading.read_at.isoformat(),

@@ -63,7 +63,7 @@ log = logging.getLogger(__name__)
 
 # Exports that are missing from the list cost a request each. The list is asked again after so many of them.
 SINGLES_PER_ROUND = 10
-# How many waits are answered before the event loop may turn to something else.
+# How many waits get their result before the event loop may turn to something else.
 WAITERS_PER_BATCH = 25
 # Seconds past its deadline that a wait may take because a request is still under way.
 DEADLINE_GRACE = 60.0
@@ -165,7 +165,7 @@ class ExportPoller:
     async def lists(self, *, poll_interval: float) -> AsyncGenerator[list[Export]]:
         """Yield the list of exports of each round, of which there is one after ``poll_interval`` seconds at the latest.
 
-        The poller lives on between two of them: a new one would cost a new token. Lists that nobody takes in time are
+        The poller lives on between two of them: a new one would cost a new token. Lists that are not taken in time are
         left out; the next one has the same exports and more.
 
         :raises ProviderError: no list can be had, with the last reason.
@@ -252,7 +252,7 @@ class ExportPoller:
 
     async def _listed(self, reader: ExportReader) -> dict[str, Export]:
         def skip(problem: ApiError) -> None:
-            # It must not fail the waits for others; whoever waits for this one asks for it singly.
+            # It must not fail the waits for others; the waiter for this one polls it singly.
             log.warning("The list of exports of connection %s has a record to skip: %s", self._name, problem)
 
         return await self._call(lambda: {export.id: export for export in reader.list_exports(on_unreadable=skip)})

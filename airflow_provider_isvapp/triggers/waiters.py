@@ -211,7 +211,7 @@ class ExportWaiter:
         )
 
     def end(self, outcome: Export | ProviderError) -> None:
-        """Answer, once."""
+        """Deliver the result, once."""
         if not self.answer.done():
             self.answer.set_result(outcome)
 

@@ -29,7 +29,8 @@ WORDS = {
     r"sees? to it": "ensure",
 }
 CODE = {
-    folder: sorted((ROOT / folder).rglob("*.py")) for folder in ("tests", "scripts", "benchmarks", "dags", "docker")
+    folder: sorted((ROOT / folder).rglob("*.py"))
+    for folder in ("airflow_provider_isvapp", "tests", "scripts", "benchmarks", "dags", "docker")
 }
 
 
