@@ -82,6 +82,7 @@ class DownloadFinished:
     :param compressed_bytes: size of the export's file; None for a list, which is no file.
     :param seconds: how long it took in total.
     :param drifted_fields: how many fields differ from their documentation.
+    :param restated_months: how many months of an export have other rows than those that they replace.
     """
 
     rows: int
@@ -89,6 +90,7 @@ class DownloadFinished:
     compressed_bytes: int | None
     seconds: float
     drifted_fields: int = 0
+    restated_months: int = 0
 
 
 Event: TypeAlias = (

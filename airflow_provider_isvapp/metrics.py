@@ -84,6 +84,7 @@ DOWNLOADS_RETRIED = Metric("isvapp.downloads.retried", Kind.COUNTER)
 DOWNLOADS_RESUMED = Metric("isvapp.downloads.resumed", Kind.COUNTER)
 DOWNLOADS_RESTARTED = Metric("isvapp.downloads.restarted", Kind.COUNTER)
 DRIFTED_FIELDS = Metric("isvapp.drifted_fields", Kind.COUNTER)
+RESTATED_MONTHS = Metric("isvapp.restated_months", Kind.COUNTER)
 
 METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
@@ -135,11 +136,17 @@ def _record(event: Event) -> None:
         case DownloadInterrupted(then=then):
             _count(_INTERRUPTIONS[then])
         case DownloadFinished(
-            rows=rows, bytes=size, compressed_bytes=compressed, seconds=seconds, drifted_fields=drifted
+            rows=rows,
+            bytes=size,
+            compressed_bytes=compressed,
+            seconds=seconds,
+            drifted_fields=drifted,
+            restated_months=restated,
         ):
             _count(DOWNLOADS_ROWS, rows)
             _count(DOWNLOADS_BYTES, size)
             _count(DRIFTED_FIELDS, drifted)
+            _count(RESTATED_MONTHS, restated)
             _time(DOWNLOADS_DURATION, seconds)
             if compressed is not None:
                 _count(DOWNLOADS_COMPRESSED_BYTES, compressed)

@@ -35,6 +35,10 @@ try:
 except ImportError:
     from airflow.exceptions import AirflowSensorTimeout  # type: ignore[no-redef]
 try:
+    from airflow.sdk.exceptions import AirflowSkipException
+except ImportError:
+    from airflow.exceptions import AirflowSkipException  # type: ignore[no-redef]
+try:
     from airflow.sdk import Asset
 except ImportError:
     from airflow.datasets import Dataset as Asset  # type: ignore[import-not-found, no-redef]
@@ -92,6 +96,7 @@ __all__ = [
     "AirflowFailException",
     "AirflowNotFoundException",
     "AirflowSensorTimeout",
+    "AirflowSkipException",
     "Asset",
     "AssetAlias",
     "BaseEventTrigger",

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from airflow_provider_isvapp.log_messages import Log, log_folded
 from airflow_provider_isvapp.operators.storage_clients import PathArgument
 from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER
 from airflow_provider_isvapp.version_compat import (
+    AirflowSkipException,
     Asset,
     AssetAlias,
     BaseOperator,
@@ -26,6 +28,7 @@ from airflow_provider_isvapp.version_compat import (
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.transfer.destination import Destination
+    from airflow_provider_isvapp.transfer.restatements import MonthChange
     from airflow_provider_isvapp.transfer.results import WriteResult, WrittenObject
 
 
@@ -50,6 +53,7 @@ class Publication:
     def xcom(self) -> dict[str, Any]:
         """The result as JSON values."""
         result = self.result
+        changes = result.changes
         return {
             "path": result.path,
             "outcome": str(result.outcome),
@@ -64,6 +68,7 @@ class Publication:
             "drift": None if result.drift is None else [found.as_json() for found in result.drift],
             "objects": [asdict(item) for item in result.objects],
             "manifests": list(result.manifests),
+            "changes": changes and {month: change.as_json() for month, change in changes.items()},
         }
 
     @property
@@ -76,18 +81,25 @@ class Publication:
         if self.placeholder is None:
             # Of an object that was there, only its rows are known.
             size = result.objects[0].bytes if result.objects else None
-            whole = self._object(self.destination, result.rows, size, metadata=self.xcom)
+            written = result.outcome == "written"
+            whole = self._object(self.destination, result.rows, size, written=written, metadata=self.xcom)
             return () if result.outcome == "skipped" else (whole,)
-        if result.outcome == "unchanged":
-            return tuple(self._month(month, rows) for month, rows in result.months.items())
-        return tuple(self._month(item.reference_date or "", item.rows, stored=item) for item in result.objects)
+        stored = {item.reference_date or "": item for item in result.objects}
+        if result.changes is not None:
+            # An earlier try may have published some, and ended before Airflow heard of them.
+            months = [month for month, change in result.changes.items() if change.is_published]
+        else:
+            months = list(result.months if result.outcome == "unchanged" else stored)
+        return tuple(self._month(month, stored=stored.get(month)) for month in months)
 
     @property
     def path_by_month(self) -> dict[str, Any]:
         """Where the rows of each month are that is there."""
         return {month: item.metadata["path"] for item in self.objects for month in sorted(item.metadata["months"])}
 
-    def _month(self, month: str, rows: int, *, stored: WrittenObject | None = None) -> PublishedObject:
+    def _month(self, month: str, *, stored: WrittenObject | None) -> PublishedObject:
+        rows = self.result.months[month] if stored is None else stored.rows
+        changes = self.xcom["changes"]
         destination = self.destination.with_value(MONTH_PLACEHOLDER, month)
         metadata = {
             "path": destination.uri,
@@ -97,21 +109,21 @@ class Publication:
             "months": {month: rows},
             "reference_date": month,
             "drift": self.xcom["drift"],
+            "changes": changes and {month: changes[month]},
         }
         if stored is None:
-            return self._object(destination, rows, None, metadata=metadata)
-        return self._object(
-            destination, rows, stored.bytes, metadata=metadata | {"bytes": stored.bytes, "crc32": stored.crc32}
-        )
+            return self._object(destination, rows, None, written=False, metadata=metadata)
+        metadata |= {"bytes": stored.bytes, "crc32": stored.crc32}
+        return self._object(destination, rows, stored.bytes, written=True, metadata=metadata)
 
     def _object(
-        self, destination: Destination, rows: int | None, size: int | None, *, metadata: dict[str, Any]
+        self, destination: Destination, rows: int | None, size: int | None, *, written: bool, metadata: dict[str, Any]
     ) -> PublishedObject:
         return PublishedObject(
             name=name_of(destination),
             rows=rows,
             size=size,
-            written=self.result.outcome == "written",
+            written=written,
             fields=self.fields,
             metadata=metadata,
         )
@@ -121,12 +133,20 @@ class Publication:
         result = self.result
         for found in result.drift or ():
             log.warning("The rows differ from their documentation: %s", found)
+        if result.changes is not None:
+            _log_changes(log, result.changes)
         if result.outcome != "written":
             return
-        months = sorted(result.months)
+        rows, size, months = result.rows, result.bytes, sorted(result.months)
+        is_part = self.placeholder is not None and len(result.objects) < len(months)
+        if is_part:
+            rows, size = sum(item.rows for item in result.objects), sum(item.bytes for item in result.objects)
+            months = sorted(item.reference_date or "" for item in result.objects)
         span = months[0] if len(months) == 1 else f"{months[0]} to {months[-1]}" if months else "no month"
         if result.snapshot_date is not None:
             what = f"as of {result.snapshot_date}"
+        elif is_part:
+            what = f"{len(months)} of {len(result.months)} months: {span}"
         elif self.placeholder is not None:
             what = f"{len(result.objects)} objects, one a month: {span}"
         else:
@@ -135,8 +155,8 @@ class Publication:
         log.info(
             "Wrote %s: %s rows, %s bytes%s in %.1f s; %s",
             result.path,
-            f"{result.rows:,}",
-            f"{result.bytes:,}",
+            f"{rows:,}",
+            f"{size:,}",
             received,
             result.seconds,
             what,
@@ -148,6 +168,19 @@ class Publication:
             log_folded(log, f"Their {len(result.manifests)} manifests", result.manifests)
         elif result.manifests:
             log.info("Wrote its manifest, %s", result.manifests[0])
+
+
+def _log_changes(log: Log, changes: Mapping[str, MonthChange]) -> None:
+    counts = Counter(change.status for change in changes.values())
+    log.info(
+        "Compared with what is stored: %s",
+        ", ".join(f"{number} {status}" for status, number in counts.items()) or "no month",
+    )
+    for month, change in changes.items():
+        if change.status == "missing":
+            log.warning("%s is stored, and the export has no rows for it: it stays as it is.", month)
+        elif change.is_published:
+            log.info("%s is %s", month, change)
 
 
 def _add_asset_events(context: Context, outlets: Sequence[Any], publication: Publication) -> None:
@@ -228,7 +261,10 @@ class WriteOperator(BaseOperator):
     def _publish_events(
         self, context: Context, publication: Publication, *, partition_events: bool = False
     ) -> dict[str, Any]:
-        """Tell the log and Airflow which objects are at the destination now, and return the task's XCom."""
+        """Tell the log and Airflow which objects are at the destination now, and return the task's XCom.
+
+        :raises AirflowSkipException: if no month has changed: a task that succeeds has the event of each of its assets.
+        """
         publication.log(self.log)
         self._published = publication.objects
         _add_asset_events(context, self.outlets, publication)
@@ -239,4 +275,8 @@ class WriteOperator(BaseOperator):
             url = console_url(publication.destination, placeholder=publication.placeholder)
         if url is not None:
             WrittenObjectLink.persist(context, url)
+        if publication.result.changes is not None and not publication.objects:
+            if self.do_xcom_push:
+                context["ti"].xcom_push(key="return_value", value=publication.xcom)
+            raise AirflowSkipException(f"No month at {publication.destination.uri} has changed.")
         return publication.xcom

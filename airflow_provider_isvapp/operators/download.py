@@ -61,6 +61,7 @@ class ExportDownload:
 
     def run(
         self,
+        context: Context,
         client: IsvappClient,
         export_id: str,
         *,
@@ -69,6 +70,7 @@ class ExportDownload:
     ) -> Publication:
         """Download, verify and publish an export.
 
+        :param context: of the running task.
         :param cancelled: asked several times per second; when it returns true, the transfer stops.
         :param request: the export's request, for the manifest.
         """
@@ -88,12 +90,19 @@ class ExportDownload:
             expected_months=self._expected_months,
             require_months=self._require_months,
             request=request,
+            task_run=task_run(context),
             cancelled=cancelled,
             observe=record,
         )
         fields = lineage_fields(TaxonomyItemRow, self._options.output_format)
         kept = tuple(item for item in fields if item[0] not in self._options.exclude_fields)
         return Publication(destination=self._destination, result=result, fields=kept)
+
+
+def task_run(context: Context) -> str:
+    """Return what identifies a task of a run over all its tries."""
+    task: Any = context["ti"]
+    return f"{task.dag_id}/{task.run_id}/{task.task_id}/{task.map_index}"
 
 
 # Also what was not asked for is no misspelled name.

@@ -54,7 +54,7 @@ class IsvappDownloadExportOperator(WriteOperator):
     sound; until then, and after any failure, an existing object keeps its old content. XCom: a dict with ``path``,
     ``export_id``, ``outcome`` (``written``, ``unchanged`` or ``skipped``), ``rows``, ``bytes`` (of the ndjson),
     ``compressed_bytes`` (received), ``crc32`` (of the ndjson), ``months`` (rows by month), ``objects`` (a dict for each
-    that was written) and ``manifests`` (their URIs).
+    that was written), ``manifests`` (their URIs) and, with ``if_changed``, ``changes`` (what became of each month).
 
     How the rows are stored, ``if_exists`` to ``min_rows``, means the same on every operator that writes; details are at
     :class:`~airflow_provider_isvapp.transfer.options.WriteOptions`.
@@ -66,6 +66,9 @@ class IsvappDownloadExportOperator(WriteOperator):
     :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (needs the extra ``parquet``).
     :param compression: ``gzip`` to store ndjson compressed.
     :param partition_by: ``reference_date`` for one object a month; ``path`` then contains ``{reference_date}``.
+    :param if_changed: ``publish`` to publish and announce only the months that differ from what is stored, in other
+        things than the order and the spelling of rows; needs ``partition_by`` and ``if_exists='overwrite'``. A task
+        that finds no such month is skipped.
     :param validate: ``structure``: each line is one JSON object; ``full``: each row is compared with its documentation.
     :param expected_months: the month or the months that were asked for, as ``YYYY-MM`` (templated). A row of another
         month is an error; nothing is published then.
@@ -98,6 +101,7 @@ class IsvappDownloadExportOperator(WriteOperator):
         output_format: OutputFormat = "ndjson",
         compression: Literal["gzip"] | None = None,
         partition_by: Literal["reference_date"] | None = None,
+        if_changed: Literal["publish"] | None = None,
         validate: Validate = "structure",
         expected_months: Sequence[str] | str | None = None,
         require_months: bool = False,
@@ -118,6 +122,7 @@ class IsvappDownloadExportOperator(WriteOperator):
         self.output_format = output_format
         self.compression = compression
         self.partition_by = partition_by
+        self.if_changed = if_changed
         self.validate = validate
         self.expected_months = expected_months
         self.require_months = require_months
@@ -148,7 +153,7 @@ class IsvappDownloadExportOperator(WriteOperator):
         persist_export_link(context, conn_id=self.isvapp_conn_id, export_id=self.export_id)
         self._read_export = self.export_id
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook, record_failures():
-            publication = download.run(hook.get_conn(), self.export_id, cancelled=lambda: self._killed)
+            publication = download.run(context, hook.get_conn(), self.export_id, cancelled=lambda: self._killed)
         return self._publish_events(context, publication, partition_events=self.partition_events)
 
     def on_kill(self) -> None:
@@ -187,6 +192,9 @@ class IsvappExportOperator(WriteOperator):
     :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (needs the extra ``parquet``).
     :param compression: ``gzip`` to store ndjson compressed.
     :param partition_by: ``reference_date`` for one object a month; ``path`` then contains ``{reference_date}``.
+    :param if_changed: ``publish`` to publish and announce only the months that differ from what is stored, in other
+        things than the order and the spelling of rows; needs ``partition_by`` and ``if_exists='overwrite'``. A task
+        that finds no such month is skipped.
     :param validate: ``structure``: each line is one JSON object; ``full``: each row is compared with its documentation.
     :param require_months: whether each month that was asked for must have a row; let the retries be some hours apart.
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
@@ -235,6 +243,7 @@ class IsvappExportOperator(WriteOperator):
         output_format: OutputFormat = "ndjson",
         compression: Literal["gzip"] | None = None,
         partition_by: Literal["reference_date"] | None = None,
+        if_changed: Literal["publish"] | None = None,
         validate: Validate = "structure",
         require_months: bool = False,
         exclude_fields: Sequence[str] = (),
@@ -265,6 +274,7 @@ class IsvappExportOperator(WriteOperator):
         self.output_format = output_format
         self.compression = compression
         self.partition_by = partition_by
+        self.if_changed = if_changed
         self.validate = validate
         self.require_months = require_months
         self.exclude_fields = exclude_fields
@@ -372,7 +382,7 @@ class IsvappExportOperator(WriteOperator):
         self, context: Context, hook: IsvappHook, export_id: str, request: ExportRequest, download: ExportDownload
     ) -> dict[str, Any]:
         publication = download.run(
-            hook.get_conn(), export_id, cancelled=lambda: self._killed, request=request.payload()
+            context, hook.get_conn(), export_id, cancelled=lambda: self._killed, request=request.payload()
         )
         return self._publish_events(context, publication, partition_events=self.partition_events)
 

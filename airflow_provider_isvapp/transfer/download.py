@@ -15,10 +15,16 @@ from airflow_provider_isvapp.events import DownloadFinished, DownloadInterrupted
 from airflow_provider_isvapp.transfer.audit import Candidate, ExpectedMonths, MinRows, Rule, as_documented, find_problem
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.drift import DriftReport
-from airflow_provider_isvapp.transfer.existing import find_existing_export, has_rows, keeps_existing
+from airflow_provider_isvapp.transfer.existing import (
+    compare_with_existing,
+    find_existing_export,
+    has_rows,
+    keeps_existing,
+)
 from airflow_provider_isvapp.transfer.manifest import Description, check_targets, find_manifests, publish
 from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.pipeline import TransferPipeline
+from airflow_provider_isvapp.transfer.restatements import MonthChange, MonthStatus
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.resume import ExportSource, RestartRequired, ResumableDownload, RetryBudget
 from airflow_provider_isvapp.transfer.staging.base import Provenance
@@ -36,6 +42,7 @@ def download_export(
     expected_months: Collection[str] | int | None = None,
     require_months: bool = False,
     request: Mapping[str, Any] | None = None,
+    task_run: str | None = None,
     attempts: int = 5,
     cancelled: Callable[[], bool] = lambda: False,
     log: logging.Logger = _LOG,
@@ -57,6 +64,8 @@ def download_export(
         many consecutive ones, where only the vendor knows which.
     :param require_months: whether each of ``expected_months`` must have a row.
     :param request: the export's request, for the manifest.
+    :param task_run: with ``if_changed``, the task that writes, the same over its tries: months that an earlier try has
+        published are in the result as that try found them.
     :param attempts: how many responses may be used up by connections that break and bodies that are damaged.
     :param cancelled: asked several times per second; when it says yes, the transfer stops.
     :param log: where progress goes.
@@ -85,7 +94,8 @@ def download_export(
         replaces_one = options.partition_by is None
         return Candidate(staged=staged, drift=drift, replaces_rows=lambda: replaces_one and has_rows(destination))
 
-    if export_id is not None:
+    # With if_changed, months that have not changed are still of an earlier export.
+    if export_id is not None and options.if_changed is None:
         found = find_existing_export(destination, export_id, options, expected_months=expected_months)
         if found is not None and find_problem(candidate(found), rules) is None:
             there = find_manifests(destination, found, options) if options.writes_manifest else ()
@@ -114,9 +124,15 @@ def download_export(
                     raise ExportRefused(
                         f"Export {export.id} is not what was asked for: {problem}. Nothing was published."
                     )
+                found_objects, changes = run.objects, None
+                if options.if_changed is not None and run.summary is not None:
+                    changes, differing = compare_with_existing(
+                        destination, run.summary, options, expected_months=expected_months, task_run=task_run
+                    )
+                    found_objects = [item for item in run.objects if item.reference_date in differing]
                 objects, manifests = publish(
                     run.commit,
-                    run.objects,
+                    found_objects,
                     destination=destination,
                     options=options,
                     description=Description(
@@ -125,6 +141,8 @@ def download_export(
                         request=request,
                         drift=run.drift,
                         summary=run.summary,
+                        changes=changes,
+                        task_run=task_run,
                     ),
                 )
         except RestartRequired:
@@ -146,12 +164,12 @@ def download_export(
             provenance,
             objects=objects,
             manifests=manifests,
+            changes=changes,
             drift=None if run.drift is None else tuple(run.drift),
             attempts=budget.used,
             seconds=clock() - started,
             sizes_verified=resumable.export.states_sizes,
-            # All its months were there, and were to stay.
-            outcome=Outcome.SKIPPED if not objects and (provenance.rows or run.objects) else Outcome.WRITTEN,
+            outcome=_outcome(changes) if not objects and (provenance.rows or run.objects) else Outcome.WRITTEN,
         )
         observe(
             DownloadFinished(
@@ -160,6 +178,10 @@ def download_export(
                 compressed_bytes=result.compressed_bytes or 0,
                 seconds=result.seconds,
                 drifted_fields=len(result.drift or ()),
+                restated_months=sum(
+                    changes is not None and changes[item.reference_date or ""].status == MonthStatus.RESTATED
+                    for item in objects
+                ),
             )
         )
         return result
@@ -190,6 +212,11 @@ def check_download(
         months = ("0000-00",) if expected_months is None or isinstance(expected_months, int) else expected_months
         destinations = [destination.with_value(MONTH_PLACEHOLDER, month) for month in months]
     check_targets(destinations, options)
+
+
+def _outcome(changes: Mapping[str, MonthChange] | None) -> Outcome:
+    """Say why nothing was written: no month has changed, or all were there and were to stay."""
+    return Outcome.SKIPPED if changes is None else Outcome.UNCHANGED
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -13,13 +13,15 @@ from typing import IO, TypeGuard
 import msgspec
 
 from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists
-from airflow_provider_isvapp.transfer.audit import find_month_mismatch
+from airflow_provider_isvapp.transfer.audit import find_month_mismatch, is_month
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.gzip import Crc32, GzipMembers
-from airflow_provider_isvapp.transfer.manifest import provenance_in_manifest
+from airflow_provider_isvapp.transfer.manifest import provenance_in_manifest, read_manifest
 from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER, WriteOptions
+from airflow_provider_isvapp.transfer.restatements import MonthChange, MonthStatus, compare_month, missing_months
 from airflow_provider_isvapp.transfer.rows import RowInspector
 from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, ObjectTarget, Provenance
+from airflow_provider_isvapp.transfer.summary import Summary
 
 _READ_BYTES = 256 * 1024
 # A Parquet file ends with its footer, the footer's length in four bytes, and the magic number it begins with.
@@ -121,6 +123,42 @@ def _parquet_rows(footer: bytes) -> int | None:
     except Exception:  # noqa: BLE001 - pyarrow raises errors without a common root for bytes that are no Parquet
         return None
     return rows
+
+
+def compare_with_existing(
+    destination: Destination,
+    summary: Summary,
+    options: WriteOptions,
+    *,
+    expected_months: Collection[str] | int | None,
+    task_run: str | None,
+) -> tuple[dict[str, MonthChange], frozenset[str]]:
+    """Compare the months of a divided export with those that are stored.
+
+    An earlier try of the same task may have published a month, and ended before anything else heard of it. That month
+    is what that try found it to be.
+
+    :param summary: of the export.
+    :param expected_months: as for the download.
+    :param task_run: the task that asks, the same over its tries.
+    :return: what each month is to the stored one, with stored months that the export lacks; and the months to write.
+    """
+    changes, differing = {}, set()
+    for month, found in summary.months.items():
+        stored = read_manifest(destination.with_value(MONTH_PLACEHOLDER, month))
+        comparable = stored is not None and options.describes(stored.format)
+        before = Summary.from_json(stored.summary) if stored is not None and comparable else None
+        change = compare_month(found, None if before is None else before.months.get(month))
+        if change.is_published:
+            differing.add(month)
+        elif stored is not None and task_run is not None and stored.task_run == task_run:
+            change = MonthChange.from_json(stored.change) or change
+        changes[month] = change
+    stored_months = [month for month in destination.values_of(MONTH_PLACEHOLDER) if is_month(month)]
+    for month in missing_months(summary.months, stored_months, expected_months):
+        if destination.with_value(MONTH_PLACEHOLDER, month).target().info() is not None:
+            changes[month] = MonthChange(status=MonthStatus.MISSING)
+    return dict(sorted(changes.items())), frozenset(differing)
 
 
 def find_existing_export(

@@ -16,6 +16,7 @@ from airflow_provider_isvapp.errors import StorageFailed
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.drift import DriftReport
 from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER, WriteOptions
+from airflow_provider_isvapp.transfer.restatements import MonthChange
 from airflow_provider_isvapp.transfer.results import WrittenObject
 from airflow_provider_isvapp.transfer.staging.base import Provenance, StagedObject, commit_staged
 from airflow_provider_isvapp.transfer.summary import Summary
@@ -53,6 +54,8 @@ class Description:
     :param request: the parameters that the vendor was asked for the rows with.
     :param drift: what differs from the documentation; None if that was not looked for.
     :param summary: of the rows; None if they were not summed up.
+    :param changes: what each month is to the one before; None if they were not compared.
+    :param task_run: the task that writes, the same over its tries; None outside of Airflow.
     """
 
     provenance: Provenance
@@ -60,6 +63,8 @@ class Description:
     request: Mapping[str, Any] | None
     drift: DriftReport | None = None
     summary: Summary | None = None
+    changes: Mapping[str, MonthChange] | None = None
+    task_run: str | None = None
 
     def manifest(self, item: WrittenObject, options: WriteOptions) -> bytes:
         """Return the manifest of an object."""
@@ -74,13 +79,15 @@ class Description:
             "request": None if self.request is None else dict(self.request),
             "drift": None if self.drift is None else self.drift.as_json(),
             "summary": None if summary is None else summary.as_json(),
+            "change": None if self.changes is None else self.changes[item.reference_date or ""].as_json(),
+            "task_run": self.task_run,
             "written_at": datetime.now(UTC).isoformat(),
         }
         return json.dumps(content, indent=2).encode() + b"\n"
 
 
 def publish(
-    commit: Callable[[], Sequence[WrittenObject]],
+    commit: Callable[[Sequence[WrittenObject]], Sequence[WrittenObject]],
     objects: Sequence[WrittenObject],
     *,
     destination: Destination,
@@ -94,20 +101,20 @@ def publish(
     version. A process that dies in between leaves an object whose manifest describes another one, and the next run
     writes both.
 
-    :param commit: makes the objects visible, and says which: others may have appeared meanwhile, and stay.
+    :param commit: makes these objects visible, and says which: others may have appeared meanwhile, and stay.
     :param objects: as they will be.
     :return: the published objects, and the URIs of their manifests.
     :raises StorageFailed: if the storage refused; the message says what is published.
     """
     if not options.writes_manifest:
-        return tuple(commit()), ()
+        return tuple(commit(objects)), ()
     trials: list[StagedObject] = []
     try:
         for item in objects:
             staged = _stage(_manifest_for(item, destination), trials)
             staged.write(description.manifest(item, options))
             staged.flush()
-        published = tuple(commit())
+        published = tuple(commit(objects))
     finally:
         for staged in trials:
             staged.abort()
@@ -193,7 +200,10 @@ class Manifest(msgspec.Struct, frozen=True):
 
     object: _Object
     source: dict[str, Any]
+    format: dict[str, Any] = {}
     summary: Any = None
+    change: Any = None
+    task_run: Any = None
 
 
 def read_manifest(destination: Destination) -> Manifest | None:

@@ -18,6 +18,7 @@ OutputFormat = Literal["ndjson", "parquet"]
 Compression = Literal["gzip"]
 PartitionBy = Literal["reference_date"]
 IfExists = Literal["overwrite", "skip", "fail"]
+IfChanged = Literal["publish"]
 Validate = Literal["structure", "full"]
 OnDrift = Literal["report", "fail"]
 
@@ -36,6 +37,10 @@ class WriteOptions:
     :param compression: ``gzip`` to store ndjson compressed. A whole export is stored as the vendor's own gzip file.
     :param partition_by: ``reference_date`` for one object per month (exports only); the path then contains
         ``{reference_date}``.
+    :param if_changed: ``publish`` to compare each month with the one that is stored, by the digest of its rows in the
+        manifest, and to publish only months that differ: neither the order of rows nor their spelling counts. A month
+        in another form (format, compression, fields that are left out) or without a manifest that describes it is new.
+        Needs ``partition_by`` and ``if_exists='overwrite'``, and writes manifests.
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
         Every other value keeps the vendor's bytes. A name that is neither documented nor in any row publishes nothing.
     :param validate: ``structure``: each line is one JSON object; ``full``: each row is compared with its documentation
@@ -54,6 +59,7 @@ class WriteOptions:
     output_format: OutputFormat = "ndjson"
     compression: Compression | None = None
     partition_by: PartitionBy | None = None
+    if_changed: IfChanged | None = None
     validate: Validate = "structure"
     exclude_fields: Sequence[str] = ()
     on_drift: OnDrift = "report"
@@ -90,12 +96,12 @@ class WriteOptions:
     @property
     def writes_manifest(self) -> bool:
         """Whether each object gets a manifest."""
-        return self.manifest
+        return self.manifest or self.if_changed is not None
 
     @property
     def summarizes_rows(self) -> bool:
         """Whether the rows of an export are summed up, which parses every one."""
-        return False
+        return self.if_changed is not None
 
     def describe_format(self) -> dict[str, Any]:
         """Return the options that shape the stored rows, as a manifest shows them."""
@@ -106,6 +112,11 @@ class WriteOptions:
             "validate": self.validate,
             "exclude_fields": sorted(self.exclude_fields),
         }
+
+    def describes(self, shape: Mapping[str, Any]) -> bool:
+        """Whether the description of a format in a manifest is that of these options, however far rows were checked."""
+        wanted = self.describe_format()
+        return all(shape.get(name) == value for name, value in wanted.items() if name != "validate")
 
     @property
     def content_type(self) -> str:
@@ -142,6 +153,11 @@ class WriteOptions:
                 f"path {template!r}: with partition_by='reference_date' it must contain {MONTH_PLACEHOLDER}, "
                 "and only then."
             )
+        if self.if_changed is not None and (self.partition_by is None or self.if_exists != "overwrite"):
+            raise InvalidArgument(
+                f"if_changed={self.if_changed!r} needs partition_by='reference_date' and if_exists='overwrite'. It "
+                "compares the months of an export with those that are stored, and replaces what differs."
+            )
         self._check_name(template)
 
     def check_for_type(self, export_type: str | None) -> None:
@@ -150,10 +166,12 @@ class WriteOptions:
         :raises InvalidArgument: if the documentation of its rows would be needed, and there is none.
         """
         needs = "validate='full'" if self.validate == "full" else f"output_format={self.output_format!r}"
-        if export_type not in (None, *ExportType) and self.parses_rows:
+        if self.if_changed is not None:
+            needs = f"if_changed={self.if_changed!r}"
+        if export_type not in (None, *ExportType) and (self.parses_rows or self.summarizes_rows):
             raise InvalidArgument(
                 f"{needs} needs documented rows, and those of the type {export_type!r:.100} are not. Write them as "
-                "ndjson with validate='structure'."
+                "ndjson with validate='structure', and without if_changed."
             )
 
     def check_for_list(self, template: str) -> None:
@@ -165,6 +183,7 @@ class WriteOptions:
         self._check()
         for name, value, only in (
             ("partition_by", self.partition_by, None),
+            ("if_changed", self.if_changed, None),
             ("validate", self.validate, "structure"),
         ):
             if value != only:
@@ -192,6 +211,7 @@ class WriteOptions:
                 f"storage_options must be a mapping of names to values, not {type(self.storage_options).__name__}."
             )
         _check_choice("partition_by", self.partition_by, (None, *get_args(PartitionBy)))
+        _check_choice("if_changed", self.if_changed, (None, *get_args(IfChanged)))
         _check_choice("validate", self.validate, get_args(Validate))
         if isinstance(self.exclude_fields, str) or not isinstance(self.exclude_fields, Sequence):
             raise InvalidArgument(f"exclude_fields must be a list of names, not {self.exclude_fields!r}.")

@@ -171,10 +171,10 @@ class TransferPipeline:
         finally:
             self._writer.abort()
 
-    def commit(self) -> list[WrittenObject]:
-        """Publish what was verified, and say what was."""
+    def commit(self, objects: Sequence[WrittenObject]) -> list[WrittenObject]:
+        """Publish some of :attr:`objects`, and say which were."""
         assert self._writer is not None  # noqa: S101 - only called inside verified()
-        return self._writer.commit()
+        return self._writer.commit(objects)
 
     def _move(self, output: RowWriter) -> None:
         _keep_freed_memory()

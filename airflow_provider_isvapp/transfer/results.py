@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from airflow_provider_isvapp.transfer.drift import Drift
+from airflow_provider_isvapp.transfer.restatements import MonthChange
 from airflow_provider_isvapp.transfer.staging.base import Provenance
 
 
@@ -59,6 +61,9 @@ class WriteResult:
     :param snapshot_date: the date that a list describes; None for an export.
     :param objects: the objects that were written; none if nothing was.
     :param manifests: URIs of the manifests at the path.
+    :param changes: with ``if_changed``, what each month of the export is to the one that was stored before, and stored
+        months that it lacks; None without. Those that an earlier try of the same task has published are as it found
+        them.
     :param drift: where rows differ from their documentation, each field once; None if that was not looked for.
     :param attempts: responses that a download took: 1 when nothing went wrong, 0 when nothing was requested.
     :param seconds: duration of the download, verification and publication.
@@ -78,6 +83,7 @@ class WriteResult:
     snapshot_date: str | None = None
     objects: tuple[WrittenObject, ...] = ()
     manifests: tuple[str, ...] = ()
+    changes: Mapping[str, MonthChange] | None = None
     drift: tuple[Drift, ...] | None = None
     attempts: int = 0
     seconds: float = 0.0

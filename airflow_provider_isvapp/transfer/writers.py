@@ -118,8 +118,11 @@ class RowWriter(Protocol):
         """Hand everything to the storage, so that only small steps remain, and say what there will be."""
         ...
 
-    def commit(self) -> list[WrittenObject]:
-        """Publish, and say what was: an object that appeared meanwhile may stay."""
+    def commit(self, objects: Sequence[WrittenObject]) -> list[WrittenObject]:
+        """Publish, and say what was: an object that appeared meanwhile may stay.
+
+        :param objects: of those that :meth:`flush` returned. The others are for :meth:`abort`.
+        """
         ...
 
     def abort(self) -> None:
@@ -231,9 +234,9 @@ class SingleObjectWriter:
         self._object.rows = provenance.rows or 0
         return [self._object.flush(provenance)]
 
-    def commit(self) -> list[WrittenObject]:
+    def commit(self, objects: Sequence[WrittenObject]) -> list[WrittenObject]:
         """Publish the object."""
-        published = self._object.commit()
+        published = self._object.commit() if objects else None
         return [] if published is None else [published]
 
     def abort(self) -> None:
@@ -285,15 +288,15 @@ class PartitionedWriter:
             objects.append(month.stored.flush(provenance, month=name))
         return objects
 
-    def commit(self) -> list[WrittenObject]:
-        """Publish the months in their order.
+    def commit(self, objects: Sequence[WrittenObject]) -> list[WrittenObject]:
+        """Publish the months of these objects in their order.
 
         :raises StorageFailed: saying which are published, if one is not.
         """
         published: list[WrittenObject] = []
-        for _, month in sorted(self._months.items()):
+        for name in sorted(item.reference_date or "" for item in objects):
             try:
-                written = month.stored.commit()
+                written = self._months[name].stored.commit()
             except StorageFailed as error:
                 if not published:
                     raise

@@ -43,6 +43,7 @@ class TaskInstance:
 
     def __init__(self, *, max_tries: int = 3) -> None:
         self.max_tries = max_tries
+        self.dag_id, self.run_id, self.task_id, self.map_index = "dag", "run", "task", -1
         self.xcoms: dict[str, Any] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:

@@ -64,7 +64,7 @@ def test_the_three_tests_pass(tmp_path: Path) -> None:
 
 def test_the_faults_and_options_on_the_page_exist() -> None:
     faults = re.findall(r"`(Fault\(.*?\))`", PAGE.read_text())
-    assert len(faults) == 7
+    assert len(faults) == 8
     assert all(isinstance(eval(fault), Fault) for fault in faults)
 
 

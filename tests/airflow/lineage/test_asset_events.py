@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.emulator import Emulator, ManualClock
+from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.operators.isvapp import IsvappExportOperator, IsvappFetchSalesforceAccountsOperator
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
 from airflow_provider_isvapp.version_compat import AirflowFailException, Asset, AssetAlias
-from tests.support.task_context import alias_events, run_to_its_end, task_context
+from tests.support.task_context import AirflowSkipException, alias_events, run_to_its_end, task_context
 
 ALIAS = AssetAlias("usage")
 ASSET = Asset("feature_usage")
@@ -28,8 +28,9 @@ def export(
     monkeypatch.setattr("airflow_provider_isvapp.triggers.isvapp.EARLIEST_EVENT", 0.0)
     monkeypatch.setattr("airflow_provider_isvapp.triggers.waiters.FIRST_INTERVAL", 0.02)
 
-    def run(path: Path, **arguments: Any) -> tuple[dict[str, Any], Any]:
+    def run(path: Path, *, run_id: str = "run", **arguments: Any) -> tuple[dict[str, Any], Any]:
         context = task_context()
+        context["ti"].run_id = run_id
         made = {
             "timeframe": "LATEST_COMPLETED_MONTH",
             "taxonomy_ids": ["taxonomy"],
@@ -47,6 +48,52 @@ def export(
 
 
 Export = Callable[..., tuple[dict[str, Any], Any]]
+
+
+def test_an_alias_gets_only_the_months_that_changed(
+    export: Export, isvapp: Emulator, tmp_path: Path, logs: Callable[[], str]
+) -> None:
+    options = {
+        "path": tmp_path / "{reference_date}",
+        "timeframe": "LATEST_12_COMPLETED_MONTHS",
+        "partition_by": "reference_date",
+        "if_changed": "publish",
+    }
+    first, context = export(**options, run_id="may")
+    assert len(alias_events(context, ALIAS)) == len(first["objects"]) == 12
+
+    with pytest.raises(AirflowSkipException, match=r"No month at .* has changed"):
+        export(**options, run_id="june")
+
+    march = list(first["months"])[-1]
+    isvapp.inject(
+        Fault(endpoint="create_export", kind="month_restated", month=march, restatement="rows_lost", times=None)
+    )
+    written, context = export(**options, run_id="july")
+    lost, events = written["changes"][march], alias_events(context, ALIAS)
+    assert (lost["status"], lost["differences"]["rows"]) == ("restated", -100)
+    assert [change["status"] for change in written["changes"].values()] == ["unchanged"] * 11 + ["restated"]
+    assert list(events) == [f"file://{tmp_path}/{march}"]
+    assert events[f"file://{tmp_path}/{march}"]["changes"] == {march: lost}
+    assert [item["reference_date"] for item in written["objects"]] == [march]
+    assert context["outlet_events"][ASSET].extra == written
+    story = logs()
+    assert "Compared with what is stored: 11 unchanged, 1 restated" in story
+    assert f"{march} is restated (-100 rows" in story
+    assert f"1 of 12 months: {march}" in story
+
+    # A try that died after its last manifest has announced nothing.
+    again, context = export(**options, run_id="july")
+    assert again["outcome"] == "unchanged"
+    assert again["changes"] == written["changes"]
+    assert list(alias_events(context, ALIAS)) == list(events)
+    with pytest.raises(AirflowSkipException):
+        export(**options, run_id="august")
+
+    isvapp.inject(Fault(endpoint="create_export", kind="month_missing", month=march))
+    with pytest.raises(AirflowSkipException):
+        export(**options, run_id="september")
+    assert f"{march} is stored, and the export has no rows for it: it stays as it is." in logs()
 
 
 def test_an_alias_gets_the_object_that_was_written(export: Export, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def test_a_divided_export_is_told_of_month_by_month(tmp_path: Path) -> None:
         "rows": 3,
         "months": {"2024-03": 3},
         "drift": None,
+        "changes": None,
         "reference_date": "2024-03",
     }
 

@@ -226,6 +226,7 @@ def test_a_written_list_is_told_of_as_an_export_is(
             }
         ],
         "manifests": [manifest],
+        "changes": None,
     }
     assert context["outlet_events"][asset].extra == written
     described = json.loads(listed.store.read("_list.gz.manifest.json"))

@@ -5,15 +5,41 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_isvapp.api.isvapp.client import IsvappClient
+from airflow_provider_isvapp.api.isvapp.models import ExportRequest
+from airflow_provider_isvapp.api.settings import IsvappSettings
+from airflow_provider_isvapp.errors import ExportRefused, InvalidArgument
+from airflow_provider_isvapp.events import DownloadFinished, Event
+from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from airflow_provider_isvapp.transfer.manifest import manifest_of
+from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER
 from airflow_provider_isvapp.transfer.restatements import MonthChange, MonthStatus, compare_month, missing_months
+from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.summary import COUNTERS, MonthSummary, RowSummarizer
+from tests.support import ROOT
+from tests.support.downloads import download_with
+from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
+from tests.support.object_stores import in_s3, moto, s3_client
+
+pytest.importorskip("aiohttp", reason="the extra 'emulator' is not installed")
+
+from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig, Fault
 
 MONTH = "2024-03"
 LABELS = ("salesforce_account_name", "taxonomy_item_label", "taxonomy_label", "taxonomy_level_label")
@@ -122,3 +148,307 @@ def test_a_stored_month_that_was_asked_for_is_missing(
     found: list[str], stored: list[str], expected: Any, missing: tuple[str, ...]
 ) -> None:
     assert missing_months(found, stored, expected) == missing
+
+
+# Against the emulator, which restates months.
+
+
+class NoLimit:
+    """The emulator accepts any number of requests here."""
+
+    def acquire(self) -> Any:
+        return ExitStack()
+
+    def block_for(self, seconds: float) -> None:
+        pass
+
+
+class Lake:
+    """Twelve months of an emulator at a destination."""
+
+    def __init__(self, emulator: Emulator, client: IsvappClient, destination: Destination) -> None:
+        self.emulator = emulator
+        self.client = client
+        self.destination = destination
+        self.events: list[Event] = []
+
+    def fetch(self, **options: Any) -> WriteResult:
+        """Fetch the latest twelve months and compare them."""
+        request = ExportRequest.checked(timeframe="LATEST_12_COMPLETED_MONTHS", taxonomy_ids=["all"])
+        export_id = self.client.create_export(request).id
+        defaults = {"partition_by": "reference_date", "if_changed": "publish", "expected_months": 12}
+        return download_with(
+            partial(self.client.open_download, export_id),
+            self.destination,
+            export_id=export_id,
+            sleep=lambda seconds: None,
+            observe=self.events.append,
+            **{**defaults, **options},
+        )
+
+    def restate(self, month: str, restatement: str) -> None:
+        """Let the emulator change a month from the next export on."""
+        fault = Fault(endpoint="create_export", kind="month_restated", month=month, restatement=restatement, times=None)
+        self.emulator.inject(fault)
+
+    def place(self, month: str) -> Destination:
+        return self.destination.with_value(MONTH_PLACEHOLDER, month)
+
+    def stored(self, months: list[str]) -> dict[str, Any]:
+        """Return versions and bytes of the objects and their manifests."""
+        found = {}
+        for month in months:
+            for item in (self.place(month), manifest_of(self.place(month))):
+                there = item.target().info()
+                assert there is not None
+                found[item.uri] = (there.version, read(item))
+        return found
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[tuple[Emulator, IsvappClient]]:
+    with Emulator(EmulatorConfig(rows=100, export_seconds=0.0, requests_per_second=None)) as emulator:
+        access = IsvappSettings.from_connection(
+            login=emulator.client_id, password=emulator.client_secret, host=emulator.url
+        )
+        with IsvappClient(access, limiter=NoLimit(), sleep=lambda seconds: None) as client:
+            yield emulator, client
+
+
+@pytest.fixture(params=["file", "s3"])
+def store(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def lake(client: tuple[Emulator, IsvappClient], tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Lake]:
+    """A lake on the storage of the fixture ``store``, if the test has it; else in files."""
+    with ExitStack() as running:
+        if "store" in request.fixturenames and request.getfixturevalue("store") == "s3":
+            s3 = s3_client(running.enter_context(moto()))
+            s3.create_bucket(Bucket="lake")
+            destination = in_s3(s3, "lake/usage/{reference_date}.ndjson")
+        else:
+            destination = open_destination(str(tmp_path / "usage" / "{reference_date}.ndjson"))
+        client[0].clear_faults()
+        yield Lake(*client, destination)
+        client[0].clear_faults()
+
+
+def statuses(result: WriteResult) -> dict[str, str]:
+    assert result.changes is not None
+    return {month: str(change.status) for month, change in result.changes.items()}
+
+
+def test_exactly_the_restated_month_is_published(lake: Lake, store: str) -> None:
+    first = lake.fetch()
+    months = list(first.months)
+    assert statuses(first) == dict.fromkeys(months, "new")
+    assert (len(months), len(first.objects), len(first.manifests), first.outcome) == (12, 12, 12, Outcome.WRITTEN)
+    before = lake.stored(months)
+
+    again = lake.fetch()
+    assert statuses(again) == dict.fromkeys(months, "unchanged")
+    assert (again.objects, again.manifests, again.outcome) == ((), (), Outcome.UNCHANGED)
+    assert lake.stored(months) == before
+
+    march = months[4]
+    lake.restate(march, "counters")
+    third = lake.fetch()
+    assert statuses(third) == dict.fromkeys(months, "unchanged") | {march: "restated"}
+    assert third.outcome is Outcome.WRITTEN
+    assert [item.reference_date for item in third.objects] == [march]
+    assert third.manifests == (manifest_of(lake.place(march)).uri,)
+    after = lake.stored(months)
+    changed = {uri for uri in after if after[uri] != before[uri]}
+    assert changed == {lake.place(march).uri, manifest_of(lake.place(march)).uri}
+    plain = lake.emulator.export_bytes(third.export_id or "").splitlines(keepends=True)
+    expected = b"".join(line for line in plain if json.loads(line)["reference_date"] == march)
+    assert after[lake.place(march).uri][1] == expected
+    assert third.changes is not None
+    differences = third.changes[march].differences
+    old = summarize_stored(before[lake.place(march).uri][1], march)
+    new = summarize_stored(expected, march)
+    assert differences == {
+        "rows": 0, "accounts": 0, **{name: new.counters[name] - old.counters[name] for name in COUNTERS}
+    }  # fmt: skip
+    assert any(differences.values())
+    assert statuses(lake.fetch()) == dict.fromkeys(months, "unchanged")
+    finished = [event.restated_months for event in lake.events if isinstance(event, DownloadFinished)]
+    assert finished == [0, 0, 1, 0]
+
+
+def summarize_stored(lines: bytes, month: str) -> MonthSummary:
+    summarizer = RowSummarizer()
+    summarizer.feed(lines)
+    summarizer.finish()
+    return summarizer.summary().months[month]
+
+
+@pytest.mark.parametrize("output_format", ["ndjson", "parquet"])
+def test_what_the_vendor_changes_in_a_month(lake: Lake, output_format: str) -> None:
+    if output_format == "parquet":
+        pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
+    months = list(lake.fetch(output_format=output_format).months)
+    before = lake.stored(months)
+    restated = {
+        "order": "unchanged",
+        "serializer": "unchanged",
+        "accounts_renamed": "relabelled",
+        "counters": "restated",
+        "rows_lost": "restated",
+        "rows_doubled": "restated",
+    }
+    expected = dict.fromkeys(months, "unchanged") | dict(zip(months, restated.values(), strict=False))
+    for month, restatement in zip(months, restated, strict=False):
+        lake.restate(month, restatement)
+    result = lake.fetch(output_format=output_format)
+    assert statuses(result) == expected
+    published = [month for month in months if expected[month] != "unchanged"]
+    assert [item.reference_date for item in result.objects] == published
+    after = lake.stored(months)
+    assert {uri for uri in after if after[uri] != before[uri]} == {
+        item.uri for month in published for item in (lake.place(month), manifest_of(lake.place(month)))
+    }
+
+
+def test_a_month_in_another_form_is_new(lake: Lake) -> None:
+    """Also where the rows say the same: what is there is not what was asked for."""
+    months = list(lake.fetch().months)
+    then = {"exclude_fields": ["salesforce_account_name"]}
+    assert statuses(lake.fetch(**then)) == dict.fromkeys(months, "new")
+    assert statuses(lake.fetch(**then, validate="full")) == dict.fromkeys(months, "unchanged"), "the same rows"
+    if find_spec("pyarrow") is not None:
+        assert statuses(lake.fetch(**then, output_format="parquet")) == dict.fromkeys(months, "new")
+
+
+def test_a_month_whose_manifest_does_not_describe_it_is_new(lake: Lake, store: str) -> None:
+    months = list(lake.fetch().months)
+    replaced, emptied, junk, other = map(lake.place, months[:4])
+    for place, text in (
+        (replaced, read(replaced).split(b"\n", 1)[1]),
+        (manifest_of(emptied), b""),
+        (manifest_of(junk), b"[]"),
+        (manifest_of(other), read(manifest_of(lake.place(months[4])))),
+    ):
+        staged = place.target().stage(exclusive=False, content_type="text/plain", provenance=None)
+        staged.write(text)
+        staged.flush()
+        staged.commit()
+    expected = dict.fromkeys(months, "unchanged") | dict.fromkeys(months[:4], "new")
+    assert statuses(lake.fetch()) == expected
+    assert statuses(lake.fetch()) == dict.fromkeys(months, "unchanged")
+
+
+def read(place: Destination) -> bytes:
+    with place.target().open() as file:
+        return file.read()
+
+
+def test_months_that_an_earlier_try_has_published_are_in_the_result_of_its_retry(lake: Lake) -> None:
+    """Also of a new export, since a try that ends may have lost the old one."""
+    months = list(lake.fetch(task_run="dag/may/export/-1").months)
+    lake.restate(months[2], "rows_lost")
+    lost = lake.fetch(task_run="dag/june/export/-1")
+    retry = lake.fetch(task_run="dag/june/export/-1")
+    assert retry.changes == lost.changes
+    assert statuses(retry)[months[2]] == "restated"
+    assert (retry.objects, retry.outcome) == ((), Outcome.UNCHANGED), "it is there already"
+    assert statuses(lake.fetch(task_run="dag/july/export/-1")) == dict.fromkeys(months, "unchanged")
+    assert statuses(lake.fetch()) == dict.fromkeys(months, "unchanged")
+
+
+def test_a_month_that_vanished_stays_and_is_missing(lake: Lake) -> None:
+    months = list(lake.fetch().months)
+    before = lake.stored(months)
+    lake.emulator.inject(Fault(endpoint="create_export", kind="month_missing", month=months[-1], times=None))
+    assert statuses(lake.fetch()) == dict.fromkeys(months, "unchanged") | {months[-1]: "missing"}
+    with pytest.raises(ExportRefused, match="it has rows of 11 months"):
+        lake.fetch(require_months=True)
+    assert lake.stored(months) == before
+    lake.emulator.clear_faults()
+    assert statuses(lake.fetch()) == dict.fromkeys(months, "unchanged")
+
+
+def test_a_refused_export_is_not_compared(lake: Lake) -> None:
+    months = list(lake.fetch().months)
+    before = lake.stored(months)
+    lake.restate(months[0], "rows_lost")
+    with pytest.raises(ExportRefused, match="min_rows is 1200"):
+        lake.fetch(min_rows=1200)
+    assert lake.stored(months) == before
+
+
+@pytest.mark.parametrize("options", [{"partition_by": None}, {"if_exists": "skip"}, {"if_exists": "fail"}])
+def test_it_needs_months_that_are_replaced(lake: Lake, options: dict[str, Any]) -> None:
+    destination = lake.destination if options.get("partition_by", ...) is not None else lake.place("x")
+    with pytest.raises(InvalidArgument, match="if_changed='publish' needs partition_by"):
+        download_with(
+            lambda **_: pytest.fail("requested"),
+            destination,
+            **{"partition_by": "reference_date", "if_changed": "publish", **options},
+        )
+
+
+KILLED = """
+import os, signal, sys
+from airflow_provider_isvapp.api.isvapp.models import Export
+from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
+from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.staging.local import LocalFile
+from tests.support.doubles import AnyRow
+from tests.support.downloads import download_with
+from tests.support.file_server import Source
+
+commit = LocalFile.commit
+seen = []
+
+def killed(self):
+    info = commit(self)
+    seen.append(self)
+    if len(seen) == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return info
+
+LocalFile.commit = killed
+download_with(
+    Source(sys.argv[1], Export(id="e-2", status=ExportStatus.COMPLETED), 10.0),
+    open_destination(sys.argv[2]),
+    partition_by="reference_date",
+    if_changed="publish",
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ("commits", "then"),
+    [
+        # After the first object; after both and the first manifest.
+        (1, {"2024-02": "new", "2024-03": "restated"}),
+        (3, {"2024-02": "unchanged", "2024-03": "new"}),
+    ],
+)
+def test_a_month_that_a_killed_run_left_without_its_manifest_is_new(
+    tmp_path: Path, commits: int, then: dict[str, str]
+) -> None:
+    """The manifest that is there describes the month before, and is not believed."""
+    target = tmp_path / "{reference_date}.ndjson"
+    old, new = (ndjson(rows, months=tuple(then)) for rows in (40, 60))
+    options = {"partition_by": "reference_date", "if_changed": "publish"}
+    with FileServer(Answer(gzip_bytes(old))) as server:
+        download_with(server.source(), open_destination(str(target)), **options)
+    with FileServer(Answer(gzip_bytes(new))) as server:
+        ended = subprocess.run(
+            [sys.executable, "-c", KILLED, server.url, str(target), str(commits)],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            check=False,
+        )
+        assert ended.returncode == -signal.SIGKILL
+        result = download_with(server.source(), open_destination(str(target)), **options)
+        assert statuses(result) == then
+        again = download_with(server.source(), open_destination(str(target)), **options)
+    assert statuses(again) == dict.fromkeys(then, "unchanged")
+    for month in then:
+        expected = b"".join(line for line in new.splitlines(keepends=True) if month.encode() in line)
+        assert (tmp_path / f"{month}.ndjson").read_bytes() == expected

@@ -14,7 +14,7 @@ from airflow_provider_isvapp.operators.isvapp import (
     IsvappFetchSalesforceAccountsOperator,
 )
 from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperator
-from airflow_provider_isvapp.version_compat import Asset, AssetAlias
+from airflow_provider_isvapp.version_compat import Asset, AssetAlias, BaseOperator, Context
 
 LAKE = f"file://{os.environ['LINEAGE_LAKE']}"
 DEFAULTS = {"schedule": None, "start_date": pendulum.datetime(2024, 1, 1, tz="UTC"), "catchup": False}
@@ -34,6 +34,29 @@ with DAG("written", **DEFAULTS):
         task_id="accounts", path=f"{LAKE}/accounts.ndjson", include_health_scores=True
     )
     divided >> accounts >> ProductivFetchAppsOperator(task_id="apps", path=f"{LAKE}/apps.ndjson")
+
+with DAG("twelve_months", **DEFAULTS):
+    IsvappExportOperator(
+        task_id="export",
+        timeframe="LATEST_12_COMPLETED_MONTHS",
+        taxonomy_ids=["taxonomy"],
+        path=f"{LAKE}/true/{{reference_date}}.ndjson",
+        partition_by="reference_date",
+        if_changed="publish",
+        deferrable=False,
+        poll_interval=2,
+        outlets=[AssetAlias("changed_months")],
+    )
+
+with DAG("changed", **(DEFAULTS | {"schedule": [AssetAlias("changed_months")]})):
+
+    class Compute(BaseOperator):
+        """What is done about a month that changed."""
+
+        def execute(self, context: Context) -> None:
+            pass
+
+    Compute(task_id="compute")
 
 with DAG("failed", **DEFAULTS):
     IsvappExportOperator.partial(
