@@ -27,7 +27,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.support.object_stores import AZURE_ACCOUNT, AZURE_KEY, azurite, free_port, in_s3, running, s3_client
+from tests.support import free_port
+from tests.support.object_stores import AZURE_ACCOUNT, AZURE_KEY, azurite, in_s3, running, s3_client
 from tests.support.tls_server import write_certificate
 
 BUCKET = "lake"

