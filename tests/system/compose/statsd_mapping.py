@@ -115,7 +115,12 @@ def every_line(*, number: int = 1) -> list[str]:
             metrics.record(events.DownloadInterrupted(then=then))
         metrics.record(
             events.DownloadFinished(
-                rows=1000, bytes=500_000, compressed_bytes=50_000, seconds=12.5, drifted_fields=number
+                rows=1000,
+                bytes=500_000,
+                compressed_bytes=50_000,
+                seconds=12.5,
+                drifted_fields=number,
+                restated_months=number,
             )
         )
     finally:

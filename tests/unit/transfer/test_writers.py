@@ -194,7 +194,8 @@ class TestParquet:
         groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         assert sum(groups) == 3_000
         assert len(groups) > 3
-        assert max(groups) < 1_000
+        # What a piece brings too many may fill a second one.
+        assert max(groups) <= 1_000
 
     @pytest.mark.parametrize("bad", ["seven", "1.5"])
     def test_a_counter_that_is_no_integer_is_an_error(self, tmp_path: Path, bad: str) -> None:
