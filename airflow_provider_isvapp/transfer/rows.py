@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import codecs
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,7 +67,7 @@ class PartitionChunk:
 _MONTH_NAME = "reference_date"
 _MONTH_KEY = b'"reference_date"'
 # What is in every other spelling of that name: one of its letters, or the underscore, as an escape.
-_ESCAPED_LETTER = re.compile(rb"\\u00[567]")
+_ESCAPED_LETTERS = (rb"\u005", rb"\u006", rb"\u007")
 
 
 @cache
@@ -203,7 +202,7 @@ class RowInspector:
         return (
             self._count(block, _MONTH_KEY) != len(months)
             or None in months
-            or (b"\\" in block and _ESCAPED_LETTER.search(block) is not None)
+            or (b"\\" in block and any(self._count(block, letters) for letters in _ESCAPED_LETTERS))
         )
 
     def _read_each(self, block: bytes) -> tuple[bytes, list[str | None]]:
@@ -250,7 +249,7 @@ class RowInspector:
 
 
 def _has_two_months(line: bytes, text: str) -> bool:
-    if line.count(_MONTH_KEY) < 2 and _ESCAPED_LETTER.search(line) is None:
+    if line.count(_MONTH_KEY) < 2 and not any(letters in line for letters in _ESCAPED_LETTERS):
         return False
     # Numbers stay text: only names matter, and Python refuses to read an integer of thousands of digits.
     members = json.loads(text, object_pairs_hook=list, parse_int=str, parse_float=str)
