@@ -25,6 +25,7 @@ from tests.support.http_server import HttpServer, QuietHandler
 # - lost: the storage has acted, and the connection breaks before the response,
 # - flip: one byte of its body changes in transit.
 Kind = Literal["reset", "reset-inside", "stall", "silence", "lost", "flip"]
+PIECE_BYTES = 1024 * 1024
 KINDS: tuple[Kind, ...] = ("reset", "reset-inside", "stall", "silence", "lost", "flip")
 
 
@@ -61,6 +62,7 @@ class FaultProxy(HttpServer):
         server does not check.
     :ivar seen: method and path of each request.
     :ivar fault: what goes wrong from now on.
+    :ivar after_piece: called after each MiB of a body.
     :ivar before: called with the method and the path of each request before it is handed on; may return the status of
         a refusal.
     """
@@ -75,6 +77,7 @@ class FaultProxy(HttpServer):
         self.seen: list[str] = []
         self.fault: Fault | None = None
         self.before: Callable[[str, str], int | None] = lambda method, path: None
+        self.after_piece: Callable[[], None] = lambda: None
         self._behind = behind
         self._refusal = refusal
         self._check = check
@@ -132,7 +135,12 @@ class FaultProxy(HttpServer):
             def _body(self) -> bytes:
                 if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
                     length = int(self.headers.get("Content-Length") or 0)
-                    body = self.rfile.read(length)
+                    # A link that is slow has no buffer that takes the whole body.
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+                    body = b""
+                    while piece := self.rfile.read(min(length - len(body), PIECE_BYTES)):
+                        body += piece
+                        proxy.after_piece()
                     if len(body) < length:
                         raise ConnectionResetError("the client is gone")
                     return body

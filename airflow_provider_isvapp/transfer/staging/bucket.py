@@ -76,11 +76,11 @@ class RequestBody:
 
     def read(self, size: int | None = -1) -> memoryview:
         """Return the next piece, whatever size is asked for. The pieces before it have gone to the socket."""
-        refuse_if_given_up()
         # Bytes that are sent again are no progress.
         if self._is_sent and self._position > self._furthest:
             self._furthest = self._position
             self._watchdog.acknowledge()
+        refuse_if_given_up()
         piece = self.data[self._position : self._position + _PIECE_BYTES]
         self._position += len(piece)
         return piece
@@ -107,7 +107,8 @@ class PartPool:
         self._room = threading.BoundedSemaphore(parts)
         # Two that took their room bit by bit at the same time could wait for each other.
         self._taking = threading.Lock()
-        self._holders: list[Watchdog] = []
+        self._held: list[tuple[Watchdog, int]] = []
+        self._changing = threading.Lock()
         # Parts that were sent, to be filled again: fresh ones of this size would scatter over the heap.
         self._emptied: deque[bytearray] = deque(maxlen=parts)
 
@@ -130,23 +131,33 @@ class PartPool:
                 try:
                     while not self._room.acquire(timeout=_TICK_SECONDS):
                         # The object that waits may have nothing under way: others, written by this thread, have it all.
-                        for holder in (watchdog, *self._holders):
+                        watchdog.check()
+                        for holder, _ in tuple(self._held):
                             holder.check()
                 except BaseException:
                     if taken:
                         self._room.release(taken)
                     raise
-            self._holders.append(watchdog)
+            self._held.append((watchdog, room))
 
     def give_back(self, room: int, watchdog: Watchdog, part: bytearray | None = None) -> None:
-        """Give back the room, and the part to fill it again."""
+        """Give back the room of a part, and the part to be filled again."""
+        with self._changing:
+            if (watchdog, room) not in self._held:
+                return
+            self._held.remove((watchdog, room))
+            self._room.release(room)
         if part is not None:
             self._emptied.append(part)
-        self._holders.remove(watchdog)
-        self._room.release(room)
 
-    def clear(self) -> None:
-        """Free the memory of the emptied parts."""
+    def leave(self, watchdog: Watchdog) -> None:
+        """Give back the room of all parts of a write that is over, and free the emptied ones.
+
+        A request that was given up can hang for as long as its connection has a timeout. Other writes do not wait.
+        """
+        for holder, room in tuple(self._held):
+            if holder is watchdog:
+                self.give_back(room, holder)
         self._emptied.clear()
 
 
@@ -452,4 +463,4 @@ class MultipartObject(BucketObject):
 
     def _end(self) -> None:
         super()._end()
-        self.pool.clear()
+        self.pool.leave(self._watchdog)

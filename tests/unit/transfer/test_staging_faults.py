@@ -15,6 +15,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -23,7 +24,7 @@ import pytest
 
 from airflow_provider_isvapp.errors import DestinationExists, StorageFailed
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
-from airflow_provider_isvapp.transfer.staging import base, s3
+from airflow_provider_isvapp.transfer.staging import base, bucket, s3
 from airflow_provider_isvapp.transfer.staging.base import ObjectInfo, Provenance, StagedObject
 from airflow_provider_isvapp.transfer.staging.local import LocalStore
 from airflow_provider_isvapp.transfer.threads import Watchdog
@@ -365,7 +366,7 @@ def test_a_storage_that_stalls_fails_the_write_in_time(storage: Storage, what: A
     storage.put(OLD)
     fault(storage, what, step, content)
     started = time.monotonic()
-    with pytest.raises(StorageFailed, match=r"acknowledged nothing of .* for 1 s"):
+    with pytest.raises(StorageFailed, match="acknowledged nothing of "):
         write(storage.destination(stall_seconds=1), content)
     assert time.monotonic() - started < 15
     assert storage.read() == OLD
@@ -396,6 +397,68 @@ def test_the_version_that_a_write_returns_is_read_until_the_object_is_replaced(
 @pytest.mark.parametrize("place", [lambda path: open_destination(str(path)), in_fsspec], ids=["local", "fsspec"])
 def test_the_same_of_files(tmp_path: Path, place: Callable[[Path], Destination]) -> None:
     check_versions(place(tmp_path / "object"), SMALL)
+
+
+def write_in_turn(months: list[StagedObject]) -> None:
+    months[0].write(LARGE[: 10 * 1024 * 1024])
+    months[1].write(LARGE)
+
+
+@pytest.mark.timeout(180)
+def test_a_write_fails_in_time_where_a_stalled_one_has_all_the_room(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The months of an export are written by one thread, which would never look at the month that stalls."""
+    monkeypatch.setattr(s3.S3Object, "pool", bucket.PartPool(2))
+    if isinstance(storage, Azure):
+        from airflow_provider_isvapp.transfer.staging import azure
+
+        monkeypatch.setattr(azure.AzureObject, "pool", bucket.PartPool(2))
+    storage.proxy.fault = Fault("silence", lambda method, path: method == "PUT")
+    months: list[StagedObject] = [
+        storage.destination(stall_seconds=1).target().stage(exclusive=False, content_type="text/plain", provenance=None)
+        for _ in range(2)
+    ]
+    try:
+        with pytest.raises(StorageFailed, match="acknowledged nothing of "):
+            write_in_turn(months)
+    finally:
+        for month in months:
+            month.abort()
+    # The room is free at once, although requests of the stalled write still hang.
+    storage.proxy.fault = None
+    assert write(storage.destination(), LARGE) is not None
+
+
+def test_a_slow_link_is_no_stall(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One request takes more than three times the stall bound, and bytes leave all the time."""
+    now = [0.0]
+    monkeypatch.setattr(bucket, "Watchdog", partial(Watchdog, clock=lambda: now[0]))
+    content = bytes(32 * 1024 * 1024)
+    monkeypatch.setattr(s3, "PART_BYTES", len(content))
+    if isinstance(storage, Azure):
+        from airflow_provider_isvapp.transfer.staging import azure
+
+        monkeypatch.setattr(azure, "BLOCK_BYTES", len(content))
+    if isinstance(storage, Gcs):
+        from airflow_provider_isvapp.transfer.staging import gcs
+
+        monkeypatch.setattr(gcs, "CHUNK_BYTES", len(content))
+
+    destination = storage.destination(stall_seconds=60)
+    stall_seconds: float = destination.store.stall_seconds  # type: ignore[attr-defined]
+
+    def take_a_while() -> None:
+        # The sockets' buffers hold at most 4 MiB, which leave unseen.
+        now[0] += stall_seconds / 10
+
+    storage.proxy.after_piece = take_a_while
+    try:
+        assert write(destination, content) is not None
+    finally:
+        storage.proxy.after_piece = lambda: None
+    assert now[0] > 3 * stall_seconds
+    assert storage.read() == content
 
 
 @pytest.mark.parametrize("question", ["check_rights", "info"])
@@ -541,6 +604,30 @@ class TestLocalFiles:
         destination = self.at(tmp_path)
         assert commit(begin(destination, SMALL, "fail"), destination, "fail") is not None
         assert (tmp_path / "object").read_bytes() == SMALL
+
+
+def test_bytes_that_are_hashed_or_sent_again_are_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    progress: list[int] = []
+    watchdog = Watchdog("s3://lake/x")
+    body = bucket.RequestBody(memoryview(bytes(300_000)), watchdog)
+    monkeypatch.setattr(watchdog, "acknowledge", lambda: progress.append(body.tell()))
+
+    def read_all() -> int:
+        return sum(map(len, iter(body.read, b"")))
+
+    assert (read_all(), body.tell(), len(body), progress) == (300_000, 300_000, 300_000, [])
+    body.seek(0)
+    body.begin()
+    assert len(body.read()) < 150_000
+    assert len(body.read()) < 150_000
+    assert len(progress) == 1
+    body.begin()
+    assert (read_all(), progress[-1]) == (300_000, 300_000)
+    assert progress == sorted(set(progress))
+    times = len(progress)
+    body.resume(200_000)
+    body.begin()
+    assert (read_all(), len(body), len(progress)) == (100_000, 100_000, times)
 
 
 def test_the_clock_of_the_watchdog_stands_while_nothing_is_under_way() -> None:

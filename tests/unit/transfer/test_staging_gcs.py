@@ -22,6 +22,9 @@ from tests.support.object_stores import gcs_client, in_gcs
 
 pytest.importorskip("google.cloud.storage", reason="needs the extra gcs")
 
+from google.auth.credentials import Credentials
+from google.cloud.storage import Client
+
 from airflow_provider_isvapp.transfer.staging import gcs
 from airflow_provider_isvapp.transfer.staging.bucket import BucketObject, BucketTarget
 from airflow_provider_isvapp.transfer.staging.gcs import GcsStore
@@ -243,6 +246,28 @@ def test_silence_fails_the_write_in_time(server: GcsServer, step: str) -> None:
 
     assert time.monotonic() - started < 20
     over.set()
+
+
+class Renewable(Credentials):  # type: ignore[misc]
+    def refresh(self, request: Any) -> None:
+        self.token = "new"
+
+
+def test_a_chunk_is_sent_whole_after_a_token_was_refused(server: GcsServer) -> None:
+    """google-auth sends the request again with a new token, and does not rewind its body."""
+    refused: list[str] = []
+
+    def refuses_once(request: Any) -> int | None:
+        if request.command == "PUT" and len(refused) < 1:
+            refused.append(request.headers["Authorization"])
+            return 401
+        return None
+
+    server.fault = refuses_once
+    client = Client(project="test", credentials=Renewable(), client_options={"api_endpoint": server.url})
+    publish(GcsStore(client, "lake").target(KEY, URI))
+    assert refused
+    assert content_of(server) == BIG
 
 
 def test_a_storage_that_is_unavailable_for_long_fails_the_write(server: GcsServer) -> None:
