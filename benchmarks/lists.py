@@ -15,7 +15,7 @@ from pathlib import Path
 from airflow_provider_isvapp.api.schema.fields import Object
 from airflow_provider_isvapp.api.schema.isvapp import salesforce_account
 from airflow_provider_isvapp.api.schema.productiv import AppDetails
-from airflow_provider_isvapp.emulator.data import account_rows, spell_rows
+from airflow_provider_isvapp.emulator.data import account_rows, rows_to_json
 from airflow_provider_isvapp.emulator.productiv import app_rows
 from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.lists import write_list
@@ -31,7 +31,7 @@ def rows_of(name: str) -> tuple[list[bytes], type[Object]]:
     else:
         rows = account_rows(1, count, include_health_scores=True, include_subscriber_orgs=True)
         row_type = salesforce_account(health_scores=True, subscriber_orgs=True)  # type: ignore[assignment]
-    return [row.encode() for row in spell_rows(rows)], row_type
+    return [row.encode() for row in rows_to_json(rows)], row_type
 
 
 def peak() -> float:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Who is calling, and what they may do."""
+"""Authentication and authorization of the callers of both vendors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ API_KEY_PERMISSION = "ISVapp metrics retrieval"
 
 @dataclass(frozen=True)
 class Token:
-    """An access token as the token endpoint hands it out."""
+    """An issued access token."""
 
     vendor: Vendor
     client: str
@@ -31,11 +31,11 @@ class Token:
 
 
 class TokenIssuer:
-    """Credentials and the tokens that were issued for them.
+    """Knows the credentials and issues tokens for them.
 
-    A credential's name is the client id or ``api_key``, never the secret: it is what the request log shows.
+    A credential's name is the client id or ``api_key``, never the secret: the request log shows it.
 
-    :param token_mark: what each token begins with.
+    :param token_mark: the prefix of each token.
     """
 
     def __init__(self, config: EmulatorConfig, clock: Clock, token_mark: str) -> None:
@@ -49,7 +49,7 @@ class TokenIssuer:
     def issue(self, vendor: Vendor, client: str, secret: str, scope: str) -> tuple[str, Token]:
         """Exchange client credentials for a token.
 
-        :param scope: one or more scopes, separated by blanks.
+        :param scope: one or more scopes, separated by spaces.
         :raises ErrorResponse: 401 for a wrong client, 400 for a wrong scope.
         """
         if (client, secret) != self._clients[vendor]:
@@ -78,9 +78,9 @@ class TokenIssuer:
         return value, token
 
     def require(self, vendor: Vendor, scope: str, authorization: str | None) -> None:
-        """Let a request with this ``Authorization`` header pass.
+        """Check that a request with this ``Authorization`` header is allowed.
 
-        :raises ErrorResponse: 401 without good credentials, 403 naming the scope that is missing.
+        :raises ErrorResponse: 401 without valid credentials, 403 naming the missing scope.
         """
         value = _bearer(authorization)
         if value is None:
@@ -98,7 +98,7 @@ class TokenIssuer:
             raise ErrorResponse(403, f"The access token lacks the scope '{scope}'; it has '{' '.join(token.scopes)}'.")
 
     def credential(self, authorization: str | None) -> str | None:
-        """Name the credential behind an ``Authorization`` header, for the log and the rate limit."""
+        """Return the name of the credential in an ``Authorization`` header, for the log and the rate limit."""
         basic = parse_basic(authorization)
         if basic is not None:
             return basic[0] if basic[0] in {client for client, _ in self._clients.values()} else None
@@ -111,13 +111,13 @@ class TokenIssuer:
         return token.client if token else None
 
     def forget(self, authorization: str | None) -> None:
-        """Make the token in this header worthless although its time is not over."""
+        """Revoke the token in this header before it expires."""
         value = _bearer(authorization)
         if value is not None:
             self._tokens.pop(value, None)
 
     def rotate(self, config: EmulatorConfig) -> None:
-        """Take the credentials of a configuration; those from before and all tokens are worthless from now on."""
+        """Replace the credentials by those of a configuration, and revoke all tokens."""
         self._config = config
         self._clients = {
             "isvapp": (config.client_id, config.client_secret),
@@ -126,7 +126,7 @@ class TokenIssuer:
         self.clear()
 
     def clear(self) -> None:
-        """Make all tokens worthless."""
+        """Revoke all tokens."""
         self._tokens.clear()
 
 

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except ValueError as error:
         parser.error(str(error))
-    # Blocked before any thread starts, and so in all of them: only sigwait below receives these signals.
+    # Threads inherit this mask, so only sigwait below receives these signals.
     signals = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         default = DEFAULT_PORT if item.name == "port" else item.default
         if item.name in ENVIRONMENT:
             help_text += f"; also {ENVIRONMENT[item.name]}"
-            default = os.environ.get(ENVIRONMENT[item.name], default)  # argparse converts a text as if it were given
+            default = os.environ.get(ENVIRONMENT[item.name], default)  # argparse converts a default that is a string
         help_text += f" (default: {'none' if default is None else default})"
         if types[item.name] is bool:
             parser.add_argument(flag, default=default, help=help_text, action=argparse.BooleanOptionalAction)
@@ -86,20 +86,20 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         type=_fault,
         metavar="FAULT",
-        help="let something go wrong: endpoint=download,kind=cut,at=0.5,times=2, or the same as JSON; repeatable",
+        help="inject a fault: endpoint=download,kind=cut,at=0.5,times=2, or the same as JSON; repeatable",
     )
-    parser.add_argument("--quiet", action="store_true", help="print no line for each request")
+    parser.add_argument("--quiet", action="store_true", help="do not log requests")
     return parser
 
 
 def _converter(kind: Any) -> Callable[[str], Any]:
-    """Return what turns a text into ``int``, ``float``, ``str``, or into None where the option may be none."""
+    """Return a function that converts a string to ``int``, ``float`` or ``str``, or to None where it is allowed."""
     kinds = get_args(kind) or (kind,)
 
     def convert(text: str) -> Any:
         return None if text == "none" and type(None) in kinds else kinds[0](text)
 
-    convert.__name__ = kinds[0].__name__  # argparse names it when the text does not fit
+    convert.__name__ = kinds[0].__name__  # argparse shows this name in its error
     return convert
 
 
@@ -129,7 +129,7 @@ def _greeting(config: EmulatorConfig, url: str) -> str:
             f"export AIRFLOW_CONN_ISVAPP_DEFAULT={shlex.quote(json.dumps(isvapp))}",
             f"export AIRFLOW_CONN_PRODUCTIV_DEFAULT={shlex.quote(json.dumps(productiv))}",
             "",
-            "Ctrl-C ends it. Requests:",
+            "Press Ctrl-C to stop. Requests:",
         )
     )
 

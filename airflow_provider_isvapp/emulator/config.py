@@ -12,43 +12,43 @@ from typing import Any, Literal, Protocol
 
 
 class Clock(Protocol):
-    """What the emulator asks about time."""
+    """The time of the emulator."""
 
     def now(self) -> datetime:
-        """Wall-clock time, aware, in UTC."""
+        """The current time in UTC, timezone-aware."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds that never go back."""
+        """Monotonic seconds."""
         ...
 
 
 class SystemClock:
-    """The machine's own time."""
+    """The system's time."""
 
     def now(self) -> datetime:
-        """Wall-clock time, aware, in UTC."""
+        """The current time in UTC, timezone-aware."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Seconds that never go back; the same for all processes of one Linux machine."""
+        """Monotonic seconds, the same for all processes of a Linux machine."""
         return time.monotonic()
 
 
 class ManualClock:
-    """Time that stands still until :meth:`advance` moves it.
+    """A clock that only :meth:`advance` moves.
 
-    :param start: the wall-clock time to begin with; must be aware.
+    :param start: the initial time; must be timezone-aware.
     """
 
     def __init__(self, start: datetime) -> None:
         if start.tzinfo is None:
-            raise ValueError("start must be an aware datetime")
+            raise ValueError("start must be a timezone-aware datetime")
         self._start = start
         self._elapsed = 0.0
 
     def now(self) -> datetime:
-        """Wall-clock time, aware, in UTC."""
+        """The current time in UTC, timezone-aware."""
         return (self._start + timedelta(seconds=self._elapsed)).astimezone(UTC)
 
     def monotonic(self) -> float:
@@ -56,15 +56,15 @@ class ManualClock:
         return self._elapsed
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Move the clock forward."""
         if seconds < 0:
-            raise ValueError("time does not go back")
+            raise ValueError("seconds must not be negative")
         self._elapsed += seconds
 
 
 MONTH = re.compile(r"[1-9]\d{3}-(0[1-9]|1[0-2])")
 MAX_ROWS_PER_ACCOUNT = 1000
-"""Keeps the taxonomy, which is held in memory, small whatever the size of an export."""
+"""Keeps the taxonomy, which is held in memory, small in exports of any size."""
 
 
 def _option(default: Any, help_text: str) -> Any:
@@ -73,60 +73,62 @@ def _option(default: Any, help_text: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class EmulatorConfig:
-    """Everything that can be chosen before the emulator starts; faults come on top while it runs."""
+    """The emulator's options. Faults are injected while it runs."""
 
-    host: str = _option("127.0.0.1", "IP address to listen on; 0.0.0.0 for containers")
-    port: int = _option(0, "port to listen on; 0 takes a free one")
+    host: str = _option("127.0.0.1", "host to listen on; 0.0.0.0 for containers")
+    port: int = _option(0, "port to listen on; 0 picks a free one")
 
     client_id: str = _option("demo-client", "ISVapp OAuth2 client id")
     client_secret: str = _option("demo-client-secret", "ISVapp OAuth2 client secret")
     client_scopes: str = _option(
-        "identity exports salesforce_accounts", "ISVapp scopes that the client may have, separated by blanks"
+        "identity exports salesforce_accounts", "ISVapp scopes that the client may request, separated by spaces"
     )
-    api_key: str = _option("demo-api-key", "ISVapp API key with the permission to retrieve metrics")
-    api_key_without_scope: str = _option("demo-api-key-without-scope", "ISVapp API key that may do nothing")
+    api_key: str = _option("demo-api-key", "ISVapp API key with permission to retrieve metrics")
+    api_key_without_scope: str = _option("demo-api-key-without-scope", "ISVapp API key without any permission")
     productiv_client_id: str = _option("demo-productiv-client", "Productiv client id")
     productiv_client_secret: str = _option("demo-productiv-secret", "Productiv client secret")
-    token_seconds: float = _option(3600.0, "how long an access token of either vendor is good for")
+    token_seconds: float = _option(3600.0, "lifetime of an access token of either vendor")
 
-    requests_per_second: int | None = _option(
-        2, "ISVapp requests accepted in any second and credential; none: no limit"
-    )
-    retry_after: Literal["none", "seconds", "date"] = _option("none", "form of Retry-After when that is exceeded")
+    requests_per_second: int | None = _option(2, "ISVapp requests accepted per second and credential; none: no limit")
+    retry_after: Literal["none", "seconds", "date"] = _option("none", "format of Retry-After on a 429")
 
-    export_seconds: float = _option(5.0, "how long an export is PENDING")
-    expires_seconds: float = _option(3600.0, "how long a completed export can be downloaded")
-    download_url_seconds: float | None = _option(None, "how long a download_url is good for; none: as the export")
-    month_complete_day: int = _option(5, "day of the following month on which a month is complete")
-    taxonomy_ids: str | None = _option(None, "taxonomy ids that exist, separated by blanks; none: any")
-    first_month: str = _option("2015-01", "oldest month that has data, YYYY-MM")
+    export_seconds: float = _option(5.0, "seconds for which an export is PENDING")
+    expires_seconds: float = _option(3600.0, "seconds for which a completed export can be downloaded")
+    download_url_seconds: float | None = _option(None, "lifetime of a download_url; none: as the export")
+    month_complete_day: int = _option(5, "day of the next month on which a month is complete")
+    taxonomy_ids: str | None = _option(None, "taxonomy ids that exist, separated by spaces; none: any")
+    first_month: str = _option("2015-01", "first month with data, YYYY-MM")
 
-    seed: int = _option(1, "other seed, other data")
-    rows: int = _option(1000, "rows of each month in an export that no account filter narrows")
-    salesforce_accounts: int | None = _option(None, "Salesforce accounts; none: one for 40 rows, at least 50")
-    apps: int = _option(60, "Productiv apps, every fifth of them inactive")
-    pretty: bool = _option(False, "write JSON responses over several lines")
+    seed: int = _option(1, "seed of the generated data")
+    rows: int = _option(1000, "rows per month in an export without an account filter")
+    salesforce_accounts: int | None = _option(None, "number of Salesforce accounts; none: one per 40 rows, at least 50")
+    apps: int = _option(60, "number of Productiv apps; every fifth is inactive")
+    pretty: bool = _option(False, "indent JSON responses")
 
-    row_keys: Literal["documented", "sorted"] = _option("documented", "order of the keys in a row of an export")
-    row_blanks: bool = _option(False, "blanks after the colons and commas of a row, as on the vendor's page")
-    row_order: Literal["month", "account"] = _option("month", "what the rows of an export are in order of")
-    line_end: Literal["lf", "crlf"] = _option("lf", "what ends a row")
-    final_newline: bool = _option(True, "the last row has an end, too")
+    row_keys: Literal["documented", "sorted"] = _option("documented", "order of the keys in the rows of an export")
+    row_blanks: bool = _option(False, "spaces after the colons and commas of a row, as on the vendor's page")
+    row_order: Literal["month", "account"] = _option("month", "sort order of the rows of an export")
+    line_end: Literal["lf", "crlf"] = _option("lf", "line ending of a row")
+    final_newline: bool = _option(True, "end the last row with a line ending, too")
 
     content_encoding: bool = _option(True, "download with Content-Encoding: gzip")
     framing: Literal["length", "chunked", "close"] = _option(
-        "length", "what ends a download: Content-Length, chunks, or the end of the connection"
+        "length", "how a download is delimited: by Content-Length, by chunks, or by closing the connection"
     )
-    ranges: bool = _option(False, "download honours Range and If-Range")
-    etag: Literal["strong", "weak", "none"] = _option("strong", "kind of ETag on a download")
-    gzip_members: int = _option(1, "gzip members in an export's file")
-    empty_file: Literal["gzip", "nothing"] = _option("gzip", "an export without rows: a gzip of nothing, or no byte")
-    spool_dir: str | None = _option(None, "where export files are kept while the emulator runs; none: temporary")
+    ranges: bool = _option(False, "support Range and If-Range in downloads")
+    etag: Literal["strong", "weak", "none"] = _option("strong", "kind of ETag of a download")
+    gzip_members: int = _option(1, "number of gzip members in the file of an export")
+    empty_file: Literal["gzip", "nothing"] = _option(
+        "gzip", "file of an export without rows: an empty gzip member, or no bytes"
+    )
+    spool_dir: str | None = _option(
+        None, "folder for the files of exports while the emulator runs; none: a temporary one"
+    )
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work.
+        """Validate the options.
 
-        :raises ValueError: names the option.
+        :raises ValueError: naming the option.
         """
         if not MONTH.fullmatch(self.first_month):
             raise ValueError(f"first_month must be YYYY-MM, not {self.first_month!r}")
@@ -135,13 +137,15 @@ class EmulatorConfig:
         if self.requests_per_second is not None and self.requests_per_second < 1:
             raise ValueError("requests_per_second must be at least 1, or none")
         if self.rows < 0 or self.apps < 0 or self.gzip_members < 1:
-            raise ValueError("rows and apps cannot be negative, and gzip_members is at least 1")
+            raise ValueError("rows and apps must not be negative, and gzip_members must be at least 1")
         if self.account_count < 1 or self.rows > self.account_count * MAX_ROWS_PER_ACCOUNT:
-            raise ValueError(f"salesforce_accounts must be at least 1, and one for {MAX_ROWS_PER_ACCOUNT} rows")
+            raise ValueError(
+                f"salesforce_accounts must be at least 1, and at least one per {MAX_ROWS_PER_ACCOUNT} rows"
+            )
 
     @property
     def account_count(self) -> int:
-        """How many Salesforce accounts there are."""
+        """The number of Salesforce accounts."""
         if self.salesforce_accounts is not None:
             return self.salesforce_accounts
         return max(50, -(-self.rows // 40))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-r"""Made-up rows of both vendors, the same for one seed, and JSON text that a careless reader would not give back:
-``1.50``, ``\u00fc``, ``\/``.
+r"""Generated rows of ISVapp, the same for the same seed, and JSON text that a careless reader would change: ``1.50``,
+``\u00fc``, ``\/``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Restatement(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRequest:
-    """Everything that the rows of an export depend on, besides the emulator's configuration.
+    """What the rows of an export depend on, besides the emulator's configuration.
 
     ``accounts`` holds the 15-character form of the account filter. ``version`` is 0 until a fault changes the file, and
     ``restated`` has the changes that faults make to single months, each as a month and a :class:`Restatement`.
@@ -64,11 +64,11 @@ _COUNTERS = (
     b'"operations":"%d","operations_external":"%d","operations_internal":"%d"}\n'
 )
 _HUGE = 1 << 53
-"""Added to a counter now and then: integers that a float cannot hold."""
+"""Added to some counters: integers that a float cannot hold."""
 
 
 def ndjson(config: EmulatorConfig, request: ExportRequest) -> Iterator[bytes]:
-    """Yield an export's plain content in blocks of about a megabyte, each ending with a row."""
+    """Yield the plain content of an export in blocks of about a megabyte that end with a row."""
     end = b"\r\n" if config.line_end == "crlf" else b"\n"
     last = b""
     for block in _blocks(config, request):
@@ -104,7 +104,7 @@ def _blocks(config: EmulatorConfig, request: ExportRequest) -> Iterator[bytes]:
         if Restatement.SERIALIZER in request.restatements(month):
             sort_keys, blanks = not sort_keys, not blanks
         if sort_keys or blanks:
-            rows = b"".join(_spelled(line, sort_keys=sort_keys, blanks=blanks) for line in rows.splitlines())
+            rows = b"".join(_reserialized(line, sort_keys=sort_keys, blanks=blanks) for line in rows.splitlines())
         block.append(rows)
         length += len(rows)
         if length >= BLOCK_BYTES:
@@ -146,7 +146,7 @@ def _rows(
     if changes:
         lines = b"".join(lines).splitlines(keepends=True)
     if Restatement.ROWS_LOST in changes:
-        # Of the rows of all accounts, one after the other.
+        # Counted over the rows of all accounts.
         lines = lines[config.rows * index // count % 2 :: 2]
     if Restatement.ORDER in changes:
         lines.reverse()
@@ -155,8 +155,8 @@ def _rows(
     return b"".join(lines)
 
 
-def _spelled(line: bytes, *, sort_keys: bool, blanks: bool) -> bytes:
-    """Write a row as another serializer does."""
+def _reserialized(line: bytes, *, sort_keys: bool, blanks: bool) -> bytes:
+    """Serialize a row as another serializer would."""
     text = json.dumps(
         json.loads(line),
         ensure_ascii=line.isascii(),
@@ -203,25 +203,25 @@ def _fields(values: dict[str, Any], *, escaped: bool) -> bytes:
 
 
 def seeded(*parts: object) -> random.Random:
-    """Return a generator whose numbers depend on these values only, not on the process."""
-    return random.Random("/".join(str(part) for part in parts))  # noqa: S311 - made-up data, no secrets
+    """Return a random generator that depends on these values only."""
+    return random.Random("/".join(str(part) for part in parts))  # noqa: S311 - generated data, no secrets
 
 
-# U+FDD0 is not a character and never will be: nothing else in the data can look like a marked number.
+# U+FDD0 is a noncharacter, so nothing else in the data looks like a marked number.
 _MARK = "\ufdd0"
 _MARKED = re.compile(r'"(?:\ufdd0|\\ufdd0)([^"]*)"')
 
 
-def number(spelling: str) -> str:
-    """Mark a number so that :func:`spell` writes it digit by digit as given."""
-    return _MARK + spelling
+def number(text: str) -> str:
+    """Mark a number that :func:`to_json` writes exactly as given."""
+    return _MARK + text
 
 
-def spell(value: Any, *, escaped: bool = False, pretty: bool = False) -> str:
-    r"""Write JSON.
+def to_json(value: Any, *, escaped: bool = False, pretty: bool = False) -> str:
+    r"""Serialize to JSON.
 
-    :param escaped: non-ASCII as ``\uXXXX`` and ``/`` as ``\/``, as some back ends do.
-    :param pretty: over several lines.
+    :param escaped: non-ASCII as ``\uXXXX`` and ``/`` as ``\/``, as some backends do.
+    :param pretty: indented.
     """
     text = json.dumps(
         value, ensure_ascii=escaped, indent=2 if pretty else None, separators=None if pretty else (",", ":")
@@ -230,19 +230,19 @@ def spell(value: Any, *, escaped: bool = False, pretty: bool = False) -> str:
     return text.replace("/", "\\/") if escaped else text
 
 
-def spell_rows(rows: list[Any], *, pretty: bool = False) -> list[str]:
-    """Write each row by itself, every second one escaped."""
-    return [spell(row, escaped=index % 2 == 1, pretty=pretty) for index, row in enumerate(rows)]
+def rows_to_json(rows: list[Any], *, pretty: bool = False) -> list[str]:
+    """Serialize each row, every second one escaped."""
+    return [to_json(row, escaped=index % 2 == 1, pretty=pretty) for index, row in enumerate(rows)]
 
 
-def spell_array(rows: list[str], *, pretty: bool = False) -> str:
-    """Put written rows into an array."""
+def json_array(rows: list[str], *, pretty: bool = False) -> str:
+    """Join serialized rows to an array."""
     return "[\n" + ",\n".join(rows) + "\n]" if pretty else "[" + ",".join(rows) + "]"
 
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _CHECKSUM = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
-# Quotes, braces, a line break, a line separator and letters beyond ASCII: what a wrong rule for rows trips over.
+# Quotes, braces, a line break, a line separator and non-ASCII letters, which a wrong parser of rows trips over.
 _ACCOUNT_NAMES = (
     "Müller & Söhne", "Acme", "Société Générale d'Études", "株式会社あおい", 'The "Quoted" Company', "Łódź Freight",
     "Curly } Brace { Labs", "Back\\slash Systems", "Two\nLines", "Separator\u2028Holding", "Rocket 🚀 Partners",
@@ -261,7 +261,7 @@ class SalesforceAccount:
 
 
 def salesforce_id(prefix: str, rng: random.Random) -> str:
-    """Make an 18-character id: 15 characters and the checksum over their capitals."""
+    """Generate an 18-character id: 15 characters, and a checksum of their case."""
     short = prefix.ljust(8, "0") + "".join(rng.choices(_ALPHABET, k=7))
     checksum = ""
     for start in (0, 5, 10):
@@ -311,7 +311,7 @@ def account_rows(
     rng = seeded("details", seed)
     rows = []
     for account in Accounts(seed, count):
-        # Drawn whether they are asked for or not: an account's scores do not depend on the other parameter.
+        # Always drawn, so that the values of an account do not depend on the parameters.
         scores = [
             {"score": number(f"{rng.uniform(0, 100):.2f}"), "is_primary": True, "label": "Adoption"},
             {"score": rng.randrange(101), "is_primary": False, "label": "Zufriedenheit (müde/wach)"},

@@ -33,12 +33,12 @@ from airflow_provider_isvapp.emulator.http import ErrorResponse
 
 _GZIP = 31  # zlib's window size of 32 KiB, plus 16 for the gzip format; the header then holds no time of writing
 _LEVEL = 1
-"""The fastest; the rows hold as much chance as it takes to compress about 12:1 with it."""
+"""The fastest level. The rows are random enough to compress about 12:1, as the vendor's do."""
 
 
 @dataclass(frozen=True)
 class SpoolFile:
-    """An export's file; ``tag`` is what its ETag says."""
+    """The file of an export; ``tag`` is the value of its ETag."""
 
     path: Path
     plain_bytes: int
@@ -47,14 +47,14 @@ class SpoolFile:
 
 
 class Spool:
-    """Writes each export's file once, however many exports ask for the same rows."""
+    """Writes the files of exports. Exports with the same rows share one file."""
 
     def __init__(self, config: EmulatorConfig) -> None:
         self._config = config
         if config.spool_dir is not None:
             Path(config.spool_dir).mkdir(parents=True, exist_ok=True)
         self._directory = Path(tempfile.mkdtemp(prefix="isvapp-emulator-", dir=config.spool_dir))
-        # Called by close(), or at the latest when the process ends.
+        # Called by close(), or when the process ends.
         self._remove = weakref.finalize(self, shutil.rmtree, self._directory, ignore_errors=True)
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="isvapp-emulator-spool")
         self._files: dict[ExportRequest, Future[SpoolFile]] = {}
@@ -68,7 +68,7 @@ class Spool:
         return self._files[request]
 
     def damaged(self, file: SpoolFile, faults: tuple[Fault, ...]) -> Future[SpoolFile]:
-        """Return a copy of a file that the faults have damaged, under the same tag."""
+        """Return a damaged copy of a file, with the same tag."""
         key = (file.tag, faults)
         if key not in self._damaged:
             path = self._directory / f"{file.tag}.damaged-{len(self._damaged)}"
@@ -76,7 +76,7 @@ class Spool:
         return self._damaged[key]
 
     def close(self) -> None:
-        """Remove all files; one that is being written is given up."""
+        """Remove all files, and stop writing."""
         self._closed.set()
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._remove()
@@ -101,14 +101,14 @@ class Spool:
         return SpoolFile(path, plain_bytes, compressed_bytes, tag)
 
     def _pieces(self, block: bytes) -> list[bytes]:
-        """Cut the first block so that all members but the last are in it; the cuts fall within rows."""
+        """Split the first block into all members but the last, within rows."""
         size = len(block) // self._config.gzip_members
         cuts = [size * number for number in range(self._config.gzip_members)]
         return [block[start:stop] for start, stop in zip(cuts, [*cuts[1:], None], strict=True)]
 
 
 def _ahead(blocks: Iterator[bytes], generator: ThreadPoolExecutor) -> Iterable[bytes]:
-    """Make the next block in a second thread while the caller compresses: zlib lets go of the interpreter's lock."""
+    """Generate the next block in a thread while the caller compresses: zlib releases the GIL."""
     coming = generator.submit(next, blocks, b"")
     while block := coming.result():
         coming = generator.submit(next, blocks, b"")
@@ -135,13 +135,13 @@ def _damage(file: SpoolFile, path: Path, faults: tuple[Fault, ...]) -> SpoolFile
 
 
 RECENT = 1000
-_SETTLE_SECONDS = 1.0
-"""How long a request waits for a file that is due but still being written, before the response says PENDING."""
+_FILE_TIMEOUT = 5.0
+"""How long a request waits for a file that is due but still being written. Then the response is PENDING."""
 
 
 @dataclass(eq=False, kw_only=True)
 class Export:
-    """One export. ``error`` is the message it ends with, ``expired`` an expiry before its time."""
+    """One export. ``error`` is the message of an export that fails; ``expired`` is true if it expires early."""
 
     id: str
     request: ExportRequest
@@ -154,12 +154,12 @@ class Export:
 
     @property
     def is_written(self) -> bool:
-        """Whether its file is on disk, or could not be written."""
+        """Whether writing its file has finished or failed."""
         return self.written_at is not None and self.file.done()
 
 
 class Exports:
-    """All exports since the start or the last :meth:`clear`.
+    """All exports since the last :meth:`clear`.
 
     :param token_mark: a part of each download token.
     """
@@ -174,7 +174,7 @@ class Exports:
         self.created = 0
 
     def create(self, request: ExportRequest, *, error: str | None = None, expired: bool = False) -> Export:
-        """Accept a request; the file is written in the background."""
+        """Create an export; its file is written in a thread."""
         now = self._clock.now()
         export = Export(
             id=str(uuid.uuid4()),
@@ -186,7 +186,7 @@ class Exports:
             expired=expired,
         )
 
-        # The writing thread takes real time, however far a test has moved the emulator's clock meanwhile.
+        # Writing takes real time, even if a test advances the emulator's clock meanwhile.
         started = time.monotonic()
 
         def written(_: Future[SpoolFile]) -> None:
@@ -200,7 +200,7 @@ class Exports:
     def get(self, export_id: str) -> Export:
         """Return an export.
 
-        :raises ErrorResponse: 404 if there is none with this id.
+        :raises ErrorResponse: 404 if it does not exist.
         """
         try:
             return self._exports[export_id]
@@ -215,30 +215,30 @@ class Exports:
         return ndjson(self._config, self._exports[export_id].request)
 
     def recent(self) -> list[Export]:
-        """Return the most recent exports, the newest first."""
+        """Return the most recent exports, newest first."""
         return list(reversed(self._exports.values()))[:RECENT]
 
     def clear(self) -> None:
-        """Forget all exports."""
+        """Remove all exports."""
         self._exports.clear()
         self.created = 0
 
     async def change_file(self, export: Export) -> None:
-        """Give an export another file, with other rows, once that is written."""
+        """Replace the file of an export by one with other rows."""
         request = replace(export.request, version=export.request.version + 1)
         file = self._spool.file(request)
         await _written({file})
         export.request, export.file = request, file
 
-    async def settle(self, exports: Iterable[Export]) -> None:
-        """Wait a moment for the files of those exports that should be complete by now."""
+    async def wait_for_files(self, exports: Iterable[Export]) -> None:
+        """Wait briefly for the files of the exports that are due."""
         now = self._clock.now()
         unwritten = {export.file for export in exports if now >= export.due_at and not export.is_written}
         if unwritten:
-            await _written(unwritten, seconds=_SETTLE_SECONDS)
+            await _written(unwritten, seconds=_FILE_TIMEOUT)
 
     def new_record(self, export: Export, base_url: str) -> dict[str, Any]:
-        """Return the record of the response to a create request: PENDING, however little time an export takes."""
+        """Return the record in the response to a create request, which is always PENDING."""
         return {
             "id": export.id,
             "type": export.request.type,
@@ -256,9 +256,9 @@ class Exports:
         }
 
     def record(self, export: Export, base_url: str) -> dict[str, Any]:
-        """Return the record as it is now.
+        """Return the current record.
 
-        :param base_url: scheme, host and port under which the caller reaches the emulator.
+        :param base_url: the scheme, host and port that the caller used.
         """
         record = self.new_record(export, base_url)
         if self._clock.now() < export.due_at or not export.is_written:
@@ -286,11 +286,11 @@ class Exports:
         }
 
     def is_expired(self, export: Export) -> bool:
-        """Tell whether the file can no longer be downloaded."""
+        """Whether the file can no longer be downloaded."""
         return export.expired or self._clock.now() >= self._expires_at(export)
 
     def check_download(self, export: Export, token: str) -> None:
-        """Let a download with this token from a ``download_url`` pass.
+        """Check the token of a ``download_url``.
 
         :raises ErrorResponse: 404, 403 or 410, with the reason.
         """
@@ -321,7 +321,7 @@ class Exports:
 
 
 async def _written(files: set[Future[SpoolFile]], seconds: float | None = None) -> None:
-    """Wait until files are written, or could not be: that is for those to see who read the export."""
+    """Wait until writing files has finished or failed; the record of the export shows the error."""
     done, _ = await asyncio.wait([asyncio.wrap_future(file) for file in files], timeout=seconds)
     for file in done:
         file.exception()  # asyncio complains about an exception that is never retrieved

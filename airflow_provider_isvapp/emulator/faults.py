@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Faults that tests and demos inject, and the queue of those that are still to happen."""
+"""Faults that tests and demos inject, and the queue of pending faults."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _ENDPOINTS: Mapping[FaultKind, frozenset[Endpoint]] = {
     FaultKind.MONTH_RESTATED: _CREATE,
 }
 REPLACES_ENDPOINT = frozenset({FaultKind.STATUS, FaultKind.HTML, FaultKind.REDIRECT})
-"""Kinds that respond in place of the endpoint: faults after them wait for the next request."""
+"""Kinds that replace the response of the endpoint. Later faults stay pending."""
 
 _DEFAULT_STATUS = {FaultKind.STATUS: 503, FaultKind.HTML: 502, FaultKind.REDIRECT: 302}
 
@@ -74,26 +74,26 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "replace": Mapping,
     "remove": (tuple, list),
 }
-"""What the fields hold that are not text: JSON and the command line bring no types with them."""
+"""The types of the fields that are not strings: JSON and the command line are untyped."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
     """Something that goes wrong with the next requests to an endpoint.
 
-    :param endpoint: the name of an endpoint, or ``*`` for every one where the kind makes sense.
+    :param endpoint: the name of an endpoint, or ``*`` for all endpoints that the kind applies to.
     :param kind: what goes wrong.
-    :param times: how many requests it happens to; None for all that follow.
-    :param after: how many matching requests are spared first.
+    :param times: the number of affected requests; None for all.
+    :param after: how many matching requests to skip first.
     :param export_id: only requests about this export.
     :param at: a place in the body: a fraction (float from 0 to 1) or a byte (int; negative from the end).
-    :param location: where a redirect leads; a path stays on the emulator.
-    :param retry_after: seconds; sent as they are or, with ``retry_after_form="date"``, as the HTTP date of that moment.
+    :param location: the target of a redirect; a path stays on the emulator.
+    :param retry_after: seconds, sent as they are or, with ``retry_after_form="date"``, as an HTTP date.
     :param replace: fields of the response and their new values. ``data`` and ``success`` are ISVapp's envelope,
         all other names those of the record in it (of each record, in a list).
     :param remove: fields that are left out of the response.
     :param restatement: what changes in the month, a :class:`Restatement`. One fault makes one change; several add up.
-    :raises ValueError: says what does not fit.
+    :raises ValueError: naming what is wrong.
     """
 
     endpoint: str
@@ -116,7 +116,7 @@ class Fault:
     restatement: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what would never happen, so that a test does not pass for want of its fault."""
+        """Reject a fault that would never happen: a test would pass without it."""
         for item in fields(self):
             value = getattr(self, item.name)
             if value is None and "None" in str(item.type):
@@ -131,7 +131,7 @@ class Fault:
         if allowed is not None and self.endpoint not in {"*", *allowed}:
             raise ValueError(f"{self.kind} happens at {', '.join(sorted(allowed))}, not at {self.endpoint}")
         if (self.times is not None and self.times < 1) or self.after < 0:
-            raise ValueError("times must be at least 1 (or none for ever), and after at least 0")
+            raise ValueError("times must be at least 1 (none: without end), and after at least 0")
         if self.retry_after_form not in ("seconds", "date"):
             raise ValueError("retry_after_form must be seconds or date")
         if self.bytes_per_second is not None and self.bytes_per_second <= 0:
@@ -146,7 +146,7 @@ class Fault:
     def from_mapping(cls, values: Mapping[str, Any]) -> Fault:
         """Build a fault from JSON.
 
-        :raises ValueError: names the field that is wrong.
+        :raises ValueError: naming the wrong field.
         """
         known = {item.name for item in fields(cls)}
         unknown = sorted(set(values) - known)
@@ -161,7 +161,7 @@ class Fault:
     def from_text(cls, text: str) -> Fault:
         """Build a fault from ``endpoint=download,kind=cut,at=0.5`` or from a JSON object.
 
-        :raises ValueError: names the field that is wrong.
+        :raises ValueError: naming the wrong field.
         """
         if text.lstrip().startswith("{"):
             return cls.from_mapping(json.loads(text))
@@ -176,17 +176,17 @@ class Fault:
 
     @property
     def response_status(self) -> int:
-        """The HTTP status of a kind that responds in place of the endpoint."""
+        """The HTTP status of a kind that replaces the response of the endpoint."""
         return self.status if self.status is not None else _DEFAULT_STATUS[FaultKind(self.kind)]
 
     def position(self, length: int) -> int:
-        """Turn ``at`` into an offset in a body of ``length`` bytes; the middle where it is not given."""
+        """Return the offset of ``at`` in a body of ``length`` bytes; the middle by default."""
         at = 0.5 if self.at is None else self.at
         offset = int(length * at) if isinstance(at, float) else length + at if at < 0 else at
         return min(max(offset, 0), length)
 
     def matches(self, endpoint: Endpoint, export_id: str | None, month: str | None) -> bool:
-        """Tell whether a request is one that this fault is about."""
+        """Whether this fault applies to a request."""
         if self.endpoint not in ("*", endpoint):
             return False
         if endpoint not in _ENDPOINTS.get(FaultKind(self.kind), frozenset(Endpoint)):
@@ -201,31 +201,31 @@ class Fault:
 @dataclass
 class _Pending:
     fault: Fault
-    spare: int
+    skip: int
     left: int | None
 
 
 class Faults:
-    """All of them, in the order in which they were injected; safe to use from several threads."""
+    """The pending faults, in the order of injection. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pending: list[_Pending] = []
 
     def inject(self, fault: Fault) -> None:
-        """Let a fault happen from the next request on."""
+        """Add a fault, which applies from the next request on."""
         with self._lock:
             self._pending.append(_Pending(fault, fault.after, fault.times))
 
     def take(self, endpoint: Endpoint, *, export_id: str | None, month: str | None) -> tuple[Fault, ...]:
-        """Return what happens to a request, and count it as having happened."""
+        """Return the faults of a request, and count them as done."""
         taken = []
         with self._lock:
             for pending in self._pending:
                 if not pending.fault.matches(endpoint, export_id, month):
                     continue
-                if pending.spare:
-                    pending.spare -= 1
+                if pending.skip:
+                    pending.skip -= 1
                     continue
                 taken.append(pending.fault)
                 if pending.left is not None:
@@ -236,11 +236,11 @@ class Faults:
         return tuple(taken)
 
     def pending(self) -> list[tuple[Fault, int | None]]:
-        """Return the faults still to happen and how often; None means for ever."""
+        """Return the pending faults and how often each still applies; None is without end."""
         with self._lock:
             return [(pending.fault, pending.left) for pending in self._pending]
 
     def clear(self) -> None:
-        """Let nothing go wrong any more."""
+        """Remove all faults."""
         with self._lock:
             self._pending.clear()

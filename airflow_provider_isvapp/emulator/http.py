@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 
 class Endpoint(StrEnum):
-    """Every endpoint of both vendors; ``UNKNOWN`` is any other path."""
+    """The endpoints of both vendors; ``UNKNOWN`` is any other path."""
 
     TOKEN = "token"  # noqa: S105 - the name of an endpoint
     ACCOUNT = "account"
@@ -34,20 +34,20 @@ class Endpoint(StrEnum):
 
     @property
     def is_productiv(self) -> bool:
-        """Whether Productiv serves it: no rate limit and another error format."""
+        """Whether it is an endpoint of Productiv, which has no rate limit and another error format."""
         return self.startswith("productiv")
 
 
-KEPT = 200_000
-"""Older requests are dropped from the log (not from the counts), so that it can run for days."""
+LOG_SIZE = 200_000
+"""Older requests are dropped from the log, but not from the counts, so that the emulator can run for days."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestRecord:
     """One request.
 
-    ``at`` is the monotonic time of arrival. ``path`` has the query but no download token. ``status`` and ``seconds``
-    are None while the request is in flight; a request whose connection was reset keeps ``status`` None.
+    ``at`` is the monotonic time of arrival. ``path`` includes the query, but no download token. ``status`` and
+    ``seconds`` are None while the request is in flight; ``status`` stays None if the connection was reset.
     """
 
     at: float
@@ -61,7 +61,7 @@ class RequestRecord:
 
 
 class RequestLog:
-    """All requests in the order of their arrival; safe to read from another thread.
+    """All requests in the order of their arrival. Thread-safe.
 
     :param on_finished: called with each record once it is finished.
     """
@@ -74,17 +74,17 @@ class RequestLog:
         self._next = 0
 
     def arrived(self, record: RequestRecord) -> int:
-        """Note an arrival and return its number."""
+        """Record an arrival and return its number."""
         with self._lock:
             number = self._next
             self._next += 1
             self._records[number] = record
-            self._records.pop(number - KEPT, None)
+            self._records.pop(number - LOG_SIZE, None)
             self._counts[record.endpoint] += 1
             return number
 
     def finished(self, number: int, *, status: int | None, at: float) -> None:
-        """Note how a request ended."""
+        """Record the end of a request."""
         with self._lock:
             record = self._records.get(number)
             if record is None:  # the log was cleared, or is full
@@ -95,17 +95,17 @@ class RequestLog:
             self._on_finished(record)
 
     def records(self) -> list[RequestRecord]:
-        """Everything since the last :meth:`clear`."""
+        """All requests since the last :meth:`clear`."""
         with self._lock:
             return list(self._records.values())
 
     def counts(self) -> Counter[str]:
-        """Arrivals by endpoint, refused ones included."""
+        """Arrivals by endpoint, including rejected requests."""
         with self._lock:
             return self._counts.copy()
 
     def clear(self) -> None:
-        """Forget everything but the next number, so that a request in flight cannot be taken for a later one."""
+        """Remove all records. The numbers continue, so a request in flight is not mistaken for a later one."""
         with self._lock:
             self._records.clear()
             self._counts.clear()
@@ -115,9 +115,9 @@ WINDOW_SECONDS = 1.0
 
 
 class SlidingWindow:
-    """A sliding window: a refused request does not count, so a caller who waits long enough is always served.
+    """The vendor's rate limit. A rejected request does not count, so a caller that waits is served.
 
-    :param limit: requests accepted in any window, or None for no limit.
+    :param limit: requests accepted per window; None for no limit.
     """
 
     def __init__(self, limit: int | None) -> None:
@@ -125,9 +125,9 @@ class SlidingWindow:
         self._accepted: defaultdict[str, deque[float]] = defaultdict(deque)
 
     def admit(self, credential: str, at: float) -> float | None:
-        """Let a request pass, or say how many seconds from now the next one can.
+        """Accept a request and return None, or return the seconds after which the next one is accepted.
 
-        :param credential: whose request it is.
+        :param credential: the credential of the request.
         :param at: its monotonic time of arrival.
         """
         if self._limit is None:
@@ -141,7 +141,7 @@ class SlidingWindow:
         return None
 
     def clear(self) -> None:
-        """Forget the past."""
+        """Forget all accepted requests."""
         self._accepted.clear()
 
 
@@ -165,7 +165,7 @@ class FileSlice:
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
-    """Status, headers and body, and what tells the client where the body ends."""
+    """A response before it is sent. ``framing`` says how the end of the body is marked."""
 
     status: int = 200
     body: bytes | FileSlice = b""
@@ -175,15 +175,15 @@ class Response:
 
     @property
     def length(self) -> int:
-        """Bytes in the body."""
+        """The length of the body in bytes."""
         return self.body.length if isinstance(self.body, FileSlice) else len(self.body)
 
 
 class ErrorResponse(Exception):
-    """A response that reports an error, as an endpoint raises it.
+    """An error response, raised by an endpoint.
 
     :param status: the HTTP status.
-    :param message: for the person who reads it.
+    :param message: for people.
     :param code: an OAuth2 error code, at the token endpoints.
     """
 
@@ -203,10 +203,10 @@ def json_response(value: Any, *, status: int = 200, pretty: bool = False) -> Res
 
 
 def error_response(endpoint: Endpoint, error: ErrorResponse) -> Response:
-    """Put a error into the vendor's words.
+    """Build an error response in the vendor's format.
 
-    ISVapp documents ``{"error", "success"}`` for every failure; OAuth2 (RFC 6749, 5.2) wants ``error`` to be a code.
-    Productiv documents nothing.
+    ISVapp documents ``{"error", "success"}`` for every failure; in OAuth2 (RFC 6749, 5.2), ``error`` is a code.
+    Productiv documents no format.
     """
     body: dict[str, Any]
     if error.code is not None:

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from airflow_provider_isvapp.emulator.auth import parse_basic
 from airflow_provider_isvapp.emulator.config import MONTH, EmulatorConfig
-from airflow_provider_isvapp.emulator.data import ExportRequest, Restatement, account_rows, spell_array, spell_rows
+from airflow_provider_isvapp.emulator.data import ExportRequest, Restatement, account_rows, json_array, rows_to_json
 from airflow_provider_isvapp.emulator.exports import Export, SpoolFile
 from airflow_provider_isvapp.emulator.faults import DAMAGE, FaultKind
 from airflow_provider_isvapp.emulator.http import Endpoint, ErrorResponse, FileSlice, Response, json_response
@@ -27,7 +27,7 @@ ACCOUNT = {"id": "6f1f5ba4-0d3c-4f0c-9f39-5a3c2e1d7b10", "company_name": "Büche
 
 
 class IsvappEndpoints:
-    """One method for each endpoint."""
+    """One method per endpoint."""
 
     def __init__(self, state: State) -> None:
         self._config = state.config
@@ -38,7 +38,7 @@ class IsvappEndpoints:
         self._accounts: dict[tuple[bool, bool], bytes] = {}
 
     def add_routes(self, router: web.UrlDispatcher, pipeline: Pipeline) -> None:
-        """Publish the endpoints."""
+        """Add the endpoints to a router."""
         routes: Mapping[Endpoint, tuple[str, str, Callable[[Call], Awaitable[Response]]]] = {
             Endpoint.TOKEN: ("POST", "/api/oauth2/token", self.token),
             Endpoint.ACCOUNT: ("GET", "/api/v1/account", self.account),
@@ -52,7 +52,7 @@ class IsvappEndpoints:
             router.add_route(method, path, pipeline.serve(endpoint, handler))
 
     async def token(self, call: Call) -> Response:
-        """Exchange client id and secret for an access token."""
+        """Issue an access token for a client id and secret."""
         form = parse_qs((await call.request.read()).decode("utf-8", "replace"))
         if form.get("grant_type") != ["client_credentials"]:
             raise ErrorResponse(400, "grant_type must be client_credentials.", code="unsupported_grant_type")
@@ -68,12 +68,12 @@ class IsvappEndpoints:
         )
 
     async def account(self, call: Call) -> Response:
-        """Show whose account this is."""
+        """Return the account of the credential."""
         self._require(call, "identity")
         return self._data(ACCOUNT)
 
     async def create_export(self, call: Call) -> Response:
-        """Accept an export."""
+        """Create an export."""
         self._require(call, "exports")
         try:
             body = json.loads(await call.request.read())
@@ -103,18 +103,18 @@ class IsvappEndpoints:
         """List the most recent exports."""
         self._require(call, "exports")
         exports = self._exports.recent()
-        await self._exports.settle(exports)
+        await self._exports.wait_for_files(exports)
         return self._data([self._exports.record(export, call.base_url) for export in exports])
 
     async def show_export(self, call: Call) -> Response:
-        """Show one export."""
+        """Return one export."""
         self._require(call, "exports")
         export = await self._export(call)
-        await self._exports.settle([export])
+        await self._exports.wait_for_files([export])
         return self._data(self._exports.record(export, call.base_url))
 
     async def download(self, call: Call) -> Response:
-        """Send an export's file."""
+        """Send the file of an export."""
         self._require(call, "exports")
         export = await self._export(call)
         self._exports.check_download(export, call.request.match_info["token"])
@@ -141,7 +141,7 @@ class IsvappEndpoints:
             include_subscriber_orgs=include_subscriber_orgs,
         )
         pretty = self._config.pretty
-        return b'{"data":' + spell_array(spell_rows(rows, pretty=pretty), pretty=pretty).encode() + b',"success":true}'
+        return b'{"data":' + json_array(rows_to_json(rows, pretty=pretty), pretty=pretty).encode() + b',"success":true}'
 
     async def _export(self, call: Call) -> Export:
         export = self._exports.get(call.request.match_info["export_id"])
@@ -166,9 +166,9 @@ SALESFORCE_ID = re.compile(r"[0-9A-Za-z]{15}([0-9A-Za-z]{3})?")
 
 
 def parse_export_request(body: Any, *, config: EmulatorConfig, now: datetime) -> ExportRequest:
-    """Check the JSON body of a create request.
+    """Validate the JSON body of a create request.
 
-    :raises ErrorResponse: 422 with a message that names the field.
+    :raises ErrorResponse: 422, naming the field.
     """
     if not isinstance(body, dict):
         raise ErrorResponse(422, "The request body must be a JSON object.")
@@ -221,7 +221,7 @@ def _months(timeframe: Any, config: EmulatorConfig, now: datetime) -> tuple[str,
 
 
 def month_incomplete(month: str, *, latest: str) -> ErrorResponse:
-    """Refuse a month whose data retrieval is not finished."""
+    """Return the error for a month that is not complete yet."""
     return ErrorResponse(422, f"timeframe: {month} is not complete yet. The latest completed month is {latest}.")
 
 
@@ -239,7 +239,7 @@ def earlier(month: str, count: int) -> str:
 
 
 def latest_complete(config: EmulatorConfig, now: datetime) -> str:
-    """Return the latest month whose data is complete: last month, from a certain day of this one on."""
+    """Return the latest complete month: last month, or before ``month_complete_day`` the month before it."""
     return earlier(f"{now.year:04d}-{now.month:02d}", 1 if now.day >= config.month_complete_day else 2)
 
 
@@ -247,7 +247,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 def file_response(file: SpoolFile, request_headers: Mapping[str, str], config: EmulatorConfig) -> Response:
-    """Response with the file (200), the range that was asked for (206), or no such range (416)."""
+    """Build the response to a download: the file (200), the requested range (206), or an error for the range (416)."""
     headers = {}
     if config.etag != "none":
         headers["ETag"] = f'{"W/" if config.etag == "weak" else ""}"{file.tag}"'

@@ -42,7 +42,7 @@ from airflow_provider_isvapp.emulator.http import (
 
 
 class State:
-    """One emulator's parts, wired together."""
+    """The parts of one emulator, which its endpoints share."""
 
     def __init__(
         self, config: EmulatorConfig, clock: Clock, on_request: Callable[[RequestRecord], None] | None
@@ -58,7 +58,7 @@ class State:
         self.exports = Exports(config, clock, self.spool, self.token_mark)
 
     def reset(self) -> None:
-        """Forget faults, exports, tokens and requests."""
+        """Remove faults, exports, tokens and the request log."""
         self.faults.clear()
         self.exports.clear()
         self.tokens.clear()
@@ -68,7 +68,7 @@ class State:
 
 @dataclass(frozen=True)
 class Call:
-    """A request and the faults that are to happen to it."""
+    """A request and its faults."""
 
     request: web.Request
     faults: tuple[Fault, ...]
@@ -79,7 +79,7 @@ class Call:
 
     @property
     def base_url(self) -> str:
-        """Scheme, host and port as the caller spelled them, so that URLs in responses work for them."""
+        """Scheme, host and port that the caller used, so that URLs in responses work for the caller."""
         return f"{self.request.scheme}://{self.request.host}"
 
 
@@ -87,7 +87,7 @@ Handler = Callable[[Call], Awaitable[Response]]
 
 
 class Pipeline:
-    """Wraps the handlers of both vendors."""
+    """Turns the handlers of both vendors into aiohttp's."""
 
     def __init__(self, state: State) -> None:
         self._config = state.config
@@ -99,7 +99,7 @@ class Pipeline:
         self._rng = seeded("delays", state.config.seed)
 
     def serve(self, endpoint: Endpoint, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        """Turn a handler into what aiohttp routes to."""
+        """Wrap a handler for aiohttp's router."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
             at = self._clock.monotonic()
@@ -137,7 +137,7 @@ class Pipeline:
         faults = self._faults.take(endpoint, export_id=record.export_id, month=month)
         for fault in faults:
             if fault.kind in REPLACES_ENDPOINT:
-                return self._instead(endpoint, fault), faults
+                return self._fault_response(endpoint, fault), faults
             if fault.kind == FaultKind.TOKEN_EXPIRES:
                 self._tokens.forget(request.headers.get("Authorization"))
         try:
@@ -158,7 +158,7 @@ class Pipeline:
         limit = self._config.requests_per_second
         raise ErrorResponse(429, f"Rate limit exceeded: at most {limit} requests per second.", headers=headers)
 
-    def _instead(self, endpoint: Endpoint, fault: Fault) -> Response:
+    def _fault_response(self, endpoint: Endpoint, fault: Fault) -> Response:
         status = fault.response_status
         if fault.kind == FaultKind.HTML:
             return Response(status=status, body=GATEWAY_PAGE, content_type=HTML)
@@ -172,7 +172,7 @@ class Pipeline:
     def _retry_after(self, seconds: float, form: str) -> dict[str, str]:
         if form == "seconds":
             return {"Retry-After": str(math.ceil(seconds))}
-        # A date has whole seconds: round up, so that who waits for it has waited long enough.
+        # A date has whole seconds: round up, so that a caller that waits until then waits long enough.
         moment = self._clock.now() + timedelta(seconds=seconds)
         if moment.microsecond:
             moment = moment.replace(microsecond=0) + timedelta(seconds=1)
@@ -190,7 +190,7 @@ def _path(request: web.Request) -> str:
 
 
 async def _requested_month(request: web.Request) -> str | None:
-    """Return the month that a create request asks for, if it asks for a single one."""
+    """Return the month of a create request for a single month."""
     try:
         body = json.loads(await request.read())
     except ValueError:
@@ -223,26 +223,26 @@ def _edit_fields(fields: dict[str, Any], fault: Fault, wanted: Callable[[str], b
 
 CHUNK_BYTES = 1 << 18
 _STEPS_PER_SECOND = 20
-"""How finely a slow body trickles."""
+"""How many chunks of a slow body are sent per second."""
 _ENDINGS = frozenset({FaultKind.CUT, FaultKind.RESET})
 _IN_BODY = _ENDINGS | {FaultKind.DELAY, FaultKind.SLOW}
 
 
 class _UntilClose(web.StreamResponse):
-    """A body that neither a length nor chunks delimit, only the end of the connection."""
+    """A body that ends when the connection is closed."""
 
     _length_check = False
 
 
 async def before_response(request: web.Request, faults: Sequence[Fault], rng: random.Random) -> bool:
-    """Wait, or reset the connection, before anything is sent.
+    """Delay, or reset the connection, before the response.
 
-    :returns: whether there still is a connection to respond on.
+    :returns: whether the connection is still open.
     """
     for fault in faults:
         if _is_before_response(fault):
             if fault.kind == FaultKind.RESET:
-                _end(request, reset=True)
+                _close_connection(request, reset=True)
                 return False
             await asyncio.sleep(_seconds(fault, rng))
     return True
@@ -251,7 +251,7 @@ async def before_response(request: web.Request, faults: Sequence[Fault], rng: ra
 async def deliver(
     request: web.Request, content: Response, faults: Sequence[Fault], rng: random.Random
 ) -> web.StreamResponse:
-    """Send a response; the faults say where the body pauses, trickles or ends."""
+    """Send a response, with the faults that happen in its body."""
     disturbing = [fault for fault in faults if fault.kind in _IN_BODY and not _is_before_response(fault)]
     headers = {"Content-Type": content.content_type, **content.headers}
     if isinstance(content.body, bytes) and not disturbing:
@@ -269,7 +269,7 @@ async def deliver(
     end = content.length if ending is None else ending.position(content.length)
     pauses = {fault.position(content.length): fault for fault in disturbing if fault.kind == FaultKind.DELAY}
     rate = next((fault.bytes_per_second for fault in disturbing if fault.kind == FaultKind.SLOW), None)
-    with suppress(ConnectionError):  # the client may leave whenever it wants
+    with suppress(ConnectionError):  # the client may disconnect at any time
         await response.prepare(request)
         for start, stop in pairwise(sorted({0, end, *(place for place in pauses if place < end)})):
             if start in pauses:
@@ -278,7 +278,7 @@ async def deliver(
         if ending is None:
             await response.write_eof()
     if ending is not None:
-        _end(request, reset=ending.kind == FaultKind.RESET)
+        _close_connection(request, reset=ending.kind == FaultKind.RESET)
     return response
 
 
@@ -313,8 +313,8 @@ async def _chunks(body: bytes | FileSlice, start: int, stop: int, size: int) -> 
         os.close(file)
 
 
-def _end(request: web.Request, *, reset: bool) -> None:
-    """End the connection: in request, after all that was sent, or with a TCP reset."""
+def _close_connection(request: web.Request, *, reset: bool) -> None:
+    """Close the connection after what was sent, or reset it."""
     transport = request.transport
     if transport is None:
         return

@@ -22,7 +22,7 @@ from aiohttp import web
 from airflow_provider_isvapp.api.schema.fields import Field, ListOf, MapOf, ObjectOf, Scalar, Type, read_object
 from airflow_provider_isvapp.api.schema.productiv import AppDetails, AppSummary
 from airflow_provider_isvapp.emulator.auth import PRODUCTIV_SCOPES, parse_basic
-from airflow_provider_isvapp.emulator.data import number, seeded, spell, spell_array, spell_rows
+from airflow_provider_isvapp.emulator.data import json_array, number, rows_to_json, seeded, to_json
 from airflow_provider_isvapp.emulator.http import Endpoint, ErrorResponse, Response, json_response
 from airflow_provider_isvapp.emulator.pipeline import Call, Pipeline, State
 
@@ -36,12 +36,12 @@ _DAYS = 2 * 365
 
 
 def app_ids(count: int) -> list[str]:
-    """Return the application ids in the order of the list."""
+    """Return the ids of the apps in list order."""
     return [f"app-{index:04d}" for index in range(count)]
 
 
 def is_inactive(index: int) -> bool:
-    """Tell whether the app at this place in the list is inactive."""
+    """Whether the app at an index of the list is inactive."""
     return index % 5 == 4
 
 
@@ -51,15 +51,15 @@ def app_rows(seed: int, count: int, *, include_inactive: bool, verbose: bool) ->
 
 
 def app(seed: int, index: int, *, verbose: bool) -> dict[str, Any]:
-    """Return one app, as summary or with all its details."""
-    maker = _Maker(seeded("app", seed, index), index)
+    """Return one app, as a summary or with all details."""
+    maker = _AppFactory(seeded("app", seed, index), index)
     return maker.make_object(read_object(AppDetails if verbose else AppSummary), "")
 
 
-class _Maker:
-    """Makes the values of one app.
+class _AppFactory:
+    """Generates the values of one app.
 
-    What is not random depends on the app's place in the list, so that a few apps show all there is.
+    What is not random depends on the app's index, so that a few apps show every variant.
     """
 
     def __init__(self, rng: random.Random, index: int) -> None:
@@ -134,7 +134,7 @@ class _Maker:
             case "integer":
                 return 0 if place % 7 == 0 else self._rng.randrange(1, 400)
             case "number":
-                # Beyond 64 bits and beyond what a float holds: only a verbatim copy survives.
+                # Neither 64 bits nor a float hold it: only a verbatim copy is equal.
                 return number(
                     "12345678901234567890.10" if ".TermAmount" in path else f"{self._rng.randrange(10**5)}.50"
                 )
@@ -143,7 +143,7 @@ class _Maker:
         return f"{_WORDS[place % len(_WORDS)]} {place % 100}"
 
     def _custom_fields(self, kind: Type, path: str) -> list[dict[str, Any]]:
-        """Make one field of each type, and a number that only a verbatim copy gives back."""
+        """Generate one field of each type, and a number that only a verbatim copy preserves."""
         assert isinstance(kind, ListOf)  # noqa: S101 - the model says so
         field = kind.items
         assert isinstance(field, ObjectOf)  # noqa: S101 - for the type checker
@@ -157,16 +157,16 @@ class _Maker:
 
     def _activity(self, kind: Type, path: str) -> Any:
         if not isinstance(kind, MapOf):
-            return self._make(kind, path, "")  # an instance has it without sources
+            return self._make(kind, path, "")  # an instance's activity has no sources
         source = kind.keys[self._index % len(kind.keys)]
         return {source: self._make(kind.values, f"{path}.{source}.", "")}
 
     def _no_licenses(self, kind: Type, path: str) -> None:
-        """Leave it to the number of licenses, which is known when its siblings are made."""
+        """Return nothing: make_object generates it from the number of licenses."""
 
 
 def _window(rng: random.Random, kind: ObjectOf, licenses: int) -> dict[str, Any]:
-    """Make the activity of some licenses, of which a part is engaged."""
+    """Generate the activity of a number of licenses, some of them engaged."""
     engaged = rng.randrange(licenses + 1)
     window = kind.field("RollingWindow30").type
     assert isinstance(window, ObjectOf)  # noqa: S101 - the model says so
@@ -175,7 +175,7 @@ def _window(rng: random.Random, kind: ObjectOf, licenses: int) -> dict[str, Any]
 
 
 class ProductivEndpoints:
-    """One method for each endpoint."""
+    """One method per endpoint."""
 
     def __init__(self, state: State) -> None:
         self._config = state.config
@@ -185,7 +185,7 @@ class ProductivEndpoints:
         self._lists: dict[tuple[bool, bool], str] = {}
 
     def add_routes(self, router: web.UrlDispatcher, pipeline: Pipeline) -> None:
-        """Publish the endpoints."""
+        """Add the endpoints to a router."""
         router.add_post("/oauth2/token", pipeline.serve(Endpoint.PRODUCTIV_TOKEN, self.token))
         router.add_route("GET", "/pull/{version:v[123]}/apps", pipeline.serve(Endpoint.PRODUCTIV_APPS, self.list_apps))
         router.add_route(
@@ -193,7 +193,7 @@ class ProductivEndpoints:
         )
 
     async def token(self, call: Call) -> Response:
-        """Exchange client id and secret, from the header or the form, for an access token."""
+        """Issue an access token for a client id and secret from the header or the form."""
         form = parse_qs((await call.request.read()).decode("utf-8", "replace"))
         if form.get("grant_type") != ["client_credentials"]:
             raise ErrorResponse(400, "grant_type must be client_credentials.", code="unsupported_grant_type")
@@ -208,7 +208,7 @@ class ProductivEndpoints:
 
     async def list_apps(self, call: Call) -> Response:
         """List the apps of the portfolio."""
-        started = self._begin(call)
+        started = self._authorize(call)
         wanted = (call.request.query.get("includeInactive") == "true", call.request.query.get("verbose") == "true")
         if wanted not in self._lists:
             self._lists[wanted] = await asyncio.to_thread(self._write_list, *wanted)
@@ -218,18 +218,18 @@ class ProductivEndpoints:
         return Response(body=body.encode())
 
     async def show_app(self, call: Call) -> Response:
-        """Show one app with all its details."""
-        started = self._begin(call)
+        """Return one app with all details."""
+        started = self._authorize(call)
         place = self._places.get(call.request.match_info["application_id"])
         if place is None:
             raise ErrorResponse(404, f"There is no application {call.request.match_info['application_id']}.")
         fields: dict[str, Any] = {"App": app(self._config.seed, place, verbose=True), "AsOfDate": self._as_of_date}
         fields |= self._fiscal(call)
         fields["ResponseTimeMs"] = self._milliseconds(started)
-        return Response(body=spell(fields, pretty=self._config.pretty).encode())
+        return Response(body=to_json(fields, pretty=self._config.pretty).encode())
 
     def _fiscal(self, call: Call) -> dict[str, Any]:
-        """Return what the later versions add: the fiscal year is the calendar's."""
+        """Return the fields that later versions add; the fiscal year is the calendar year."""
         if call.request.match_info["version"] == "v1":
             return {}
         year, month, _ = self._as_of_date.split("-")
@@ -238,7 +238,7 @@ class ProductivEndpoints:
             "FiscalDateRange": {"Start": f"{year}-01-01", "End": f"{year}-12-31"},
         }
 
-    def _begin(self, call: Call) -> float:
+    def _authorize(self, call: Call) -> float:
         started = self._clock.monotonic()
         self._tokens.require("productiv", PRODUCTIV_SCOPES[0], call.request.headers.get("Authorization"))
         return started
@@ -246,7 +246,7 @@ class ProductivEndpoints:
     def _write_list(self, include_inactive: bool, verbose: bool) -> str:
         rows = app_rows(self._config.seed, self._config.apps, include_inactive=include_inactive, verbose=verbose)
         pretty = self._config.pretty
-        return spell_array(spell_rows(rows, pretty=pretty), pretty=pretty)
+        return json_array(rows_to_json(rows, pretty=pretty), pretty=pretty)
 
     @property
     def _as_of_date(self) -> str:

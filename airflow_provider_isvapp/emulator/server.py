@@ -23,15 +23,15 @@ from airflow_provider_isvapp.emulator.productiv import ProductivEndpoints
 
 _BACKLOG = 1024
 _SHUTDOWN_SECONDS = 0.5
-"""How long responses in flight may take when the server ends; then their connections are closed."""
+"""How long responses in flight may take when the server stops; then their connections are closed."""
 
 
 class Emulator:
-    """Both vendors on one port. A context manager: entering starts the server, leaving ends it.
+    """Both vendors on one port. A context manager that starts and closes the server.
 
-    :param config: what the emulator is like.
-    :param clock: its time; the machine's by default.
-    :param on_request: called, in the server's thread, with each request that is finished.
+    :param config: its options.
+    :param clock: its clock; the system's by default.
+    :param on_request: called with each finished request, in the server's thread.
     """
 
     def __init__(
@@ -56,22 +56,22 @@ class Emulator:
         self.close()
 
     def start(self) -> None:
-        """Start the server and return once it accepts connections.
+        """Start the server, and return when it accepts connections.
 
-        :raises OSError: the port is taken.
+        :raises OSError: the port is in use.
         """
         if self._server is None:
             self._server = _Server(_application(self._state), self.config.host, self._port)
             self._port = self._server.port
 
     def stop(self) -> None:
-        """End the server but keep what it knows: :meth:`start` continues on the same port, as after an outage."""
+        """Stop the server but keep its state: :meth:`start` continues on the same port, as after an outage."""
         if self._server is not None:
             self._server.stop()
             self._server = None
 
     def close(self) -> None:
-        """End the server and remove its files. The request log can still be read."""
+        """Stop the server and remove its files. The request log stays readable."""
         self.stop()
         self._state.spool.close()
 
@@ -93,12 +93,12 @@ class Emulator:
 
     @property
     def api_key(self) -> str:
-        """ISVapp API key that may retrieve metrics."""
+        """ISVapp API key with permission to retrieve metrics."""
         return self.config.api_key
 
     @property
     def api_key_without_scope(self) -> str:
-        """ISVapp API key that lacks the permission."""
+        """ISVapp API key without that permission."""
         return self.config.api_key_without_scope
 
     @property
@@ -118,7 +118,7 @@ class Emulator:
 
     @property
     def token_mark(self) -> str:
-        """A text in each access and download token that this emulator hands out: where it is found, a token was."""
+        """A string in each access and download token of this emulator: text that contains it contains a token."""
         return self._state.token_mark
 
     @property
@@ -127,41 +127,41 @@ class Emulator:
         return self._state.log.records()
 
     def request_counts(self) -> Counter[str]:
-        """Arrivals by endpoint, refused ones included; an endpoint that was never asked counts 0."""
+        """Arrivals by endpoint, including rejected requests; 0 for an endpoint without requests."""
         return self._state.log.counts()
 
     @property
     def exports(self) -> dict[str, dict[str, Any]]:
-        """Every export's record by id, in the order of creation, with what was requested as ``request``."""
+        """The record of each export by id, in the order of creation, with the create request as ``request``."""
         return self._state.exports.records(self.url)
 
     @property
     def exports_created(self) -> int:
-        """How many create requests were accepted."""
+        """The number of accepted create requests."""
         return self._state.exports.created
 
     def export_bytes(self, export_id: str) -> bytes:
-        """Return the plain ndjson of an export exactly as a download holds it.
+        """Return the plain ndjson of an export, exactly as in a download.
 
         :raises KeyError: there is no such export.
         """
         return b"".join(self._state.exports.content(export_id))
 
     def inject(self, fault: Fault) -> None:
-        """Let something go wrong from the next request on."""
+        """Inject a fault, from the next request on."""
         self._state.faults.inject(fault)
 
     def rotate_credentials(self, *, client_secret: str, api_key: str) -> None:
-        """Accept these for ISVapp from now on, and neither the ones from before nor any token."""
+        """Replace the credentials of ISVapp, and revoke all tokens."""
         self.config = replace(self.config, client_secret=client_secret, api_key=api_key)
         self._state.tokens.rotate(self.config)
 
     def clear_faults(self) -> None:
-        """Let nothing go wrong any more."""
+        """Remove all faults."""
         self._state.faults.clear()
 
     def reset(self) -> None:
-        """Forget faults, exports, tokens and the request log; the configuration stays."""
+        """Remove faults, exports, tokens and the request log; keep the configuration."""
         self._state.reset()
 
 
@@ -180,7 +180,7 @@ async def _unknown(call: Call) -> Response:
 
 
 class _Server:
-    """An event loop in a thread, with one application in it."""
+    """Runs one application in an event loop in a thread."""
 
     def __init__(self, app: web.Application, host: str, port: int) -> None:
         self._app = app
@@ -201,7 +201,7 @@ class _Server:
         return number
 
     def stop(self) -> None:
-        """Close all connections and end the thread."""
+        """Close all connections and stop the thread."""
         asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
         asyncio.run_coroutine_threadsafe(self._loop.shutdown_default_executor(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -210,13 +210,13 @@ class _Server:
 
 
 class ControlEndpoints:
-    """One method per path. Nothing here is rate-limited, logged or authenticated."""
+    """The control API, one method per path, without rate limit, log or authentication."""
 
     def __init__(self, state: State) -> None:
         self._state = state
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        """Publish the endpoints."""
+        """Add the endpoints to a router."""
         router.add_get("/_emulator/health", self.health)
         router.add_get("/_emulator/state", self.state)
         router.add_get("/_emulator/requests", self.requests)
@@ -227,11 +227,11 @@ class ControlEndpoints:
         router.add_post("/_emulator/reset", self.reset)
 
     async def health(self, request: web.Request) -> web.Response:
-        """Say that the server is up."""
+        """Report that the server is up."""
         return web.json_response({"status": "ok"})
 
     async def state(self, request: web.Request) -> web.Response:
-        """Sum up: the configuration, counts, and the faults still to happen."""
+        """Return the configuration, counts and pending faults."""
         state = self._state
         config = {name: value for name, value in asdict(state.config).items() if name not in _SECRETS}
         statuses = Counter(record["status"] for record in state.exports.records("").values())
@@ -253,14 +253,14 @@ class ControlEndpoints:
         return web.json_response([asdict(record) for record in records])
 
     async def exports(self, request: web.Request) -> web.Response:
-        """List all exports, however old, without download URLs, which hold a token."""
+        """List all exports, without download URLs, which contain a token."""
         records = self._state.exports.records(f"{request.scheme}://{request.host}")
         for record in records.values():
             del record["download_url"]
         return web.json_response(list(records.values()))
 
     async def export_content(self, request: web.Request) -> web.StreamResponse:
-        """Send an export's plain rows, for comparison with what was downloaded."""
+        """Send the plain rows of an export, to compare with a download."""
         try:
             blocks = self._state.exports.content(request.match_info["export_id"])
         except KeyError:
@@ -273,23 +273,23 @@ class ControlEndpoints:
         return response
 
     async def inject(self, request: web.Request) -> web.Response:
-        """Let something go wrong: a JSON object with the fields of a fault."""
+        """Inject a fault: a JSON object with its fields."""
         try:
             values: Any = await request.json()
             if not isinstance(values, dict):
-                return _problem(422, "A fault is a JSON object.")
+                return _problem(422, "A fault must be a JSON object.")
             self._state.faults.inject(Fault.from_mapping(values))
-        except ValueError as error:  # JSON's own error is one too
+        except ValueError as error:  # JSONDecodeError is one
             return _problem(422, str(error))
         return web.json_response({"status": "ok"}, status=201)
 
     async def clear_faults(self, request: web.Request) -> web.Response:
-        """Let nothing go wrong any more."""
+        """Remove all faults."""
         self._state.faults.clear()
         return web.json_response({"status": "ok"})
 
     async def reset(self, request: web.Request) -> web.Response:
-        """Forget faults, exports, tokens and requests."""
+        """Remove faults, exports, tokens and the request log."""
         self._state.reset()
         return web.json_response({"status": "ok"})
 

@@ -125,7 +125,7 @@ def test_an_alias_gets_an_asset_for_each_month(export: Export, tmp_path: Path) -
     assert context["outlet_events"][ASSET].extra == written
 
 
-def test_a_month_of_a_divided_export_says_what_that_of_a_single_one_says(export: Export, tmp_path: Path) -> None:
+def test_the_event_of_a_month_equals_that_of_an_export_of_this_month(export: Export, tmp_path: Path) -> None:
     _, divided = export(tmp_path / "{reference_date}" / "usage", partition_by="reference_date")
     _, single = export(tmp_path / "single")
 
@@ -136,7 +136,7 @@ def test_a_month_of_a_divided_export_says_what_that_of_a_single_one_says(export:
         assert of_month[same] == of_export[same]
 
 
-def test_an_object_of_an_earlier_try_is_announced_again(export: Export, isvapp: Emulator, tmp_path: Path) -> None:
+def test_an_object_of_an_earlier_attempt_gets_an_event_again(export: Export, isvapp: Emulator, tmp_path: Path) -> None:
     """A crash between the publication and the end of the task has announced nothing."""
     from airflow_provider_isvapp.operators.isvapp import IsvappDownloadExportOperator
 
@@ -150,7 +150,7 @@ def test_an_object_of_an_earlier_try_is_announced_again(export: Export, isvapp: 
     assert alias_events(context, ALIAS) == {f"file://{tmp_path}/usage": again}
 
 
-def test_what_was_left_in_place_is_not_announced_to_an_alias(export: Export, tmp_path: Path) -> None:
+def test_an_object_left_in_place_gets_no_event_on_an_alias(export: Export, tmp_path: Path) -> None:
     (tmp_path / "usage").write_bytes(b"something else\n")
 
     written, context = export(tmp_path / "usage", if_exists="skip")

@@ -66,7 +66,7 @@ def test_a_bucket_by_openlineages_conventions(destination: Destination, conventi
         ("2026-02-01T00:00:00+00:00/u@v", "2026-02-01T00:00:00+00:00/u@v"),
     ],
 )
-def test_airflow_leaves_the_address_as_it_is(key: str, encoded: str, tmp_path: Path) -> None:
+def test_airflow_does_not_change_the_uri(key: str, encoded: str, tmp_path: Path) -> None:
     for destination in (
         in_bucket("s3://bucket", key=key),
         in_bucket("abfss://container@account.dfs.core.windows.net", key=key),

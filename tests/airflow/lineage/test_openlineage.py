@@ -37,7 +37,7 @@ def outputs(lineage: Any) -> list[str]:
     return [item.name for item in lineage.outputs]
 
 
-def test_nothing_is_written_before_it_is(isvapp: Emulator, ready: str, tmp_path: Path) -> None:
+def test_at_the_start_there_is_no_output(isvapp: Emulator, ready: str, tmp_path: Path) -> None:
     operator = IsvappDownloadExportOperator(task_id="x", export_id=ready, path=str(tmp_path / "usage"))
 
     start = operator.get_openlineage_facets_on_start()
@@ -94,7 +94,7 @@ def test_an_object_that_was_there_is_an_output_without_statistics(isvapp: Emulat
     assert (written.outputFacets["outputStatistics"].rowCount, found.outputFacets) == (200, {})
 
 
-def test_what_was_left_in_place_is_no_output(isvapp: Emulator, ready: str, tmp_path: Path) -> None:
+def test_an_object_left_in_place_is_no_output(isvapp: Emulator, ready: str, tmp_path: Path) -> None:
     (tmp_path / "usage").write_bytes(b"something else")
     operator = IsvappDownloadExportOperator(
         task_id="x", export_id=ready, path=str(tmp_path / "usage"), if_exists="skip"
@@ -122,7 +122,7 @@ class TestOrigin:
 
         assert inputs(operator.get_openlineage_facets_on_start()) == [(namespace, "salesforce_accounts")]
 
-    def test_of_no_connection_that_of_the_vendor(self) -> None:
+    def test_without_a_connection_it_is_the_vendors(self) -> None:
         accounts = IsvappFetchSalesforceAccountsOperator(task_id="x", path="/lake/x", isvapp_conn_id="missing")
         apps = ProductivFetchAppsOperator(task_id="y", path="/lake/y", productiv_conn_id="missing")
 

@@ -113,9 +113,9 @@ def written(airflow: LineageAirflow, emulator: Emulator) -> str:
 def links(airflow: LineageAirflow, run_id: str, *, map_index: int = -1) -> dict[str, Any]:
     dag_id = run_id.rpartition("-")[0]
     path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/export/links?map_index={map_index}"
-    status, answer = airflow.call("GET", path)
-    assert status == 200, answer
-    return dict(json.loads(answer)["extra_links"])
+    status, response = airflow.call("GET", path)
+    assert status == 200, response
+    return dict(json.loads(response)["extra_links"])
 
 
 def names(datasets: list[dict[str, Any]]) -> list[tuple[str, str]]:

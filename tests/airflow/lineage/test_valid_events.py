@@ -41,7 +41,7 @@ def event() -> dict[str, Any]:
     return dict(json.loads(Serde.to_json(sent)))
 
 
-def test_what_we_make_is_valid(event: dict[str, Any]) -> None:
+def test_generated_events_are_valid(event: dict[str, Any]) -> None:
     check_event(event)
 
 
@@ -60,7 +60,7 @@ BREAKS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 @pytest.mark.parametrize("complaint", BREAKS)
-def test_a_mistake_is_noticed(event: dict[str, Any], complaint: str) -> None:
+def test_an_invalid_event_is_detected(event: dict[str, Any], complaint: str) -> None:
     broken = copy.deepcopy(event)
     BREAKS[complaint](broken)
 

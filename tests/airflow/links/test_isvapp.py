@@ -69,7 +69,7 @@ def test_there_is_no_link_without_the_page(isvapp: Emulator) -> None:
     assert context["ti"].xcoms == {}
 
 
-def test_the_address_is_that_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_url_is_that_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     assert export_url("isvapp_default", "export-1") == (
         "/plugin/isvapp-exports?connection=isvapp_default&export=export-1"
     )
@@ -129,7 +129,7 @@ class TestEarly:
         monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(0))
 
     @pytest.mark.parametrize("deferrable", [True, False])
-    def test_before_the_sensor_looks(self, isvapp: Emulator, deferrable: bool) -> None:
+    def test_before_the_sensor_polls(self, isvapp: Emulator, deferrable: bool) -> None:
         isvapp.inject(Fault(endpoint="show_export", kind="status", status=404))
         context = task_context()
 
@@ -157,6 +157,6 @@ class TestEarly:
 
 
 @has_page
-def test_airflow_looks_where_the_task_has_put_it() -> None:
+def test_airflow_reads_the_key_that_the_task_writes() -> None:
     (link,) = IsvappExportSensor.operator_extra_links
     assert link.xcom_key == KEY

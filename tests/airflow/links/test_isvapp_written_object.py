@@ -109,7 +109,7 @@ def test_other_storages_have_none(tmp_path: Path) -> None:
     assert console_url(Destination(store=azure, key="usage", uri="abfss://container/usage")) is None
 
 
-def test_nothing_is_stored_where_there_is_none(isvapp: Emulator, tmp_path: Path) -> None:
+def test_without_a_link_nothing_is_stored(isvapp: Emulator, tmp_path: Path) -> None:
     context = task_context()
 
     IsvappFetchSalesforceAccountsOperator(task_id="accounts", path=str(tmp_path / "a")).execute(context)

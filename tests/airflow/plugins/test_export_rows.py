@@ -69,7 +69,7 @@ def test_an_expired_export_says_since_when() -> None:
     assert (expired.state, expired.expires_in_seconds) == ("expired", -60.0)
 
 
-def test_what_the_vendor_leaves_out_is_left_open() -> None:
+def test_fields_that_the_vendor_omits_are_none() -> None:
     (bare,) = to_rows([Export.from_record({"id": "a", "status": "PENDING"})], now=NOW)
 
     open_fields = {name for name, value in asdict(bare).items() if value is None}
@@ -89,7 +89,7 @@ def test_clocks_that_differ_make_no_negative_times() -> None:
     assert (early.age_seconds, early.duration_seconds) == (0.0, 0.0)
 
 
-def test_no_address_gets_into_a_row() -> None:
+def test_rows_contain_no_urls() -> None:
     failed = row(status="ERRORED", error_message="See https://files.example.com/log?signature=sentinel-token for more.")
 
     assert failed.error_message == "See (URL) for more."
@@ -115,7 +115,7 @@ def test_a_message_is_bounded_and_its_length_costs_nothing(piece: str) -> None:
 
 
 @pytest.mark.parametrize("letter", ["\x00", "\x1b", "\x85", "\u202e", "\u2066", "\ufeff", "\ud800", "\u2028"])
-def test_what_controls_reorders_or_cannot_be_encoded_is_not_shown(letter: str) -> None:
+def test_control_bidirectional_and_unencodable_characters_are_removed(letter: str) -> None:
     failed = row(status="ERRORED", error_message=f"No{letter}entry.")
 
     assert failed.error_message == "No entry."

@@ -107,13 +107,13 @@ def test_the_same_id_at_another_connection_is_another_export() -> None:
         "[" * 100_000,
     ],
 )
-def test_what_is_no_link_to_an_export_is_passed_over(value: Any) -> None:
+def test_links_to_anything_else_are_skipped(value: Any) -> None:
     leave_link("e1", at=NOW, value=value)
 
     assert find() == {}
 
 
-def test_other_xcoms_are_not_looked_at() -> None:
+def test_other_xcoms_are_not_read() -> None:
     leave_link("e1", at=NOW, key="return_value")
 
     assert find() == {}
@@ -169,7 +169,7 @@ def test_one_query_finds_them_all_and_goes_by_the_index_of_the_keys() -> None:
 
 
 @pytest.mark.parametrize("conn_id", ["isvapp_default", "with space & more", "Ü"])
-def test_a_links_address_can_be_read_again(conn_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_url_of_a_link_can_be_parsed(conn_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://example.com/some/airflow/")
 
     assert export_of(export_url(conn_id, "e=1")) == (conn_id, "e=1")

@@ -72,17 +72,17 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
     def ask(username: str) -> dict[str, Any]:
         app.dependency_overrides[security.get_user] = lambda: SimpleAuthManagerUser(username=username, role="op")
         with TestClient(app, raise_server_exceptions=False) as client:
-            answer = client.get("/connections/isvapp_default/exports")
-        assert answer.status_code == 200, answer.text
+            response = client.get("/connections/isvapp_default/exports")
+        assert response.status_code == 200, response.text
         for secret in SECRETS:
-            assert secret not in answer.text
-        assert answer.headers["Cache-Control"] == "no-store"
-        return dict(answer.json())
+            assert secret not in response.text
+        assert response.headers["Cache-Control"] == "no-store"
+        return dict(response.json())
 
     return ask  # type: ignore[return-value]
 
 
-def test_each_user_is_told_of_tasks_in_the_dags_that_the_user_may_read(isvapp: Emulator, ask: Ask) -> None:
+def test_each_user_sees_tasks_of_readable_dags_only(isvapp: Emulator, ask: Ask) -> None:
     with IsvappHook() as hook:
         created = hook.create_export(timeframe="2025-01", taxonomy_ids=["a"])
     leave_link(created.id, dag_id="monthly_sync")
@@ -120,7 +120,7 @@ def vendor(set_connection: SetConnection) -> Iterator[ScriptedServer]:
         yield server
 
 
-def test_what_the_vendor_sends_is_not_worked_on_by_the_event_loop(
+def test_the_vendors_data_are_processed_outside_the_event_loop(
     vendor: ScriptedServer, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from airflow_provider_isvapp.plugins import exports_app
@@ -185,7 +185,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("response", UNREADABLE.values(), ids=UNREADABLE)
-def test_whatever_comes_the_page_says_what_and_what_to_do(vendor: ScriptedServer, ask: Ask, response: Answer) -> None:
+def test_every_error_reaches_the_page_with_the_next_step(vendor: ScriptedServer, ask: Ask, response: Answer) -> None:
     vendor.script("*", *[response] * 5)
 
     shown = ask("nobody")
@@ -198,7 +198,7 @@ def test_whatever_comes_the_page_says_what_and_what_to_do(vendor: ScriptedServer
     assert vendor.seen[0].headers["authorization"] == f"Bearer {API_KEY}"
 
 
-def test_an_export_that_can_be_read_is_shown_without_what_it_should_not_say(vendor: ScriptedServer, ask: Ask) -> None:
+def test_a_hostile_record_is_shown_without_secrets(vendor: ScriptedServer, ask: Ask) -> None:
     message = f"\u202eSee {COMPLETED['download_url']} as Bearer {API_KEY}" + "x" * 3_000_000
     vendor.script("*", data([COMPLETED, COMPLETED | {"id": "b", "status": "ERRORED", "error_message": message}]))
 
@@ -212,9 +212,7 @@ def test_an_export_that_can_be_read_is_shown_without_what_it_should_not_say(vend
     assert len(failed["error_message"]) < 2100
 
 
-def test_where_there_are_no_exports_nobody_is_asked_for_dags(
-    isvapp: Emulator, ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_exports_dags_are_not_read(isvapp: Emulator, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 
     monkeypatch.setattr(SimpleAuthManager, "get_authorized_dag_ids", None)

@@ -26,7 +26,7 @@ class TestIdsInEnvironment:
         assert ids_in_environment(environment) == ["by_uri", "isvapp_default"]
 
     @pytest.mark.parametrize("definition", ["", "{", "[]", "null", '"isvapp"', "isvapp", "{}"])
-    def test_passes_over_what_is_no_connection(self, definition: str) -> None:
+    def test_skips_other_variables(self, definition: str) -> None:
         assert ids_in_environment({"AIRFLOW_CONN_X": definition}) == []
 
 
@@ -37,7 +37,7 @@ class TestConnectionReader:
 
         assert [export.id for export in ConnectionReader()("isvapp_default")] == [created.id]
 
-    def test_a_second_look_costs_one_request(self, isvapp: Emulator) -> None:
+    def test_a_second_read_sends_one_request(self, isvapp: Emulator) -> None:
         reader = ConnectionReader()
         reader("isvapp_default")
         reader("isvapp_default")

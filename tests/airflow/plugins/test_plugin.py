@@ -44,7 +44,7 @@ def test_importing_it_loads_nothing_but_its_description() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_airflow_takes_it_for_a_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_airflow_accepts_the_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     # Airflow 2.11 compares with what it has loaded.
     monkeypatch.setattr(plugins_manager, "plugins", [], raising=False)
 

@@ -71,7 +71,7 @@ def test_ten_viewers_at_once_cost_one_request(recent: ExportListCache, vendor: V
     assert all(ids(reading) == ["a-1"] for reading in readings)
 
 
-def test_a_reading_is_kept_for_a_few_seconds(recent: ExportListCache, vendor: Vendor, clock: Clock) -> None:
+def test_a_reading_is_cached_for_a_few_seconds(recent: ExportListCache, vendor: Vendor, clock: Clock) -> None:
     async def look_three_times() -> list[Reading]:
         readings = [await recent.of("a")]
         clock.now += 4.9
@@ -92,7 +92,7 @@ def test_connections_are_read_apart(recent: ExportListCache, vendor: Vendor) -> 
     assert [ids(reading) for reading in asyncio.run(both())] == [["a-1"], ["b-2"]]
 
 
-def test_a_failure_is_kept_as_well(recent: ExportListCache, vendor: Vendor, clock: Clock) -> None:
+def test_a_failure_is_cached_too(recent: ExportListCache, vendor: Vendor, clock: Clock) -> None:
     vendor.error = ProviderError("The secret is wrong.")
 
     async def look_twice() -> list[Reading]:
@@ -108,7 +108,7 @@ def test_a_failure_is_kept_as_well(recent: ExportListCache, vendor: Vendor, cloc
     assert (third.error, ids(third)) == (None, ["a-2"])
 
 
-def test_what_is_no_error_of_ours_is_raised_to_all_and_not_kept(recent: ExportListCache, vendor: Vendor) -> None:
+def test_an_unexpected_error_is_raised_to_all_viewers_and_not_cached(recent: ExportListCache, vendor: Vendor) -> None:
     async def two_and_one() -> tuple[list[Reading | BaseException], Reading]:
         vendor.error = OSError("The database is gone.")
         both = await asyncio.gather(recent.of("a"), recent.of("a"), return_exceptions=True)

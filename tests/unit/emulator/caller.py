@@ -61,15 +61,15 @@ class Caller:
 
     def export(self, **changes: Any) -> str:
         """Create an export and return its id."""
-        answer = self.create(**changes)
-        assert answer.status_code == 201, answer.text
-        export_id: str = answer.json()["data"]["id"]
+        response = self.create(**changes)
+        assert response.status_code == 201, response.text
+        export_id: str = response.json()["data"]["id"]
         return export_id
 
     def record(self, export_id: str) -> dict[str, Any]:
-        answer = self.get(f"/api/v1/exports/{export_id}")
-        assert answer.status_code == 200, answer.text
-        data: dict[str, Any] = answer.json()["data"]
+        response = self.get(f"/api/v1/exports/{export_id}")
+        assert response.status_code == 200, response.text
+        data: dict[str, Any] = response.json()["data"]
         return data
 
     def download(self, export_id: str, **options: Any) -> requests.Response:
@@ -77,6 +77,6 @@ class Caller:
 
     def raw(self, export_id: str, **options: Any) -> bytes:
         """Return a download as it is on the wire."""
-        with self.download(export_id, stream=True, **options) as answer:
-            body: bytes = answer.raw.read(decode_content=False)
+        with self.download(export_id, stream=True, **options) as response:
+            body: bytes = response.raw.read(decode_content=False)
             return body

@@ -16,12 +16,12 @@ from tests.unit.emulator.caller import Caller
     ("scope", "status"), [("identity", 200), ("exports identity", 200), ("salesforce_accounts", 400)]
 )
 def test_a_client_gets_tokens_for_its_own_scopes_only(start: Callable[..., Caller], scope: str, status: int) -> None:
-    answer = start(client_scopes="identity exports").token(scope)
+    response = start(client_scopes="identity exports").token(scope)
 
-    assert answer.status_code == status
+    assert response.status_code == status
     if status == 400:
-        assert answer.json()["error"] == "invalid_scope"
-        assert "may not have the scope: salesforce_accounts" in answer.json()["error_description"]
+        assert response.json()["error"] == "invalid_scope"
+        assert "may not have the scope: salesforce_accounts" in response.json()["error_description"]
 
 
 def test_the_scopes_of_the_isvapp_client_do_not_concern_productiv(start: Callable[..., Caller]) -> None:
@@ -33,7 +33,7 @@ def test_the_scopes_of_the_isvapp_client_do_not_concern_productiv(start: Callabl
     assert token.status_code == 200
 
 
-def test_every_answer_bears_the_date_of_the_emulators_clock(caller: Caller, clock: ManualClock) -> None:
+def test_every_response_has_the_date_of_the_emulators_clock(caller: Caller, clock: ManualClock) -> None:
     clock.advance(90)
     caller.emulator.inject(Fault(endpoint="list_exports", kind="html"))
 

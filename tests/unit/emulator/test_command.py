@@ -32,7 +32,7 @@ def run() -> Iterator[Run]:
             )
             lines: list[str] = []
             assert process.stdout is not None
-            while not lines or not lines[-1].startswith("Ctrl-C"):
+            while not lines or "Ctrl-C" not in lines[-1]:
                 line = process.stdout.readline()
                 assert line, lines
                 lines.append(line.rstrip("\n"))
@@ -56,11 +56,11 @@ def address(lines: list[str]) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_serves_until_it_is_told_to_stop(run: Run, number: signal.Signals) -> None:
+def test_it_serves_until_a_signal_stops_it(run: Run, number: signal.Signals) -> None:
     process, lines = run("--port", "0")
     url = address(lines)
-    answer = requests.get(f"{url}/api/v1/account", headers={"Authorization": "Bearer demo-api-key"}, timeout=10)
-    assert answer.status_code == 200
+    response = requests.get(f"{url}/api/v1/account", headers={"Authorization": "Bearer demo-api-key"}, timeout=10)
+    assert response.status_code == 200
     process.send_signal(number)
     output, _ = process.communicate(timeout=10)
     assert process.returncode == 0
@@ -120,7 +120,7 @@ def test_options_reach_the_configuration(run: Run) -> None:
     ("arguments", "words"),
     [
         (["--rows", "many"], "argument --rows: invalid int value: 'many'"),
-        (["--rows", "-1"], "rows and apps cannot be negative"),
+        (["--rows", "-1"], "rows and apps must not be negative"),
         (["--rows", "none"], "argument --rows: invalid int value"),
         (["--etag", "some"], "argument --etag: invalid choice"),
         (["--fault", "endpoint=account,kind=explode"], "argument --fault: unknown kind of fault 'explode'"),
@@ -138,8 +138,11 @@ def test_help_names_every_option_and_its_default(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "--salesforce-accounts X Salesforce accounts; none: one for 40 rows, at least 50 (default: none)" in text
-    assert "--port X port to listen on; 0 takes a free one; also ISVAPP_EMULATOR_PORT (default: 8099)" in text
+    assert (
+        "--salesforce-accounts X number of Salesforce accounts; none: one per 40 rows, at least 50 (default: none)"
+        in text
+    )
+    assert "--port X port to listen on; 0 picks a free one; also ISVAPP_EMULATOR_PORT (default: 8099)" in text
 
 
 def test_a_port_that_is_taken(run: Run) -> None:
@@ -152,7 +155,7 @@ def test_a_port_that_is_taken(run: Run) -> None:
     assert re.fullmatch(f"Cannot listen: .*{port}.*address already in use.\n", done.stderr)
 
 
-def test_without_aiohttp_it_says_what_to_install() -> None:
+def test_without_aiohttp_it_names_the_extra() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import sys; sys.modules['aiohttp'] = None; " + RUN.removeprefix("import sys; ")],
         text=True,

@@ -18,8 +18,8 @@ ACCOUNT = "/api/v1/account"
 def test_health_needs_no_credentials_and_is_neither_limited_nor_logged(start: Start) -> None:
     caller = start(requests_per_second=1)
     for _ in range(5):
-        answer = requests.get(f"{caller.emulator.url}/_emulator/health", timeout=10)
-        assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+        response = requests.get(f"{caller.emulator.url}/_emulator/health", timeout=10)
+        assert (response.status_code, response.json()) == (200, {"status": "ok"})
     assert caller.emulator.requests == []
 
 
@@ -30,11 +30,11 @@ def test_state_sums_up_without_secrets(caller: Caller, clock: ManualClock) -> No
     caller.post("/_emulator/faults", json={"endpoint": "account", "kind": "reset", "times": 3})
     # Another thread writes the file of the first one.
     deadline = time.monotonic() + 30
-    while (answer := caller.get("/_emulator/state")).json()["exports"] == {
+    while (response := caller.get("/_emulator/state")).json()["exports"] == {
         "PENDING": 2
     } and time.monotonic() < deadline:
         time.sleep(0.01)
-    state = answer.json()
+    state = response.json()
     assert state["requests"] == {"create_export": 2, "show_export": 1}
     assert state["exports_created"] == 2
     assert state["exports"] == {"COMPLETED": 1, "PENDING": 1}
@@ -42,7 +42,7 @@ def test_state_sums_up_without_secrets(caller: Caller, clock: ManualClock) -> No
     assert [(fault["kind"], fault["left"]) for fault in state["faults"]] == [("reset", 3)]
     assert state["config"]["rows"] == 200
     for secret in ("demo-client-secret", "demo-api-key", "demo-productiv-secret"):
-        assert secret not in answer.text
+        assert secret not in response.text
 
 
 def test_requests_all_or_of_one_endpoint(caller: Caller) -> None:
@@ -57,10 +57,10 @@ def test_exports_and_their_content(caller: Caller, clock: ManualClock) -> None:
     export_id = caller.export()
     clock.advance(60)
     caller.record(export_id)
-    answer = caller.get("/_emulator/exports")
-    record = answer.json()[0]
+    response = caller.get("/_emulator/exports")
+    record = response.json()[0]
     assert (record["id"], record["status"], record["request"]["months"]) == (export_id, "COMPLETED", ["2024-02"])
-    assert "/download/" not in answer.text
+    assert "/download/" not in response.text
     content = caller.get(f"/_emulator/exports/{export_id}/content").content
     assert content == caller.emulator.export_bytes(export_id)
     assert caller.get("/_emulator/exports/none-such/content").status_code == 404
@@ -83,10 +83,10 @@ def test_faults_over_http(caller: Caller) -> None:
         (b"{", "Expecting"),
     ],
 )
-def test_faults_that_make_no_sense(caller: Caller, body: bytes, words: str) -> None:
-    answer = caller.post("/_emulator/faults", data=body)
-    assert answer.status_code == 422
-    assert words in answer.json()["error"]
+def test_invalid_faults_are_rejected(caller: Caller, body: bytes, words: str) -> None:
+    response = caller.post("/_emulator/faults", data=body)
+    assert response.status_code == 422
+    assert words in response.json()["error"]
 
 
 def test_reset(caller: Caller) -> None:

@@ -55,12 +55,12 @@ def test_options_and_attributes_on_the_page_exist() -> None:
     assert all(hasattr(Emulator, name.partition("(")[0]) for name in names)
 
 
-def test_the_control_addresses_on_the_page_exist() -> None:
+def test_the_control_urls_on_the_page_exist() -> None:
     addresses = [name.split() for name in first_cells(section("Looking inside")) if name.startswith(("GET", "POST"))]
     assert len(addresses) > 6
     with Emulator() as emulator:
         for method, path in addresses:
-            answer = requests.request(method, emulator.url + path.replace("{id}", "x"), data="{}", timeout=10)
-            assert answer.headers["Content-Type"].startswith("application/json"), path
+            response = requests.request(method, emulator.url + path.replace("{id}", "x"), data="{}", timeout=10)
+            assert response.headers["Content-Type"].startswith("application/json"), path
             # The response for an unknown path is ISVapp's, with "success"; these are the emulator's own.
-            assert "success" not in answer.json(), path
+            assert "success" not in response.json(), path

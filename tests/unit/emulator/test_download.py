@@ -42,17 +42,17 @@ def members(body: bytes) -> int:
 
 def test_a_download_is_gzip_and_says_so(ready: Ready) -> None:
     caller, export_id = ready()
-    answer = caller.download(export_id)
-    assert answer.headers["Content-Encoding"] == "gzip"
-    assert answer.content == caller.emulator.export_bytes(export_id)
-    assert gzip.decompress(caller.raw(export_id)) == answer.content
+    response = caller.download(export_id)
+    assert response.headers["Content-Encoding"] == "gzip"
+    assert response.content == caller.emulator.export_bytes(export_id)
+    assert gzip.decompress(caller.raw(export_id)) == response.content
 
 
 def test_a_download_can_be_a_plain_file(ready: Ready) -> None:
     caller, export_id = ready(content_encoding=False)
-    answer = caller.download(export_id)
-    assert "Content-Encoding" not in answer.headers
-    assert gzip.decompress(answer.content) == caller.emulator.export_bytes(export_id)
+    response = caller.download(export_id)
+    assert "Content-Encoding" not in response.headers
+    assert gzip.decompress(response.content) == caller.emulator.export_bytes(export_id)
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ def test_a_download_can_be_a_plain_file(ready: Ready) -> None:
 )
 def test_what_ends_a_body(ready: Ready, framing: str, present: str) -> None:
     caller, export_id = ready(framing=framing)
-    answer = caller.download(export_id)
-    assert {"Content-Length", "Transfer-Encoding", "Connection"} & answer.headers.keys() == {present}
-    assert answer.content == caller.emulator.export_bytes(export_id)
+    response = caller.download(export_id)
+    assert {"Content-Length", "Transfer-Encoding", "Connection"} & response.headers.keys() == {present}
+    assert response.content == caller.emulator.export_bytes(export_id)
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
@@ -89,9 +89,9 @@ def test_an_empty_export_is_a_gzip_of_nothing_or_nothing(ready: Ready) -> None:
 
 def test_no_ranges_by_default(ready: Ready) -> None:
     caller, export_id = ready()
-    answer = caller.download(export_id, headers={"Range": "bytes=10-"})
-    assert answer.status_code == 200
-    assert "Accept-Ranges" not in answer.headers
+    response = caller.download(export_id, headers={"Range": "bytes=10-"})
+    assert response.status_code == 200
+    assert "Accept-Ranges" not in response.headers
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_ranges(ready: Ready, framing: str, header: str, begin: int, end: int | 
     assert part.headers["Accept-Ranges"] == "bytes"
 
 
-def test_a_range_beyond_the_end_and_a_senseless_one(ready: Ready) -> None:
+def test_a_range_beyond_the_end_and_an_invalid_one(ready: Ready) -> None:
     caller, export_id = ready(ranges=True)
     size = caller.record(export_id)["download_size_compressed_bytes"]
     beyond = caller.download(export_id, headers={"Range": f"bytes={size}-"})

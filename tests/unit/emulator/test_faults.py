@@ -58,7 +58,7 @@ def test_a_fault_happens_as_often_as_it_says(caller: Caller) -> None:
     assert caller.get(ACCOUNT).status_code == 200
 
 
-def test_a_fault_meets_its_endpoint_or_all(caller: Caller) -> None:
+def test_a_fault_applies_to_its_endpoint_or_to_all(caller: Caller) -> None:
     inject(caller, "list_exports", "status")
     assert caller.get(ACCOUNT).status_code == 200
     assert caller.get("/api/v1/exports").status_code == 503
@@ -68,7 +68,7 @@ def test_a_fault_meets_its_endpoint_or_all(caller: Caller) -> None:
     assert caller.get("/pull/v1/apps").status_code == 503
 
 
-def test_a_fault_meets_its_export(caller: Caller) -> None:
+def test_a_fault_applies_to_its_export(caller: Caller) -> None:
     first, second = caller.export(), caller.export()
     inject(caller, "show_export", "status", status=500, export_id=second)
     assert caller.get(f"/api/v1/exports/{first}").status_code == 200
@@ -77,7 +77,7 @@ def test_a_fault_meets_its_export(caller: Caller) -> None:
     assert caller.get(f"/api/v1/exports/{second}").status_code == 200
 
 
-def test_faults_come_in_order_and_go_together_unless_one_answers(caller: Caller) -> None:
+def test_faults_apply_in_order_until_one_replaces_the_response(caller: Caller) -> None:
     inject(caller, "account", "edit", replace={"id": "edited"})
     inject(caller, "account", "edit", remove=["company_name"])
     inject(caller, "account", "status", status=500)
@@ -131,7 +131,7 @@ def test_a_request_over_the_limit_uses_up_no_fault(start: Start) -> None:
         ({"endpoint": "account", "kind": "status", "retry_after_form": "soon"}, "must be seconds or date"),
     ],
 )
-def test_a_fault_that_could_never_happen_is_refused(fields: dict[str, Any], words: str) -> None:
+def test_a_fault_that_could_never_happen_is_rejected(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Fault.from_mapping(fields)
 
@@ -152,11 +152,11 @@ def test_a_fault_as_text() -> None:
 
 def test_status_with_the_vendors_error(caller: Caller) -> None:
     inject(caller, "account", "status", status=500, message="Something broke.")
-    answer = caller.get(ACCOUNT)
-    assert (answer.status_code, answer.json()) == (500, {"error": "Something broke.", "success": False})
+    response = caller.get(ACCOUNT)
+    assert (response.status_code, response.json()) == (500, {"error": "Something broke.", "success": False})
     inject(caller, "account", "status", status=200, message="No.")
-    answer = caller.get(ACCOUNT)
-    assert (answer.status_code, answer.json()) == (200, {"error": "No.", "success": False})
+    response = caller.get(ACCOUNT)
+    assert (response.status_code, response.json()) == (200, {"error": "No.", "success": False})
     inject(caller, "productiv_apps", "status", status=500, message="Something broke.")
     assert caller.get("/pull/v1/apps").json() == {"message": "Something broke."}
 
@@ -164,16 +164,16 @@ def test_status_with_the_vendors_error(caller: Caller) -> None:
 @pytest.mark.parametrize("status", [200, 503])
 def test_status_without_a_body(caller: Caller, status: int) -> None:
     inject(caller, "account", "status", status=status)
-    answer = caller.get(ACCOUNT)
-    assert (answer.status_code, answer.content) == (status, b"")
+    response = caller.get(ACCOUNT)
+    assert (response.status_code, response.content) == (status, b"")
 
 
 @pytest.mark.parametrize("status", [200, 502])
 def test_a_gateways_page(caller: Caller, status: int) -> None:
     inject(caller, "account", "html", status=status)
-    answer = caller.get(ACCOUNT)
-    assert (answer.status_code, answer.headers["Content-Type"]) == (status, "text/html; charset=utf-8")
-    assert answer.text.startswith("<html>")
+    response = caller.get(ACCOUNT)
+    assert (response.status_code, response.headers["Content-Type"]) == (status, "text/html; charset=utf-8")
+    assert response.text.startswith("<html>")
 
 
 def test_retry_after_in_each_form(caller: Caller) -> None:
@@ -187,8 +187,8 @@ def test_retry_after_in_each_form(caller: Caller) -> None:
 
 def test_a_redirect(caller: Caller) -> None:
     inject(caller, "account", "redirect", location="http://elsewhere.example/account")
-    answer = caller.get(ACCOUNT)
-    assert (answer.status_code, answer.headers["Location"]) == (302, "http://elsewhere.example/account")
+    response = caller.get(ACCOUNT)
+    assert (response.status_code, response.headers["Location"]) == (302, "http://elsewhere.example/account")
     inject(caller, "account", "redirect", status=307, location="/api/v1/exports")
     assert caller.get(ACCOUNT, allow_redirects=True).json()["data"] == []
 
@@ -221,7 +221,7 @@ def test_one_record_of_a_list_or_all(caller: Caller) -> None:
     assert [record["status"] for record in caller.get("/api/v1/exports").json()["data"]] == ["LOST", "LOST"]
 
 
-def test_tokens_and_productiv_answers_can_be_edited_too(caller: Caller) -> None:
+def test_responses_with_tokens_and_of_productiv_can_be_edited(caller: Caller) -> None:
     inject(caller, "token", "edit", remove=["expires_in"])
     assert "expires_in" not in caller.token("identity").json()
     inject(caller, "productiv_token", "edit", replace={"token_type": "mac"})
@@ -234,10 +234,10 @@ def test_tokens_and_productiv_answers_can_be_edited_too(caller: Caller) -> None:
 # The connection
 
 
-def test_a_reset_before_the_answer(caller: Caller) -> None:
+def test_a_reset_before_the_response(caller: Caller) -> None:
     inject(caller, "account", "reset")
-    answer = wire(caller, ACCOUNT)
-    assert (answer.status, answer.was_reset) == (0, True)
+    response = wire(caller, ACCOUNT)
+    assert (response.status, response.was_reset) == (0, True)
     assert caller.emulator.requests[-1].status is None
     assert caller.get(ACCOUNT).status_code == 200
 
@@ -253,36 +253,36 @@ def test_a_body_cut_short_of_its_content_length(ready: Ready, at: float) -> None
     caller, export_id = ready()
     whole = caller.raw(export_id)
     inject(caller, "download", "cut", at=at)
-    answer = wire(caller, caller.record(export_id)["download_url"])
+    response = wire(caller, caller.record(export_id)["download_url"])
     expected = int(len(whole) * at) if isinstance(at, float) else at % len(whole)
-    assert (len(answer.body), answer.was_reset) == (expected, False)
-    assert answer.body == whole[:expected]
-    assert answer.headers["content-length"] == str(len(whole))
+    assert (len(response.body), response.was_reset) == (expected, False)
+    assert response.body == whole[:expected]
+    assert response.headers["content-length"] == str(len(whole))
 
 
 def test_a_body_cut_without_a_length(ready: Ready) -> None:
     caller, export_id = ready(framing="chunked")
     inject(caller, "download", "cut", at=0.5)
-    answer = wire(caller, caller.record(export_id)["download_url"])
-    assert not answer.body.endswith(b"0\r\n\r\n")
+    response = wire(caller, caller.record(export_id)["download_url"])
+    assert not response.body.endswith(b"0\r\n\r\n")
     caller, export_id = ready(framing="close")
     whole = caller.raw(export_id)
     inject(caller, "download", "cut", at=0.5)
-    answer = wire(caller, caller.record(export_id)["download_url"])
-    assert answer.body == whole[: len(whole) // 2]
-    assert not {"content-length", "transfer-encoding"} & answer.headers.keys()
+    response = wire(caller, caller.record(export_id)["download_url"])
+    assert response.body == whole[: len(whole) // 2]
+    assert not {"content-length", "transfer-encoding"} & response.headers.keys()
 
 
 def test_json_can_be_cut_as_well(caller: Caller) -> None:
     inject(caller, "account", "cut", at=0.5)
-    answer = wire(caller, ACCOUNT)
-    assert len(answer.body) == int(answer.headers["content-length"]) // 2
+    response = wire(caller, ACCOUNT)
+    assert len(response.body) == int(response.headers["content-length"]) // 2
     inject(caller, "account", "cut")
     with pytest.raises(requests.RequestException, match="IncompleteRead"):
         caller.get(ACCOUNT)
 
 
-def test_a_delay_before_the_answer(caller: Caller) -> None:
+def test_a_delay_before_the_response(caller: Caller) -> None:
     inject(caller, "account", "delay", seconds=0.5)
     with pytest.raises(requests.ReadTimeout):
         caller.get(ACCOUNT, timeout=0.1)
@@ -297,9 +297,9 @@ def test_a_delay_in_the_body(ready: Ready) -> None:
     whole = caller.raw(export_id)
     inject(caller, "download", "delay", at=100, seconds=0.5)
     began = time.monotonic()
-    with caller.download(export_id, stream=True) as answer:
-        assert answer.raw.read(100, decode_content=False) == whole[:100]
-        assert answer.raw.read(decode_content=False) == whole[100:]
+    with caller.download(export_id, stream=True) as response:
+        assert response.raw.read(100, decode_content=False) == whole[:100]
+        assert response.raw.read(decode_content=False) == whole[100:]
     assert time.monotonic() - began >= 0.5
 
 
@@ -315,10 +315,10 @@ def test_a_slow_body(ready: Ready) -> None:
 def test_the_log_shows_a_request_while_it_is_in_flight(ready: Ready) -> None:
     caller, export_id = ready()
     inject(caller, "download", "delay", at=100, seconds=0.3)
-    with caller.download(export_id, stream=True) as answer:
+    with caller.download(export_id, stream=True) as response:
         record = caller.emulator.requests[-1]
         assert (record.endpoint, record.export_id, record.status, record.seconds) == ("download", export_id, None, None)
-        answer.raw.read()
+        response.raw.read()
     until = time.monotonic() + 5
     while caller.emulator.requests[-1].seconds is None and time.monotonic() < until:
         time.sleep(0.01)
@@ -362,7 +362,7 @@ def test_bytes_after_the_end(ready: Ready) -> None:
     assert caller.raw(export_id) == whole + b"garbage"
 
 
-def test_damages_add_up_and_leave_the_file_itself_alone(ready: Ready) -> None:
+def test_damages_add_up_and_do_not_change_the_file_itself(ready: Ready) -> None:
     caller, export_id = ready(ranges=True, content_encoding=False)
     whole = caller.raw(export_id)
     inject(caller, "download", "truncate", at=100)
@@ -406,7 +406,7 @@ def test_an_export_that_errors(caller: Caller, clock: ManualClock) -> None:
     assert caller.record(other)["status"] == "COMPLETED"
 
 
-def test_an_export_that_errors_when_it_is_looked_at(ready: Ready) -> None:
+def test_an_export_that_errors_when_it_is_polled(ready: Ready) -> None:
     caller, export_id = ready()
     inject(caller, "show_export", "export_errors", message="Too late.")
     assert caller.record(export_id)["error_message"] == "Too late."

@@ -15,15 +15,15 @@ from tests.unit.emulator.caller import Caller
 Start = Callable[..., Caller]
 
 
-def test_a_token_carries_the_scopes_it_was_asked_for(caller: Caller) -> None:
-    answer = caller.token("identity exports")
-    assert answer.json() | {"access_token": "?"} == {
+def test_a_token_has_the_requested_scopes(caller: Caller) -> None:
+    response = caller.token("identity exports")
+    assert response.json() | {"access_token": "?"} == {
         "access_token": "?",
         "token_type": "Bearer",
         "expires_in": 3600,
         "scope": "identity exports",
     }
-    caller.bearer = answer.json()["access_token"]
+    caller.bearer = response.json()["access_token"]
     assert caller.get("/api/v1/account").json()["success"] is True
     assert caller.get("/api/v1/exports").json() == {"data": [], "success": True}
     refused = caller.get("/api/v1/salesforce_accounts")
@@ -66,31 +66,31 @@ def test_an_api_key_needs_its_permission(caller: Caller) -> None:
     ],
 )
 def test_bad_token_requests(caller: Caller, scope: str, form: dict[str, str], status: int, code: str) -> None:
-    answer = caller.token(scope, **form)
-    assert (answer.status_code, answer.json()["error"], answer.json()["success"]) == (status, code, False)
+    response = caller.token(scope, **form)
+    assert (response.status_code, response.json()["error"], response.json()["success"]) == (status, code, False)
 
 
 def test_a_wrong_secret_gives_no_token(caller: Caller) -> None:
-    answer = requests.post(
+    response = requests.post(
         f"{caller.emulator.url}/api/oauth2/token",
         auth=(caller.emulator.client_id, "wrong"),
         data={"grant_type": "client_credentials", "scope": "identity"},
         timeout=10,
     )
-    assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
+    assert (response.status_code, response.json()["error"]) == (401, "invalid_client")
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer ", "Bearer unknown", "Basic eDp5", "nonsense"])
-def test_without_a_good_token_there_is_no_answer(caller: Caller, authorization: str) -> None:
-    answer = caller.get("/api/v1/account", headers={"Authorization": authorization})
-    assert (answer.status_code, answer.json()["success"]) == (401, False)
+def test_a_request_without_a_valid_token_is_rejected(caller: Caller, authorization: str) -> None:
+    response = caller.get("/api/v1/account", headers={"Authorization": authorization})
+    assert (response.status_code, response.json()["success"]) == (401, False)
 
 
 def test_a_token_expires(start: Start, clock: ManualClock) -> None:
     caller = start(token_seconds=90)
-    answer = caller.token("identity")
-    assert answer.json()["expires_in"] == 90
-    caller.bearer = answer.json()["access_token"]
+    response = caller.token("identity")
+    assert response.json()["expires_in"] == 90
+    caller.bearer = response.json()["access_token"]
     clock.advance(89)
     assert caller.get("/api/v1/account").status_code == 200
     clock.advance(1)
@@ -139,13 +139,13 @@ def test_an_export_is_pending_then_completed_then_expired(caller: Caller, clock:
     assert (refused.status_code, refused.json()["success"]) == (410, False)
 
 
-def test_a_create_is_answered_with_pending_even_if_the_file_is_there(start: Start) -> None:
+def test_a_create_responds_pending_even_if_the_file_exists(start: Start) -> None:
     caller = start(export_seconds=0)
     assert caller.record(caller.export())["status"] == "COMPLETED"
     assert caller.create().json()["data"]["status"] == "PENDING"
 
 
-def test_a_completed_export_stays_completed_when_it_is_first_looked_at_late(caller: Caller, clock: ManualClock) -> None:
+def test_an_export_that_is_first_polled_late_has_completed_on_time(caller: Caller, clock: ManualClock) -> None:
     export_id = caller.export()
     caller.record(export_id)
     clock.advance(1000)
@@ -165,7 +165,7 @@ def test_a_download_needs_the_token_of_its_own_export(caller: Caller, clock: Man
     assert caller.get(url).status_code == 200
 
 
-def test_a_download_url_can_die_before_its_export(start: Start, clock: ManualClock) -> None:
+def test_a_download_url_can_expire_before_its_export(start: Start, clock: ManualClock) -> None:
     caller = start(download_url_seconds=30)
     export_id = caller.export()
     clock.advance(60)
@@ -190,9 +190,9 @@ def test_the_list_holds_the_1000_most_recent(caller: Caller) -> None:
 
 
 def test_an_unknown_export_is_not_found(caller: Caller) -> None:
-    answer = caller.get("/api/v1/exports/none-such")
-    assert answer.status_code == 404
-    assert "none-such" in answer.json()["error"]
+    response = caller.get("/api/v1/exports/none-such")
+    assert response.status_code == 404
+    assert "none-such" in response.json()["error"]
     assert caller.get("/api/v2/exports").status_code == 404
 
 
@@ -223,10 +223,10 @@ def test_an_unknown_export_is_not_found(caller: Caller) -> None:
         ({"salesforce_account_ids": ["0014x000FVCAPXFA"]}, "not an id of 15 or 18 characters"),
     ],
 )
-def test_refused_orders(caller: Caller, changes: dict[str, Any], words: str) -> None:
-    answer = caller.create(**changes)
-    assert (answer.status_code, answer.json()["success"]) == (422, False)
-    assert words in answer.json()["error"]
+def test_rejected_create_requests(caller: Caller, changes: dict[str, Any], words: str) -> None:
+    response = caller.create(**changes)
+    assert (response.status_code, response.json()["success"]) == (422, False)
+    assert words in response.json()["error"]
     assert caller.emulator.exports_created == 0
 
 
@@ -239,7 +239,7 @@ def test_only_the_taxonomies_that_exist_can_be_exported(start: Start) -> None:
 
 
 @pytest.mark.parametrize(("body", "status"), [(b"{", 400), (b"\xff", 400), (b"[]", 422)])
-def test_an_order_that_is_not_a_json_object(caller: Caller, body: bytes, status: int) -> None:
+def test_a_create_request_that_is_not_a_json_object(caller: Caller, body: bytes, status: int) -> None:
     assert caller.post("/api/v1/exports", data=body).status_code == status
 
 
@@ -273,7 +273,7 @@ def test_a_month_is_accepted_from_the_day_on_which_it_is_complete(start: Start, 
     assert caller.create(timeframe="2024-04").status_code == 201
 
 
-def test_salesforce_accounts_show_what_was_asked_for(caller: Caller) -> None:
+def test_salesforce_accounts_have_the_requested_fields(caller: Caller) -> None:
     def rows(query: str) -> list[dict[str, Any]]:
         data: list[dict[str, Any]] = caller.get(f"/api/v1/salesforce_accounts{query}").json()["data"]
         return data
@@ -292,7 +292,7 @@ def test_salesforce_accounts_show_what_was_asked_for(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("pretty", [False, True])
-def test_salesforce_accounts_are_spelled_so_that_only_a_copy_gives_them_back(start: Start, pretty: bool) -> None:
+def test_salesforce_accounts_can_only_be_copied_verbatim(start: Start, pretty: bool) -> None:
     text = start(pretty=pretty).get("/api/v1/salesforce_accounts?includeHealthScores=1").text
     assert "Müller" in text
     assert "\\u00fc" in text

@@ -26,8 +26,8 @@ def productiv(caller: Caller) -> Caller:
 
 
 def test_a_token_for_credentials_in_the_form_or_the_header(caller: Caller) -> None:
-    answer = caller.productiv_token(**SECRETS)
-    assert set(answer.json()) == {"access_token", "token_type", "expires_in"}
+    response = caller.productiv_token(**SECRETS)
+    assert set(response.json()) == {"access_token", "token_type", "expires_in"}
     basic = requests.post(
         caller.emulator.productiv_token_url,
         auth=(SECRETS["client_id"], SECRETS["client_secret"]),
@@ -40,14 +40,14 @@ def test_a_token_for_credentials_in_the_form_or_the_header(caller: Caller) -> No
 def test_a_secret_in_the_header_is_plain(start: Start) -> None:
     secret = 'a:b/c+d &"%41='
     caller = start(productiv_client_secret=secret)
-    answer = requests.post(
+    response = requests.post(
         caller.emulator.productiv_token_url,
         auth=(caller.emulator.productiv_client_id, secret),
         data={"grant_type": "client_credentials", "scope": "https://api.productiv.com/apps.read"},
         timeout=10,
     )
-    assert answer.status_code == 200
-    assert answer.json()["access_token"].startswith(caller.emulator.token_mark)
+    assert response.status_code == 200
+    assert response.json()["access_token"].startswith(caller.emulator.token_mark)
 
 
 @pytest.mark.parametrize(
@@ -60,23 +60,23 @@ def test_a_secret_in_the_header_is_plain(start: Start) -> None:
     ],
 )
 def test_bad_token_requests(caller: Caller, form: dict[str, str], status: int, code: str) -> None:
-    answer = caller.productiv_token(**SECRETS | form)
-    assert (answer.status_code, answer.json()["error"]) == (status, code)
+    response = caller.productiv_token(**SECRETS | form)
+    assert (response.status_code, response.json()["error"]) == (status, code)
 
 
-def test_without_a_token_there_is_no_answer(caller: Caller) -> None:
+def test_a_request_without_a_token_is_rejected(caller: Caller) -> None:
     for path in ("/pull/v1/apps", "/pull/v1/apps/app-0001"):
         assert caller.get(path).status_code == 401  # an ISVapp key is worth nothing here
 
 
 @pytest.mark.parametrize("version", ["v1", "v2", "v3"])
 def test_the_list_of_apps(productiv: Caller, version: str) -> None:
-    answer = productiv.get(f"/pull/{version}/apps").json()
+    response = productiv.get(f"/pull/{version}/apps").json()
     fiscal = [] if version == "v1" else ["FiscalDate", "FiscalDateRange"]
-    assert list(answer) == ["AsOfDate", *fiscal, "Apps", "ResponseTimeMs"]
-    assert answer["AsOfDate"] == "2024-04-14"
-    assert len(answer["Apps"]) == 48
-    assert not any(row.get("IsInactive") for row in answer["Apps"])
+    assert list(response) == ["AsOfDate", *fiscal, "Apps", "ResponseTimeMs"]
+    assert response["AsOfDate"] == "2024-04-14"
+    assert len(response["Apps"]) == 48
+    assert not any(row.get("IsInactive") for row in response["Apps"])
 
 
 def test_unknown_versions_do_not_exist(productiv: Caller) -> None:
@@ -112,12 +112,12 @@ def test_an_apps_details(productiv: Caller) -> None:
 
 
 def test_an_unknown_app(productiv: Caller) -> None:
-    answer = productiv.get("/pull/v1/apps/none-such")
-    assert answer.status_code == 404
-    assert "none-such" in answer.json()["message"]
+    response = productiv.get("/pull/v1/apps/none-such")
+    assert response.status_code == 404
+    assert "none-such" in response.json()["message"]
 
 
-def test_apps_are_spelled_so_that_only_a_copy_gives_them_back(productiv: Caller) -> None:
+def test_apps_can_only_be_copied_verbatim(productiv: Caller) -> None:
     text = productiv.get("/pull/v1/apps?verbose=true").text
     for spelling in ("1e3", ".50", ".00", "12345678901234567890.10", "Übersetzer", "\\u00dc", "\\/"):
         assert spelling in text

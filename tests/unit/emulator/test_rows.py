@@ -75,7 +75,7 @@ def test_the_same_in_every_run_and_other_data_for_another_seed(start: Start) -> 
     assert content(start(), taxonomy_ids=["taxonomy-2"]) != first
 
 
-def test_rows_carry_the_ids_that_were_asked_for(caller: Caller) -> None:
+def test_rows_have_the_requested_ids(caller: Caller) -> None:
     for selection, field in (
         ("taxonomy_ids", "taxonomy_id"),
         ("taxonomy_level_ids", "taxonomy_level_id"),
@@ -93,7 +93,7 @@ def test_an_account_filter_leaves_out_the_lines_of_other_accounts(caller: Caller
     assert some.count(b"\n") == 8
 
 
-def test_rows_hold_what_trips_a_careless_reader(start: Start) -> None:
+def test_rows_contain_what_breaks_a_careless_reader(start: Start) -> None:
     text = content(start(rows=20_000))
     assert "Müller".encode() in text
     assert b"M\\u00fcller" in text
@@ -104,7 +104,9 @@ def test_rows_hold_what_trips_a_careless_reader(start: Start) -> None:
 
 
 @pytest.mark.parametrize(("accounts", "most"), [(None, 40), (1, 999), (7, 143), (5000, 1)])
-def test_rows_a_month_are_exact_however_many_accounts_there_are(start: Start, accounts: int | None, most: int) -> None:
+def test_the_number_of_rows_per_month_is_exact_for_any_number_of_accounts(
+    start: Start, accounts: int | None, most: int
+) -> None:
     made = rows(start(rows=999 if accounts else 4000, salesforce_accounts=accounts))
     assert len(made) == (999 if accounts else 4000)
     assert max(Counter(row["salesforce_account_id"] for row in made).values()) == most
@@ -133,7 +135,7 @@ def test_a_large_export_compresses_about_twelve_to_one(start: Start, clock: Manu
         {"gzip_members": 0},
     ],
 )
-def test_a_configuration_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
+def test_an_invalid_configuration_is_rejected(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(reversed(options))):
         EmulatorConfig(**options)
 
@@ -157,7 +159,7 @@ def test_every_serializer_writes_the_same_rows(start: Start, row_keys: str, row_
 
 
 @pytest.mark.parametrize("final_newline", [False, True])
-def test_lines_end_as_they_are_wanted(start: Start, final_newline: bool) -> None:
+def test_line_endings(start: Start, final_newline: bool) -> None:
     plain = content(start(rows=50))
     made = content(start(rows=50, line_end="crlf", final_newline=final_newline))
     assert made == plain.replace(b"\n", b"\r\n").removesuffix(b"" if final_newline else b"\r\n")

@@ -59,7 +59,7 @@ def test_requests_are_logged_in_the_order_of_arrival_without_secrets(caller: Cal
     assert counts["account"] == 0
 
 
-def test_reset_forgets_all_but_the_configuration(caller: Caller) -> None:
+def test_reset_keeps_the_configuration_only(caller: Caller) -> None:
     caller.bearer = caller.token("identity exports").json()["access_token"]
     caller.export()
     caller.emulator.inject(Fault(endpoint="account", kind="reset", times=None))
@@ -71,7 +71,7 @@ def test_reset_forgets_all_but_the_configuration(caller: Caller) -> None:
     assert caller.get(ACCOUNT).status_code == 200
 
 
-def test_after_an_outage_everything_is_still_there(caller: Caller, clock: ManualClock) -> None:
+def test_an_outage_keeps_the_state(caller: Caller, clock: ManualClock) -> None:
     export_id, url = caller.export(), caller.emulator.url
     caller.emulator.stop()
     with pytest.raises(requests.ConnectionError):
@@ -92,7 +92,7 @@ def test_a_port_that_is_taken(caller: Caller) -> None:
     assert threading.active_count() == threads
 
 
-def test_files_live_in_the_spool_directory_until_the_end(tmp_path: Path) -> None:
+def test_files_are_in_the_spool_directory_until_the_emulator_is_closed(tmp_path: Path) -> None:
     spool = tmp_path / "spool"
     with Emulator(EmulatorConfig(spool_dir=str(spool), export_seconds=0)) as emulator:
         caller = Caller(emulator)
@@ -124,10 +124,10 @@ def test_closing_aborts_slow_responses_and_unfinished_files(start: Start, clock:
     assert "the emulator was stopped" in caller.emulator.exports[export_id]["error_message"]
 
 
-def test_addresses_in_answers_are_those_that_the_caller_uses(caller: Caller) -> None:
+def test_urls_in_responses_have_the_host_of_the_request(caller: Caller) -> None:
     record = caller.create().json()["data"]
-    answer = caller.get(f"/api/v1/exports/{record['id']}", headers={"Host": "emulator:8099"})
-    assert answer.json()["data"]["url"] == f"http://emulator:8099/api/v1/exports/{record['id']}"
+    response = caller.get(f"/api/v1/exports/{record['id']}", headers={"Host": "emulator:8099"})
+    assert response.json()["data"]["url"] == f"http://emulator:8099/api/v1/exports/{record['id']}"
 
 
 def test_many_clients_at_once(start: Start, clock: ManualClock) -> None:
@@ -148,12 +148,12 @@ def test_writing_a_file_never_stops_the_server() -> None:
     with Emulator(EmulatorConfig(rows=150_000, export_seconds=0, requests_per_second=None)) as emulator:
         caller = Caller(emulator)
         export_id = caller.export()
-        answers = 0
+        responses = 0
         while emulator.exports[export_id]["status"] == "PENDING":
             assert caller.get("/_emulator/health").status_code == 200
-            answers += 1
+            responses += 1
         # How long one of them takes is the machine's matter; a server that writes in its loop gives one or two.
-        assert answers > 10
+        assert responses > 10
         size = emulator.exports[export_id]["download_size_uncompressed_bytes"]
         assert size == len(emulator.export_bytes(export_id))
 
@@ -177,7 +177,7 @@ def test_without_aiohttp_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         package.Emulator  # noqa: B018
 
 
-def test_files_go_even_if_nobody_closes_the_emulator(tmp_path: Path) -> None:
+def test_files_are_removed_when_the_process_ends(tmp_path: Path) -> None:
     code = (
         "import sys; from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig; "
         "Emulator(EmulatorConfig(spool_dir=sys.argv[1])).start()"

@@ -68,11 +68,11 @@ class TestPace:
 
 
 class TestTurns:
-    def test_as_many_as_there_are_permits_go_at_once(self) -> None:
+    def test_as_many_requests_as_permits_start_at_once(self) -> None:
         table = Table()
         assert [table.acquire(ticket).granted for ticket in "abc"] == [True, True, False]
 
-    def test_a_permit_is_free_one_hold_after_the_answer(self) -> None:
+    def test_a_permit_is_free_one_hold_after_the_response(self) -> None:
         table = Table()
         table.acquire("a"), table.acquire("b")
         table.now = 1000.3
@@ -85,7 +85,7 @@ class TestTurns:
         table.now = 1001.3001
         assert table.acquire("c").granted
 
-    def test_without_an_answer_a_permit_frees_itself(self) -> None:
+    def test_without_a_response_the_lease_expires(self) -> None:
         table = Table()
         table.acquire("killed"), table.acquire("killed too")
         table.now = 1000.0 + TWO.hold + TOLERATED_DELAY - 0.01
@@ -94,7 +94,7 @@ class TestTurns:
         assert table.acquire("c").granted
         assert table.acquire("d").granted
 
-    def test_an_answer_after_the_lease_does_not_touch_the_next_holder(self) -> None:
+    def test_a_response_after_the_lease_does_not_affect_the_next_holder(self) -> None:
         table = Table()
         table.acquire("slow"), table.acquire("b")
         table.now = 1002.1
@@ -102,21 +102,21 @@ class TestTurns:
         table.record_response("slow")
         assert BusyPermit(1002.1 + TWO.lease, "next") in table.state.busy
 
-    def test_a_late_answer_does_not_lengthen_the_lease(self) -> None:
+    def test_a_late_response_does_not_extend_the_lease(self) -> None:
         table = Table()
         table.acquire("slow")
         table.now = 1001.9
         table.record_response("slow")
         assert table.state.busy == (BusyPermit(1000.0 + TWO.lease, None),)
 
-    def test_a_grant_whose_message_was_lost_is_given_again_on_the_same_permit(self) -> None:
+    def test_a_grant_whose_message_was_lost_is_repeated_on_the_same_permit(self) -> None:
         table = Table()
         table.acquire("a")
         table.now += 0.1
         assert table.acquire("a").granted
         assert table.acquire("b").granted
 
-    def test_leaving_gives_an_unused_permit_back(self) -> None:
+    def test_a_cancelled_ticket_returns_its_permit(self) -> None:
         table = Table()
         table.acquire("a"), table.acquire("b")
         table.cancel("a")
@@ -148,7 +148,7 @@ class TestQueue:
         assert not table.acquire("newcomer").granted
         assert table.acquire("early").granted
 
-    def test_a_newcomer_does_not_overtake_a_sleeper_who_is_about_to_wake(self) -> None:
+    def test_a_new_ticket_does_not_overtake_a_sleeping_one(self) -> None:
         table = Table()
         table.take_both_permits()
         table.acquire("sleeper"), table.acquire("other sleeper")
@@ -163,13 +163,13 @@ class TestQueue:
         assert [decision.depth for decision in decisions] == [1, 2, 3, 4, 5]
         assert [decision.expected for decision in decisions] == pytest.approx([1, 1, 2, 2, 3])
 
-    def test_the_head_needs_no_look_before_an_answer_can_matter(self) -> None:
+    def test_the_head_does_not_poll_before_a_permit_can_be_free(self) -> None:
         table = Table()
         table.acquire("a"), table.acquire("b")
         table.now += 0.5
         assert table.acquire("c").poll_after == pytest.approx(TWO.hold)
 
-    def test_looks_get_rare_far_from_the_front(self) -> None:
+    def test_polls_are_rare_far_from_the_front(self) -> None:
         table = Table()
         table.take_both_permits()
         looks = [table.acquire(f"{number:03}").poll_after for number in range(200)]
@@ -178,7 +178,7 @@ class TestQueue:
         assert looks == sorted(looks)
         assert looks[199] == pytest.approx(10.0)
 
-    def test_the_queue_has_a_bound_and_who_is_behind_it_keeps_the_order(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_queue_is_bounded_and_tickets_beyond_it_keep_their_order(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(algorithm, "MOST_WAITING", 2)
         table = Table()
         table.take_both_permits()
@@ -196,7 +196,7 @@ class TestQueue:
         assert table.acquire("c", decisions["c"].arrived).position == 0
         assert [ticket.id for ticket in table.state.queue] == ["c", "d"]
 
-    def test_a_killed_waiter_costs_at_most_one_turn_once(self) -> None:
+    def test_a_killed_waiter_delays_one_permit_once(self) -> None:
         table = Table()
         table.take_both_permits()
         for ticket in ("dead", "a", "b", "c"):
@@ -213,7 +213,7 @@ class TestQueue:
         table.now = 1002.01
         assert table.acquire("c").granted
 
-    def test_fifty_killed_waiters_cost_no_more_than_one(self) -> None:
+    def test_fifty_killed_waiters_delay_no_more_than_one(self) -> None:
         table = Table()
         table.take_both_permits()
         for number in range(50):
@@ -227,7 +227,7 @@ class TestQueue:
             decision = table.acquire("alive", decision.arrived)
         assert table.now - start < 7
 
-    def test_a_late_waiter_takes_its_old_place_again(self) -> None:
+    def test_a_late_ticket_gets_its_place_back(self) -> None:
         table = Table()
         table.take_both_permits()
         late = table.acquire("late")
@@ -241,7 +241,7 @@ class TestQueue:
 
 
 class TestPushBack:
-    def test_nobody_goes_until_it_is_over(self) -> None:
+    def test_no_permit_is_granted_until_it_ends(self) -> None:
         table = Table()
         table.block_for(30)
         decision = table.acquire("a")
@@ -267,7 +267,7 @@ class TestPushBack:
 
 class TestClockJumps:
     @pytest.mark.parametrize("jump", [-0.5, -3600.0, -999.0])
-    def test_a_clock_set_back_freezes_nothing_and_frees_nothing(self, jump: float) -> None:
+    def test_a_clock_set_back_neither_blocks_nor_frees_a_permit(self, jump: float) -> None:
         table = Table()
         table.take_both_permits()
         first = table.acquire("first in line")
@@ -298,7 +298,7 @@ class Caller:
     starts: float
     late: float  # wakes up so much later than told
     delay: float  # from grant to arrival
-    answer: float  # from arrival to response
+    response: float  # from arrival to response
     fate: str  # "lives", "killed waiting", "killed holding", "leaves", "fails"
 
 
@@ -310,7 +310,7 @@ def callers(*, latest: float, delay: float = TOLERATED_DELAY) -> st.SearchStrate
             starts=st.floats(0, latest),
             late=st.sampled_from([0.0, 0.0, 0.001, 0.05, 0.3, 2.0]),
             delay=st.floats(0, delay),
-            answer=st.one_of(st.just(0.0), st.floats(0, 0.2), seconds),
+            response=st.one_of(st.just(0.0), st.floats(0, 0.2), seconds),
             fate=st.sampled_from(["lives"] * 6 + ["killed waiting", "killed holding", "leaves", "fails"]),
         ),
         min_size=1,
@@ -357,7 +357,7 @@ class Run:
         arrival = self.table.now + caller.delay
         self.arrivals.append(arrival)
         if caller.fate in ("lives", "killed waiting", "leaves"):
-            self._later(arrival + caller.answer, lambda: self.table.record_response(ticket))
+            self._later(arrival + caller.response, lambda: self.table.record_response(ticket))
 
 
 RATES = st.one_of(st.sampled_from([0.5, 1, 2, 2.5, 2.9, 5]), st.floats(0.25, 12))
@@ -380,7 +380,7 @@ class TestAnyInterleaving:
 
     @settings(max_examples=200, deadline=None)
     @given(everybody=callers(latest=8.0), rate=RATES)
-    def test_everybody_alive_is_served(self, everybody: list[Caller], rate: float) -> None:
+    def test_every_live_ticket_gets_a_permit(self, everybody: list[Caller], rate: float) -> None:
         run = Run(everybody, RateLimit.of(rate), [])
         alive = {
             number for number, caller in enumerate(everybody) if caller.fate in ("lives", "killed holding", "fails")
@@ -390,7 +390,7 @@ class TestAnyInterleaving:
     @settings(max_examples=200, deadline=None)
     @given(everybody=callers(latest=8.0, delay=0.2), rate=RATES)
     def test_order_of_arrival_is_order_of_service(self, everybody: list[Caller], rate: float) -> None:
-        punctual = [Caller(caller.starts, 0.0, caller.delay, caller.answer, "lives") for caller in everybody]
+        punctual = [Caller(caller.starts, 0.0, caller.delay, caller.response, "lives") for caller in everybody]
         run = Run(punctual, RateLimit.of(rate), [])
         order = sorted(run.first_looks, key=lambda number: (run.first_looks[number], number))
         places = {number: place for place, number in enumerate(order)}
@@ -401,12 +401,12 @@ class TestAnyInterleaving:
 
     @settings(max_examples=100, deadline=None)
     @given(number=st.integers(10, 25), rate=st.sampled_from([1, 2, 5]))
-    def test_with_quick_answers_the_whole_rate_is_used(self, number: int, rate: int) -> None:
+    def test_quick_responses_use_the_whole_rate(self, number: int, rate: int) -> None:
         everybody = [Caller(0.0, 0.0, 0.0, 0.0, "lives") for _ in range(number)]
         run = Run(everybody, RateLimit.of(rate), [])
         assert max(run.arrivals) <= (number - 1) // rate + 1e-6
 
     @pytest.mark.parametrize(("rate", "seconds"), [(2.5, 9), (2.9, 9), (1.5, 19), (0.5, 38)])
-    def test_a_fraction_above_one_is_given_up(self, rate: float, seconds: float) -> None:
+    def test_a_rate_above_one_is_rounded_down(self, rate: float, seconds: float) -> None:
         run = Run([Caller(0.0, 0.0, 0.0, 0.0, "lives")] * 20, RateLimit.of(rate), [])
         assert max(run.arrivals) == pytest.approx(seconds)

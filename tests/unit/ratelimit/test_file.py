@@ -42,7 +42,7 @@ def test_time_is_the_hosts_monotonic_clock(storage: FileStorage) -> None:
     assert abs(time.clock_gettime(time.CLOCK_MONOTONIC) - now) < 1
 
 
-def test_only_this_user_may_touch_directory_and_file(storage: FileStorage, tmp_path: Path) -> None:
+def test_only_this_user_has_rights_on_directory_and_file(storage: FileStorage, tmp_path: Path) -> None:
     storage.update(written, timeout=1)
     assert (tmp_path / "limiter").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "limiter" / "key.json").stat().st_mode & 0o777 == 0o600
@@ -61,7 +61,7 @@ def test_an_emptied_file_is_not_a_new_one(storage: FileStorage, tmp_path: Path) 
     assert storage.update(written, timeout=1) == ""
 
 
-def test_a_broken_file_costs_one_pause_and_no_more(tmp_path: Path) -> None:
+def test_a_broken_file_costs_one_pause(tmp_path: Path) -> None:
     (tmp_path / "key.json").write_bytes(b'{"at": 17\xff\x00')
     limiter = open_limiter(f"file://{tmp_path}", key="key", requests_per_second=2)
     start = time.monotonic()
@@ -92,9 +92,7 @@ def test_a_lock_is_free_again_after_a_failed_update(storage: FileStorage) -> Non
     assert storage.update(written, timeout=0.1) == ""
 
 
-def test_a_file_that_was_removed_meanwhile_is_made_anew(
-    storage: FileStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_removed_file_is_created_again(storage: FileStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.update(written, timeout=1)
     path = tmp_path / "limiter" / "key.json"
     lock = fcntl.flock
@@ -110,7 +108,7 @@ def test_a_file_that_was_removed_meanwhile_is_made_anew(
 
 
 @pytest.mark.parametrize("hindrance", ["file instead of directory", "directory instead of file", "link"])
-def test_an_unusable_place_is_an_error_that_names_it(tmp_path: Path, hindrance: str) -> None:
+def test_an_unusable_path_is_named_in_the_error(tmp_path: Path, hindrance: str) -> None:
     directory = tmp_path / "limiter"
     if hindrance == "file instead of directory":
         directory.write_text("")
@@ -176,12 +174,12 @@ class TestWhatOthersPutThere:
             os.chown(path, 12345, 12345)
         assert FileStorage(directory, "key").update(written, timeout=1) == "theirs"
 
-    def test_where_everybody_may_write_the_file_is_for_this_user_alone(self, directory: Path) -> None:
+    def test_in_a_world_writable_directory_the_file_is_private(self, directory: Path) -> None:
         directory.chmod(0o1777)
         FileStorage(directory, "key").update(written, timeout=1)
         assert (directory / "key.json").stat().st_mode & 0o777 == 0o600
 
-    def test_a_file_of_three_gib_is_read_to_the_bound_only(self, directory: Path) -> None:
+    def test_a_file_of_three_gib_is_read_up_to_the_bound(self, directory: Path) -> None:
         path = directory / "key.json"
         path.touch()
         os.truncate(path, 3 << 30)

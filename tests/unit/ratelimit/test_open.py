@@ -36,7 +36,7 @@ def test_the_default_is_a_file_of_this_user(storage: str) -> None:
         ("postgres://u@db/airflow", "postgres://db/airflow"),
     ],
 )
-def test_storages_by_address(storage: str, name: str) -> None:
+def test_storages_by_url(storage: str, name: str) -> None:
     assert opened(storage) == f"<SharedLimiter 2 requests/s in {name}>"
 
 
@@ -62,7 +62,7 @@ def test_storages_by_address(storage: str, name: str) -> None:
         ("redis://[s3cret/0", "Percent-encode"),
     ],
 )
-def test_a_wrong_address_names_the_field_and_not_the_address(storage: str, hint: str) -> None:
+def test_an_invalid_url_is_an_error_that_names_the_field_only(storage: str, hint: str) -> None:
     with pytest.raises(InvalidConnection, match="rate_limit_storage, of the connection") as raised:
         opened(storage)
     assert hint in str(raised.value)
@@ -79,7 +79,7 @@ def test_a_missing_driver_names_the_extra_to_install(scheme: str, driver: str, m
 
 
 @pytest.mark.parametrize("rate", [0, -1, 0.001, 1001, 1e300, float("nan"), float("inf")])
-def test_a_rate_that_is_none_names_its_field(rate: float) -> None:
+def test_an_invalid_rate_is_an_error_that_names_the_field(rate: float) -> None:
     with pytest.raises(InvalidConnection, match="requests_per_second"):
         opened("memory://", requests_per_second=rate)
 

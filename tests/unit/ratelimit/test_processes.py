@@ -34,7 +34,7 @@ def start_with_both_permits_just_answered(storage: str, key: str) -> Limiter:
     return limiter
 
 
-def test_processes_together_keep_the_rate_and_take_turns(storage: str, key: str) -> None:
+def test_processes_share_the_rate_in_order_of_arrival(storage: str, key: str) -> None:
     with workers(*(Worker(storage, "loop", 2, key=key) for _ in range(4))) as everybody:
         for worker in everybody:
             worker.wait_until_ready()
@@ -49,7 +49,7 @@ def test_processes_together_keep_the_rate_and_take_turns(storage: str, key: str)
     assert max(map(len, times)) - min(map(len, times)) <= 1
 
 
-def test_a_killed_holder_costs_no_more_than_its_lease(storage: str, key: str) -> None:
+def test_the_permit_of_a_killed_process_expires_with_its_lease(storage: str, key: str) -> None:
     limiter = open_two_a_second(storage, key)
     with workers(Worker(storage, "hold", key=key), Worker(storage, "hold", key=key)) as holders:
         for holder in holders:
@@ -61,7 +61,7 @@ def test_a_killed_holder_costs_no_more_than_its_lease(storage: str, key: str) ->
     assert again - granted == pytest.approx(HOLD + TOLERATED_DELAY, abs=SLACK)
 
 
-def test_a_killed_waiter_is_passed_over(storage: str, key: str) -> None:
+def test_a_killed_waiter_is_skipped(storage: str, key: str) -> None:
     limiter = open_two_a_second(storage, key)
     with workers(Worker(storage, "loop", key=key)) as (waiter,):
         waiter.wait_until_ready()
@@ -82,7 +82,7 @@ def test_a_block_stops_other_processes(storage: str, key: str) -> None:
     assert send(limiter) - pushed == pytest.approx(2.5, abs=SLACK)
 
 
-def test_a_process_that_was_forked_from_a_user_of_the_limiter_can_use_it_too(storage: str, key: str) -> None:
+def test_a_forked_process_can_use_the_limiter(storage: str, key: str) -> None:
     limiter = open_limiter(storage, key=key, requests_per_second=20)
     for _ in range(3):
         send(limiter)

@@ -117,7 +117,7 @@ def test_a_waiter_outlasts_a_restart(server: Server, key: str) -> None:
     assert sent.is_set()
 
 
-def test_a_wrong_password_is_told_without_any_password(server: Server, key: str) -> None:
+def test_the_error_about_a_wrong_password_contains_no_password(server: Server, key: str) -> None:
     message = unavailable_error(open_storage(server.url.replace(ESCAPED_PASSWORD, "wr0ng-secret"), key=key))
     assert "wr0ng-secret" not in message
     assert "password" in message.lower()
@@ -130,7 +130,7 @@ def test_a_name_without_password_in_every_repr(server: Server, key: str) -> None
 
 
 @pytest.mark.parametrize("text", ["not json", "[" * 2_000_000, ""], ids=["broken", "far too long", "empty"])
-def test_a_state_of_somebody_else_counts_as_lost_and_is_replaced(server: Server, key: str, text: str) -> None:
+def test_a_foreign_text_is_treated_as_lost_and_replaced(server: Server, key: str, text: str) -> None:
     storage = open_storage(server.url, key=key)
     storage.update(lambda _, now: (text, None), timeout=1)
     read = storage.update(written, timeout=1)
@@ -163,10 +163,10 @@ def test_no_spelling_of_a_password_gets_into_a_message(
     "response", [b"+OK\r\n", b"*2\r\n$1\r\nx\r\n:7\r\n", b"HTTP/1.1 400 No\r\n\r\n", b"$x\r\n", b"R", b""]
 )
 @pytest.mark.parametrize("scheme", ["redis", "postgresql"])
-def test_what_does_not_speak_the_protocol_is_unavailable(scheme: str, response: bytes, key: str) -> None:
+def test_a_server_of_another_protocol_is_unavailable(scheme: str, response: bytes, key: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def answer() -> None:
+        def serve() -> None:
             with suppress(OSError):
                 while True:
                     connection, _ = listener.accept()
@@ -174,7 +174,7 @@ def test_what_does_not_speak_the_protocol_is_unavailable(scheme: str, response: 
                         connection.recv(1000)
                         connection.sendall(response)
 
-        thread = threading.Thread(target=answer, daemon=True)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         unavailable_error(open_storage(f"{scheme}://:s3cret@127.0.0.1:{listener.getsockname()[1]}/0", key=key))
         listener.shutdown(socket.SHUT_RDWR)
@@ -183,7 +183,7 @@ def test_what_does_not_speak_the_protocol_is_unavailable(scheme: str, response: 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"])
 @pytest.mark.parametrize("scheme", ["redis", "postgresql"])
-def test_a_host_that_cannot_be_a_name_is_unavailable(scheme: str, host: str, key: str) -> None:
+def test_an_invalid_host_name_is_unavailable(scheme: str, host: str, key: str) -> None:
     with pytest.raises(LimiterUnavailable, match="rate_limit_storage"):
         open_storage(f"{scheme}://:s3cret@{host}:1/0", key=key).update(written, timeout=0)
 
@@ -214,7 +214,7 @@ class TestRedis:
         assert storage.update(written, timeout=1) is not None
         assert storage.update(written, timeout=1) == "written"
 
-    def test_a_lost_state_is_not_taken_for_an_unused_one(self, redis_server: Server, key: str) -> None:
+    def test_a_lost_state_is_not_treated_as_new(self, redis_server: Server, key: str) -> None:
         limiter = open_limiter(redis_server.url, key=key, requests_per_second=2)
         with limiter.acquire():
             pass
@@ -224,7 +224,7 @@ class TestRedis:
         with limiter.acquire():
             assert 0.99 <= time.monotonic() - start < 5
 
-    def test_a_key_goes_when_nobody_uses_it(self, redis_server: Server, key: str) -> None:
+    def test_an_unused_key_expires(self, redis_server: Server, key: str) -> None:
         open_storage(redis_server.url, key=key).update(written, timeout=1)
         with redis.Redis.from_url(redis_server.url) as client:
             assert 3590 <= client.ttl(f"isvapp:rate-limit:{key}") <= 3600
@@ -245,7 +245,7 @@ class TestPostgresql:
                     return count
                 time.sleep(0.01)
 
-    def test_many_can_be_the_first(self, postgresql_server: Server, key: str) -> None:
+    def test_many_processes_can_create_the_table(self, postgresql_server: Server, key: str) -> None:
         with psycopg.connect(postgresql_server.url) as connection:
             connection.execute("DROP TABLE IF EXISTS isvapp_rate_limit")
         results: list[str | None] = []
@@ -264,7 +264,7 @@ class TestPostgresql:
             thread.join()
         assert sorted(map(str, results)) == ["None"] + ["written"] * 7
 
-    def test_a_row_that_somebody_locked_is_an_error_within_the_bound(self, postgresql_server: Server, key: str) -> None:
+    def test_a_locked_row_is_an_error_within_the_bound(self, postgresql_server: Server, key: str) -> None:
         storage = open_storage(postgresql_server.url, key=key)
         storage.update(written, timeout=1)
         with psycopg.connect(postgresql_server.url) as connection:
@@ -298,7 +298,7 @@ class TestPostgresql:
     @pytest.mark.parametrize(
         "column", ["state text", "state bytea", "state json", "state int", "other text"], ids=lambda name: name
     )
-    def test_a_table_of_somebody_else_is_refused_by_name_or_used(
+    def test_a_foreign_table_is_named_in_the_error_or_used(
         self, postgresql_server: Server, key: str, column: str
     ) -> None:
         with psycopg.connect(postgresql_server.url) as connection:
@@ -340,7 +340,7 @@ class TestPostgresql:
             connection.execute("UPDATE isvapp_rate_limit SET state = chr(255)")
         unavailable_error(storage)
 
-    def test_a_missing_right_is_told(self, postgresql_server: Server, key: str) -> None:
+    def test_a_missing_privilege_is_named_in_the_error(self, postgresql_server: Server, key: str) -> None:
         with psycopg.connect(postgresql_server.url) as connection:
             connection.execute("DROP TABLE IF EXISTS isvapp_rate_limit")
             connection.execute("DROP ROLE IF EXISTS reader")

@@ -88,7 +88,7 @@ class TestPermits:
                 sent.append(clock.now)
         assert sent == pytest.approx([1000, 1000, 1001, 1001, 1002, 1002])
 
-    def test_the_pause_counts_from_the_answer(self, limiter: SharedLimiter, clock: Clock) -> None:
+    def test_the_pause_starts_with_the_response(self, limiter: SharedLimiter, clock: Clock) -> None:
         for _ in range(2):
             with limiter.acquire():
                 clock.sleep(0.4)
@@ -105,7 +105,9 @@ class TestPermits:
         with limiter.acquire():
             assert clock.now == pytest.approx(1002.0)
 
-    def test_after_each_request_the_storage_may_rest(self, limiter: SharedLimiter, storage: UnreliableStorage) -> None:
+    def test_after_each_request_the_storage_is_released(
+        self, limiter: SharedLimiter, storage: UnreliableStorage
+    ) -> None:
         take_both_permits(limiter)
         assert storage.rests == 2
 
@@ -129,9 +131,7 @@ class TestPermits:
 
 
 class TestWaiting:
-    def test_an_observer_is_told_of_each_wait_be_it_short_long_or_for_nothing(
-        self, storage: UnreliableStorage, clock: Clock
-    ) -> None:
+    def test_every_wait_is_observed_even_one_that_fails(self, storage: UnreliableStorage, clock: Clock) -> None:
         events: list[Event] = []
         limiter = SharedLimiter(
             storage,
@@ -151,7 +151,7 @@ class TestWaiting:
         waits = [event.seconds for event in events if isinstance(event, PermitAcquired)]
         assert waits == pytest.approx([0, 0, 1, 60])
 
-    def test_a_long_wait_is_told_once_with_place_and_expected_start(
+    def test_a_long_wait_is_logged_once_with_place_and_expected_start(
         self, limiter: SharedLimiter, said: list[str]
     ) -> None:
         take_both_permits(limiter)
@@ -164,13 +164,13 @@ class TestWaiting:
         assert "expected to start in 20 s" in said[0]
         assert "after a 429, no request is sent for another 20 s" in said[0]
 
-    def test_a_short_wait_is_not_told(self, limiter: SharedLimiter, said: list[str]) -> None:
+    def test_a_short_wait_is_not_logged(self, limiter: SharedLimiter, said: list[str]) -> None:
         for _ in range(10):
             with limiter.acquire():
                 pass
         assert said == []
 
-    def test_a_wait_that_turns_out_long_is_told(
+    def test_a_wait_that_becomes_long_is_logged(
         self, limiter: SharedLimiter, clock: Clock, said: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         take_both_permits(limiter)
@@ -186,7 +186,7 @@ class TestWaiting:
             pass
         assert len(said) == 1
 
-    def test_a_wait_beyond_the_bound_is_an_error_that_tells_the_queue(
+    def test_a_wait_beyond_the_timeout_is_an_error_that_describes_the_queue(
         self, limiter: SharedLimiter, key: str, clock: Clock
     ) -> None:
         limiter.block_for(300)
@@ -222,7 +222,7 @@ class TestStorageFailures:
             pytest.fail("sent without a permit")
         assert storage.rests == 1
 
-    def test_an_answer_is_not_lost_when_it_cannot_be_reported(
+    def test_a_response_is_kept_when_the_storage_fails_afterwards(
         self, limiter: SharedLimiter, storage: UnreliableStorage, clock: Clock, caplog: pytest.LogCaptureFixture
     ) -> None:
         with caplog.at_level(logging.WARNING):

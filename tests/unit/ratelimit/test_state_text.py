@@ -36,7 +36,7 @@ STATE = LimiterState(
 )
 
 
-def test_what_is_written_is_read_again() -> None:
+def test_a_state_survives_a_round_trip() -> None:
     assert decode(encode(STATE), TWO, 1001.0) == STATE
 
 
@@ -44,7 +44,7 @@ def test_it_is_one_line() -> None:
     assert "\n" not in encode(STATE)
 
 
-def test_nothing_ever_written_means_that_all_permits_are_free() -> None:
+def test_without_a_stored_state_all_permits_are_free() -> None:
     assert acquire(decode(None, TWO, 5.0), TWO, 5.0, "a", None)[1].granted
 
 
@@ -87,7 +87,7 @@ def broken(**changes: object) -> str:
         encode(STATE) + " " * LONGEST_TEXT,
     ],
 )
-def test_a_broken_state_is_taken_for_busy_and_ends_after_one_pause(text: str) -> None:
+def test_a_broken_state_counts_as_busy_for_one_pause(text: str) -> None:
     state = decode(text, TWO, 1001.0)
     assert state == fully_busy(TWO, 1001.0)
     assert not acquire(state, TWO, 1001.0, "a", None)[1].granted
@@ -112,7 +112,7 @@ STATES = st.fixed_dictionaries(
 
 @settings(max_examples=500, deadline=None)
 @given(text=st.text() | st.one_of(MORE_JSON, STATES).map(json.dumps))
-def test_whatever_is_stored_everybody_gets_a_turn_within_minutes(text: str) -> None:
+def test_no_stored_text_blocks_a_ticket_for_more_than_minutes(text: str) -> None:
     """Not even a state that looks right, and was made to block every process, lasts longer than a block."""
     now, arrived = 1001.0, None
     while True:
@@ -139,6 +139,6 @@ def test_the_longest_state_that_a_limiter_writes_is_read_again() -> None:
     assert decode(encode(state), rate_limit, now) == state
 
 
-def test_a_queue_in_disorder_is_put_in_order() -> None:
+def test_a_queue_is_sorted_when_it_is_read() -> None:
     text = broken(queue=[[1000.0, "f00d", 1001.5], [999.0, "beef", 1001.0]])
     assert decode(text, TWO, 1001.0).queue == STATE.queue

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from airflow_provider_isvapp.api.schema.fields import Object, read_object
 from airflow_provider_isvapp.api.schema.isvapp import TaxonomyItemRow, salesforce_account
 from airflow_provider_isvapp.api.schema.productiv import AppDetails, AppSummary
-from airflow_provider_isvapp.emulator.data import spell
+from airflow_provider_isvapp.emulator.data import to_json
 from airflow_provider_isvapp.emulator.productiv import app
 from airflow_provider_isvapp.errors import DamagedDownload
 from airflow_provider_isvapp.transfer.drift import RowChecker
@@ -36,7 +36,7 @@ SHIELD = '$.Compliance["Swiss-U.S. Privacy Shield"]'
 
 
 def details() -> dict[str, Any]:
-    row: dict[str, Any] = json.loads(spell(app(1, 0, verbose=True)))
+    row: dict[str, Any] = json.loads(to_json(app(1, 0, verbose=True)))
     return row
 
 

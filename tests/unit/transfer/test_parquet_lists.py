@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_isvapp.api.schema.fields import Dialect, Object, column_type, read_object
 from airflow_provider_isvapp.api.schema.isvapp import salesforce_account
 from airflow_provider_isvapp.api.schema.productiv import AppDetails
-from airflow_provider_isvapp.emulator.data import account_rows, spell_rows
+from airflow_provider_isvapp.emulator.data import account_rows, rows_to_json
 from airflow_provider_isvapp.emulator.productiv import app_rows
 from airflow_provider_isvapp.errors import DamagedDownload
 from airflow_provider_isvapp.transfer import parquet
@@ -27,10 +27,10 @@ pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
 duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed")
 
 ACCOUNT = salesforce_account(health_scores=True, subscriber_orgs=True)
-APPS = [json.loads(row) for row in spell_rows(app_rows(1, 300, include_inactive=True, verbose=True))]
+APPS = [json.loads(row) for row in rows_to_json(app_rows(1, 300, include_inactive=True, verbose=True))]
 ACCOUNTS = [
     json.loads(row)
-    for row in spell_rows(account_rows(1, 2_000, include_health_scores=True, include_subscriber_orgs=True))
+    for row in rows_to_json(account_rows(1, 2_000, include_health_scores=True, include_subscriber_orgs=True))
 ]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_isvapp.api.schema import isvapp, productiv
 from airflow_provider_isvapp.api.schema.fields import read_object
-from airflow_provider_isvapp.emulator.data import account_rows, spell_rows
+from airflow_provider_isvapp.emulator.data import account_rows, rows_to_json
 from airflow_provider_isvapp.emulator.productiv import app_rows
 from tests.support import ROOT
 
@@ -40,8 +40,8 @@ def test_the_schemas_are_valid_and_accept_what_the_vendors_send_and_may_add() ->
         jsonschema.Draft202012Validator.check_schema(schema)
         validators[path.stem] = jsonschema.Draft202012Validator(schema)
 
-    apps = [json.loads(row) for row in spell_rows(app_rows(1, 60, include_inactive=True, verbose=True))]
-    accounts = spell_rows(account_rows(1, 60, include_health_scores=True, include_subscriber_orgs=True))
+    apps = [json.loads(row) for row in rows_to_json(app_rows(1, 60, include_inactive=True, verbose=True))]
+    accounts = rows_to_json(account_rows(1, 60, include_health_scores=True, include_subscriber_orgs=True))
     for row in apps:
         validators["AppDetails"].validate(row | {"New": 1})
         assert not validators["AppDetails"].is_valid(row | {"ApplicationId": 5})
