@@ -64,7 +64,7 @@ help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9. -]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: .venvs/demo/.ready  ## Run the monthly sync in a real Airflow against the emulator (ONCE=1: end by itself)
-	@.venvs/demo/bin/python scripts/demo $(if $(ONCE),--once) $(ARGS)
+	@.venvs/demo/bin/python -m scripts.demo $(if $(ONCE),--once) $(ARGS)
 
 # The folders of tests/unit and tests/airflow that mirror what differs from a commit: make check SINCE=main
 SINCE ?= HEAD

@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from airflow_processes import AirflowProcesses, end_processes, wait_until_healthy
-from airflow_rest import AirflowRest
-from console import Console, DemoFailed
-from follow import follow_run, wait_for_dag
-from verify import check_accounts, check_apps, check_usage, most_in_a_second
-
 from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig
+from scripts.demo.airflow_processes import AirflowProcesses, end_processes, wait_until_healthy
+from scripts.demo.airflow_rest import AirflowRest
+from scripts.demo.console import Console, DemoFailed, only_run
+from scripts.demo.follow import follow_run, wait_for_dag
+from scripts.demo.verify import check_accounts, check_apps, check_usage, most_in_a_second
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HOME = ROOT / ".demo"
@@ -49,7 +46,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     console = Console()
     try:
-        with _the_only_demo():
+        with only_run(ROOT / ".venvs" / "demo.running", DemoFailed):
             demonstrate(console, preferred_port=arguments.port, once=arguments.once)
     except DemoFailed as failure:
         console.step(f"The demo failed. {failure}")
@@ -89,17 +86,6 @@ def demonstrate(console: Console, *, preferred_port: int, once: bool) -> None:
                 signal.pause()
             console.step("Ending Airflow and the emulator")
     console.step("Done; every process is ended")
-
-
-@contextlib.contextmanager
-def _the_only_demo() -> Iterator[None]:
-    """Refuse to start beside another demo of this checkout, whose processes it would take for leftovers."""
-    with (ROOT / ".venvs" / "demo.running").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DemoFailed("Another one is running in this checkout; end it first, with Ctrl-C.") from None
-        yield
 
 
 def _fresh_home(console: Console) -> None:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
-from console import DemoFailed
+
+from scripts.demo.console import DemoFailed
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 LOG_LINES_SHOWN = 25

@@ -10,7 +10,7 @@ import urllib.request
 from typing import Any
 from urllib.parse import quote
 
-from console import DemoFailed
+from scripts.demo.console import DemoFailed
 
 COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What the demo says while it works: one line for each event, with the seconds since the start."""
+"""What a long run prints: one line for each event, with the seconds since the start. One run at a time."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 
 class DemoFailed(Exception):
@@ -28,3 +32,18 @@ class Console:
     def detail(self, text: str) -> None:
         """Add a line that belongs to the step before."""
         print(f"         {text}", flush=True)
+
+
+@contextlib.contextmanager
+def only_run(lock: Path, failure: type[Exception]) -> Iterator[None]:
+    """Refuse to start beside another run of this checkout, whose files and processes it would remove.
+
+    :param lock: a file that the kernel unlocks when the process dies.
+    :param failure: raised if there is another one.
+    """
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise failure("Another one is running in this checkout; end it first, with Ctrl-C.") from None
+        yield

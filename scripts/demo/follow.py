@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from airflow_rest import AirflowRest
-from console import Console, DemoFailed
+from scripts.demo.airflow_rest import AirflowRest
+from scripts.demo.console import Console, DemoFailed
 
 _WAITING = "the triggerer waits for it, no worker is held"
 # Airflow would try again in some minutes; against an emulator without faults, nothing should fail at all.

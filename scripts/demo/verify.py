@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from console import DemoFailed
-
 from airflow_provider_isvapp.emulator import Emulator, RequestRecord
+from scripts.demo.console import DemoFailed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import json
 import re
 import shutil
@@ -17,10 +16,10 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+from scripts.demo.console import Console, only_run
 from tests.support import ROOT
 from tests.system.cluster.arrivals import Vendors, by_endpoint, most_in_a_second
 from tests.system.cluster.bucket import Bucket, compare
@@ -41,20 +40,6 @@ SECONDS_TO_PARSE = 120.0
 SECONDS_TO_RUN, SECONDS_AN_EXPORT = 360.0, 6.0
 
 
-class Console:
-    """Says what happens, with the seconds since the start."""
-
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-
-    @property
-    def elapsed(self) -> float:
-        return time.monotonic() - self._started
-
-    def say(self, text: str) -> None:
-        print(f"{self.elapsed:5.0f} s  {text}", flush=True)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make cluster-test", description=__doc__.partition("\n")[0])
     parser.add_argument("--exports", type=int, default=100, metavar="N", help="mapped exports of the run; 100")
@@ -71,23 +56,23 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     console = Console()
     try:
-        with _alone():
+        with only_run(ROOT / ".venvs" / "cluster.running", ClusterFailed):
             report, problems = measure(
                 arguments.exports, rows=arguments.rows, kills=not arguments.no_kills, console=console
             )
     except ClusterFailed as failure:
-        console.say(f"FAILED. {failure}")
+        console.step(f"FAILED. {failure}")
         return _point_to_logs()
     except KeyboardInterrupt:
-        console.say("Interrupted; every process is ended.")
+        console.step("Interrupted; every process is ended.")
         return 130
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(report.as_json(), indent=2) + "\n")
     print("\n" + "\n".join(report.lines()) + f"\n\nAs JSON: {arguments.json}\n", flush=True)
     if problems:
-        console.say("FAILED:\n" + "\n".join(f"  {problem}" for problem in problems))
+        console.step("FAILED:\n" + "\n".join(f"  {problem}" for problem in problems))
         return _point_to_logs()
-    console.say("All is as it should be; every process is ended.")
+    console.step("All is as it should be; every process is ended.")
     return 0
 
 
@@ -105,13 +90,13 @@ def measure(exports: int, *, rows: int, kills: bool, console: Console) -> tuple[
         Database(user_name="airflow", user_password=values["POSTGRES_PASSWORD"], logs=LOGS) as database,
         Broker(logs=LOGS) as broker,
     ):
-        console.say(f"PostgreSQL, Valkey and a {store.name} are up; hosts, logs and volumes are in {_short(FOLDER)}")
+        console.step(f"PostgreSQL, Valkey and a {store.name} are up; hosts, logs and volumes are in {_short(FOLDER)}")
         # As in .env: the values that a user may change.
         values |= {"S3_ACCESS_KEY": store.access_key, "S3_SECRET_KEY": store.secret_key}
         addresses = Addresses({"postgres": database.port, "redis": broker.port, "s3": store.port})
         services = localised(read_services(values), FOLDER, addresses, rows=rows)
         with Cluster(services, LOGS) as cluster, UsageMeter(cluster.roots) as usage:
-            cluster.start(console.say)
+            cluster.start(console.step)
             return _through(
                 cluster,
                 {service.name: service for service in services},
@@ -152,7 +137,7 @@ def _through(
     with contextlib.closing(run):
         _wait_for_dag(run, cluster)
         start_seconds = console.elapsed
-        console.say(f"The cluster is up; the DAG run with {exports} mapped exports begins")
+        console.step(f"The cluster is up; the DAG run with {exports} mapped exports begins")
         began, queue = time.monotonic(), QueueWatch()
         run.trigger(exports)
         tasks = follow(
@@ -163,11 +148,11 @@ def _through(
             seconds=SECONDS_TO_RUN + SECONDS_AN_EXPORT * exports,
             usage=usage,
             queue=queue,
-            say=console.say,
+            say=console.step,
         )
         wall_seconds = time.monotonic() - began
     usage.look()
-    console.say("The run succeeded; comparing every object with what the vendors hold")
+    console.step("The run succeeded; comparing every object with what the vendors hold")
     arrivals, created = vendors.arrivals(), vendors.exports()
     isvapp = [arrival for arrival in arrivals if arrival.is_isvapp]
     bucket = Bucket(environment)
@@ -214,17 +199,6 @@ def _wait_for_dag(run: DagRun, cluster: Cluster) -> None:
         if time.monotonic() > deadline:
             raise ClusterFailed(f"The DAG processor had not read the DAG after {SECONDS_TO_PARSE:.0f} s.")
         time.sleep(0.5)
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Refuse to run beside another one of this checkout, whose files it would remove."""
-    with (ROOT / ".venvs" / "cluster.running").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ClusterFailed("Another one is running in this checkout.") from None
-        yield
 
 
 def _point_to_logs() -> int:
