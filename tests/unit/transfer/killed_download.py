@@ -58,13 +58,13 @@ def main(url: str, where: str, step: str) -> None:
     if step == "staging":
         kill_around(kind, "__init__", after=True)
     elif step == "writing":
-        kill_around(kind, "write", after=True, calls=5 if url == "list" else 45)
+        kill_around(kind, "write", after=True, calls=5 if url == "list" else 8)
     elif step == "sealing":
         kill_around(kind, "flush", after=False)
     elif step == "flushed":
         kill_around(kind, "flush", after=True)
     elif step == "unlabelled":
-        kill_around(kind, "_label", after=False)
+        kill_around(kind, "_add_figures", after=False)
     elif step == "committed":
         kill_around(kind, "commit", after=True)
     elif step == "renamed":

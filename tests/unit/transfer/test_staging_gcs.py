@@ -255,18 +255,18 @@ class Renewable(Credentials):  # type: ignore[misc]
 
 def test_a_chunk_is_sent_whole_after_a_token_was_refused(server: GcsServer) -> None:
     """google-auth sends the request again with a new token, and does not rewind its body."""
-    refused: list[str] = []
+    lengths: list[str | None] = []
 
-    def refuses_once(request: Any) -> int | None:
-        if request.command == "PUT" and len(refused) < 1:
-            refused.append(request.headers["Authorization"])
-            return 401
-        return None
+    def refuses_the_first(request: Any) -> int | None:
+        if request.command != "PUT":
+            return None
+        lengths.append(request.headers.get("Content-Length"))
+        return 401 if len(lengths) == 1 else None
 
-    server.fault = refuses_once
+    server.fault = refuses_the_first
     client = Client(project="test", credentials=Renewable(), client_options={"api_endpoint": server.url})
     publish(GcsStore(client, "lake").target(KEY, URI))
-    assert refused
+    assert lengths[0] == lengths[1] == str(2 * CHUNK_BYTES)
     assert content_of(server) == BIG
 
 
