@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Links from a task to its export and to what it wrote; their URLs are stored in XCom, so the UI needs no lookup."""
+"""Links from a task to its export and to what it wrote. Their URLs are XComs, so the UI reads nothing else."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 class XComLink(BaseOperatorLink):
     """Base of this package's extra links.
 
-    The URL is an XCom under the key that Airflow 3 itself uses for links. Airflow 3 stores it only when a task ends
-    or defers; stored by the task, it is there while the task still runs, and Airflow 2.11 finds it as well.
+    The URL is an XCom with the key that Airflow 3 uses for links. Airflow 3 stores it only when a task ends or defers.
+    If the task stores it, the link exists while the task runs, and Airflow 2.11 finds it, too.
     """
 
     @classmethod
     def persist(cls, context: Context, url: str) -> None:
-        """Let the running task have this link.
+        """Add this link to the running task.
 
-        :param url: without any secret: every user who may see the task sees it.
+        :param url: without secrets: every user who may see the task sees it.
         """
         context["ti"].xcom_push(key=_key(cls), value=url)
         vars(context["task"]).setdefault(_PERSISTED, {})[_key(cls)] = url
@@ -39,15 +39,15 @@ class XComLink(BaseOperatorLink):
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """Return the URL, empty if the task has none.
 
-        Airflow 3 calls this in the task's process, whenever the task ends or defers, and stores the URL. It logs an
-        error for each XCom that is missing, and a task that fails early has none: so nothing is looked up there.
+        Airflow 3 calls this in the task's process when the task ends or defers, and stores the URL. Reading an XCom
+        there would log an error if it is missing, as in a task that fails early.
         """
         if stores_links():
             return str(vars(operator).get(_PERSISTED, {}).get(_key(type(self)), ""))
         return str(xcom_of(ti_key, key=_key(type(self))) or "")
 
 
-# Where an operator keeps the links that it has persisted in this process.
+# The attribute of an operator with the links that it has persisted in this process.
 _PERSISTED = "_persisted_links"
 
 
@@ -55,40 +55,37 @@ def _key(link: type[XComLink]) -> str:
     return f"_link_{link.__name__}"
 
 
-# Where the plugin has its page "ISVapp exports".
+# Of the plugin's page "ISVapp exports".
 URL_PREFIX = "/isvapp-exports"
 
 
 class IsvappExportLink(XComLink):
-    """Leads to the page "ISVapp exports", where it shows this export alone.
-
-    The export in ISVapp's API is no page for a browser.
-    """
+    """Opens the page "ISVapp exports" for this export. The export in ISVapp's API is not a page for a browser."""
 
     name = "ISVapp export"
 
 
-# A link to a page that is not there would be a broken one.
+# Without the page, the link would be broken.
 EXPORT_LINKS: tuple[BaseOperatorLink, ...] = (IsvappExportLink(),) if shows_guarded_pages() else ()
 
 
 def persist_export_link(context: Context, *, conn_id: str, export_id: str | None) -> None:
-    """Let the running task have the link; call this as soon as the export is known.
+    """Add the link to the running task. Call this as soon as the export is known.
 
-    :param export_id: None or empty if the task was given no export, which is for others to complain about.
+    :param export_id: None or empty if the task has no export: then there is no link.
     """
     if EXPORT_LINKS and export_id:
         IsvappExportLink.persist(context, export_url(conn_id, export_id))
 
 
 def export_url(conn_id: str, export_id: str) -> str:
-    """Return the URL of an export on the page, without a host: the browser takes its own."""
+    """Return the URL of an export on the page, without a host, which the browser adds."""
     root = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
     return f"{root}/plugin{URL_PREFIX}?{urlencode({'connection': conn_id, 'export': export_id})}"
 
 
 def export_of(url: object) -> tuple[str, str] | None:
-    """Read connection id and export id from a URL that :func:`export_url` made; None for anything else."""
+    """Return the connection id and export id in a URL from :func:`export_url`; None for any other value."""
     if not isinstance(url, str):
         return None
     try:
@@ -101,7 +98,7 @@ def export_of(url: object) -> tuple[str, str] | None:
     return query["connection"][0], query["export"][0]
 
 
-# By the end of the endpoint's host. Compatible storages of others have hosts of their own.
+# By the suffix of the endpoint's host. S3-compatible storages have other hosts.
 _AWS_CONSOLES = {
     ".amazonaws.com.cn": "console.amazonaws.cn",
     ".us-gov-east-1.amazonaws.com": "console.amazonaws-us-gov.com",
@@ -112,20 +109,20 @@ _GOOGLE = "https://storage.googleapis.com"
 
 
 class WrittenObjectLink(XComLink):
-    """Leads to the object in the console of Amazon S3 or Google Cloud Storage, or to the folder of several objects.
+    """Opens the object, or the folder of several objects, in the console of Amazon S3 or Google Cloud Storage.
 
-    Other storages have no console with known URLs, so there the link stays away.
+    Other storages have no console with known URLs, so the link is absent.
     """
 
     name = "Written object"
 
 
 def console_url(destination: Destination, *, placeholder: str | None = None) -> str | None:
-    """Return the URL of an object in its storage's console, if it has one.
+    """Return the URL of an object in its storage's console, if there is one.
 
-    :param destination: that something was written to.
-    :param placeholder: a part of the key in whose place several objects have something else; the URL is that of the
-        folder that holds them all.
+    :param destination: where the task wrote.
+    :param placeholder: the part of the key that differs between several objects; the URL is that of their common
+        folder.
     """
     key, folder = destination.key, placeholder is not None
     if placeholder is not None:
@@ -135,12 +132,12 @@ def console_url(destination: Destination, *, placeholder: str | None = None) -> 
     if destination.kind == "s3":
         return _aws(store.client, store.bucket, key, folder=folder)
     if destination.kind == "gcs":
-        return _google(store.bucket.client.api_endpoint, store.bucket.name, key, folder=folder)
+        return _google(store.client.api_endpoint, store.bucket, key, folder=folder)
     return None
 
 
 def _aws(client: Any, bucket: str, key: str, *, folder: bool) -> str | None:
-    # What boto has made of the connection, the configuration and the environment.
+    # The result of connection, configuration and environment.
     endpoint = client.meta
     host = urlsplit(endpoint.endpoint_url).hostname or ""
     for end, console in _AWS_CONSOLES.items():
@@ -152,7 +149,7 @@ def _aws(client: Any, bucket: str, key: str, *, folder: bool) -> str | None:
 
 
 def _google(endpoint: str, bucket: str, key: str, *, folder: bool) -> str | None:
-    # An emulator has another one.
+    # An emulator has another endpoint.
     if endpoint.rstrip("/") != _GOOGLE:
         return None
     place = f"{quote(bucket)}/{quote(key)}"
