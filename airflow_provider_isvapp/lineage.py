@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Fields = tuple[tuple[str, str], ...]
 
 
-# What Airflow would take for a query, a fragment or an encoded letter is encoded, and so is what is not ASCII.
+# Characters that Airflow would parse as a query, a fragment or an encoding are encoded, and so are non-ASCII ones.
 _SAFE = "/=:@!$&'()*+,;~[]"
 
 
@@ -32,8 +32,8 @@ _SAFE = "/=:@!$&'()*+,;~[]"
 class ObjectName:
     """The names of one object.
 
-    :param namespace: of its storage, as OpenLineage's naming conventions have it.
-    :param name: of the object in it, by the same conventions.
+    :param namespace: of its storage, by OpenLineage's naming conventions.
+    :param name: of the object in the namespace, by the same conventions.
     :param uri: for Airflow's assets.
     """
 
@@ -49,7 +49,7 @@ def name_of(destination: Destination) -> ObjectName:
         return ObjectName(namespace=namespace, name=key, uri=f"file://{_encoded(key)}")
     scheme, _, host = namespace.partition("://")
     container, at, account = host.partition("@")
-    # Airflow 2.11 drops what stands before an @ in an asset's URI.
+    # Airflow 2.11 drops the part before an @ in the URI of an asset.
     folder = f"{account}/{container}" if at else host
     return ObjectName(namespace=namespace, name=key, uri=f"{scheme}://{folder}/{_encoded(key)}")
 
@@ -60,12 +60,12 @@ def _encoded(key: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedObject:
-    """One object that is there now, whole.
+    """One complete object at its destination.
 
-    :param rows: rows in it; None if not known.
-    :param size: its size as it is stored, in bytes; None if not known.
-    :param fields: of its rows, as far as they are documented.
-    :param written: whether this task wrote it; it may have found it there, written by an earlier try.
+    :param rows: the number of its rows; None if unknown.
+    :param size: the size of the stored object in bytes; None if unknown.
+    :param fields: the documented fields of its rows.
+    :param written: whether this task wrote it; an earlier attempt may have written it.
     :param metadata: JSON values for its asset event.
     """
 
@@ -81,9 +81,9 @@ class PublishedObject:
 class Source:
     """A dataset of a vendor.
 
-    :param namespace: the origin of the vendor's API, as the connection has it.
-    :param name: of the dataset in it.
-    :param fields: the documented ones.
+    :param namespace: the origin of the vendor's API, from the connection.
+    :param name: of the dataset in the namespace.
+    :param fields: the documented fields.
     """
 
     namespace: str
@@ -104,7 +104,7 @@ class Source:
 def _origin(conn_id: str, settings: Callable[..., Any], default: str) -> str:
     try:
         url = settings(**connection_fields(fetch_connection(conn_id))).transport.base_url
-    except Exception:  # noqa: BLE001 (a failure must not take the whole event away; the task says what is wrong)
+    except Exception:  # noqa: BLE001 (a failure must not prevent the event; the task reports what is wrong)
         url = default
     return origin(url).removesuffix(":443" if url.startswith("https:") else ":80")
 

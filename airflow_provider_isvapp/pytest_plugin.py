@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A pytest plugin for the authors of DAGs: both vendors on this machine, and connections to them.
+"""A pytest plugin for DAG authors: both vendors on this machine, and connections to them.
 
-pytest loads it in every run of an environment that has this package. So it imports nothing but pytest until a test asks
-for the fixture, which needs the extra ``emulator``.
+pytest loads it in every environment with this package, so it imports only pytest until a test uses the fixture, which
+needs the extra ``emulator``.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import pytest
 if TYPE_CHECKING:
     from airflow_provider_isvapp.emulator import Emulator, RequestRecord
 
-# More than the emulator needs: an export is PENDING until it was polled once, however fast the machine is.
+# More than the emulator needs, so an export is PENDING until it was polled once, even on a fast machine.
 _EXPORT_SECONDS = 10.0
 _OPTIONS: dict[str, Any] = {"requests_per_second": None, "export_seconds": _EXPORT_SECONDS, "rows": 100}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known to ``--strict-markers``."""
+    """Register the marker for ``--strict-markers``."""
     config.addinivalue_line(
         "markers",
         "isvapp_emulator(isvapp_conn_id='isvapp_default', productiv_conn_id='productiv_default', **options): "
@@ -36,8 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def isvapp_emulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     """ISVapp and Productiv on a port of this machine, and the Airflow connections to them.
 
-    The emulator's clock stands still, but for the ten seconds of an export, which pass when it is polled: no test waits
-    for an export. There is no limit of requests. The marker ``isvapp_emulator`` chooses other options.
+    The emulator's clock only moves when an export is polled, by the ten seconds of an export: no test waits for one.
+    There is no rate limit. The marker ``isvapp_emulator`` sets other options.
     """
     from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig, ManualClock
 
@@ -57,7 +57,7 @@ def isvapp_emulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
             "host": emulator.url,
             "login": emulator.client_id,
             "password": emulator.client_secret,
-            # In memory, so that the limit of other connections on this machine is left alone.
+            # In memory, so that the limit of other connections on this machine is not affected.
             "extra": {"requests_per_second": 1000, "rate_limit_storage": "memory://"},
         }
         productiv = {

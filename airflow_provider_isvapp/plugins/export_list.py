@@ -50,7 +50,7 @@ def stored_ids() -> list[str]:
 def ids_in_environment(environment: Mapping[str, str] = os.environ) -> list[str]:
     """List the connections of type ``isvapp`` that variables of this process define.
 
-    Airflow reads the variable's name in capitals whatever the id's case; the usual id is the one in small letters.
+    Airflow converts an id to upper case for the name of its variable; the original is assumed to be lower case.
     """
     names = (name for name in environment if name.startswith(_ENVIRONMENT_PREFIX))
     return sorted(
@@ -69,17 +69,16 @@ def _is_isvapp(definition: str) -> bool:
 
 
 class ConnectionReader:
-    """Asks ISVapp for the exports of connections.
+    """Reads the exports of connections from ISVapp.
 
-    Keeps the client of each connection, so that its access token is used again. Not for several threads at once with
-    the same connection.
+    Keeps the client of each connection to reuse its access token. Not thread-safe for the same connection.
     """
 
     def __init__(self) -> None:
         self._clients: dict[str, tuple[IsvappSettings, IsvappClient]] = {}
 
     def __call__(self, conn_id: str) -> list[Export]:
-        """List a connection's exports: one request, and one more when a token is needed.
+        """List the exports of a connection: one request, and another one when a token is needed.
 
         :raises ProviderError: what went wrong, with the next step.
         """
@@ -108,15 +107,15 @@ def _settings(conn_id: str) -> IsvappSettings:
     return interactive_timeouts(isvapp_settings(fetch_connection(conn_id)))
 
 
-# Longer than a nervous finger, shorter than the fastest export.
+# Long enough to absorb repeated clicks, shorter than the fastest export.
 KEEP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """The response of one moment.
+    """The response to one request.
 
-    :param read_at: when it arrived, aware.
+    :param read_at: when it arrived, timezone-aware.
     :param error: what went wrong and the next step; then there are no exports.
     """
 
@@ -126,14 +125,14 @@ class Reading:
 
 
 class ExportListCache:
-    """Reads each connection at most once in a few seconds, whether that works or not. For one event loop.
+    """Reads each connection at most once in a few seconds, even if reading fails. For one event loop.
 
-    Viewers who come while a reading is under way wait for that one, without a thread of their own: a vendor that does
-    not respond costs one thread for each connection, however many pages are open.
+    Viewers share a read in progress, without a thread of their own: a vendor that does not respond occupies one thread
+    per connection, whatever the number of open pages.
 
-    :param read: asks for the exports of a connection; blocks, so it runs in a thread, and never twice at once for the
-        same connection.
-    :param clock: seconds that never go back; tests inject it.
+    :param read: returns the exports of a connection; blocks, so it runs in a thread, and never twice at the same time
+        for the same connection.
+    :param clock: monotonic seconds; tests inject it.
     """
 
     def __init__(
@@ -147,22 +146,22 @@ class ExportListCache:
         self._keep_seconds = keep_seconds
         self._clock = clock
         self._kept: dict[str, tuple[float, Reading]] = {}
-        self._under_way: dict[str, asyncio.Task[Reading]] = {}
+        self._in_progress: dict[str, asyncio.Task[Reading]] = {}
 
     async def of(self, conn_id: str) -> Reading:
-        """Return the latest reading if it is fresh, else a new one.
+        """Return the latest reading if it is fresh, else read again.
 
-        :raises Exception: what ``read`` raises, unless it is one of our own errors: those are part of the reading.
+        :raises Exception: from ``read``; a :class:`ProviderError` becomes part of the reading instead.
         """
         self._drop_old()
         if conn_id in self._kept:
             return self._kept[conn_id][1]
-        if conn_id not in self._under_way:
+        if conn_id not in self._in_progress:
             task = asyncio.create_task(self._read_now(conn_id))
-            self._under_way[conn_id] = task
-            task.add_done_callback(lambda _: self._under_way.pop(conn_id))
-        # A viewer who goes away must not take the reading from the others.
-        return await asyncio.shield(self._under_way[conn_id])
+            self._in_progress[conn_id] = task
+            task.add_done_callback(lambda _: self._in_progress.pop(conn_id))
+        # A viewer that disconnects must not cancel the read of the others.
+        return await asyncio.shield(self._in_progress[conn_id])
 
     async def _read_now(self, conn_id: str) -> Reading:
         try:
@@ -179,23 +178,23 @@ class ExportListCache:
         self._kept = {conn_id: kept for conn_id, kept in self._kept.items() if kept[0] > oldest}
 
 
-# As many as the vendor documents for its list.
+# The vendor's documented limit.
 MOST_ROWS = 1000
-# Of an id or of a message. An error of ours quotes less of the vendor's than that, and says what to do.
+# Of an id or a message. Our errors are shorter.
 _LONGEST_TEXT = 2000
 _REDACT = Redactor()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRow:
-    """One export as the page shows it. Whatever the vendor left out is None.
+    """One export on the page. Fields that the vendor omits are None.
 
-    :param state: an :class:`ExportState`: what can be done with the export at the time of the reading.
+    :param state: an :class:`ExportState`: the state of the export at the time of the reading.
     :param created_at: ISO 8601, as are the other times.
     :param age_seconds: since it was created.
-    :param duration_seconds: from creation to completion or error; None while it waits.
-    :param expires_in_seconds: until its file is gone; negative if it is.
-    :param error_message: the vendor's, fit to be shown: see :func:`shown`; the words with URLs are left out.
+    :param duration_seconds: from creation to completion or error; None while it is pending.
+    :param expires_in_seconds: until its file expires; negative if it has expired.
+    :param error_message: the vendor's message after :func:`shown`, without words that contain URLs.
     """
 
     id: str
@@ -212,9 +211,9 @@ class ExportRow:
 
 
 def to_rows(exports: Iterable[Export], *, now: datetime) -> list[ExportRow]:
-    """Make the rows of the 1000 newest exports, the newest first and those of unknown age last.
+    """Return the rows of the 1000 newest exports, newest first, with exports of unknown age last.
 
-    :param now: when the exports were read, aware.
+    :param now: when the exports were read, timezone-aware.
     """
     newest_first = sorted(
         exports, key=lambda export: export.created_at.timestamp() if export.created_at else float("-inf"), reverse=True
@@ -223,7 +222,7 @@ def to_rows(exports: Iterable[Export], *, now: datetime) -> list[ExportRow]:
 
 
 def shown(text: str) -> str:
-    """Make a text fit for the page; what a connection's secrets are, its client has removed by then."""
+    """Redact and shorten a text for the page. The client has already removed the connection's own secrets."""
     return _REDACT(text, longest=_LONGEST_TEXT)
 
 
@@ -258,7 +257,7 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
 
 
 def _not_negative(seconds: float | None) -> float | None:
-    # The vendor's clock and ours are two: an export can seem to come from the future.
+    # The vendor's clock may be ahead of ours.
     return None if seconds is None else max(seconds, 0.0)
 
 
@@ -268,18 +267,17 @@ MOST_LINKS = 10_000
 _CLOCKS_APART = timedelta(days=1)
 
 _LINK_KEY = f"_link_{IsvappExportLink.__name__}"
-# By the name of the operator's class. A subclass with another name may do anything.
+# Names of operator classes. A subclass with another name may do anything.
 _CREATING = frozenset({"IsvappExportOperator", "IsvappCreateExportOperator"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportTask:
-    """A task that an export belongs to.
+    """The task of an export.
 
-    :param map_index: of a mapped task; -1 of others.
-    :param map_label: what the UI calls the mapped task: the rendered ``map_index_template``, else the index.
-    :param created: whether the task requests exports, and so has created this one; else it has waited for it or
-        downloaded it.
+    :param map_index: of a mapped task; -1 for others.
+    :param map_label: the UI's label of the mapped task: the rendered ``map_index_template``, else the index.
+    :param created: whether the task created the export; if not, it waited for it or downloaded it.
     """
 
     dag_id: str
@@ -291,20 +289,20 @@ class ExportTask:
 
 
 def tasks_of(exports: Iterable[Export], *, conn_id: str, dag_ids: Collection[str]) -> dict[str, ExportTask]:
-    """Find the tasks of exports, in one query.
+    """Find the tasks of exports with one query.
 
-    It goes by the index of the XComs' keys, to none that is older than the oldest of the exports.
+    The query uses the index on XCom keys, and reads no XCom older than the oldest export.
 
-    :param conn_id: the connection that the exports were read with.
-    :param dag_ids: the DAGs that may be named.
-    :return: for the id of each export that has one, the task that created it, else the first one that used it.
+    :param conn_id: the connection of the exports.
+    :param dag_ids: the DAGs that the user may read.
+    :return: by export id, the task that created the export, or else the first one that used it.
     """
     created = [export.created_at for export in exports if export.created_at]
     if not created or not dag_ids:
         return {}
     found: dict[str, ExportTask] = {}
-    for task, address in reversed(_newest_links(since=min(created) - _CLOCKS_APART, dag_ids=dag_ids)):
-        conn_and_export = export_of(address)
+    for task, url in reversed(_newest_links(since=min(created) - _CLOCKS_APART, dag_ids=dag_ids)):
+        conn_and_export = export_of(url)
         if conn_and_export is None or conn_and_export[0] != conn_id:
             continue
         known = found.setdefault(conn_and_export[1], task)
@@ -363,7 +361,7 @@ def _newest_links(*, since: datetime, dag_ids: Collection[str]) -> list[tuple[Ex
 
 
 def _plain(value: object) -> object:
-    """Read a stored value as JSON and no further: a link is a string, and an XCom of a DAG can name any class."""
+    """Parse a stored value as JSON, and do not deserialize it: an XCom of a DAG can name any class."""
     try:
         return json.loads(value)  # type: ignore[arg-type]
     except (ValueError, TypeError, RecursionError):

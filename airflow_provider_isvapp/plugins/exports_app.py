@@ -2,11 +2,11 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """The API server's responses to the exports page.
 
-Airflow leaves a plugin's routes open to all. Here each of them, the page's own files included, requires a user who
-may read connections: the application as a whole depends on it, and there are no routes without dependencies.
+Airflow does not protect a plugin's routes. This application requires a user who may read connections for every route,
+including the page's files, and has no routes without dependencies.
 """
 
-# Without postponed annotations: FastAPI evaluates those of the routes, and knows nothing of this module's functions.
+# Without postponed annotations: FastAPI evaluates those of the routes outside the functions that define them.
 
 import asyncio
 from collections.abc import Sequence
@@ -40,12 +40,12 @@ _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
 
 
 def build_app() -> FastAPI:
-    """Make the application; one for each API server process, as it keeps the latest readings."""
+    """Build the application: one per API server process, as it caches the latest readings."""
     app = FastAPI(
         title="ISVapp exports",
-        # Airflow looks for ``connection_id`` in the path and asks for that connection, else for connections in general.
+        # Airflow checks the right to the ``connection_id`` in the path, or else to connections in general.
         dependencies=[Depends(requires_access_connection("GET"))],
-        # These routes would have no dependencies.
+        # These routes would not have the dependency.
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -59,13 +59,13 @@ def build_app() -> FastAPI:
         if name not in files:
             raise HTTPException(404, f"The page has no file {name!r}.")
         path = files[name]
-        # Its parts must not come from two versions of the provider, nor from another user's session.
+        # Parts of the page must not come from another version of the provider or another user's session.
         headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
         return FileResponse(path, media_type=_MEDIA_TYPES[path.suffix], headers=headers)
 
     @app.get("/connections")
     def connections(user: GetUserDep, response: Response) -> dict[str, Any]:
-        """List the ids that can be listed and that the user may read."""
+        """List the ids of the connections that the user may read."""
         response.headers["Cache-Control"] = "no-store"
         known = sorted({*stored_ids(), *ids_in_environment()})
         return {"connections": [conn_id for conn_id in known if _may_read(user, conn_id)]}
@@ -100,7 +100,7 @@ def _response(conn_id: str, reading: Reading, user: BaseUser) -> JSONResponse:
 
 
 def _may_read(user: BaseUser, conn_id: str) -> bool:
-    """Decide like ``requires_access_connection`` does for a connection in the path."""
+    """Check the same right as ``requires_access_connection`` does for a connection in the path."""
     details = ConnectionDetails(conn_id=conn_id, team_name=Connection.get_team_name(conn_id))
     return get_auth_manager().is_authorized_connection(method="GET", details=details, user=user)
 

@@ -2,10 +2,9 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """The plugin that adds the page "ISVapp exports" to Airflow's UI (entry point ``airflow.plugins``).
 
-Every Airflow process imports this module when it loads plugins, tasks included. So it only describes the page; what
-serves it is imported at the first request, which only an API server gets. The provider info does not name the plugin a
-second time: where Airflow loads plugins from there as well (``[core] lazy_discover_providers = False``), it would
-report it as registered twice.
+Every Airflow process that loads plugins imports this module, even tasks. It only describes the page: the application
+is imported at the first request, which only an API server gets. The provider info does not name the plugin as well:
+with ``[core] lazy_discover_providers = False``, Airflow would report it as registered twice.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-# Not through version_compat: DAG files import that, and they have no use for plugins.
+# Not in version_compat, which DAG files import: they do not need plugins.
 try:
     from airflow.sdk.plugins_manager import AirflowPlugin
 except ImportError:
@@ -30,9 +29,9 @@ App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
 
 class LazyApp:
-    """Stands for an application in places that may never need it.
+    """An application that is built at its first request.
 
-    :param build: makes the application; called once, on the event loop.
+    :param build: builds the application; called once, on the event loop.
     """
 
     def __init__(self, build: Callable[[], App]) -> None:
@@ -46,7 +45,7 @@ class LazyApp:
         await self._app(scope, receive, send)
 
 
-# The page's script registers itself under this name, which is also the menu's entry.
+# The page's script registers itself under this name, which is also the menu entry.
 PAGE_NAME = "ISVapp exports"
 
 _ICON = (
@@ -63,8 +62,8 @@ def _build() -> Any:
 
 
 def _page() -> dict[str, Any]:
-    # Airflow resolves the script's URL against the page's since 3.3, and takes it as it is before: so it is a whole
-    # path, with that of a reverse proxy.
+    # Airflow resolves the script's URL against the page's since 3.3, but not before: an absolute path, including the
+    # path of a reverse proxy, works in both.
     root = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
     return {
         "name": PAGE_NAME,
@@ -72,7 +71,7 @@ def _page() -> dict[str, Any]:
         "bundle_url": f"{root}{URL_PREFIX}/page/main.js",
         "destination": "nav",
         "category": "browse",
-        # In the URL itself, since a file would need the right to read connections.
+        # A data URL, since a file would need the right to read connections.
         "icon": f"data:image/svg+xml,{quote(_ICON.format(colour='#475569'))}",
         "icon_dark_mode": f"data:image/svg+xml,{quote(_ICON.format(colour='#cbd5e1'))}",
     }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""When the next request may be sent: the limit as pure functions of its state, and that state as text."""
+"""Decides when the next request may be sent: pure functions of the limiter's state, and that state as text."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from airflow_provider_isvapp.ratelimit.storage import LONGEST_TEXT
 
 # The limit holds for requests that reach the vendor within this time after their permit was granted.
 TOLERATED_DELAY = 1.0
-# A ticket may be this late at its next poll: a loaded machine wakes sleeping threads late.
+# How late a ticket may poll: a loaded machine wakes sleeping threads late.
 GRACE = 0.25
-# Seconds between the polls of a waiting caller: the shortest interval, the share of the expected wait, the longest.
+# Seconds between the polls of a waiting caller: the shortest interval, the divisor of the expected wait, the longest.
 POLL_OFTEN, POLL_SHARE, POLL_SELDOM = 1.0, 8.0, 10.0
 LONGEST_BLOCK = 300.0
-# Keeps the state below what storages read. Callers behind these are not recorded and ask for a place again.
+# Keeps the state below the size that storages read. Further callers are not recorded; their next poll is a new request.
 MOST_WAITING = 5000
 
 
@@ -26,7 +26,7 @@ MOST_WAITING = 5000
 class RateLimit:
     """A limit in terms of permits; times in seconds.
 
-    :param permits: how many requests may be in flight or have got their response less than ``hold`` ago.
+    :param permits: how many requests may be in flight, or have had their response less than ``hold`` ago.
     :param hold: how long a permit stays busy after the response.
     """
 
@@ -94,7 +94,7 @@ class Decision:
 
 
 def fully_busy(rate_limit: RateLimit, now: float) -> LimiterState:
-    """Stand in for a lost state: as if the response to every permit had just arrived."""
+    """Return a replacement for a lost state: as if the response to every permit had just arrived."""
     busy = (BusyPermit(now + rate_limit.hold, None),) * rate_limit.permits
     return LimiterState(at=now, busy=busy, queue=(), blocked_until=0.0)
 
@@ -112,7 +112,7 @@ def acquire(
     if known is not None:
         arrived = known
     arrived = now if arrived is None else min(arrived, now)
-    # If this ticket holds a permit already, the message about it was lost, so no request was sent with it.
+    # If this ticket holds a permit, the message about it was lost, so no request was sent with it.
     state = replace(state, busy=tuple(permit for permit in state.busy if permit.holder != ticket))
     others = [other for other in state.queue if other.id != ticket and now <= other.due + GRACE]
     ahead = [other for other in others if (other.arrived, other.id) < (arrived, ticket)]
@@ -150,7 +150,7 @@ def record_response(state: LimiterState, rate_limit: RateLimit, now: float, tick
 
 
 def cancel(state: LimiterState, now: float, ticket: str) -> LimiterState:
-    """Remove a ticket whose owner gave up before it sent a request."""
+    """Remove a ticket whose owner stopped waiting before it sent a request."""
     state = _advance_to(state, now)
     return replace(
         state,
@@ -168,8 +168,8 @@ def block_for(state: LimiterState, now: float, seconds: float) -> LimiterState:
 def _advance_to(state: LimiterState, now: float) -> LimiterState:
     """Drop permits that are free by now.
 
-    If the clock was set back, or started again with the machine, all times move with it: what has a second left still
-    has a second left, and no ticket waits for hours.
+    If the clock was set back, or restarted with the machine, all times move with it: what had a second left still has
+    a second left, and no ticket waits for hours.
     """
     if (shift := now - state.at) < 0:
         state = LimiterState(

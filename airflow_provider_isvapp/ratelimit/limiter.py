@@ -27,12 +27,12 @@ from airflow_provider_isvapp.ratelimit.storage import Storage, open_storage
 
 logger = logging.getLogger(__name__)
 
-# A storage that restarts comes back within this time; one that stays away is an error.
+# A storage that restarts is back within this time. A longer outage is an error.
 ACQUIRE_TIMEOUT = 10.0
 # Best-effort bookkeeping gets a short timeout: a permit expires by itself, and a ticket is dropped.
 BOOKKEEPING_TIMEOUT = 1.0
 ANNOUNCED_WAIT = 3.0
-# Up to this long a storage keeps its connection between two polls.
+# The connection to the storage stays open during sleeps up to this length.
 SHORT_SLEEP = 2.0
 
 
@@ -46,18 +46,18 @@ class Limiter(Protocol):
     def acquire(self) -> AbstractContextManager[None]:
         """Wait for a permit to send one request.
 
-        Leave the context as soon as the headers of the response are there: the permit's pause begins then, so reading
-        a long body inside it slows all processes down. After an exception it is unknown whether the request was
-        received, and the permit expires a little later.
+        Leave the context as soon as the headers of the response are there: the permit's pause begins then, and reading
+        a long body inside the context slows down all processes. After an exception it is unknown whether the vendor
+        received the request, and the permit expires a little later.
 
-        :raises LimiterUnavailable: if the storage does not respond.
-        :raises LimiterTimeout: if no permit was granted in time.
+        :raises LimiterUnavailable: the storage does not respond.
+        :raises LimiterTimeout: no permit was granted in time.
         """
 
     def block_for(self, seconds: float) -> None:
-        """Grant no permit for a while, because the vendor responded with 429 all the same.
+        """Grant no permit for a while, because the vendor responded with 429 despite the limit.
 
-        :param seconds: how long, from now; at most five minutes count.
+        :param seconds: how long, from now; at most five minutes.
         """
 
 
@@ -67,8 +67,8 @@ class SharedLimiter:
     :param storage: the state that all processes share.
     :param rate_limit: the vendor's limit.
     :param wait_timeout: seconds after which the wait for a permit ends with LimiterTimeout.
-    :param on_wait: gets one sentence, once for each wait that takes more than three seconds.
-    :param observe: gets each wait when it is over, however short it was.
+    :param on_wait: called with a sentence, once per wait of more than three seconds.
+    :param observe: called with each wait when it is over, even a short one.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class SharedLimiter:
         try:
             yield
         except BaseException:
-            # The request may still be on its way: its permit expires when that is no longer possible.
+            # The request may still be on its way to the vendor, so its permit expires with the lease.
             self._storage.release()
             raise
         self._update_best_effort(lambda state, now: algorithm.record_response(state, self._rate_limit, now, ticket))
@@ -134,9 +134,9 @@ class SharedLimiter:
             left = self._wait_timeout - waited
             if left <= 0:
                 raise LimiterTimeout(
-                    f"No turn within {self._wait_timeout:g} s under the shared limit of {self._limit}: still"
+                    f"No permit within {self._wait_timeout:g} s under the shared limit of {self._limit}: still"
                     f" {_place(decision)} (limiter {self._storage.name}). Run fewer tasks at once on this account,"
-                    " or let the task's retries try again later."
+                    " or retry the task later."
                 )
             pause = min(decision.poll_after, left)
             if pause > SHORT_SLEEP:
@@ -171,7 +171,7 @@ class SharedLimiter:
     def _announcement(self, decision: Decision) -> str:
         pause = f"; after a 429, no request is sent for another {decision.blocked:.0f} s" if decision.blocked else ""
         return (
-            f"Waiting for a turn under the shared limit of {self._limit}: {_place(decision)}, expected to start in"
+            f"Waiting for a permit under the shared limit of {self._limit}: {_place(decision)}, expected to start in"
             f" {decision.expected:.0f} s{pause} (limiter {self._storage.name})."
         )
 
@@ -193,14 +193,14 @@ def open_limiter(
 
     :param storage: ``""`` or ``file://`` (a file of this user on this host), ``file:///directory``, ``memory://`` (this
         process only), ``redis://…``, ``rediss://…`` or ``postgresql://…``.
-    :param key: what the limit applies to, such as a hash of origin and credential. It is visible in the storage.
+    :param key: identifies the limit, such as a hash of origin and credential. It is visible in the storage.
     :param requests_per_second: the vendor's limit, from 0.01 to 1000. Above one it is rounded down: 2.5 allows
         two requests in any second.
     :param wait_timeout: seconds after which the wait for one request ends with LimiterTimeout.
-    :param on_wait: gets one sentence with the place in the queue and the expected start, once for each wait of more
+    :param on_wait: called with a sentence about the place in the queue and the expected start, once per wait of more
         than about three seconds.
-    :param observe: gets each wait when it is over.
-    :raises InvalidConnection: the storage cannot be used as given; the message does not repeat it, as it may hold a
+    :param observe: called with each wait when it is over.
+    :raises InvalidConnection: the storage cannot be used; the message does not repeat it, as it may contain a
         password.
     """
     if not LOWEST_RATE <= requests_per_second <= HIGHEST_RATE:  # false for nan, too

@@ -26,28 +26,28 @@ from airflow_provider_isvapp.errors import InvalidConnection, LimiterUnavailable
 T = TypeVar("T")
 
 LONGEST_TEXT = 512 * 1024
-"""How many characters of a stored text are read. A limiter never writes a longer one."""
+"""The number of characters of a stored text that are read. A limiter never writes more."""
 
-# Takes the stored text (None: never written) and the storage's clock in seconds; returns the new text and a result. It
-# may be called several times for one update, so it must be pure.
+# Takes the stored text (None: never written) and the storage's time in seconds, and returns the new text and a result.
+# One update may call it several times, so it must be pure.
 Change = Callable[[str | None, float], tuple[str, T]]
 
 
 class Storage(Protocol):
     """Keeps one text for all processes that share a limiter, and has a clock.
 
-    A foreign text in its place is read up to little more than `LONGEST_TEXT` and replaced by the next update.
+    At most about `LONGEST_TEXT` of a text that another program wrote are read; the next update replaces it.
     """
 
     @property
     def name(self) -> str:
-        """The location, for messages, without a password."""
+        """The location without a password, for messages."""
 
     def update(self, change: Change[T], *, timeout: float) -> T:
-        """Replace the text by the result of ``change``, atomically.
+        """Replace the text with the result of ``change``, atomically.
 
-        :param timeout: for how many seconds to try while the storage is busy or unreachable.
-        :raises LimiterUnavailable: if it stays so.
+        :param timeout: seconds to retry for while the storage is busy or unreachable.
+        :raises LimiterUnavailable: it was busy or unreachable for that long.
         """
 
     def release(self) -> None:
@@ -60,19 +60,19 @@ _LONGEST_MESSAGE = 500
 
 
 class Cell(Protocol):
-    """One text on a server. Both methods raise LimiterUnavailable if the server does not respond within seconds."""
+    """One text on a server. Both methods raise LimiterUnavailable if the server does not respond."""
 
     name: str
 
     def read(self) -> tuple[str | None, float]:
-        """Get the text and the server's clock in seconds."""
+        """Return the text and the server's time in seconds."""
 
     def replace(self, old: str | None, new: str) -> bool:
-        """Write ``new`` if the text is still ``old``; return whether it was."""
+        """Write ``new`` if the text is still ``old``; return whether it was written."""
 
 
 def compare_and_set(cell: Cell, change: Change[T], *, timeout: float) -> T:
-    """Update the text, retrying until no other update interferes; see `Storage.update`."""
+    """Update the text, and retry if another update interferes; see `Storage.update`."""
     deadline = time.monotonic() + timeout
     while True:
         pause = _PAUSE_AFTER_CONFLICT
@@ -86,7 +86,7 @@ def compare_and_set(cell: Cell, change: Change[T], *, timeout: float) -> T:
                 f" another process won every update for {timeout:g} s."
             )
         except LimiterUnavailable as error:
-            # A server that restarts or fails over comes back.
+            # A server that restarts or fails over is back soon.
             failure, pause = error, _PAUSE_AFTER_FAILURE
         if time.monotonic() >= deadline:
             raise failure
@@ -94,13 +94,13 @@ def compare_and_set(cell: Cell, change: Change[T], *, timeout: float) -> T:
 
 
 def storage_name(url: SplitResult) -> str:
-    """Name the server without user, password and options."""
+    """Return the URL without user, password and options."""
     port = f":{url.port}" if url.port else ""
     return f"{url.scheme}://{url.hostname}{port}{url.path}"
 
 
 def unavailable(url: SplitResult, error: Exception) -> LimiterUnavailable:
-    """Quote a driver's exception without keeping it: its frames and objects know the password."""
+    """Build an error with a driver's message, but without its exception, whose frames contain the password."""
     return LimiterUnavailable(
         f"The rate limiter's storage {storage_name(url)} does not respond: {_driver_message(url, error)}. Requests are"
         " not sent without it: check that it runs, and rate_limit_storage of the connection or of Airflow's"
@@ -109,13 +109,13 @@ def unavailable(url: SplitResult, error: Exception) -> LimiterUnavailable:
 
 
 def refused(url: SplitResult, error: Exception, *, where: str) -> LimiterUnavailable:
-    """Say why a server refuses a statement; see `unavailable`.
+    """Build an error with the reason why a server rejects a statement; see `unavailable`.
 
-    :param where: the key or table that the statement uses, which something else may occupy.
+    :param where: the key or table of the statement, which another program may use.
     """
     return LimiterUnavailable(
         f"The rate limiter's storage {storage_name(url)} refuses what the limiter needs: {_driver_message(url, error)}."
-        f" Requests are not sent without it: check the user's rights and remove what stands in the place of {where}, or"
+        f" Requests are not sent without it: check the user's privileges, and whether another program uses {where}, or"
         " set the connection's extra rate_limit_storage to another place."
     )
 
@@ -129,8 +129,8 @@ def _driver_message(url: SplitResult, error: Exception) -> str:
 
 
 def _spellings(url: SplitResult) -> set[str]:
-    """List the ways to write the secrets of a URL: as it is, decoded, and encoded anew by a driver."""
-    # A plus sign in the options is a space to redis and itself to libpq.
+    """Return the spellings of the secrets in a URL: as given, decoded, and as a driver may encode them."""
+    # redis decodes a plus sign in the options to a space, libpq does not.
     options = [*parse_qsl(url.query), *parse_qsl(url.query.replace("+", "%2B"))]
     secrets = {url.password or "", *(value for name, value in options if "pass" in name.lower())}
     plain = secrets | {unquote(secret) for secret in secrets}
@@ -164,28 +164,28 @@ class MemoryStorage:
 
 
 _cells: dict[str, _Cell] = {}
-# A forked child starts without them: a lock that another thread of the parent held would never be released in it.
+# A forked child starts without them: it could never acquire a lock that another thread of the parent held.
 os.register_at_fork(after_in_child=_cells.clear)
 
 
-# An update takes well under a millisecond, so this finds the lock free at one of the next attempts.
+# An update takes much less than a millisecond, so one of the next attempts finds the lock free.
 _ATTEMPT_EVERY = 0.002
 _NEXT_STEP = "Correct it, or set the connection's extra rate_limit_storage to another place."
 
 
 def default_directory() -> Path:
-    """Return a directory per user of this host, so that no user can disturb the limiter of another."""
+    """Return the directory of this user on this host. Users cannot disturb each other's limiters."""
     return Path(tempfile.gettempdir()) / f"airflow-provider-isvapp-{os.getuid()}"
 
 
 class FileStorage:
-    """One small file per key, changed in place under ``flock``; the kernel frees the lock of a killed process.
+    """One small file per key, updated in place under ``flock``; the kernel releases the lock of a killed process.
 
-    Times are CLOCK_MONOTONIC, which all processes of a host share and which cannot be set.
+    Times are those of CLOCK_MONOTONIC, which all processes of a host share and which cannot be set.
 
-    A user with write access to the directory can put something else in the file's place. Only what the limiter itself
-    creates is written to: a regular file with a single link that belongs to this user or to the directory's owner, or
-    to any user where the directory is writable for its group alone.
+    A user with write access to the directory can replace the file. So the limiter writes only to files as it creates
+    them: regular, with a single link, and owned by this user or by the directory's owner, or by any user if the
+    directory is writable for its group alone.
 
     :param directory: None for the per-user default. Another directory is made if it is missing; if its group may write
         in it, and no other user, the group may use the limiter's files, too.
@@ -204,7 +204,7 @@ class FileStorage:
         deadline = time.monotonic() + timeout
         failure: str | None = None
         try:
-            # Opened for every update: a lock belongs to an open file, and threads and forks must not share one.
+            # Opened for every update: a lock belongs to an open file, which threads and forks must not share.
             with self._locked(deadline) as (file, is_new):
                 text, result = change(_read(file, is_new), self._clock())
                 _write(file, text)
@@ -224,12 +224,12 @@ class FileStorage:
             try:
                 self._lock(file, deadline)
                 try:
-                    # A cleaner of temporary files may have removed it in between: then others use a new one.
+                    # A cleaner of temporary files may have removed it meanwhile: then other processes use a new one.
                     if os.fstat(file).st_nlink:
                         yield file, is_new
                         return
                 finally:
-                    # Not left to close(): a child forked by another thread right now would keep the lock alive.
+                    # close() is not enough: a child forked by another thread would keep the lock.
                     fcntl.flock(file, fcntl.LOCK_UN)
             finally:
                 os.close(file)
@@ -255,22 +255,23 @@ class FileStorage:
             return file, is_new
 
     def _check(self, file: os.stat_result, directory: os.stat_result) -> None:
-        """Refuse what another user put there to have it written to: by us, with our rights."""
+        """Reject a file that another user put there to have this user write to it."""
         trusted = {os.getuid(), directory.st_uid}
         if not stat.S_ISREG(file.st_mode):
-            problem = "is no regular file"
+            problem = "is not a regular file"
         elif file.st_nlink > 1:
             problem = f"has {file.st_nlink} names (hard links), so writing to it could damage another file"
         elif file.st_uid not in trusted and not _rights_of_group(directory) & stat.S_IWGRP:
             problem = (
-                f"belongs to another user (id {file.st_uid}), in a directory that is not one for a group: users share"
-                " a limiter in a directory that only their group may write in"
+                f"belongs to another user (id {file.st_uid}), in a directory that is not for a group: users can share"
+                " a limiter in a directory that is writable for their group alone"
             )
         else:
             return
         raise LimiterUnavailable(
-            f"The rate limiter's {self.name} {problem}. Nothing was written to it. Find out who put it there and remove"
-            " it (the limiter makes a new one), or set the connection's extra rate_limit_storage to another place."
+            f"The rate limiter's {self.name} {problem}. Nothing was written to it. Find out which user created it, and"
+            " remove it (the limiter creates a new one), or set the connection's extra rate_limit_storage to another"
+            " place."
         )
 
     def _checked_directory(self) -> os.stat_result:
@@ -279,13 +280,13 @@ class FileStorage:
             return self._directory.stat()
         self._directory.mkdir(mode=0o700, exist_ok=True)
         info = self._directory.lstat()
-        # Any user may create this name in the system's directory for temporary files, to trap its owner.
+        # Any user can create this name in the system's directory for temporary files.
         if not stat.S_ISDIR(info.st_mode):
-            problem = "is no directory"
+            problem = "is not a directory"
         elif info.st_uid != os.getuid():
             problem = f"belongs to another user (id {info.st_uid}) and not to this one (id {os.getuid()})"
         elif info.st_mode & 0o022:
-            problem = f"can be written in by others (mode {stat.S_IMODE(info.st_mode):o}, 700 is safe)"
+            problem = f"is writable for other users (mode {stat.S_IMODE(info.st_mode):o}, 700 is safe)"
         else:
             return info
         raise LimiterUnavailable(f"The rate limiter's directory {self._directory} {problem}. {_NEXT_STEP}")
@@ -310,12 +311,12 @@ def _read(file: int, is_new: bool) -> str | None:
     size = os.fstat(file).st_size
     if is_new and not size:
         return None
-    # The rest of a longer line from before does not count, and its size is unknown.
+    # What follows the first line is the rest of a longer, earlier text.
     return os.pread(file, min(size, LONGEST_TEXT + 1), 0).partition(b"\n")[0].decode("utf-8", "replace")
 
 
 def _rights_of_group(directory: os.stat_result) -> int:
-    """Return the rights of the group on files in a directory: none where all users may write."""
+    """Return the group's permissions for files in a directory: none if all users may write there."""
     return 0 if directory.st_mode & stat.S_IWOTH else directory.st_mode & (stat.S_IRGRP | stat.S_IWGRP)
 
 
@@ -335,7 +336,7 @@ def open_storage(storage: str, *, key: str) -> Storage:
     """
     if not _KEY.fullmatch(key):
         raise ValueError(f"A storage's key has letters, digits, '.', '_' and '-' only, at most 128: {key!r}")
-    # Each storage is imported where it is chosen: the drivers take hundreds of milliseconds.
+    # Drivers are imported only where they are used: importing them takes hundreds of milliseconds.
     url = _split(storage.strip() or "file://")
     match url.scheme:
         case "file":
@@ -349,7 +350,7 @@ def open_storage(storage: str, *, key: str) -> Storage:
         case "redis" | "rediss" | "postgresql" | "postgres":
             return _open_server(url, key)
         case _:
-            # The scheme alone is repeated: the rest may hold a password.
+            # Only the scheme is quoted: the rest may contain a password.
             hint = f"{url.scheme}:// is not known" if url.scheme else "it is not a URL"
             raise _invalid(
                 f"{hint}. Use file:///directory, redis://host:port/0 or postgresql://host:port/database,"
@@ -376,7 +377,7 @@ def _open_server(url: SplitResult, key: str) -> Storage:
         )
     except ValueError:
         problem = f"the driver for {url.scheme}:// does not understand the part after the host."
-    # Raised here, as a driver's exception may quote the password.
+    # Raised outside the handler, as a driver's exception may contain the password.
     raise _invalid(problem)
 
 
@@ -387,8 +388,8 @@ def _split(storage: str) -> SplitResult:
         _ = url.port
     except ValueError:
         url = None
-    # Characters that end the host part also end a password that holds them unescaped, and the rest of the password
-    # would appear as a host, a path or a port in an error message.
+    # An unescaped / or @ in a password ends the host part, and an error message about host, path or port would quote
+    # the rest of the password.
     if url is None or url.fragment or url.netloc.count("@") > 1 or "@" in url.path + url.query:
         raise _invalid(
             "it cannot be read. Percent-encode special characters of user name and password (@ is %40, / is %2F)."

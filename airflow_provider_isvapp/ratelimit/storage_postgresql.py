@@ -28,11 +28,11 @@ from airflow_provider_isvapp.ratelimit.storage import (
 
 _TIMEOUT = 3
 _MOST_READ = LONGEST_TEXT + 1
-# Of two sessions that create it at once, one can fail in the system catalogue all the same: its next attempt finds it.
+# If two sessions create it at the same time, one can fail in the system catalogue; its next attempt finds the table.
 _CREATE: LiteralString = """
 CREATE TABLE IF NOT EXISTS isvapp_rate_limit (key text PRIMARY KEY, state text NOT NULL) WITH (fillfactor = 50)
 """
-# A state that is empty or too long is invalid, but the row exists: it is replaced like any other.
+# An empty or too long state is invalid, but its row exists and is replaced like any other.
 _READ: LiteralString = """
 SELECT
     (SELECT coalesce(left(state, %s), '') FROM isvapp_rate_limit WHERE key = %s),
@@ -53,8 +53,8 @@ UPDATE isvapp_rate_limit SET state = %s WHERE key = %s AND coalesce(left(state, 
 class PostgresqlStorage:
     """One row per key, in a table that the first use creates.
 
-    A thread's connection lives only while it waits for a permit, and not through a longer sleep: hundreds of waiting
-    tasks must not take all the connections that the server has.
+    A thread keeps its connection only while it waits for a permit, and closes it before a longer sleep: hundreds of
+    waiting tasks must not take all connections of the server.
     """
 
     def __init__(self, url: SplitResult, key: str) -> None:
@@ -99,7 +99,7 @@ class PostgresqlStorage:
                     return _last_result(connection, statement, *parameters)
         except (psycopg.ProgrammingError, psycopg.DataError) as error:
             failure = refused(self._url, error, where="table isvapp_rate_limit")
-        # ValueError: a text that is not UTF-8, which a database without an encoding can hold.
+        # ValueError: a text that is not UTF-8, as a database without an encoding can contain.
         except (psycopg.Error, OSError, ValueError) as error:
             failure = unavailable(self._url, error)
         self.release()
@@ -107,17 +107,17 @@ class PostgresqlStorage:
 
     def _open_connection(self) -> psycopg.Connection[Any] | None:
         process, connection = getattr(self._of_thread, "connection", None) or (0, None)
-        # A forked child must not talk on its parent's connection.
+        # A forked child must not use its parent's connection.
         return connection if process == os.getpid() else None
 
     def _connect(self) -> psycopg.Connection[Any]:
-        # Parameters are put into the text here, as only then one message may hold several statements.
+        # A ClientCursor puts the parameters into the text: only then can one message contain several statements.
         connection = psycopg.connect(
             self._url.geturl(),
             autocommit=True,
             connect_timeout=_TIMEOUT,
             application_name="airflow-provider-isvapp",
-            # Without it, a database without an encoding gives bytes.
+            # Without it, a database without an encoding returns bytes.
             client_encoding="utf8",
             cursor_factory=psycopg.ClientCursor,
         )
@@ -147,7 +147,7 @@ def _last_result(connection: psycopg.Connection[Any], statement: LiteralString, 
 
 @contextmanager
 def _cut_off(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """End the connection if the server hangs: the driver has no timeout for a response."""
+    """Close the connection if the server hangs: the driver has no timeout for a response."""
     with socket.socket(fileno=os.dup(connection.fileno())) as same_connection:
         timer = threading.Timer(_TIMEOUT, _shut_down, [same_connection])
         timer.daemon = True
@@ -159,6 +159,6 @@ def _cut_off(connection: psycopg.Connection[Any]) -> Iterator[None]:
 
 
 def _shut_down(connection: socket.socket) -> None:
-    # The response may arrive, and the socket be closed, at this very moment.
+    # The response may arrive, and the socket be closed, at the same time.
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)

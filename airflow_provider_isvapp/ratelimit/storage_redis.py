@@ -26,10 +26,10 @@ from airflow_provider_isvapp.ratelimit.storage import (
 )
 
 _TIMEOUT = 2.0
-# Far longer than any wait that a state can demand.
+# Much longer than any wait of a state.
 _KEPT_AFTER_USE = 3600
 
-# The beginning of a text that is too long suffices: it shows that it is no state, and whether it is still there.
+# Of a text that is too long, the beginning suffices to see that it is invalid, and to compare it.
 _READ = f"return {{redis.call('GETRANGE', KEYS[1], 0, {LONGEST_TEXT}), redis.call('TIME')}}"
 _REPLACE = f"""
 if redis.call('GETRANGE', KEYS[1], 0, {LONGEST_TEXT}) == ARGV[1] then
@@ -54,13 +54,13 @@ class RedisStorage:
         self._client = Redis.from_url(
             url.geturl(),
             decode_responses=True,
-            # What is not UTF-8 is not ours, but is compared as it is when it is replaced.
+            # A text that is not UTF-8 is not a limiter's, but it is compared when it is replaced.
             encoding_errors="surrogateescape",
             socket_timeout=_TIMEOUT,
             socket_connect_timeout=_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
         )
-        # The driver takes a database that is not a number for 0.
+        # The driver treats a database that is not a number as 0.
         if not _usable(self._client) or not re.fullmatch(r"(/\d*)?", url.path):
             raise ValueError("the driver does not understand this URL")
 
@@ -69,7 +69,7 @@ class RedisStorage:
         return compare_and_set(self, change, timeout=timeout)
 
     def release(self) -> None:
-        """Keep the connection: it costs a Redis server next to nothing."""
+        """Keep the connection: a Redis server has enough of them."""
 
     def read(self) -> tuple[str, float]:
         """See `Cell`."""
@@ -85,7 +85,7 @@ class RedisStorage:
             return understand(self._client.eval(script, 1, self._key, *arguments))
         except ResponseError as error:
             failure = refused(self._url, error, where=f"key {self._key}")
-        # ValueError and TypeError: the server there does not speak Redis, or its name is invalid.
+        # ValueError and TypeError: the server does not speak Redis, or its name is invalid.
         except (RedisError, OSError, ValueError, TypeError) as error:
             failure = unavailable(self._url, error)
         raise failure
@@ -99,7 +99,7 @@ def _text_and_time(response: Any) -> tuple[str, float]:
 def _usable(client: Redis) -> bool:
     pool = client.connection_pool
     try:
-        # Does not connect yet. The driver checks the options of a URL no earlier.
+        # Does not connect. The driver checks the options of a URL only here.
         pool.connection_class(**pool.connection_kwargs)
     except TypeError:
         return False

@@ -148,7 +148,7 @@ class TestWhatOthersPutThere:
 
     def test_a_pipe_is_refused(self, directory: Path) -> None:
         os.mkfifo(directory / "key.json")
-        assert "no regular file" in self.refused(directory)
+        assert "not a regular file" in self.refused(directory)
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's file")
     @pytest.mark.parametrize("mode", [0o700, 0o755, 0o777, 0o1777])
@@ -208,13 +208,13 @@ class TestDefaultDirectory:
     def test_one_that_others_can_write_in_is_refused(self) -> None:
         default_directory().mkdir()
         default_directory().chmod(0o777)
-        with pytest.raises(LimiterUnavailable, match=r"written in by others \(mode 777.*rate_limit_storage"):
+        with pytest.raises(LimiterUnavailable, match=r"writable for other users \(mode 777.*rate_limit_storage"):
             FileStorage(None, "key").update(never, timeout=0.1)
 
     def test_a_link_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "trap").mkdir(mode=0o700)
         default_directory().symlink_to(tmp_path / "trap")
-        with pytest.raises(LimiterUnavailable, match=r"is no directory.*rate_limit_storage"):
+        with pytest.raises(LimiterUnavailable, match=r"is not a directory.*rate_limit_storage"):
             FileStorage(None, "key").update(never, timeout=0.1)
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's directory")

@@ -202,7 +202,7 @@ class TestRedis:
                 client.sadd(name, "a")
         message = unavailable_error(open_storage(redis_server.url, key=key))
         assert "WRONGTYPE" in message
-        assert f"remove what stands in the place of key {name}" in message
+        assert f"whether another program uses key {name}" in message
         client.delete(name)
         client.close()
 
@@ -290,7 +290,7 @@ class TestPostgresql:
             sleep=sleep,
         )
         limiter.block_for(60)
-        with pytest.raises(Exception, match="No turn within"), limiter.acquire():
+        with pytest.raises(Exception, match="No permit within"), limiter.acquire():
             pass
         assert sleeps == [0, 0, 1]
         assert self.sessions(postgresql_server, expected=0) == 0
