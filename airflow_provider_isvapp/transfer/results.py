@@ -69,8 +69,8 @@ class WriteResult:
     :param seconds: duration of the download, verification and publication.
     :param sizes_verified: whether the export's record stated a size that the file was compared with; None if nothing
         was downloaded.
-    :param outcome: ``written``; ``unchanged`` if an object with the same content exists; ``skipped`` if another object
-        exists and ``if_exists`` is ``skip``.
+    :param outcome: ``written``; ``unchanged`` if an object with the same content exists, or no month has changed;
+        ``skipped`` if another object exists and ``if_exists`` is ``skip``.
     """
 
     path: str
