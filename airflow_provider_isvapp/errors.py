@@ -30,6 +30,9 @@
         │   └── MalformedRows        a line of it is not what a row must be
         ├── AuditRefused         the result is whole, but not what was asked for
         │   ├── ExportRefused        so is the file of this export               permanent
+        │   ├── CheckRefused         a check has found a reason against it
+        │   │   └── ExportCheckRefused   so will it in the file of this export   permanent
+        │   ├── CheckFailed          a check raised an exception of its own
         │   └── LateSnapshot         a list of today, in a run of the past       permanent
         ├── DestinationExists    something is already written there              permanent
         ├── StorageFailed        the object store or the disk refused
@@ -210,6 +213,28 @@ class ExportRefused(AuditRefused):
     """The file of an export is not what was asked for, or has malformed rows. It stays so: create another export."""
 
     permanent = True
+
+
+class CheckRefused(AuditRefused):
+    """A check has found a reason against publishing a result. What was there before stays.
+
+    :param message: with the figures and the next step.
+    :param reasons: what each check that refused it said, by the check's name.
+    """
+
+    def __init__(self, message: str, *, reasons: dict[str, str]) -> None:
+        super().__init__(message)
+        self.reasons = reasons
+
+
+class ExportCheckRefused(CheckRefused, ExportRefused):
+    """A check has found a reason against the rows of an export. Only another export has other rows."""
+
+    permanent = True
+
+
+class CheckFailed(AuditRefused):
+    """A check raised an exception, or returned neither None nor a reason. Nothing was published."""
 
 
 class LateSnapshot(AuditRefused):

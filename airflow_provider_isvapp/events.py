@@ -93,6 +93,16 @@ class DownloadFinished:
     restated_months: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResultRefused:
+    """Checks refused a result, so it was not published.
+
+    :param checks: how many did.
+    """
+
+    checks: int
+
+
 Event: TypeAlias = (
     RequestSent
     | PermitAcquired
@@ -102,6 +112,7 @@ Event: TypeAlias = (
     | MonthLate
     | DownloadInterrupted
     | DownloadFinished
+    | ResultRefused
 )
 
 Observer: TypeAlias = Callable[[Event], None]

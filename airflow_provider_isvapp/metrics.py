@@ -30,6 +30,7 @@ from airflow_provider_isvapp.events import (
     MonthLate,
     PermitAcquired,
     RequestSent,
+    ResultRefused,
 )
 from airflow_provider_isvapp.version_compat import Stats, conf
 
@@ -85,6 +86,7 @@ DOWNLOADS_RESUMED = Metric("isvapp.downloads.resumed", Kind.COUNTER)
 DOWNLOADS_RESTARTED = Metric("isvapp.downloads.restarted", Kind.COUNTER)
 DRIFTED_FIELDS = Metric("isvapp.drifted_fields", Kind.COUNTER)
 RESTATED_MONTHS = Metric("isvapp.restated_months", Kind.COUNTER)
+CHECKS_REFUSED = Metric("isvapp.checks.refused", Kind.COUNTER)
 
 METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
@@ -133,6 +135,8 @@ def _record(event: Event) -> None:
                 _time(EXPORTS_WAIT, waited)
         case MonthLate():
             _count(LATE_MONTHS)
+        case ResultRefused(checks=checks):
+            _count(CHECKS_REFUSED, checks)
         case DownloadInterrupted(then=then):
             _count(_INTERRUPTIONS[then])
         case DownloadFinished(

@@ -28,6 +28,7 @@ from airflow_provider_isvapp.version_compat import (
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.transfer.destination import Destination
+    from airflow_provider_isvapp.transfer.options import Check
     from airflow_provider_isvapp.transfer.restatements import MonthChange
     from airflow_provider_isvapp.transfer.results import WriteResult, WrittenObject
 
@@ -62,6 +63,8 @@ class Publication:
             "compressed_bytes": result.compressed_bytes,
             "crc32": result.crc32,
             "sizes_verified": result.sizes_verified,
+            "checks": [asdict(item) for item in result.checks],
+            "baseline": result.baseline,
             "export_id": result.export_id,
             "months": result.months,
             "snapshot_date": result.snapshot_date,
@@ -207,11 +210,25 @@ class WriteOperator(BaseOperator):
 
     :param path: where to write; what an operator says of it.
     :param storage_options: further arguments for the storage's client; docs/storage/ has those of each storage.
+    :param checks: what a result has to pass before it is published.
+    :param baseline: what they compare with, if it is not what lies at ``path``.
+    :param skip_checks: those that are left out this time.
+    :param rejected_path: where a result that they refuse is kept.
     """
 
     operator_extra_links: Sequence[BaseOperatorLink] = (WrittenObjectLink(),)
 
-    def __init__(self, *, path: PathArgument, storage_options: Mapping[str, Any] | None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        path: PathArgument,
+        storage_options: Mapping[str, Any] | None,
+        checks: Sequence[Check],
+        baseline: PathArgument | None,
+        skip_checks: bool | str | Sequence[str] | None,
+        rejected_path: PathArgument | None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.path = path
         if str(path).startswith(_WITHOUT_CONSOLE):
@@ -219,6 +236,10 @@ class WriteOperator(BaseOperator):
             links = self.operator_extra_links
             self.operator_extra_links = tuple(link for link in links if not isinstance(link, WrittenObjectLink))
         self.storage_options = storage_options
+        self.checks = checks
+        self.baseline = baseline
+        self.skip_checks = skip_checks
+        self.rejected_path = rejected_path
         self._published: tuple[PublishedObject, ...] = ()
         self._read_export: str | None = None
 

@@ -24,6 +24,7 @@ from airflow_provider_isvapp.version_compat import Context, next_run_after
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.api.isvapp.client import DownloadResponse
+    from airflow_provider_isvapp.transfer.destination import Destination
 
 
 class ExportDownload:
@@ -33,6 +34,8 @@ class ExportDownload:
 
     :param path: where to write, as the operators take it.
     :param options: how it is written.
+    :param baseline: what the checks compare with, if it is not at ``path``.
+    :param rejected_path: where a result that they refuse is kept.
     :param expected_months: the months that the export was asked for; how many, if only the vendor knows which.
     :param require_months: whether each of them must have a row.
     :param log: of the task.
@@ -45,10 +48,13 @@ class ExportDownload:
         path: PathArgument,
         options: WriteOptions,
         *,
+        baseline: PathArgument | None,
+        rejected_path: PathArgument | None,
         expected_months: Collection[str] | int | None,
         require_months: bool,
         log: Log,
     ) -> None:
+        from airflow_provider_isvapp.transfer.audit import check_rejected
         from airflow_provider_isvapp.transfer.download import check_download  # codecs are not needed to parse a DAG
 
         self._destination = resolve_destination(path, storage_options=options.storage_options)
@@ -57,6 +63,10 @@ class ExportDownload:
         self._require_months = require_months
         self._log = log
         check_download(self._destination, options, expected_months=expected_months, require_months=require_months)
+        self._baseline = _resolve_other(baseline, options)
+        self._rejected = _resolve_other(rejected_path, options)
+        if self._rejected is not None:
+            check_rejected(self._rejected, self._destination, options)
         self._destination.target().check_rights()
 
     def run(
@@ -89,6 +99,8 @@ class ExportDownload:
             options=self._options,
             expected_months=self._expected_months,
             require_months=self._require_months,
+            baseline=self._baseline,
+            rejected=self._rejected,
             request=request,
             task_run=task_run(context),
             cancelled=cancelled,
@@ -103,6 +115,10 @@ def task_run(context: Context) -> str:
     """Return what identifies a task of a run over all its tries."""
     task: Any = context["ti"]
     return f"{task.dag_id}/{task.run_id}/{task.task_id}/{task.map_index}"
+
+
+def _resolve_other(path: PathArgument | None, options: WriteOptions) -> Destination | None:
+    return None if path is None else resolve_destination(path, storage_options=options.storage_options)
 
 
 # Also what was not asked for is no misspelled name.
@@ -138,18 +154,33 @@ class ListSnapshot:
 
     :param path: where to write, as the operators take it.
     :param options: how it is written.
+    :param baseline: what the checks compare with, if it is not at ``path``.
+    :param rejected_path: where a list that they refuse is kept.
     :param allow_late: whether a run of the past may write the list of today.
     :raises InvalidArgument: naming the argument that is wrong.
     :raises StorageFailed: if nothing may be written there.
     """
 
-    def __init__(self, path: PathArgument, options: WriteOptions, *, allow_late: bool) -> None:
+    def __init__(
+        self,
+        path: PathArgument,
+        options: WriteOptions,
+        *,
+        baseline: PathArgument | None,
+        rejected_path: PathArgument | None,
+        allow_late: bool,
+    ) -> None:
+        from airflow_provider_isvapp.transfer.audit import check_rejected
         from airflow_provider_isvapp.transfer.lists import check_list  # codecs are not needed to parse a DAG
 
         self._destination = resolve_destination(path, storage_options=options.storage_options)
         self._options = options
         self._allow_late = allow_late
         check_list(self._destination, options)
+        self._baseline = _resolve_other(baseline, options)
+        self._rejected = _resolve_other(rejected_path, options)
+        if self._rejected is not None:
+            check_rejected(self._rejected, self._destination, options)
         self._destination.target().check_rights()
         self._started = time.monotonic()
 
@@ -186,6 +217,8 @@ class ListSnapshot:
             row_type=row_type,
             documented=documented_paths(_DOCUMENTED[dataset]),
             snapshot_date=date,
+            baseline=self._baseline,
+            rejected=None if self._rejected is None else self._rejected.with_value(SNAPSHOT_PLACEHOLDER, date),
             request=request,
             fetch_seconds=time.monotonic() - self._started,
             observe=record,

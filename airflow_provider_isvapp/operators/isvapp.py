@@ -37,7 +37,7 @@ from airflow_provider_isvapp.triggers.waiters import checked_seconds, seconds_of
 from airflow_provider_isvapp.version_compat import BaseOperatorLink, Context, conf
 
 if TYPE_CHECKING:
-    from airflow_provider_isvapp.transfer.options import IfExists, OnDrift, OutputFormat, Validate
+    from airflow_provider_isvapp.transfer.options import Check, IfExists, OnDrift, OutputFormat, Validate
 
 __all__ = [
     "IsvappCreateExportOperator",
@@ -79,6 +79,11 @@ class IsvappDownloadExportOperator(WriteOperator):
         needs ``validate='full'`` or Parquet.
     :param manifest: write a manifest beside each object, last.
     :param min_rows: publish nothing that has fewer rows. By default, an empty file may not replace rows; 0 accepts it.
+    :param checks: what a result has to pass before it is published: some of :mod:`airflow_provider_isvapp.checks`, or
+        functions of your own. Each row is parsed for them, and a manifest is written.
+    :param baseline: what the checks compare with, instead of what lies at ``path`` (templated).
+    :param skip_checks: names of checks that are left out this time, or True for all (templated).
+    :param rejected_path: where a result that the checks refuse is kept for inspection (templated).
     :param storage_options: further arguments for the storage's client when it makes an object (templated), such as
         ``{"ServerSideEncryption": "aws:kms"}``.
     :param max_row_bytes: the longest row that is read, in bytes; a longer one is taken for damage.
@@ -89,7 +94,16 @@ class IsvappDownloadExportOperator(WriteOperator):
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
     """
 
-    template_fields: Sequence[str] = ("export_id", "path", "expected_months", "storage_options", "isvapp_conn_id")
+    template_fields: Sequence[str] = (
+        "export_id",
+        "path",
+        "expected_months",
+        "baseline",
+        "skip_checks",
+        "rejected_path",
+        "storage_options",
+        "isvapp_conn_id",
+    )
     operator_extra_links: Sequence[BaseOperatorLink] = (*EXPORT_LINKS, *WriteOperator.operator_extra_links)
 
     def __init__(
@@ -109,6 +123,10 @@ class IsvappDownloadExportOperator(WriteOperator):
         on_drift: OnDrift = "report",
         manifest: bool = False,
         min_rows: int | None = None,
+        checks: Sequence[Check] = (),
+        baseline: PathArgument | None = None,
+        skip_checks: bool | str | Sequence[str] | None = False,
+        rejected_path: PathArgument | None = None,
         storage_options: Mapping[str, Any] | None = None,
         max_row_bytes: int = DEFAULT_MAX_ROW_BYTES,
         require_sizes: bool = False,
@@ -116,7 +134,15 @@ class IsvappDownloadExportOperator(WriteOperator):
         isvapp_conn_id: str = IsvappHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        super().__init__(path=path, storage_options=storage_options, **kwargs)
+        super().__init__(
+            path=path,
+            storage_options=storage_options,
+            checks=checks,
+            baseline=baseline,
+            skip_checks=skip_checks,
+            rejected_path=rejected_path,
+            **kwargs,
+        )
         self.export_id = export_id
         self.if_exists = if_exists
         self.output_format = output_format
@@ -146,6 +172,8 @@ class IsvappDownloadExportOperator(WriteOperator):
         download = ExportDownload(
             self.path,
             WriteOptions.of(self),
+            baseline=self.baseline,
+            rejected_path=self.rejected_path,
             expected_months=months,
             require_months=self.require_months,
             log=self.log,
@@ -201,6 +229,11 @@ class IsvappExportOperator(WriteOperator):
     :param on_drift: as in ``IsvappDownloadExportOperator``.
     :param manifest: write a manifest beside each object, last.
     :param min_rows: publish nothing that has fewer rows. By default, an empty file may not replace rows; 0 accepts it.
+    :param checks: what a result has to pass before it is published: some of :mod:`airflow_provider_isvapp.checks`, or
+        functions of your own. Each row is parsed for them, and a manifest is written.
+    :param baseline: what the checks compare with, instead of what lies at ``path`` (templated).
+    :param skip_checks: names of checks that are left out this time, or True for all (templated).
+    :param rejected_path: where a result that the checks refuse is kept for inspection (templated).
     :param storage_options: further arguments for the storage's client when it makes an object (templated), such as
         ``{"ServerSideEncryption": "aws:kms"}``.
     :param max_row_bytes: the longest row that is read, in bytes; a longer one is taken for damage.
@@ -221,6 +254,9 @@ class IsvappExportOperator(WriteOperator):
         "extra_request",
         "isvapp_conn_id",
         "path",
+        "baseline",
+        "skip_checks",
+        "rejected_path",
         "storage_options",
     )
     ui_color = "#e6f1f2"
@@ -250,6 +286,10 @@ class IsvappExportOperator(WriteOperator):
         on_drift: OnDrift = "report",
         manifest: bool = False,
         min_rows: int | None = None,
+        checks: Sequence[Check] = (),
+        baseline: PathArgument | None = None,
+        skip_checks: bool | str | Sequence[str] | None = False,
+        rejected_path: PathArgument | None = None,
         storage_options: Mapping[str, Any] | None = None,
         max_row_bytes: int = DEFAULT_MAX_ROW_BYTES,
         require_sizes: bool = False,
@@ -260,7 +300,15 @@ class IsvappExportOperator(WriteOperator):
         isvapp_conn_id: str = IsvappHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        super().__init__(path=path, storage_options=storage_options, **kwargs)
+        super().__init__(
+            path=path,
+            storage_options=storage_options,
+            checks=checks,
+            baseline=baseline,
+            skip_checks=skip_checks,
+            rejected_path=rejected_path,
+            **kwargs,
+        )
         self.timeframe = timeframe
         self.taxonomy_ids = taxonomy_ids
         self.taxonomy_level_ids = taxonomy_level_ids
@@ -345,6 +393,8 @@ class IsvappExportOperator(WriteOperator):
         download = ExportDownload(
             self.path,
             WriteOptions.of(self),
+            baseline=self.baseline,
+            rejected_path=self.rejected_path,
             expected_months=requested_months(request),
             require_months=self.require_months,
             log=self.log,

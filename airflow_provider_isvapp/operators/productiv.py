@@ -20,7 +20,7 @@ from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.version_compat import Context
 
 if TYPE_CHECKING:
-    from airflow_provider_isvapp.transfer.options import IfExists, OnDrift, OutputFormat
+    from airflow_provider_isvapp.transfer.options import Check, IfExists, OnDrift, OutputFormat
 
 
 class ProductivFetchAppsOperator(WriteOperator):
@@ -42,12 +42,25 @@ class ProductivFetchAppsOperator(WriteOperator):
     :param on_drift: what to do about apps that differ from their documentation: ``report`` them, or ``fail``.
     :param manifest: write a manifest beside each object, last.
     :param min_rows: publish nothing that has fewer rows; 0 accepts an empty list.
+    :param checks: what a result has to pass before it is published: some of :mod:`airflow_provider_isvapp.checks`, or
+        functions of your own. Each row is parsed for them, and a manifest is written.
+    :param baseline: what the checks compare with, instead of what lies at ``path`` (templated).
+    :param skip_checks: names of checks that are left out this time, or True for all (templated).
+    :param rejected_path: where a result that the checks refuse is kept for inspection (templated).
     :param storage_options: further arguments for the storage's client when it makes an object (templated), such as
         ``{"ServerSideEncryption": "aws:kms"}``.
     :param productiv_conn_id: an Airflow connection of type ``productiv`` (templated).
     """
 
-    template_fields: Sequence[str] = ("path", "api_version", "storage_options", "productiv_conn_id")
+    template_fields: Sequence[str] = (
+        "path",
+        "api_version",
+        "baseline",
+        "skip_checks",
+        "rejected_path",
+        "storage_options",
+        "productiv_conn_id",
+    )
 
     def __init__(
         self,
@@ -64,11 +77,23 @@ class ProductivFetchAppsOperator(WriteOperator):
         on_drift: OnDrift = "report",
         manifest: bool = False,
         min_rows: int = 1,
+        checks: Sequence[Check] = (),
+        baseline: PathArgument | None = None,
+        skip_checks: bool | str | Sequence[str] | None = False,
+        rejected_path: PathArgument | None = None,
         storage_options: Mapping[str, Any] | None = None,
         productiv_conn_id: str = ProductivHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        super().__init__(path=path, storage_options=storage_options, **kwargs)
+        super().__init__(
+            path=path,
+            storage_options=storage_options,
+            checks=checks,
+            baseline=baseline,
+            skip_checks=skip_checks,
+            rejected_path=rejected_path,
+            **kwargs,
+        )
         self.allow_late_snapshot = allow_late_snapshot
         self.include_inactive = include_inactive
         self.verbose = verbose
@@ -85,7 +110,13 @@ class ProductivFetchAppsOperator(WriteOperator):
     @airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
         """Fetch, publish, and return what was written."""
-        snapshot = ListSnapshot(self.path, WriteOptions.of(self), allow_late=self.allow_late_snapshot)
+        snapshot = ListSnapshot(
+            self.path,
+            WriteOptions.of(self),
+            baseline=self.baseline,
+            rejected_path=self.rejected_path,
+            allow_late=self.allow_late_snapshot,
+        )
         api_version = None if self.api_version is None else checked_api_version(self.api_version)
         with ProductivHook(productiv_conn_id=self.productiv_conn_id) as hook:
             self.log.info(

@@ -19,7 +19,7 @@ from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.version_compat import Context
 
 if TYPE_CHECKING:
-    from airflow_provider_isvapp.transfer.options import IfExists, OnDrift, OutputFormat
+    from airflow_provider_isvapp.transfer.options import Check, IfExists, OnDrift, OutputFormat
 
 
 class IsvappFetchSalesforceAccountsOperator(WriteOperator):
@@ -40,12 +40,24 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
     :param on_drift: what to do about accounts that differ from their documentation: ``report`` them, or ``fail``.
     :param manifest: write a manifest beside each object, last.
     :param min_rows: publish nothing that has fewer rows; 0 accepts an empty list.
+    :param checks: what a result has to pass before it is published: some of :mod:`airflow_provider_isvapp.checks`, or
+        functions of your own. Each row is parsed for them, and a manifest is written.
+    :param baseline: what the checks compare with, instead of what lies at ``path`` (templated).
+    :param skip_checks: names of checks that are left out this time, or True for all (templated).
+    :param rejected_path: where a result that the checks refuse is kept for inspection (templated).
     :param storage_options: further arguments for the storage's client when it makes an object (templated), such as
         ``{"ServerSideEncryption": "aws:kms"}``.
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
     """
 
-    template_fields: Sequence[str] = ("path", "storage_options", "isvapp_conn_id")
+    template_fields: Sequence[str] = (
+        "path",
+        "baseline",
+        "skip_checks",
+        "rejected_path",
+        "storage_options",
+        "isvapp_conn_id",
+    )
 
     def __init__(
         self,
@@ -61,11 +73,23 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
         on_drift: OnDrift = "report",
         manifest: bool = False,
         min_rows: int = 1,
+        checks: Sequence[Check] = (),
+        baseline: PathArgument | None = None,
+        skip_checks: bool | str | Sequence[str] | None = False,
+        rejected_path: PathArgument | None = None,
         storage_options: Mapping[str, Any] | None = None,
         isvapp_conn_id: str = IsvappHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        super().__init__(path=path, storage_options=storage_options, **kwargs)
+        super().__init__(
+            path=path,
+            storage_options=storage_options,
+            checks=checks,
+            baseline=baseline,
+            skip_checks=skip_checks,
+            rejected_path=rejected_path,
+            **kwargs,
+        )
         self.allow_late_snapshot = allow_late_snapshot
         self.include_health_scores = include_health_scores
         self.include_subscriber_orgs = include_subscriber_orgs
@@ -81,7 +105,13 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
     @airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
         """Fetch, publish, and return what was written."""
-        snapshot = ListSnapshot(self.path, WriteOptions.of(self), allow_late=self.allow_late_snapshot)
+        snapshot = ListSnapshot(
+            self.path,
+            WriteOptions.of(self),
+            baseline=self.baseline,
+            rejected_path=self.rejected_path,
+            allow_late=self.allow_late_snapshot,
+        )
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
             self.log.info(
                 "Fetching Salesforce accounts %s health scores and %s subscriber organizations",

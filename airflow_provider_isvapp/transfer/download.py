@@ -10,11 +10,33 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_isvapp.errors import DamagedDownload, ExportRefused, InvalidArgument
-from airflow_provider_isvapp.events import DownloadFinished, DownloadInterrupted, Observer, no_op_observer
-from airflow_provider_isvapp.transfer.audit import Candidate, ExpectedMonths, MinRows, Rule, as_documented, find_problem
+from airflow_provider_isvapp.errors import (
+    DamagedDownload,
+    ExportCheckRefused,
+    ExportRefused,
+    InvalidArgument,
+    ProviderError,
+    TransferCancelled,
+)
+from airflow_provider_isvapp.events import (
+    DownloadFinished,
+    DownloadInterrupted,
+    Observer,
+    ResultRefused,
+    no_op_observer,
+)
+from airflow_provider_isvapp.transfer.audit import (
+    Candidate,
+    ExpectedMonths,
+    MinRows,
+    Rule,
+    as_documented,
+    check_rejected,
+    find_problem,
+    refusal,
+    run_checks,
+)
 from airflow_provider_isvapp.transfer.destination import Destination
-from airflow_provider_isvapp.transfer.drift import DriftReport
 from airflow_provider_isvapp.transfer.existing import (
     compare_with_existing,
     find_existing_export,
@@ -41,6 +63,8 @@ def download_export(
     options: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
     expected_months: Collection[str] | int | None = None,
     require_months: bool = False,
+    baseline: Destination | None = None,
+    rejected: Destination | None = None,
     request: Mapping[str, Any] | None = None,
     task_run: str | None = None,
     attempts: int = 5,
@@ -63,6 +87,8 @@ def download_export(
     :param expected_months: the months that were asked for (``YYYY-MM``), where a row of another one is an error; or how
         many consecutive ones, where only the vendor knows which.
     :param require_months: whether each of ``expected_months`` must have a row.
+    :param baseline: what the checks compare with; None for what is at the destination.
+    :param rejected: where a result that a check refuses is kept for inspection; the file is downloaded again for it.
     :param request: the export's request, for the manifest.
     :param task_run: with ``if_changed``, the task that writes, the same over its tries: months that an earlier try has
         published are in the result as that try found them.
@@ -76,12 +102,16 @@ def download_export(
     :raises DamagedDownload: if the file is not whole and sound, after the last attempt.
     :raises ExportRefused: if the file is sound, but its rows are malformed, a month is missing or too many, it has too
         few rows, or it differs from its documentation and ``on_drift`` is ``fail``.
+    :raises ExportCheckRefused: if a check refuses its rows.
+    :raises CheckFailed: if a check raises.
     :raises BrokenTransfer: if the connection broke, after the last attempt.
     :raises DestinationExists: if there is an object and ``if_exists`` is ``fail``.
     :raises StorageFailed: if the storage refused.
     :raises TransferCancelled: if ``cancelled`` said yes.
     """
     check_download(destination, options, expected_months=expected_months, require_months=require_months)
+    if rejected is not None:
+        check_rejected(rejected, destination, options)
     started = clock()
     rules: list[Rule] = [
         ExpectedMonths(expected=expected_months, required=require_months),
@@ -89,20 +119,20 @@ def download_export(
         *([as_documented] if options.on_drift == "fail" else []),
     ]
 
-    def candidate(staged: Provenance, drift: DriftReport | None = None) -> Candidate:
+    def candidate(staged: Provenance, **more: Any) -> Candidate:
         # An export by month without rows makes no object, so it replaces none.
         replaces_one = options.partition_by is None
-        return Candidate(staged=staged, drift=drift, replaces_rows=lambda: replaces_one and has_rows(destination))
+        return Candidate(staged=staged, replaces_rows=lambda: replaces_one and has_rows(destination), **more)
 
     # With if_changed, months that have not changed are still of an earlier export.
     if export_id is not None and options.if_changed is None:
-        found = find_existing_export(destination, export_id, options, expected_months=expected_months)
-        if found is not None and find_problem(candidate(found), rules) is None:
-            there = find_manifests(destination, found, options) if options.writes_manifest else ()
+        present = find_existing_export(destination, export_id, options, expected_months=expected_months)
+        if present is not None and find_problem(candidate(present), rules) is None:
+            there = find_manifests(destination, present, options) if options.writes_manifest else ()
             if there is not None:
                 log.info("%s already holds export %s: nothing to download", destination.uri, export_id)
                 return WriteResult.of(
-                    destination.uri, found, manifests=there, outcome=Outcome.UNCHANGED, seconds=clock() - started
+                    destination.uri, present, manifests=there, outcome=Outcome.UNCHANGED, seconds=clock() - started
                 )
     if options.partition_by is None and keeps_existing(destination, options):
         log.info("%s exists, and if_exists is 'skip': nothing to download", destination.uri)
@@ -113,6 +143,19 @@ def download_export(
             return PartitionedWriter(destination, options, provenance=provenance)
         return SingleObjectWriter(destination, options, provenance=provenance, as_received=options.stores_vendors_file)
 
+    def keep(place: Destination) -> str:
+        """Write what was refused where it does no harm, and return a sentence that says so."""
+        kept = options.without_audit()
+        try:
+            download_export(
+                source, place, export_id=export_id, options=kept, attempts=attempts, cancelled=cancelled, sleep=sleep
+            )
+        except TransferCancelled:
+            raise
+        except ProviderError as error:
+            return f"It could not be kept at {place.uri}: {error}"
+        return f"It is kept at {place.uri} for inspection."
+
     budget = RetryBudget(attempts, log=log, sleep=sleep)
     while True:
         resumable = ResumableDownload(source, budget, observe=observe)
@@ -120,10 +163,19 @@ def download_export(
         try:
             with run.verified() as provenance:
                 export = resumable.export
-                if problem := find_problem(candidate(provenance, run.drift), rules):
+                found = candidate(
+                    provenance,
+                    drift=run.drift,
+                    figures=run.summary,
+                    repeated_keys=(lambda: None) if run.keys is None else run.keys.repeated,
+                )
+                if problem := find_problem(found, rules):
                     raise ExportRefused(
                         f"Export {export.id} is not what was asked for: {problem}. Nothing was published."
                     )
+                audit = run_checks(found, options, baseline=baseline or destination, log=log)
+                if audit.reasons:
+                    raise ExportCheckRefused(refusal(f"Export {export.id}", audit.reasons), reasons=audit.reasons)
                 found_objects, changes = run.objects, None
                 if options.if_changed is not None and run.summary is not None:
                     changes, differing = compare_with_existing(
@@ -143,8 +195,14 @@ def download_export(
                         summary=run.summary,
                         changes=changes,
                         task_run=task_run,
+                        checks=audit.results,
                     ),
                 )
+        except ExportCheckRefused as refused:
+            observe(ResultRefused(checks=len(refused.reasons)))
+            if rejected is not None:
+                refused.args = (f"{refused} {keep(rejected)}",)
+            raise
         except RestartRequired:
             log.warning(
                 "The rest of export %s cannot be had: reading it from its beginning again.", resumable.export.id
@@ -166,6 +224,8 @@ def download_export(
             manifests=manifests,
             changes=changes,
             drift=None if run.drift is None else tuple(run.drift),
+            checks=audit.results,
+            baseline=audit.baseline,
             attempts=budget.used,
             seconds=clock() - started,
             sizes_verified=resumable.export.states_sizes,

@@ -11,9 +11,18 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_isvapp.api.schema.fields import Object
-from airflow_provider_isvapp.errors import AuditRefused, DamagedDownload, MalformedRows
-from airflow_provider_isvapp.events import DownloadFinished, Observer, no_op_observer
-from airflow_provider_isvapp.transfer.audit import Candidate, MinRows, Rule, as_documented, find_problem
+from airflow_provider_isvapp.errors import AuditRefused, CheckRefused, DamagedDownload, MalformedRows, ProviderError
+from airflow_provider_isvapp.events import DownloadFinished, Observer, ResultRefused, no_op_observer
+from airflow_provider_isvapp.transfer.audit import (
+    Candidate,
+    MinRows,
+    Rule,
+    as_documented,
+    check_rejected,
+    find_problem,
+    refusal,
+    run_checks,
+)
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.drift import DriftReport, RowChecker
 from airflow_provider_isvapp.transfer.exclude_fields import FieldFilter
@@ -24,7 +33,6 @@ from airflow_provider_isvapp.transfer.options import SNAPSHOT_PLACEHOLDER, Write
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.rows import ListRow, RowInspector
 from airflow_provider_isvapp.transfer.staging.base import Provenance
-from airflow_provider_isvapp.transfer.summary import Summary
 from airflow_provider_isvapp.transfer.writers import Chunk, SingleObjectWriter
 
 _LOG = logging.getLogger(__name__)
@@ -52,6 +60,8 @@ def write_list(
     options: WriteOptions = WriteOptions(),  # noqa: B008 - frozen
     documented: Collection[str] = (),
     snapshot_date: str | None = None,
+    baseline: Destination | None = None,
+    rejected: Destination | None = None,
     request: Mapping[str, Any] | None = None,
     fetch_seconds: float = 0.0,
     observe: Observer = no_op_observer,
@@ -67,6 +77,8 @@ def write_list(
     :param options: how it is written. By default, an empty list is refused.
     :param documented: paths of the fields that the vendor documents, for ``exclude_fields``.
     :param snapshot_date: the date that the list describes, for the manifest.
+    :param baseline: what the checks compare with; None for what is at the destination.
+    :param rejected: where a list that a check refuses is kept for inspection.
     :param request: the parameters that the list was requested with, for the manifest.
     :param fetch_seconds: how long the request for the rows took; counts towards the duration.
     :param observe: called with an event at the end of a write that succeeds.
@@ -76,10 +88,14 @@ def write_list(
     :raises DamagedDownload: if a row is not one JSON object on one line, or has no key of its own.
     :raises AuditRefused: if the list has fewer than ``min_rows`` rows, or differs from its documentation and
         ``on_drift`` is ``fail``. The old object stays, as on every error.
+    :raises CheckRefused: if a check refuses the list.
+    :raises CheckFailed: if a check raises.
     :raises DestinationExists: if an object of other content exists and ``if_exists`` is ``fail``.
     :raises StorageFailed: if the storage refused.
     """
     check_list(destination, options)
+    if rejected is not None:
+        check_rejected(rejected, destination, options)
     started = clock() - fetch_seconds
     rules: list[Rule] = [MinRows(fewest=1 if options.min_rows is None else options.min_rows)]
     if options.on_drift == "fail":
@@ -88,9 +104,8 @@ def write_list(
     provenance = _describe(rows, dataset, options, fields)
     fields.check(documented)
     drift = _compare(rows, row_type, dataset, options)
-    problem = find_problem(
-        Candidate(staged=provenance, drift=drift, replaces_rows=lambda: has_rows(destination)), rules
-    )
+    candidate = Candidate(staged=provenance, drift=drift, replaces_rows=lambda: has_rows(destination))
+    problem = find_problem(candidate, rules)
     there = destination.target().info()
     if there is not None and there.provenance == provenance:
         manifests = find_manifests(destination, provenance, options, snapshot_date=snapshot_date)
@@ -112,6 +127,26 @@ def write_list(
         )
     if problem is not None:
         raise AuditRefused(f"The list {dataset} is not what was asked for: {problem}. Nothing was published.")
+    audit = run_checks(candidate, options, baseline=baseline or destination, log=log)
+    if audit.reasons:
+        observe(ResultRefused(checks=len(audit.reasons)))
+        kept = ""
+        if rejected is not None:
+            accepted = options.without_audit()
+            try:
+                write_list(
+                    rows,
+                    rejected,
+                    dataset=dataset,
+                    row_type=row_type,
+                    options=accepted,
+                    documented=documented,
+                    snapshot_date=snapshot_date,
+                )
+                kept = f" It is kept at {rejected.uri} for inspection."
+            except ProviderError as error:
+                kept = f" It could not be kept at {rejected.uri}: {error}"
+        raise CheckRefused(refusal(f"The list {dataset}", audit.reasons) + kept, reasons=audit.reasons)
     writer = SingleObjectWriter(destination, options, provenance=provenance, row_type=row_type)
     try:
         for batch in _batches(rows):
@@ -126,7 +161,8 @@ def write_list(
                 dates={"snapshot_date": snapshot_date},
                 request=request,
                 drift=drift,
-                summary=Summary(rows=provenance.rows or 0, bytes=provenance.bytes or 0),
+                summary=candidate.summary,
+                checks=audit.results,
             ),
         )
     finally:
@@ -140,6 +176,8 @@ def write_list(
         objects=objects,
         manifests=manifests,
         drift=tuple(drift),
+        checks=audit.results,
+        baseline=audit.baseline,
         seconds=clock() - started,
     )
     observe(

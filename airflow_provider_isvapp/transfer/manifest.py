@@ -17,7 +17,7 @@ from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.drift import DriftReport
 from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.restatements import MonthChange
-from airflow_provider_isvapp.transfer.results import WrittenObject
+from airflow_provider_isvapp.transfer.results import CheckResult, WrittenObject
 from airflow_provider_isvapp.transfer.staging.base import Provenance, StagedObject, commit_staged
 from airflow_provider_isvapp.transfer.summary import Summary
 
@@ -56,6 +56,7 @@ class Description:
     :param summary: of the rows; None if they were not summed up.
     :param changes: what each month is to the one before; None if they were not compared.
     :param task_run: the task that writes, the same over its tries; None outside of Airflow.
+    :param checks: that they passed, or that were skipped.
     """
 
     provenance: Provenance
@@ -65,6 +66,7 @@ class Description:
     summary: Summary | None = None
     changes: Mapping[str, MonthChange] | None = None
     task_run: str | None = None
+    checks: Sequence[CheckResult] = ()
 
     def manifest(self, item: WrittenObject, options: WriteOptions) -> bytes:
         """Return the manifest of an object."""
@@ -81,6 +83,7 @@ class Description:
             "summary": None if summary is None else summary.as_json(),
             "change": None if self.changes is None else self.changes[item.reference_date or ""].as_json(),
             "task_run": self.task_run,
+            "checks": {item.check: item.outcome for item in self.checks},
             "written_at": datetime.now(UTC).isoformat(),
         }
         return json.dumps(content, indent=2).encode() + b"\n"
@@ -160,15 +163,19 @@ def find_manifests(
 ) -> tuple[str, ...] | None:
     """Return the URIs of the manifests of existing objects, or None if one is missing or describes other content.
 
-    A run that was killed between an object and its manifest leaves the one without the other.
+    A run that was killed between an object and its manifest leaves the one without the other. An object that did not
+    have to pass a check which is asked for now is written again, so that it has to.
     """
     destinations = [destination]
     if options.partition_by is not None:
         destinations = [destination.with_value(MONTH_PLACEHOLDER, month) for month in provenance.months or ()]
     wanted = {"export_id": provenance.export_id, "sha256": provenance.sha256, "snapshot_date": snapshot_date}
+    checks = {name for name, _ in options.named_checks} - set(options.skipped_checks)
     for item in destinations:
         manifest = read_manifest(item)
         if manifest is None or any(manifest.source.get(name) != value for name, value in wanted.items()):
+            return None
+        if not checks <= set(manifest.checks):
             return None
     return tuple(manifest_of(item).uri for item in destinations)
 
@@ -191,6 +198,15 @@ def read_baseline(destination: Destination) -> Summary | None:
     return None if manifest is None else Summary.from_json(manifest.summary)
 
 
+def find_baseline(destination: Destination, months: Iterable[str]) -> Summary | None:
+    """Return the summary of what is at a path, or of these months where each has an object of its own."""
+    if MONTH_PLACEHOLDER not in destination.key:
+        return read_baseline(destination)
+    found = [read_baseline(destination.with_value(MONTH_PLACEHOLDER, month)) for month in months]
+    present = [summary for summary in found if summary is not None]
+    return Summary.of_months(present) if present else None
+
+
 class _Object(msgspec.Struct, frozen=True):
     version: str
 
@@ -204,6 +220,7 @@ class Manifest(msgspec.Struct, frozen=True):
     summary: Any = None
     change: Any = None
     task_run: Any = None
+    checks: dict[str, str] = {}
 
 
 def read_manifest(destination: Destination) -> Manifest | None:

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from importlib.util import find_spec
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
+from airflow_provider_isvapp.api.isvapp.models import parse_list
 from airflow_provider_isvapp.api.schema.isvapp import ExportType
 from airflow_provider_isvapp.errors import InvalidArgument
 from airflow_provider_isvapp.transfer.exclude_fields import parse_field
@@ -21,6 +22,12 @@ IfExists = Literal["overwrite", "skip", "fail"]
 IfChanged = Literal["publish"]
 Validate = Literal["structure", "full"]
 OnDrift = Literal["report", "fail"]
+
+Check: TypeAlias = Callable[[Any], str | None]
+"""Gets a candidate and returns None, or why it must not be published.
+
+See :mod:`airflow_provider_isvapp.checks`.
+"""
 
 MONTH_PLACEHOLDER = "{reference_date}"
 DEFAULT_MAX_ROW_BYTES = 16 * 1024 * 1024
@@ -48,6 +55,10 @@ class WriteOptions:
     :param on_drift: what to do about rows that differ from their documentation in a way that loses nothing: ``report``
         them, or ``fail``. For an export, ``fail`` needs ``validate='full'`` or Parquet, which parse every row.
     :param manifest: write a manifest beside each object, last.
+    :param checks: what the result has to pass before it is published; see :mod:`airflow_provider_isvapp.checks`. Every
+        row is parsed for them, and they imply ``manifest``.
+    :param skip_checks: the checks that are left out this time: a name, names in a list or separated by commas, or True
+        for all. A template makes a text of it; an empty text, ``'False'`` and ``'None'`` leave out none.
     :param min_rows: publish nothing that has fewer rows. None means 1 for a list; for an export, it means that an empty
         file may not replace an object that has rows.
     :param max_row_bytes: the longest row of an export that is read; what is longer is taken for damage.
@@ -64,6 +75,8 @@ class WriteOptions:
     exclude_fields: Sequence[str] = ()
     on_drift: OnDrift = "report"
     manifest: bool = False
+    checks: Sequence[Check] = ()
+    skip_checks: bool | str | Sequence[str] | None = False
     min_rows: int | None = None
     max_row_bytes: int = DEFAULT_MAX_ROW_BYTES
     require_sizes: bool = False
@@ -96,12 +109,50 @@ class WriteOptions:
     @property
     def writes_manifest(self) -> bool:
         """Whether each object gets a manifest."""
-        return self.manifest or self.if_changed is not None
+        return self.manifest or self.summarizes_rows
 
     @property
     def summarizes_rows(self) -> bool:
         """Whether the rows of an export are summed up, which parses every one."""
-        return self.if_changed is not None
+        return bool(self.checks) or self.if_changed is not None
+
+    @property
+    def indexes_keys(self) -> bool:
+        """Whether a check looks for rows with the same key."""
+        skipped = self.skipped_checks
+        return any(getattr(check, "indexes_keys", False) for name, check in self.named_checks if name not in skipped)
+
+    @property
+    def named_checks(self) -> Sequence[tuple[str, Check]]:
+        """Each check with its name: of its function, or of its class."""
+        return [(_name_of(check), check) for check in self.checks]
+
+    @property
+    def skipped_checks(self) -> Collection[str]:
+        """The names of the checks that are left out this time.
+
+        :raises InvalidArgument: if one of them is none of the checks.
+        """
+        names = {name for name, _ in self.named_checks}
+        wanted = parse_list("skip_checks", self.skip_checks)
+        if isinstance(wanted, str):
+            wanted = _SWITCHES.get(wanted.strip().lower(), [name.strip() for name in wanted.split(",")])
+        if wanted is None or isinstance(wanted, bool):
+            return names if wanted else ()
+        if not isinstance(wanted, Sequence) or not all(isinstance(name, str) for name in wanted):
+            raise InvalidArgument(
+                f"skip_checks must be names of checks, or True for all, not {self.skip_checks!r:.100}."
+            )
+        if unknown := sorted(set(wanted) - names):
+            known = f"they are {', '.join(sorted(names))}" if names else "there are none"
+            raise InvalidArgument(f"skip_checks: {unknown[0]!r:.100} is none of the checks: {known}.")
+        return set(wanted)
+
+    def without_audit(self) -> WriteOptions:
+        """Return the same format, for a result that was refused and is kept for inspection."""
+        return replace(
+            self, checks=(), skip_checks=False, if_exists="overwrite", if_changed=None, on_drift="report", min_rows=0
+        )
 
     def describe_format(self) -> dict[str, Any]:
         """Return the options that shape the stored rows, as a manifest shows them."""
@@ -159,6 +210,13 @@ class WriteOptions:
                 "compares the months of an export with those that are stored, and replaces what differs."
             )
         self._check_name(template)
+        self._check_fields()
+
+    def _check_fields(self) -> None:
+        for name, check in self.named_checks:
+            for text in self.exclude_fields:
+                if (field := parse_field(text)[-1]) in getattr(check, "needs", ()):
+                    raise InvalidArgument(f"checks: {name} needs {field}, which exclude_fields leaves out.")
 
     def check_for_type(self, export_type: str | None) -> None:
         """Check that an export of a type can be written so.
@@ -168,11 +226,20 @@ class WriteOptions:
         needs = "validate='full'" if self.validate == "full" else f"output_format={self.output_format!r}"
         if self.if_changed is not None:
             needs = f"if_changed={self.if_changed!r}"
-        if export_type not in (None, *ExportType) and (self.parses_rows or self.summarizes_rows):
+        if export_type not in (None, *ExportType) and (self.parses_rows or self.if_changed is not None):
             raise InvalidArgument(
                 f"{needs} needs documented rows, and those of the type {export_type!r:.100} are not. Write them as "
                 "ndjson with validate='structure', and without if_changed."
             )
+        if export_type not in (None, *ExportType):
+            self._refuse_checks_of_exports(f"an export of the type {export_type!r:.100} has none that are documented")
+
+    def _refuse_checks_of_exports(self, reason: str) -> None:
+        for name, check in self.named_checks:
+            if needed := getattr(check, "needs", ()):
+                raise InvalidArgument(
+                    f"checks: {name} needs the fields {', '.join(needed)}, and {reason}. Leave it out."
+                )
 
     def check_for_list(self, template: str) -> None:
         """Check that each value is known and that a list can be written so.
@@ -188,6 +255,7 @@ class WriteOptions:
         ):
             if value != only:
                 raise InvalidArgument(f"{name} must be {only!r} for a list, not {value!r}; exports take it.")
+        self._refuse_checks_of_exports("a list has no such fields")
         if MONTH_PLACEHOLDER in template:
             raise InvalidArgument(
                 f"path {template!r}: {MONTH_PLACEHOLDER} is for exports, whose rows have months. A list has "
@@ -217,6 +285,13 @@ class WriteOptions:
             raise InvalidArgument(f"exclude_fields must be a list of names, not {self.exclude_fields!r}.")
         for text in self.exclude_fields:
             parse_field(text)
+        if isinstance(self.checks, str) or not isinstance(self.checks, Sequence) or not all(map(callable, self.checks)):
+            raise InvalidArgument(
+                f"checks must be a list of functions, or of checks such as MaxChange(), not {self.checks!r:.100}."
+            )
+        if classes := [check.__name__ for check in self.checks if isinstance(check, type)]:
+            raise InvalidArgument(f"checks: {classes[0]} is a class; give one of its objects: {classes[0]}().")
+        _ = self.skipped_checks
         _check_choice("on_drift", self.on_drift, get_args(OnDrift))
         if self.output_format == "parquet" and self.compression is not None:
             raise InvalidArgument("compression is for ndjson: Parquet compresses its columns itself (zstd).")
@@ -228,6 +303,16 @@ class WriteOptions:
             raise InvalidArgument(f"min_rows must be a whole number from 0 or None, not {self.min_rows!r}.")
         if type(self.max_row_bytes) is not int or self.max_row_bytes < 1:
             raise InvalidArgument(f"max_row_bytes must be a whole number from 1, not {self.max_row_bytes!r}.")
+
+
+# What a template makes of a field of a form, or of nothing.
+_SWITCHES = {"true": True, "false": False, "none": False, "": False}
+
+
+def _name_of(check: Check) -> str:
+    """Return the name of a function, also of a partial one, or of the class of any other object."""
+    found: Any = getattr(check, "func", check)
+    return getattr(found, "__name__", None) or type(found).__name__
 
 
 def _check_choice(name: str, value: object, choices: tuple[Any, ...]) -> None:

@@ -24,7 +24,7 @@ from airflow_provider_isvapp.transfer.results import WrittenObject
 from airflow_provider_isvapp.transfer.resume import ResumableDownload
 from airflow_provider_isvapp.transfer.rows import PartitionChunk, Row, RowInspector, UndocumentedRow
 from airflow_provider_isvapp.transfer.staging.base import Provenance
-from airflow_provider_isvapp.transfer.summary import RowSummarizer, Summary
+from airflow_provider_isvapp.transfer.summary import KeyIndex, RowSummarizer, Summary
 from airflow_provider_isvapp.transfer.threads import Prefetch, WorkerThread
 from airflow_provider_isvapp.transfer.writers import Chunk, RowWriter
 
@@ -81,6 +81,7 @@ class TransferPipeline:
     :param options: how far to check its rows, and whether they are wanted by month.
     :param open_writer: opens the writer, with what is known before the first byte.
     :param cancelled: asked several times per second.
+    :ivar keys: of the rows, if a check asks for repeated ones.
     :ivar objects: what there will be when it is published, known as soon as it is verified.
     """
 
@@ -116,7 +117,10 @@ class TransferPipeline:
             by_month=by_month,
             max_row_bytes=options.max_row_bytes,
         )
-        self._summarizer = RowSummarizer(is_documented=is_documented) if options.summarizes_rows else None
+        self.keys = KeyIndex() if options.indexes_keys else None
+        self._summarizer = None
+        if options.summarizes_rows:
+            self._summarizer = RowSummarizer(is_documented=is_documented, keys=self.keys)
         self._log = log
         self._require_sizes = options.require_sizes
         self._fields = FieldFilter(options.exclude_fields)
@@ -153,6 +157,7 @@ class TransferPipeline:
             self._writer = self._open_writer(self._provenance)
         except BaseException:
             self._download.close()
+            self._forget_keys()
             raise
         try:
             self._move(self._writer)
@@ -170,11 +175,16 @@ class TransferPipeline:
             yield provenance
         finally:
             self._writer.abort()
+            self._forget_keys()
 
     def commit(self, objects: Sequence[WrittenObject]) -> list[WrittenObject]:
         """Publish some of :attr:`objects`, and say which were."""
         assert self._writer is not None  # noqa: S101 - only called inside verified()
         return self._writer.commit(objects)
+
+    def _forget_keys(self) -> None:
+        if self.keys is not None:
+            self.keys.close()
 
     def _move(self, output: RowWriter) -> None:
         _keep_freed_memory()

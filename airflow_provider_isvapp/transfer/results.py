@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from airflow_provider_isvapp.transfer.drift import Drift
 from airflow_provider_isvapp.transfer.restatements import MonthChange
@@ -48,6 +48,19 @@ class WrittenObject:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """What came of one check.
+
+    :param check: its name.
+    :param reason: why it refused the result.
+    """
+
+    check: str
+    outcome: Literal["passed", "skipped", "refused"]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class WriteResult:
     """One export or list at its destination.
 
@@ -69,6 +82,8 @@ class WriteResult:
     :param seconds: duration of the download, verification and publication.
     :param sizes_verified: whether the export's record stated a size that the file was compared with; None if nothing
         was downloaded.
+    :param checks: what came of each check; none if nothing was checked, as where nothing was written.
+    :param baseline: URI of what the checks compared with; None if there was nothing.
     :param outcome: ``written``; ``unchanged`` if an object with the same content exists, or no month has changed;
         ``skipped`` if another object exists and ``if_exists`` is ``skip``.
     """
@@ -88,6 +103,8 @@ class WriteResult:
     attempts: int = 0
     seconds: float = 0.0
     sizes_verified: bool | None = None
+    checks: tuple[CheckResult, ...] = ()
+    baseline: str | None = None
     outcome: Outcome = Outcome.WRITTEN
 
     @classmethod

@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import codecs
 import json
+import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import blake2b
 from io import BytesIO
@@ -17,7 +20,7 @@ import msgspec
 
 from airflow_provider_isvapp.api.schema.fields import Scalar, read_object
 from airflow_provider_isvapp.api.schema.isvapp import TaxonomyItemRow
-from airflow_provider_isvapp.errors import MalformedRows
+from airflow_provider_isvapp.errors import MalformedRows, StorageFailed
 
 # Of what a digest is made of and what the figures mean. A summary of another version is none.
 _VERSION = 1
@@ -27,10 +30,12 @@ _MONTH = "reference_date"
 # Of a Salesforce id of 18 characters, the last three are a checksum of the others.
 _SALESFORCE_ID_LENGTH = 15
 _LONGEST_COUNT = 18
+_SORT_KIBIBYTES = 16 * 1024
 
 _FIELDS = read_object(TaxonomyItemRow).fields
 _LABELS = tuple(item.name for item in _FIELDS if item.facts.label)
 _KINDS = {item.name: item.type.kind for item in _FIELDS if isinstance(item.type, Scalar)}
+KEY = tuple(item.name for item in _FIELDS if item.facts.key)
 COUNTERS = tuple(name for name, kind in _KINDS.items() if kind == "count text")
 (_ACCOUNT,) = (name for name, kind in _KINDS.items() if kind == "salesforce id")
 
@@ -108,10 +113,12 @@ class RowSummarizer:
     The memory that it takes grows with the accounts, by about 200 bytes each, and not with the rows.
 
     :param is_documented: whether the rows are what :class:`TaxonomyItemRow` documents; otherwise they are only counted.
+    :param keys: takes the key of each row, if repeated ones are looked for.
     """
 
-    def __init__(self, *, is_documented: bool = True) -> None:
+    def __init__(self, *, is_documented: bool = True, keys: KeyIndex | None = None) -> None:
         self._is_documented = is_documented
+        self._keys = keys
         self._rows = 0
         self._bytes = 0
         self._months: dict[str, _Month] = {}
@@ -172,6 +179,8 @@ class RowSummarizer:
             for number, line in enumerate(lines, start=self._rows + 1):
                 found = _read(line, number)
                 by_month[found.row.get(_MONTH) or ""].append(found)
+            if self._keys is not None:
+                self._keys.add(found for rows in by_month.values() for found in rows)
             for month, rows in by_month.items():
                 self._add_to_month(month, rows)
         self._rows += len(lines)
@@ -192,6 +201,71 @@ class _Line(NamedTuple):
     size: int
     row: dict[str, Any]
     write: Callable[[dict[str, Any]], bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatedKeys:
+    """Rows that have the key of an earlier row.
+
+    :param rows: how many.
+    :param first: the numbers of two rows with the same key, from 1.
+    """
+
+    rows: int
+    first: tuple[int, int]
+
+
+class KeyIndex:
+    """The keys of all rows, on disk: memory does not grow with them. SQLite sorts them there and compares whole keys.
+
+    Its file is in the folder for temporary files (``SQLITE_TMPDIR``, else ``TMPDIR``), without a name: it is gone with
+    the process, however that ends.
+    """
+
+    def __init__(self) -> None:
+        # The thread that checks rows adds, and the task's own asks.
+        self._database = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_SORT_KIBIBYTES}"):
+            self._database.execute(f"PRAGMA {setting}")
+        self._database.execute("CREATE TABLE keys (key BLOB, row INTEGER)")
+
+    def add(self, lines: Iterable[_Line]) -> None:
+        """Take the keys of rows."""
+        with _disk_errors():
+            self._database.execute("BEGIN")
+            self._database.executemany("INSERT INTO keys VALUES (?, ?)", map(_key, lines))
+            self._database.execute("COMMIT")
+
+    def repeated(self) -> RepeatedKeys | None:
+        """Return which rows have the key of an earlier one; None if none has."""
+        with _disk_errors():
+            found = self._database.execute(
+                "SELECT sum(n - 1), min(first), last FROM "
+                "(SELECT count(*) AS n, min(row) AS first, max(row) AS last FROM keys GROUP BY key HAVING n > 1)"
+            ).fetchone()
+        return None if found[0] is None else RepeatedKeys(rows=found[0], first=(found[1], found[2]))
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._database.close()
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StorageFailed(
+            f"The keys of the rows cannot be sorted on the worker's disk: {error}. UniqueKeys needs about 100 bytes "
+            "for each row there: let TMPDIR name a folder with room."
+        ) from error
+
+
+def _key(line: _Line) -> tuple[bytes, int]:
+    key = {name: line.row.get(name) for name in KEY}
+    if isinstance(account := key[_ACCOUNT], str):
+        key[_ACCOUNT] = account[:_SALESFORCE_ID_LENGTH]
+    return line.write(key), line.number
 
 
 class _Month:

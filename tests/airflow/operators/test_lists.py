@@ -210,6 +210,8 @@ def test_a_written_list_is_told_of_as_an_export_is(
         "drift": [],
         "crc32": f"{zlib.crc32(plain):08x}",
         "sizes_verified": None,
+        "checks": [],
+        "baseline": None,
         "export_id": None,
         "months": {},
         "snapshot_date": listed.snapshot_date(),

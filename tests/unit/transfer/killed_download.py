@@ -15,9 +15,11 @@ from typing import Any
 
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
+from airflow_provider_isvapp.checks import MaxChange
 from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.download import download_export
 from airflow_provider_isvapp.transfer.lists import write_list
+from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.transfer.staging import local, s3
 from tests.support.doubles import AnyRow
 from tests.support.file_server import Source
@@ -65,7 +67,7 @@ def main(url: str, where: str, step: str) -> None:
         kill_around(kind, "flush", after=True)
     elif step == "unlabelled":
         kill_around(kind, "_add_figures", after=False)
-    elif step == "committed":
+    elif step in ("committed", "without manifest"):
         kill_around(kind, "commit", after=True)
     elif step == "renamed":
         kill_around(local, "_flush_directory", after=False)
@@ -73,7 +75,8 @@ def main(url: str, where: str, step: str) -> None:
         write_list(LIST, destination, dataset="apps", row_type=AnyRow)
     else:
         export = Export(id="e-1", status=ExportStatus.COMPLETED)
-        download_export(Source(url, export, 10.0), destination)
+        options = WriteOptions(checks=[MaxChange()] if step == "without manifest" else [])
+        download_export(Source(url, export, 10.0), destination, options=options)
 
 
 if __name__ == "__main__":
