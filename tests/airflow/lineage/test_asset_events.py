@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What a DAG that is scheduled on an asset or an alias learns of what was written."""
+"""The asset events that a DAG scheduled on an asset or an alias gets."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_the_event_of_a_month_equals_that_of_an_export_of_this_month(export: Exp
 
 
 def test_an_object_of_an_earlier_attempt_gets_an_event_again(export: Export, isvapp: Emulator, tmp_path: Path) -> None:
-    """A crash between the publication and the end of the task has announced nothing."""
+    """A crash between the publication and the end of the task has sent no event."""
     from airflow_provider_isvapp.operators.isvapp import IsvappDownloadExportOperator
 
     written, _ = export(tmp_path / "usage")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The documented fields are those that the rows have."""
+"""The documented fields are those of the rows."""
 
 from __future__ import annotations
 

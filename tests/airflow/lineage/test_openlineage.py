@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What a task reports to OpenLineage's provider at its start, at its end and when it fails."""
+"""The lineage of a task at its start, at its end and when it fails."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_failed_task_has_no_output(
         operator.execute(task_context())
 
     failure = operator.get_openlineage_facets_on_failure(None)
-    # With neither inputs nor outputs, the provider would report the task's outlets.
+    # Without inputs and outputs, the provider would report the task's outlets.
     assert inputs(failure) == [(isvapp.url, "exports/feature_usage")]
     assert outputs(failure) == []
     assert failure.run_facets["externalQuery"].externalQueryId == ready
@@ -106,7 +106,7 @@ def test_an_object_left_in_place_is_no_output(isvapp: Emulator, ready: str, tmp_
 
 
 class TestOrigin:
-    """The namespace of an input is the vendor's origin, as the connection has it."""
+    """The namespace of an input is the vendor's origin, from the connection."""
 
     @pytest.mark.parametrize(
         ("host", "namespace"),

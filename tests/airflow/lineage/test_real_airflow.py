@@ -23,10 +23,10 @@ pytestmark = pytest.mark.timeout(420)
 
 
 class LineageAirflow(RealAirflow):
-    """Airflow whose asset events can be looked at."""
+    """Airflow with asset events that the test can read."""
 
     def alias_events(self, alias: str) -> dict[str, Any]:
-        """Return the extra of each event that came by an alias, by the URI of its asset."""
+        """Return the extra of each event from an alias, by the URI of its asset."""
         asset = "dataset" if AIRFLOW_2 else "asset"
         rows = self._query(
             f"select {asset}.uri, event.extra from {asset}_event event"
@@ -38,7 +38,7 @@ class LineageAirflow(RealAirflow):
         return {uri: json.loads(extra) for uri, extra in rows}
 
     def announced(self, run_id: str) -> list[str]:
-        """Return the URI of the asset of each event that a run has sent."""
+        """Return the URI of the asset of each event of a run."""
         asset = "dataset" if AIRFLOW_2 else "asset"
         statement = (
             f"select {asset}.uri from {asset}_event event join {asset} on {asset}.id = event.{asset}_id"
@@ -100,7 +100,7 @@ def airflow(
 
 @pytest.fixture(scope="module")
 def written(airflow: LineageAirflow, emulator: Emulator) -> str:
-    """A run that ends well; its links are looked at while it waits."""
+    """A run that succeeds, with its links read while it waits."""
     run_id = airflow.trigger("written")
     airflow.wait_for("the deferral", lambda: airflow.task(run_id)["state"] == "deferred", seconds=120)
     if not AIRFLOW_2:
@@ -233,7 +233,7 @@ def test_all_events_are_valid_and_hold_no_secret(written: str, receiver: EventRe
     assert len(receiver.bodies) >= 8
     for body in receiver.bodies:
         event = json.loads(body)
-        # OpenLineage's provider adds to the dependencies of a run that assets started what is not specified.
+        # For a run that assets triggered, OpenLineage's provider adds fields that are not in the specification.
         if not event["job"]["name"].startswith("changed"):
             check_event(event)
         for secret in (emulator.client_secret, emulator.productiv_client_secret, emulator.api_key):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What the test of the events would notice."""
+"""The validation of events detects mistakes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The link to the exports page: when it is stored, and what Airflow makes of it."""
+"""The link to the exports page: when it is stored, and how Airflow reads it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_url_is_that_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @has_page
 class TestEarly:
-    """The link is there as soon as the export is known, whatever comes next."""
+    """The link exists as soon as the export is known, even if the task fails later."""
 
     def link(self, context: Any) -> Any:
         return context["ti"].xcoms.get(KEY)
@@ -116,7 +116,7 @@ class TestEarly:
         assert seen == [export_url("isvapp_default", *isvapp.exports)]
 
     def test_when_a_retry_takes_the_export_over(self, isvapp: Emulator) -> None:
-        # Airflow deletes a task's XComs when it tries again.
+        # Airflow deletes a task's XComs before a retry.
         store = TaskStateStore()
         first = IsvappCreateExportOperator(task_id="create", **REQUEST).execute(task_context(store))
         context = task_context(store)

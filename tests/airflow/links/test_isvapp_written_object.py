@@ -69,7 +69,7 @@ class TestAmazon:
     def test_an_endpoint_in_the_environment_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9000")
 
-        # A region of its own: clients are kept.
+        # Another region, since clients are cached.
         assert console_url(s3("eu-north-1")) is None
 
     def test_there_is_no_credential_in_it(self) -> None:
@@ -118,7 +118,7 @@ def test_without_a_link_nothing_is_stored(isvapp: Emulator, tmp_path: Path) -> N
 
 
 class TestStored:
-    """Where the storage has a console, the task stores the URL when the object is there."""
+    """If the storage has a console, the task stores the URL when the object is published."""
 
     @pytest.fixture(autouse=True)
     def console(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:

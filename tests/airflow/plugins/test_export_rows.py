@@ -100,7 +100,7 @@ def test_rows_contain_no_urls() -> None:
 
 @pytest.mark.parametrize("piece", ["a", "a.", "://", "http://", "a ", "a+-", "\u202e", "\x00"])
 def test_a_message_is_bounded_and_its_length_costs_nothing(piece: str) -> None:
-    """Measured in calls, as it runs in a server: a cost that grows with the square of 400,000 takes minutes."""
+    """Counts calls instead of time: a cost that is quadratic in 400,000 would take minutes."""
 
     def cost(length: int) -> float:
         record = COMPLETED | {"status": "ERRORED", "error_message": (piece * length)[:length]}

@@ -17,7 +17,7 @@ from tests.support.left_links import KEY, forget_links, leave_link
 
 pytestmark = [
     pytest.mark.skipif(not shows_guarded_pages(), reason="Airflow before 3.1.1 shows no guarded pages"),
-    # Of Airflow's own models, when they are first loaded.
+    # Airflow's models warn when they are first loaded.
     pytest.mark.filterwarnings("ignore"),
 ]
 
@@ -64,7 +64,7 @@ def test_the_task_that_created_an_export_is_found() -> None:
 
 def test_the_creator_comes_before_those_that_wait_and_download_whatever_the_order() -> None:
     leave_link("e1", at=NOW, task_id="wait", operator="IsvappExportSensor")
-    # Pushed anew by a retry.
+    # Pushed again by a retry.
     leave_link("e1", at=NOW + timedelta(minutes=5))
     leave_link("e1", at=NOW + timedelta(minutes=6), task_id="download", operator="IsvappDownloadExportOperator")
 
@@ -101,7 +101,7 @@ def test_the_same_id_at_another_connection_is_another_export() -> None:
         "//[/plugin/isvapp-exports",
         {"connection": "isvapp_default", "export": "e1"},
         7,
-        # What Airflow's own decoder would import a class for, or refuse with an error.
+        # Airflow's own decoder would import a class for it, or raise an error.
         '{"__classname__": "elsewhere.Class", "__version__": 1, "__data__": {}}',
         {"__classname__": "elsewhere.Class", "__version__": 1, "__data__": {}},
         "[" * 100_000,
@@ -163,7 +163,7 @@ def test_one_query_finds_them_all_and_goes_by_the_index_of_the_keys() -> None:
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
     steps = [step[-1] for step in plan]
     assert any("USING INDEX idx_xcom_key" in step for step in steps)
-    # What Airflow 3.4 has found in its old and new tables, and no table.
+    # In Airflow 3.4 a view of the old and new tables, not a table.
     found = {"SCAN xcom"} if "MATERIALIZE xcom" in steps else set()
     assert {step for step in steps if step.startswith("SCAN")} == found
 

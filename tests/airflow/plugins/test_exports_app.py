@@ -23,7 +23,7 @@ from tests.support.scripted_server import Answer, ScriptedServer, data
 
 pytestmark = [
     pytest.mark.skipif(not shows_guarded_pages(), reason="Airflow before 3.1.1 shows no guarded pages"),
-    # Of Airflow's own models, when they are first loaded.
+    # Airflow's models warn when they are first loaded.
     pytest.mark.filterwarnings("ignore"),
 ]
 
@@ -113,7 +113,7 @@ def test_each_user_sees_tasks_of_readable_dags_only(isvapp: Emulator, ask: Ask) 
 
 @pytest.fixture
 def vendor(set_connection: SetConnection) -> Iterator[ScriptedServer]:
-    """A server in the vendor's place, with an API key for it in ``isvapp_default``."""
+    """A server instead of the vendor, with an API key for it in ``isvapp_default``."""
     with ScriptedServer() as server:
         extra = {"requests_per_second": 1000, "rate_limit_storage": "memory://", "attempts": 1, "read_timeout": 2}
         set_connection("isvapp_default", conn_type="isvapp", host=server.url, password=API_KEY, extra=extra)

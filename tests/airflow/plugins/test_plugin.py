@@ -17,7 +17,7 @@ from airflow_provider_isvapp.version_compat import shows_guarded_pages
 
 needs_pages = pytest.mark.skipif(not shows_guarded_pages(), reason="Airflow before 3.1.1 shows no guarded pages")
 
-# What another process pays on top of what it has anyway.
+# What a process imports in addition.
 IMPORT = """
 import sys
 from airflow_provider_isvapp import version_compat
@@ -45,7 +45,7 @@ def test_importing_it_loads_nothing_but_its_description() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_airflow_accepts_the_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Airflow 2.11 compares with what it has loaded.
+    # Airflow 2.11 compares with the loaded plugins.
     monkeypatch.setattr(plugins_manager, "plugins", [], raising=False)
 
     assert plugins_manager.is_valid_plugin(IsvappPlugin)  # type: ignore[attr-defined]

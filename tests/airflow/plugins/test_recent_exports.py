@@ -13,7 +13,7 @@ from airflow_provider_isvapp.plugins.export_list import ExportListCache, Reading
 
 
 class Vendor:
-    """Counts its calls; responds once it may."""
+    """Counts its calls, and responds when the test allows it."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []

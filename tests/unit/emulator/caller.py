@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A plain HTTP client of the emulator. Not the package's own clients: neither is to hide the other's faults."""
+"""A plain HTTP client of the emulator. The package's clients could hide faults of the emulator, and vice versa."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ORDER = {
 
 
 class Caller:
-    """Calls with an API key, or with whatever ``bearer`` is set to."""
+    """Sends an API key, or the token in ``bearer``."""
 
     def __init__(self, emulator: Emulator) -> None:
         self.emulator = emulator

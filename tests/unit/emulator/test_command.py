@@ -23,7 +23,7 @@ Run = Callable[..., tuple["subprocess.Popen[str]", list[str]]]
 
 @pytest.fixture
 def run() -> Iterator[Run]:
-    """Start the command as a process of its own; returns it with the lines that it printed at its start."""
+    """Start the command as a process; return the process and its first lines."""
     with ExitStack() as processes:
 
         def run(*arguments: str, **environment: str) -> tuple[subprocess.Popen[str], list[str]]:

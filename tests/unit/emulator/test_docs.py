@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The page about the emulator says what the emulator does."""
+"""The page about the emulator agrees with the emulator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def section(title: str) -> str:
 
 
 def first_cells(text: str) -> list[str]:
-    """Return what is in backticks in the first column of all tables."""
+    """Return the texts in backticks in the first column of all tables."""
     return [name for row in re.findall(r"^\| ([^|]*) \|", text, re.MULTILINE) for name in re.findall(r"`([^`]+)`", row)]
 
 

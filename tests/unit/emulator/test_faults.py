@@ -46,7 +46,7 @@ def wire(caller: Caller, path: str) -> WireAnswer:
     return exchange(path if path.startswith("http") else caller.emulator.url + path, caller.bearer)
 
 
-# Which requests a fault meets
+# Which requests a fault applies to
 
 
 def test_a_fault_happens_as_often_as_it_says(caller: Caller) -> None:
@@ -147,7 +147,7 @@ def test_a_fault_as_text() -> None:
         Fault.from_text("endpoint=account,kind=cut,at=half")
 
 
-# Responses instead of the endpoint's own
+# Responses that replace the endpoint's
 
 
 def test_status_with_the_vendors_error(caller: Caller) -> None:
@@ -193,7 +193,7 @@ def test_a_redirect(caller: Caller) -> None:
     assert caller.get(ACCOUNT, allow_redirects=True).json()["data"] == []
 
 
-# Responses that are not as they should be
+# Changed responses
 
 
 def test_fields_missing_or_changed(caller: Caller) -> None:

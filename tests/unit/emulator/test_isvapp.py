@@ -299,4 +299,4 @@ def test_salesforce_accounts_can_only_be_copied_verbatim(start: Start, pretty: b
     assert "\\/" in text
     assert ("\n" in text) is pretty
     scores = re.findall(r'"score":\s*(\d+\.\d+)', text)
-    assert any(score.endswith("0") for score in scores)  # which no parser would write again
+    assert any(score.endswith("0") for score in scores)  # which no parser would write

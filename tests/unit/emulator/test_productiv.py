@@ -66,7 +66,7 @@ def test_bad_token_requests(caller: Caller, form: dict[str, str], status: int, c
 
 def test_a_request_without_a_token_is_rejected(caller: Caller) -> None:
     for path in ("/pull/v1/apps", "/pull/v1/apps/app-0001"):
-        assert caller.get(path).status_code == 401  # an ISVapp key is worth nothing here
+        assert caller.get(path).status_code == 401  # an ISVapp key is not valid here
 
 
 @pytest.mark.parametrize("version", ["v1", "v2", "v3"])

@@ -42,7 +42,7 @@ def test_each_credential_has_its_own_window(start: Start) -> None:
     assert caller.get(ACCOUNT).status_code == 200
     assert caller.get(ACCOUNT).status_code == 429
     caller.bearer = caller.token("identity").json()["access_token"]
-    assert caller.get(ACCOUNT).status_code == 429  # the token request took the client's place
+    assert caller.get(ACCOUNT).status_code == 429  # the token request counted for the client
     caller.bearer = caller.emulator.api_key_without_scope
     assert caller.get(ACCOUNT).status_code == 403
 

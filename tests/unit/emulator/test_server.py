@@ -152,7 +152,7 @@ def test_writing_a_file_never_stops_the_server() -> None:
         while emulator.exports[export_id]["status"] == "PENDING":
             assert caller.get("/_emulator/health").status_code == 200
             responses += 1
-        # How long one of them takes is the machine's matter; a server that writes in its loop gives one or two.
+        # How long a response takes depends on the machine; a server that writes in its event loop sends one or two.
         assert responses > 10
         size = emulator.exports[export_id]["download_size_uncompressed_bytes"]
         assert size == len(emulator.export_bytes(export_id))

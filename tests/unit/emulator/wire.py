@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""One request over a bare socket: what really arrives, before any HTTP library makes sense of it."""
+"""One request over a plain socket: the bytes of the response, before an HTTP library parses them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class WireAnswer:
-    """Header lines in lower case, every byte after them, and whether the connection ended with a TCP reset."""
+    """Header lines in lower case, all bytes after them, and whether the connection was reset."""
 
     status: int
     headers: dict[str, str]

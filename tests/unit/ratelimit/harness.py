@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Worker processes as seen by a test, and the state that they share."""
+"""Starts worker processes and reads the state that they share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Worker:
         )
 
     def begin(self) -> None:
-        """Let it do its task, once it is ready for it."""
+        """Start the task when the worker is ready."""
         if not self._is_ready:
             self.wait_until_ready()
         assert self._process.stdin is not None
@@ -39,7 +39,7 @@ class Worker:
         self._is_ready = True
 
     def next_time(self) -> float:
-        """Wait for the next thing it does and tell when that was."""
+        """Wait for the worker's next event, and return its time."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -73,7 +73,7 @@ def workers(*all_workers: Worker) -> Iterator[tuple[Worker, ...]]:
 
 
 def shared_state(storage: str, *, key: str = "key") -> dict[str, Any]:
-    """Read what the sharers see."""
+    """Return the shared state."""
     opened = open_storage(storage, key=key)
     text: str = opened.update(lambda text, now: (text or "", text or "{}"), timeout=5)
     opened.release()

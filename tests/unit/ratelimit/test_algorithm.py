@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The decision itself, with time as an argument."""
+"""The algorithm, with time as an argument."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Table:
         self.state = algorithm.block_for(self.state, self.now, seconds)
 
     def take_both_permits(self) -> None:
-        """Grant both at 1000.0 and respond to both at once."""
+        """Grant both permits at 1000.0 and record both responses."""
         for ticket in ("first", "second"):
             assert self.acquire(ticket).granted
             self.record_response(ticket)
@@ -206,7 +206,7 @@ class TestQueue:
         assert table.acquire("a").granted
         table.record_response("a")
         table.acquire("c")
-        assert not table.acquire("b").granted  # could still be the dead one's decision
+        assert not table.acquire("b").granted  # the killed waiter's ticket may still count
         table.now = 1001.01 + GRACE
         assert table.acquire("b").granted
         assert [ticket.id for ticket in table.state.queue] == ["c"]
@@ -287,16 +287,16 @@ class TestClockJumps:
     def test_a_block_keeps_its_remaining_length(self) -> None:
         table = Table()
         table.block_for(10)
-        table.now = 5.0  # the machine was started anew
+        table.now = 5.0  # the machine was restarted
         assert table.acquire("a").blocked == pytest.approx(10)
 
 
 @dataclass(frozen=True)
 class Caller:
-    """What one caller does in a simulated run, in seconds."""
+    """The behaviour of one caller in a simulated run; times in seconds."""
 
     starts: float
-    late: float  # wakes up so much later than told
+    late: float  # wakes up this much late
     delay: float  # from grant to arrival
     response: float  # from arrival to response
     fate: str  # "lives", "killed waiting", "killed holding", "leaves", "fails"
@@ -319,7 +319,7 @@ def callers(*, latest: float, delay: float = TOLERATED_DELAY) -> st.SearchStrate
 
 
 class Run:
-    """Plays callers against one state in simulated time."""
+    """Simulates callers that share one state."""
 
     def __init__(self, everybody: list[Caller], rate_limit: RateLimit, blocks: list[tuple[float, float]]) -> None:
         self.table = Table(rate_limit, now=0.0)
@@ -371,7 +371,7 @@ class TestAnyInterleaving:
     ) -> None:
         run = Run(everybody, RateLimit.of(rate), blocks)
         arrivals = sorted(run.arrivals)
-        # Below one per second: one in as many seconds as make one whole request.
+        # Below one per second: one request per 1 / rate seconds.
         allowed, window = (math.floor(rate), 1.0) if rate >= 1 else (1, 1 / rate)
         for first, beyond in zip(arrivals, arrivals[allowed:], strict=False):
             assert beyond - first >= window - 1e-9
@@ -395,7 +395,7 @@ class TestAnyInterleaving:
         order = sorted(run.first_looks, key=lambda number: (run.first_looks[number], number))
         places = {number: place for place, number in enumerate(order)}
         served = [places[number] for _, number in run.granted]
-        # At one instant the later of two may be told first that both can go.
+        # If both can start, the later one may poll first.
         for earlier, later in itertools.pairwise(served):
             assert later > earlier - RateLimit.of(rate).permits
 

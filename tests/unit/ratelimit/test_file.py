@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The file in particular: its lock, its rights, its content."""
+"""The file storage: its lock, permissions and content."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_provider_isvapp.ratelimit.storage import LONGEST_TEXT, FileStorage,
 
 
 def written(text: str | None, now: float) -> tuple[str, str | None]:
-    """Write a short text and tell what was there before."""
+    """Write a short text and return the previous one."""
     return "written", text
 
 
@@ -123,7 +123,7 @@ def test_an_unusable_path_is_named_in_the_error(tmp_path: Path, hindrance: str) 
 
 
 class TestWhatOthersPutThere:
-    """A user who may write in the directory could make the limiter write to a file of another user."""
+    """A user with write access to the directory must not make the limiter write to another user's file."""
 
     @pytest.fixture
     def directory(self, tmp_path: Path) -> Path:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What the connection's extra may hold, and what a user reads when it is wrong."""
+"""The values of rate_limit_storage, and the errors about wrong ones."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_storages_by_url(storage: str, name: str) -> None:
         ("redis://cache/0?s3cret=1", "after the host"),
         ("postgresql://db/airflow?s3cret=1", "after the host"),
         ("redis://:***@cache/0", "three asterisks"),
-        # A password with characters that have a meaning in a URL must not come out as a host or a port.
+        # A password with special characters must not appear as a host or a port.
         ("redis://:s3cret@s3cret@cache/0", "Percent-encode"),
         ("redis://:s3/cret@cache/0", "Percent-encode"),
         ("postgresql://u:s3#cret@db/x", "Percent-encode"),

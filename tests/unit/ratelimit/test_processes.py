@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What every storage that processes share must do, with real processes that are really killed."""
+"""Every storage that processes share, with real processes and kills."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_isvapp.ratelimit.algorithm import GRACE, TOLERATED_DELAY
 from tests.unit.ratelimit.harness import Worker, shared_state, wait_for_queue, workers
 
 HOLD = 1.0  # two requests per second
-SLACK = 0.9  # for a loaded machine; less than a hold, so that it cannot be taken for one
+SLACK = 0.9  # for a loaded machine; less than a hold
 
 
 def open_two_a_second(storage: str, key: str) -> Limiter:
@@ -38,14 +38,14 @@ def test_processes_share_the_rate_in_order_of_arrival(storage: str, key: str) ->
     with workers(*(Worker(storage, "loop", 2, key=key) for _ in range(4))) as everybody:
         for worker in everybody:
             worker.wait_until_ready()
-        start_with_both_permits_just_answered(storage, key)  # so that all are in the queue when the first can go
+        start_with_both_permits_just_answered(storage, key)  # so that all are in the queue when the first can start
         for worker in everybody:
             worker.begin()
         times = [worker.all_times() for worker in everybody]
     sent = sorted(time for each in times for time in each)
     assert all(beyond - first >= HOLD for first, beyond in zip(sent, sent[2:], strict=False))
     assert len(sent) >= 4
-    # Each is served in its turn until the two seconds are over.
+    # Each gets a permit in order, until the two seconds are over.
     assert max(map(len, times)) - min(map(len, times)) <= 1
 
 
@@ -88,7 +88,7 @@ def test_a_forked_process_can_use_the_limiter(storage: str, key: str) -> None:
         send(limiter)
     fork = multiprocessing.get_context("fork")
     with warnings.catch_warnings():
-        # Newer Pythons warn of forks in processes with threads; Airflow forks its workers all the same.
+        # Newer Pythons warn about forks in processes with threads, but Airflow forks its workers.
         warnings.simplefilter("ignore", DeprecationWarning)
         children = [fork.Process(target=_send_three_times, args=(limiter,)) for _ in range(2)]
         with limiter.acquire():

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Redis and PostgreSQL in particular: away, hanging, back again, and what their errors tell."""
+"""Redis and PostgreSQL: outages, hangs, restarts and error messages."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ class TestRedis:
 
 class TestPostgresql:
     def sessions(self, server: Server, *, expected: int) -> int:
-        """Count them when there are as many as expected, or after a while: a server sees an end a moment later."""
+        """Wait for the expected number and return the number: a server notices the end of a connection late."""
         deadline = time.monotonic() + 3
         with psycopg.connect(server.url, autocommit=True) as connection:
             while True:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Waiting, announcing, giving up and cleaning up, in injected time."""
+"""Waiting, log messages, timeouts and cleanup, with injected time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.unit.ratelimit.harness import shared_state
 
 
 class Clock:
-    """Time that passes only by sleeping."""
+    """A clock that only sleep() advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -178,7 +178,7 @@ class TestWaiting:
 
         def sleep(seconds: float) -> None:
             real_sleep(seconds)
-            if clock.now < 1010:  # again and again another process's 429
+            if clock.now < 1010:  # another process keeps getting a 429
                 limiter.block_for(2)
 
         monkeypatch.setattr(limiter, "_sleep", sleep)

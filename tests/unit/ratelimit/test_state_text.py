@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The stored text: what it keeps, and what a broken one is worth."""
+"""The stored text, and how an invalid one is handled."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ STATES = st.fixed_dictionaries(
 @settings(max_examples=500, deadline=None)
 @given(text=st.text() | st.one_of(MORE_JSON, STATES).map(json.dumps))
 def test_no_stored_text_blocks_a_ticket_for_more_than_minutes(text: str) -> None:
-    """Not even a state that looks right, and was made to block every process, lasts longer than a block."""
+    """Even a valid state that was crafted to block every process ends like a block."""
     now, arrived = 1001.0, None
     while True:
         state, decision = acquire(decode(text, TWO, now), TWO, now, "mine", arrived)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A process that uses a limiter and tells what it does.
+"""A process that uses a limiter and prints its events.
 
 ``python -m tests.unit.ratelimit.worker STORAGE KEY TASK SECONDS``
 """
