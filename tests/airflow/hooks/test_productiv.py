@@ -33,6 +33,29 @@ def test_one_app_is_shown_with_its_date(productiv: Emulator) -> None:
     assert shown.as_of_date == listed.as_of_date
 
 
+def test_a_call_can_override_the_version_of_the_connection(productiv: Emulator) -> None:
+    with ProductivHook() as hook:
+        listed = hook.list_apps(api_version="v2")
+        by_connection, by_call = (
+            hook.get_app(listed[0]["ApplicationId"], api_version=version) for version in (None, "v3")
+        )
+
+    assert listed.request["path"] == "/pull/v2/apps"
+    assert (by_connection.fiscal_date, by_connection.fiscal_date_range) == (None, None)  # the connection's v1 has none
+    assert set(by_call.fiscal_date) == {"FiscalYear", "AsOfMonth"}
+    assert set(by_call.fiscal_date_range) == {"Start", "End"}
+
+
+@pytest.mark.parametrize("call", ["list_apps", "get_app"])
+def test_an_unknown_version_of_a_call_is_named(productiv: Emulator, call: str) -> None:
+    arguments = ("app",) if call == "get_app" else ()
+    with (
+        ProductivHook() as hook,
+        pytest.raises(AirflowFailException, match="api_version: must be one of v1, v2, v3, not 'v9'"),
+    ):
+        getattr(hook, call)(*arguments, api_version="v9")
+
+
 def test_an_unknown_app_fails_the_task_for_good(productiv: Emulator) -> None:
     with ProductivHook() as hook, pytest.raises(AirflowFailException, match="no-such-app"):
         hook.get_app("no-such-app")
