@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The events that the layers report, for metrics: without IDs, URLs or secrets.
+"""The events that metrics count, without IDs, URLs or secrets.
 
-``api/``, ``ratelimit/`` and ``transfer/`` take an :data:`Observer` and know nothing of Airflow's metrics, which
-:mod:`airflow_provider_isvapp.metrics` makes of these events.
+``api/``, ``ratelimit/`` and ``transfer/`` pass them to an :data:`Observer`;
+:mod:`airflow_provider_isvapp.metrics` converts them into Airflow's metrics.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 @dataclass(frozen=True, kw_only=True)
 class RequestSent:
-    """A request was sent, and the headers of its response arrived, or did not.
+    """A request was sent, with or without a response.
 
     :param endpoint: the endpoint's name, one of about ten.
     :param status: the HTTP status; None if there was no response.
@@ -27,7 +27,7 @@ class RequestSent:
 
 @dataclass(frozen=True, kw_only=True)
 class PermitAcquired:
-    """A request acquired a permit of the shared limit, possibly without waiting, or gave up waiting for one.
+    """A request acquired a permit of the shared limit, possibly without waiting, or timed out.
 
     :param seconds: how long it waited.
     """
@@ -42,15 +42,14 @@ class ExportCreated:
 
 @dataclass(frozen=True)
 class ExportReattached:
-    """A retry continues with the export that an earlier try created."""
+    """A retry continues with the export of an earlier attempt."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportEnded:
-    """A task learned how its export ended.
+    """A task learned the outcome of its export.
 
-    :param outcome: the state it ended in.
-    :param waited: for a completed one, the seconds from its creation until it was found ready.
+    :param waited: for a completed export, the seconds from its creation until it was found ready.
     """
 
     outcome: Literal["completed", "errored", "expired"]
@@ -66,8 +65,8 @@ class MonthLate:
 class DownloadInterrupted:
     """A download continues after a failure.
 
-    :param then: ``resumed`` after a broken connection; ``restarted`` from the first byte where the rest could not be
-        fetched; ``retried`` because the file was damaged.
+    :param then: ``resumed`` after a broken connection; ``restarted`` from the first byte if the server could not send
+        the rest; ``retried`` because the file was damaged.
     """
 
     then: Literal["resumed", "restarted", "retried"]
@@ -77,9 +76,8 @@ class DownloadInterrupted:
 class DownloadFinished:
     """An export or a list was downloaded, verified and published.
 
-    :param rows: its rows.
-    :param bytes: size of its plain ndjson.
-    :param compressed_bytes: size of the export's file; None for a list, which is no file.
+    :param bytes: the size of its uncompressed ndjson.
+    :param compressed_bytes: the size of the export's file; None for a list.
     :param seconds: how long it took in total.
     :param drifted_fields: how many fields differ from their documentation.
     :param restated_months: how many months of an export have other rows than those that they replace.
@@ -116,7 +114,7 @@ Event: TypeAlias = (
 )
 
 Observer: TypeAlias = Callable[[Event], None]
-"""Gets each event once, in the thread where it happens; must neither block nor raise."""
+"""Called once per event, in the thread where it happens; must neither block nor raise."""
 
 
 def no_op_observer(event: Event) -> None:

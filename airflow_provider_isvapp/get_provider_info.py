@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What Airflow learns about this package when it starts (entry point ``apache_airflow_provider``)."""
+"""The provider info, which Airflow reads when it starts (entry point ``apache_airflow_provider``)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _CONFIGURATION = {
         "options": {
             "rate_limit_storage": {
                 "description": (
-                    "Where the shared limit of requests is kept for connections whose own field is empty: redis://… or "
-                    "postgresql://… once tasks run on several machines, which cannot share a file. Empty: a file on "
+                    "Where the shared request limit is stored for connections without rate_limit_storage: redis://… or "
+                    "postgresql://… if tasks run on several machines, which cannot share a file. Empty: a file on "
                     "each machine.\n"
                 ),
                 "version_added": "0.1.0",
                 "type": "string",
-                # It can hold a password: Airflow hides it, and also reads it from a command or a secrets backend.
+                # It can hold a password: Airflow masks it, and can read it from a command or a secrets backend.
                 "sensitive": True,
                 "example": "redis://redis:6379/0",
                 "default": "",

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The sentences that several tasks log, so that a run reads as one story."""
+"""Log messages that several tasks share."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any, Protocol
 from airflow_provider_isvapp.api.isvapp.models import ExportRequest
 from airflow_provider_isvapp.api.schema.isvapp import TimeframeKeyword
 
-# More ids than these are counted in a sentence and listed apart.
-_IDS_IN_A_SENTENCE = 3
-# A wait without news says so once in so many seconds.
+# Messages name up to this many ids; more are counted, and listed separately.
+_MOST_NAMED_IDS = 3
+# How often a wait without a change is logged.
 _SECONDS_BETWEEN_REPEATS = 60.0
 
 _SELECTED = {
@@ -29,17 +29,17 @@ _TIMEFRAMES: dict[str, str] = {
 
 
 class Log(Protocol):
-    """What is needed of a logger: Airflow 3's are not those of the standard library."""
+    """A logger; those of Airflow 3 are not of the standard library's type."""
 
     def info(self, message: str, /, *args: object) -> object:
-        """Log what is as it should be."""
+        """Log a message at level INFO."""
 
     def warning(self, message: str, /, *args: object) -> object:
-        """Log what is not."""
+        """Log a message at level WARNING."""
 
 
 def log_folded(log: Log, title: str, lines: Sequence[str]) -> None:
-    """Log lines that the UI shows on demand, as a group of this title."""
+    """Log lines as a group, which the UI shows collapsed under this title."""
     log.info("::group::%s", title)
     for line in lines:
         log.info("%s", line)
@@ -47,7 +47,7 @@ def log_folded(log: Log, title: str, lines: Sequence[str]) -> None:
 
 
 def log_request(log: Log, request: ExportRequest) -> None:
-    """Say in words what is asked of ISVapp."""
+    """Log a summary of a request for an export."""
     one, several = _SELECTED.get(request.selection or "", ("item", "all items"))
     accounts = request.salesforce_account_ids
     log.info(
@@ -59,26 +59,26 @@ def log_request(log: Log, request: ExportRequest) -> None:
         "all accounts" if accounts is None else _counted(accounts, "only account", "only {} accounts"),
     )
     for ids, several_of in ((request.selected_ids, several), (accounts or (), "only {} accounts")):
-        if len(ids) > _IDS_IN_A_SENTENCE:
+        if len(ids) > _MOST_NAMED_IDS:
             log_folded(log, several_of.format(len(ids)), ids)
 
 
 def _counted(ids: Sequence[str], one: str, several: str) -> str:
     if len(ids) == 1:
         return f"{one} {ids[0]}"
-    listed = f" ({', '.join(ids)})" if len(ids) <= _IDS_IN_A_SENTENCE else ""
+    listed = f" ({', '.join(ids)})" if len(ids) <= _MOST_NAMED_IDS else ""
     return several.format(len(ids)) + listed
 
 
 def log_ready(log: Log, details: Mapping[str, Any]) -> None:
-    """Say that an export can be downloaded, what it is like, and for how long it is there.
+    """Log that an export is ready, with its duration, sizes and expiry.
 
     :param details: the record, as :meth:`~airflow_provider_isvapp.api.isvapp.models.Export.details` returns it.
     """
     facts = []
     created, completed, expires = (_moment(details.get(f"{what}_at")) for what in ("created", "completed", "expires"))
     if created is not None and completed is not None:
-        facts.append(f"made in {(completed - created).total_seconds():.0f} s")
+        facts.append(f"generated in {(completed - created).total_seconds():.0f} s")
     for kind, words in (("compressed", "compressed"), ("uncompressed", "as ndjson")):
         size = details.get(f"download_size_{kind}_bytes")
         if isinstance(size, int):
@@ -89,12 +89,12 @@ def log_ready(log: Log, details: Mapping[str, Any]) -> None:
 
 
 def log_deferral(log: Log, *, deadline: float, poll_interval: float) -> None:
-    """Say that the wait continues in the triggerer.
+    """Log that the wait continues in the triggerer.
 
     :param deadline: seconds since the epoch.
     """
     log.info(
-        "Waiting in the triggerer for at most %.0f s, until %s UTC, polling every %.0f s at least",
+        "Waiting in the triggerer for at most %.0f s, until %s UTC, polling at least every %.0f s",
         deadline - time.time(),
         f"{datetime.fromtimestamp(deadline, UTC):%Y-%m-%d %H:%M:%S}",
         poll_interval,
@@ -102,9 +102,9 @@ def log_deferral(log: Log, *, deadline: float, poll_interval: float) -> None:
 
 
 class StatusLogger:
-    """Logs the state of an export that is polled: when it changes, and once a minute.
+    """Logs the state of a polled export when it changes, and once per minute.
 
-    :param clock: seconds that only grow.
+    :param clock: monotonic seconds.
     """
 
     def __init__(self, export_id: str, log: Log, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -115,7 +115,7 @@ class StatusLogger:
         self._since = self._logged = 0.0
 
     def update(self, state: str) -> None:
-        """Log the state of the latest poll, if there is something to say."""
+        """Process the state of the latest poll."""
         now = self._clock()
         if state != self._state:
             self._log.info("Export %s is %s", self._export_id, state)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The metrics of this package: their names, and which event counts towards which. The only module that calls Stats.
+"""The metrics of this package: their names, and the events that each one counts. The only module that calls Stats.
 
-Airflow sends them wherever its own metrics go. Plain statsd has no tags: there, Airflow's own metrics carry what would
-be tags in a second, longer name, unless ``[metrics] legacy_names_on`` is off, and so do these.
+Airflow sends them with its own metrics. Plain statsd has no tags: like Airflow's own, these metrics have a second,
+longer name that contains the values of the tags, unless ``[metrics] legacy_names_on`` is off.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from airflow_provider_isvapp.version_compat import Stats, conf
 log = logging.getLogger(__name__)
 
 TOO_MANY_REQUESTS = 429
-# Stands for the status of a request without a response.
+# The status of a request without a response.
 NO_ANSWER = "no_answer"
 
 
 class Kind(StrEnum):
-    """What statsd does with a metric's values: adds them up, describes their distribution, or keeps the last one."""
+    """The statsd types: a sum, a distribution of durations, or the last value."""
 
     COUNTER = "counter"
     TIMER = "timer"
@@ -53,7 +53,7 @@ class Kind(StrEnum):
 class Metric:
     """One metric.
 
-    :param tags: names of its tags, in the order in which their values follow the name where there are no tags.
+    :param tags: the names of its tags, in the order of their values in the longer name.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Metric:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its name and, with tags, the pattern of its longer name."""
+        """Its name and, if it has tags, the pattern of its longer name."""
         return (self.name, ".".join((self.name, *(f"<{tag}>" for tag in self.tags)))) if self.tags else (self.name,)
 
 
@@ -90,8 +90,8 @@ CHECKS_REFUSED = Metric("isvapp.checks.refused", Kind.COUNTER)
 
 METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
-# Sent as zero with each export: Prometheus sees an increase only where there was a value before, and an alert would
-# miss the first error.
+# Sent as zero with each export: Prometheus sees an increase only after a first value, so an alert would miss the first
+# error.
 _ZERO_SAMPLES = tuple(
     metric for metric in METRICS if metric.kind is Kind.COUNTER and not metric.tags and metric is not EXPORTS_CREATED
 )
@@ -105,13 +105,13 @@ _INTERRUPTIONS = {
 
 
 def record(event: Event) -> None:
-    """Count a event; an :data:`~airflow_provider_isvapp.events.Observer`.
+    """Count an event; an :data:`~airflow_provider_isvapp.events.Observer`.
 
-    Raises nothing: a task must not fail because of a metric.
+    Never raises: a task must not fail because of a metric.
     """
     try:
         _record(event)
-    except Exception as error:  # noqa: BLE001 (whatever the configured client does)
+    except Exception as error:  # noqa: BLE001 (the configured client may raise anything)
         _warn_once(f"{type(error).__name__}: {error}")
 
 
@@ -154,7 +154,7 @@ def _record(event: Event) -> None:
             _time(DOWNLOADS_DURATION, seconds)
             if compressed is not None:
                 _count(DOWNLOADS_COMPRESSED_BYTES, compressed)
-                # The time of a list is that of one request, and says nothing of how fast bytes move.
+                # A list is one request, whose duration does not measure a transfer rate.
                 if seconds > 0:
                     Stats.gauge(DOWNLOADS_RATE.name, round(size / seconds))
 
@@ -169,33 +169,33 @@ def _count(metric: Metric, number: int = 1, **tags: str) -> None:
 
 
 def _time(metric: Metric, seconds: float) -> None:
-    # A duration as such: what Airflow makes of a plain number depends on its version and its options.
+    # A timedelta, as Airflow's unit for a plain number depends on its version and options.
     Stats.timing(metric.name, timedelta(seconds=seconds))
 
 
 @cache
 def _long_names() -> bool:
-    # Airflow 3.3 has the option; before it, the longer names were always there.
+    # The option is new in Airflow 3.3; earlier versions always send the longer names.
     return bool(conf.getboolean("metrics", "legacy_names_on", fallback=True))
 
 
 @cache
 def _warn_once(problem: str) -> None:
-    """Log a problem once per process: there may be hundreds of events."""
+    """Log a problem once per process, as there may be hundreds of events."""
     log.warning("Metrics are not sent (%s). Check Airflow's section [metrics].", problem)
 
 
 def record_ready(details: Mapping[str, Any], *, seen_at: datetime, poll_interval: float) -> None:
-    """Record an export that can be downloaded, with the time it took.
+    """Record a ready export with its waiting time.
 
-    By the task that learns of it, never by a trigger: several triggers may wait for one export.
+    Called by tasks, never by triggers, several of which may wait for one export.
 
-    An export that was ready more than a poll interval before it was seen was not waited for: then the vendor's own time
-    counts.
+    If the export was ready more than a poll interval before it was seen, no task waited for it, and the vendor's
+    completion time counts.
 
     :param details: the export's, as in an XCom.
-    :param seen_at: when it was seen to be ready, timezone-aware.
-    :param poll_interval: the most seconds between two polls.
+    :param seen_at: when it was found ready, timezone-aware.
+    :param poll_interval: the longest time in seconds between two polls.
     """
     created_at, completed_at = (_parse_time(details.get(name)) for name in ("created_at", "completed_at"))
     ready_at = seen_at
@@ -207,7 +207,7 @@ def record_ready(details: Mapping[str, Any], *, seen_at: datetime, poll_interval
 
 @contextmanager
 def record_failures() -> Iterator[None]:
-    """Record an export that turns out to have errored or expired within the block."""
+    """Record an export that is found errored or expired within the block."""
     try:
         yield
     except ExportFailed:
@@ -219,7 +219,7 @@ def record_failures() -> Iterator[None]:
 
 
 def record_if_lost(export: Export) -> None:
-    """Record an export of an earlier try that has errored or expired meanwhile."""
+    """Record an export of an earlier attempt that has errored or expired since."""
     match classify(export, now=datetime.now(UTC)):
         case ExportState.FAILED:
             record(ExportEnded(outcome="errored"))

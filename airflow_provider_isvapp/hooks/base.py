@@ -43,7 +43,7 @@ _ON_ONE_MACHINE = {"LocalExecutor", "SequentialExecutor", "DebugExecutor"}
 
 
 def as_airflow_error(error: ProviderError) -> AirflowException:
-    """Build the Airflow exception that stands for one of our errors, with the same message."""
+    """Build the Airflow exception for one of our errors, with the same message."""
     if isinstance(error, ExportTimeout):
         return AirflowSensorTimeout(str(error))
     if error.permanent:
@@ -53,10 +53,10 @@ def as_airflow_error(error: ProviderError) -> AirflowException:
 
 @contextmanager
 def airflow_errors() -> Iterator[None]:
-    """Turn our errors into Airflow's within a block or, as a decorator, within a function.
+    """Convert our errors to Airflow's within a block or, as a decorator, within a function.
 
-    Airflow logs a failed task's exception last, and the UI opens a failed log at its end: without a chain of library
-    errors, the message is what the user sees there. The chain is logged at level DEBUG.
+    Airflow logs a failed task's exception last, and the UI opens a failed log at its end: without the chain of causes,
+    the user sees the message there. The chain is logged at level DEBUG.
     """
     try:
         yield
@@ -87,15 +87,15 @@ def interactive_timeouts(settings: SettingsT) -> SettingsT:
     return replace(settings, transport=transport)  # type: ignore[type-var] # both are dataclasses
 
 
-# A thread that asks an event loop must not wait for one that has stopped.
+# Limits the wait of a thread for an event loop, which may have stopped.
 _LONGEST_FETCH = 60.0
 
 
 def fetch_connection(conn_id: str) -> Connection:
     """Fetch a connection.
 
-    :raises InvalidConnection: if there is none of that id.
-    :raises ProviderError: if Airflow could not look; it may be able to later.
+    :raises InvalidConnection: if it is not defined.
+    :raises ProviderError: if Airflow could not fetch it; a retry may help.
     """
     try:
         return BaseHook.get_connection(conn_id)
@@ -107,11 +107,7 @@ def fetch_connection(conn_id: str) -> Connection:
 
 
 async def fetch_connection_async(conn_id: str) -> Connection:
-    """Fetch a connection without blocking the event loop.
-
-    :raises InvalidConnection: if there is none of that id.
-    :raises ProviderError: if Airflow could not look; it may be able to later.
-    """
+    """Fetch a connection without blocking the event loop; raises like :func:`fetch_connection`."""
     try:
         return await _find_async(conn_id)
     except AirflowNotFoundException:
@@ -122,9 +118,9 @@ async def fetch_connection_async(conn_id: str) -> Connection:
 
 
 def fetch_connection_in_loop(conn_id: str, loop: asyncio.AbstractEventLoop) -> Connection:
-    """Fetch a connection from a thread beside an event loop; raises like :func:`fetch_connection_async`.
+    """Fetch a connection from another thread than the event loop's; raises like :func:`fetch_connection`.
 
-    A triggerer asks its supervisor through the loop's own streams, which another thread cannot use.
+    A triggerer calls its supervisor through streams of the loop, which another thread cannot use.
     """
     fetching = asyncio.run_coroutine_threadsafe(fetch_connection_async(conn_id), loop)
     try:
@@ -139,16 +135,16 @@ async def _find_async(conn_id: str) -> Connection:
     try:
         return await get_async_connection(conn_id)
     except AirflowNotFoundException:
-        # `airflow dags test` runs a trigger beside a stand-in for the supervisor that has no asynchronous side: what
-        # only the database holds is not found through it, but in the blocking way (Airflow 3.3.2).
+        # `airflow dags test` runs triggers with a substitute for the supervisor that has no asynchronous API: there,
+        # connections of the database are only found by the blocking call (Airflow 3.3.2).
         return await asyncio.to_thread(BaseHook.get_connection, conn_id)
 
 
 def read_connection(connection: Connection, from_connection: Callable[..., SettingsT], *, conn_type: str) -> SettingsT:
-    """Check a connection and make settings of it. Blocks, like :func:`connection_fields`.
+    """Check a connection and create its settings. Blocks, like :func:`connection_fields`.
 
-    :param from_connection: makes them of the fields.
-    :param conn_type: the only one whose login and password the vendor may see.
+    :param from_connection: creates the settings from the fields.
+    :param conn_type: the required type: credentials of another one must not be sent to the vendor.
     :raises InvalidConnection: naming the connection, and the field that is wrong.
     """
     with naming_connection(connection.conn_id):
@@ -164,9 +160,9 @@ def read_connection(connection: Connection, from_connection: Callable[..., Setti
 
 
 def connection_fields(connection: Connection) -> ConnectionFields:
-    """Take the fields that settings are made of, and hide the secrets among them from all logs.
+    """Return the fields of a connection, and mask its secrets in all logs.
 
-    Blocks: in a task and in a triggerer the secrets are sent to the supervising process, which masks them as well.
+    Blocks: in a task and in a triggerer the secrets are sent to the supervisor, which masks them as well.
 
     :raises InvalidConnection: if the extra is not a JSON object.
     """
@@ -185,7 +181,7 @@ def connection_fields(connection: Connection) -> ConnectionFields:
 
 
 def _extra(text: str | None) -> dict[str, Any]:
-    # Connection.extra_dejson makes an empty dict of broken JSON: every setting would silently be the default.
+    # Connection.extra_dejson returns an empty dict for invalid JSON: every setting would silently be the default.
     try:
         extra = json.loads(text) if text and text.strip() else {}
     except ValueError:
@@ -196,27 +192,29 @@ def _extra(text: str | None) -> dict[str, Any]:
 
 
 def _without_prefix(extra: dict[str, Any], conn_type: str | None) -> dict[str, Any]:
-    """Undo what the Test button of Airflow 2.11 does: it sends each field twice, once as ``extra__<type>__<name>``."""
+    """Merge fields that the Test button of Airflow 2.11 sends twice, once as ``extra__<type>__<name>``."""
     prefix = f"extra__{conn_type}__"
     prefixed = {name.removeprefix(prefix): value for name, value in extra.items() if name.startswith(prefix)}
     return prefixed | {name: value for name, value in extra.items() if not name.startswith(prefix)}
 
 
 def _not_fetched(conn_id: str, error: Exception) -> ProviderError:
-    return ProviderError(f"Connection {conn_id!r} could not be looked up by Airflow ({type(error).__name__}).")
+    return ProviderError(
+        f"Airflow could not fetch the connection {conn_id!r} ({type(error).__name__}). Try again later."
+    )
 
 
 def _not_defined(conn_id: str) -> InvalidConnection:
     return InvalidConnection(
-        f"Connection {conn_id!r} is not defined in Airflow. Create it, or use the id of another one."
+        f"Connection {conn_id!r} is not defined in Airflow. Create it, or use another connection ID."
     )
 
 
 def isvapp_settings(connection: Connection) -> IsvappSettings:
     """Check a connection, and complete it with Airflow's configuration.
 
-    Blocks, like :func:`read_connection`. Warns, once per process, if a file is to
-    keep the limit and Airflow runs tasks on several machines.
+    Blocks, like :func:`read_connection`. Warns, once per process, if the limit is stored in a file and Airflow runs
+    tasks on several machines.
 
     :raises InvalidConnection: naming the field that is wrong.
     """
@@ -231,7 +229,7 @@ def isvapp_settings(connection: Connection) -> IsvappSettings:
 
 
 def configured_storage() -> str:
-    """Return the storage that Airflow's configuration names; empty for a file on this machine."""
+    """Return the limiter's storage in Airflow's configuration; empty for a file on this machine."""
     storage = (conf.get("isvapp", "rate_limit_storage", fallback="") or "").strip()
     if password := password_in(storage):
         mask_secret(password)
@@ -245,8 +243,8 @@ def distributed_executors(configured: str) -> list[str]:
         aliases, and Airflow 3 one for each team: ``LocalExecutor,edge:path.to.EdgeExecutor;team1=CeleryExecutor``.
     """
     classes = [re.split(r"[=:.]", entry.strip())[-1] for entry in re.split(r"[,;]", configured)]
-    # The KubernetesExecutor configures its pods as local (Helm chart, pod-template-file.kubernetes-helm-yaml); they
-    # know themselves by this variable (cncf.kubernetes, pod_generator.py).
+    # In the pods of the KubernetesExecutor, the executor is configured as local (Helm chart,
+    # pod-template-file.kubernetes-helm-yaml); this variable marks them (cncf.kubernetes, pod_generator.py).
     if os.environ.get("AIRFLOW_IS_K8S_EXECUTOR_POD"):
         classes.append("KubernetesExecutor")
     return sorted({name for name in classes if name} - _ON_ONE_MACHINE)
@@ -255,8 +253,8 @@ def distributed_executors(configured: str) -> list[str]:
 @functools.cache
 def _warn_of_a_file(executors: str) -> None:
     logger.warning(
-        "The request limit of ISVapp is kept in a file, which processes on other machines do not see, but %s may run "
-        "tasks on several machines. Each machine would then send as many requests as all of them may. Set "
+        "The request limit of ISVapp is stored in a file, which other machines do not share, but %s may run tasks on "
+        "several machines. Each machine would then use the whole limit. Set "
         "[isvapp] rate_limit_storage in Airflow's configuration, or the connection's extra rate_limit_storage, to a "
         "redis:// or postgresql:// URL that all machines reach.",
         executors,
@@ -267,7 +265,7 @@ ClientT = TypeVar("ClientT", bound=VendorClient[Any])
 
 
 class VendorHook(BaseHook, Generic[ClientT, SettingsT]):
-    """Base of the hooks: one client, which is opened when it is needed."""
+    """Base of the hooks: one client, opened on first use."""
 
     conn_name_attr: str
     _client_type: type[ClientT]
@@ -283,32 +281,32 @@ class VendorHook(BaseHook, Generic[ClientT, SettingsT]):
         self.close()
 
     def close(self) -> None:
-        """Close the network connections; the hook can still be used and opens new ones then."""
+        """Close the network connections; the next call opens new ones."""
         client, self._client = self._client, None
         if client is not None:
             client.close()
 
     def get_conn(self) -> ClientT:
-        """Return the client below the hook; always the same one, so that tokens are used again.
+        """Return the client below the hook, always the same one, so that tokens are reused.
 
-        Its methods raise the errors of :mod:`airflow_provider_isvapp.errors` as they are.
+        Its methods raise the errors of :mod:`airflow_provider_isvapp.errors` unconverted.
 
         :raises InvalidConnection: naming the field of the connection that is wrong.
         """
         if self._client is None:
-            # Nothing of ours logs a token; this is for whatever else writes to the task's log.
+            # This package never logs a token; masking covers other code that writes to the task's log.
             self._client = self._open(
                 self._read_settings(), on_new_token=mask_secret, reload_settings=self._read_settings
             )
         return self._client
 
     def test_connection(self) -> tuple[bool, str]:
-        """Try the connection, for the Test button: who it is and what it may do, or what is wrong."""
-        # The form's connection has a made-up id while it is tested.
+        """Test the connection for the Test button: return its account and permissions, or the error."""
+        # While it is tested, the form's connection has a temporary id, which says nothing to the user.
         prefix = f"Connection {getattr(self, self.conn_name_attr)!r}: "
         try:
             settings = self._read_settings()
-            # With a token of its own: a shared one would only show that the credentials were right once.
+            # Without shared tokens, which would only prove that the credentials were right once.
             with self._open(
                 interactive_timeouts(settings), share_tokens=False, wait_timeout=INTERACTIVE_QUEUE_TIMEOUT
             ) as client:
@@ -336,9 +334,9 @@ class VendorHook(BaseHook, Generic[ClientT, SettingsT]):
         """Open a client.
 
         :param on_new_token: called with each new token.
-        :param share_tokens: use the tokens of other processes, and let them use this one's.
-        :param reload_settings: reads the connection anew when the vendor refuses its credentials.
-        :param wait_timeout: the most seconds in the queue of the shared limit.
+        :param share_tokens: share tokens with other processes.
+        :param reload_settings: reads the connection again when the vendor refuses its credentials.
+        :param wait_timeout: the maximum wait in seconds for a permit of the shared limit.
         """
         with naming_connection(settings.transport.conn_id):
             limiter = self._limiter(settings, wait_timeout=wait_timeout)
@@ -356,16 +354,16 @@ class VendorHook(BaseHook, Generic[ClientT, SettingsT]):
         raise NotImplementedError
 
     def _open_storage(self, settings: SettingsT) -> OpenStorage:
-        """Return what opens the storage in which processes share their tokens, which is the limiter's."""
+        """Return a function that opens the storage for shared tokens, which is the limiter's."""
         from airflow_provider_isvapp.ratelimit import open_storage  # storage back ends are not needed to parse a DAG
 
         url = self._storage_url(settings)
         return lambda key: open_storage(url, key=key)
 
     def _storage_url(self, settings: SettingsT) -> str:
-        """Return the URL of that storage."""
+        """Return the URL of the storage for shared tokens."""
         raise NotImplementedError
 
     def _check(self, client: ClientT, settings: SettingsT) -> Finding:
-        """Try a connection while a user waits."""
+        """Test a connection while a user waits."""
         raise NotImplementedError

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The connection forms, described once for every Airflow.
+"""The connection forms, defined once for all Airflow versions.
 
-Airflow 3.2 and later draw a form from the provider info (``conn-fields``, ``ui-field-behaviour``); earlier ones ask
-the hook class for wtforms fields. Both are made from the :class:`ConnectionForm` of the connection type. Airflow is not
-imported here: every Airflow process reads the provider info when it starts.
+Airflow 3.2 and later render a form from the provider info (``conn-fields``, ``ui-field-behaviour``); earlier versions
+take wtforms fields from the hook class. Both come from the :class:`ConnectionForm` of the connection type. This module
+does not import Airflow: every Airflow process reads the provider info when it starts.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class SelectWidget:
-    """Draws a text field of wtforms as a select.
+    """Renders a text field of wtforms as a select.
 
-    :param choices: what is stored, and how the form words it.
+    :param choices: stored values and their labels.
     """
 
     choices: Mapping[str, str]
@@ -29,25 +29,24 @@ class SelectWidget:
         from wtforms.widgets import html_params  # type: ignore[import-untyped]
 
         chosen = field.data or ""
-        # What was stored by other means is offered as well, so that saving the form does not lose it unseen.
+        # A stored value that is not a choice is offered as well, so that saving the form does not drop it silently.
         offered = {**self.choices, **({} if chosen in self.choices else {chosen: chosen})}
         options = [
-            f"<option {html_params(value=value, selected=value == chosen)}>{escape(words)}</option>"
-            for value, words in offered.items()
+            f"<option {html_params(value=value, selected=value == chosen)}>{escape(label)}</option>"
+            for value, label in offered.items()
         ]
         parameters = html_params(id=field.id, name=field.name, class_="form-control")
-        return Markup(f"<select {parameters}>{''.join(options)}</select>")  # noqa: S704 - its parts are escaped
+        return Markup(f"<select {parameters}>{''.join(options)}</select>")  # noqa: S704 - all parts are escaped
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtraField:
     """A field of the form that is stored in the connection's extra.
 
-    :param example: shown in the empty field (2.11) or offered as a suggestion (3.x). In a select, the word for nothing
-        chosen (2.11).
-    :param masked: whether the form hides what is typed.
-    :param choices: makes the field a select: what is stored, and how the form words it. Nothing chosen is stored as
-        nothing (3.x: null) and means the default.
+    :param example: the placeholder (2.11) or suggestion (3.x). In a select, the label of the empty choice (2.11).
+    :param masked: whether the form hides the input.
+    :param choices: makes the field a select: stored values and their labels. No choice is stored as nothing (3.x: null)
+        and means the default.
     """
 
     name: str
@@ -61,22 +60,22 @@ class ExtraField:
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionForm:
-    """One connection type's form.
+    """The form of one connection type.
 
     :param labels: labels of Airflow's own fields, by the field's name.
-    :param placeholders: what empty fields of Airflow's own show.
+    :param placeholders: placeholders of Airflow's own fields.
     """
 
     labels: dict[str, str]
     placeholders: dict[str, str]
     fields: tuple[ExtraField, ...]
 
-    # The extra repeats what has fields of its own. But where it is hidden, the Test button of Airflow 2.11 does nothing
-    # in the form of a saved connection: its script misses the editor.
+    # The extra is not hidden, though it repeats the fields: without its editor, the script of the Test button of
+    # Airflow 2.11 fails in the form of a saved connection.
     hidden = ("schema",)
 
     def ui_field_behaviour(self) -> dict[str, Any]:
-        """Describe Airflow's own fields the way hooks do it, with the examples of the extra fields as placeholders."""
+        """Describe Airflow's own fields for a hook class, with the examples of the extra fields as placeholders."""
         examples = {field.name: field.example for field in self.fields if field.example}
         return {
             "hidden_fields": list(self.hidden),
@@ -100,19 +99,17 @@ class ConnectionForm:
 
     def widgets(self) -> dict[str, Any]:
         """Build the wtforms fields of Airflow 2.11 to 3.1."""
-        # Only web servers have these, and only they call this.
+        # Only web servers have these packages, and only they call this.
         from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget  # type: ignore[import-not-found]
         from flask_babel import lazy_gettext  # type: ignore[import-not-found]
         from wtforms import IntegerField, PasswordField, StringField  # type: ignore[import-untyped]
         from wtforms.validators import Optional, any_of  # type: ignore[import-untyped]
 
-        from airflow_provider_isvapp.hooks.connection_form import SelectWidget
-
         def widget(field: ExtraField) -> Any:
             validators: list[Any] = [Optional()]
             label, described = lazy_gettext(field.label), {"description": field.help}
             if field.choices:
-                # Airflow 3.0 and 3.1 make a select of the validator and never draw the widget.
+                # Airflow 3.0 and 3.1 render a select from the validator and ignore the widget.
                 validators.append(any_of(list(field.choices)))
                 select = SelectWidget({"": field.example or "", **field.choices})
                 return StringField(label, widget=select, validators=validators, **described)
@@ -120,22 +117,21 @@ class ConnectionForm:
                 return PasswordField(label, widget=BS3PasswordFieldWidget(), validators=validators, **described)
             if field.kind == "integer":
                 return IntegerField(label, widget=BS3TextFieldWidget(), validators=validators, **described)
-            # Airflow accepts no field for decimals here: such a number is typed as text and checked by the hook.
+            # Airflow accepts no decimal fields here: such a number is entered as text and checked by the hook.
             return StringField(label, widget=BS3TextFieldWidget(), validators=validators, **described)
 
         return {field.name: widget(field) for field in self.fields}
 
 
 def _json_schema(field: ExtraField) -> dict[str, Any]:
-    """Describe one field; without "null" among its types Airflow would show it as required.
+    """Return the JSON schema of a field; without "null" among its types, Airflow shows it as required.
 
-    Numbers have no minimum: the form would store it in the place of a smaller one, without a word, where the check of
-    the connection names the field.
+    Numbers have no minimum: the form would silently store the minimum for a smaller number, where the check of the
+    connection is an error that names the field.
     """
     schema: dict[str, Any] = {"type": [field.kind, "null"]}
     if field.choices:
-        # Without null among them: Airflow 3.3 shows an empty select and stores null by itself, and an entry for it as
-        # the word "null".
+        # Without null: Airflow 3.3 stores null for an empty select by itself, and shows a null entry as "null".
         schema["enum"] = list(field.choices)
         schema["values_display"] = dict(field.choices)
     if field.masked:
@@ -200,7 +196,7 @@ ISVAPP_FORM = ConnectionForm(
             name="rate_limit_storage",
             label="Rate limit storage",
             help=(
-                "Where the shared request limit is kept: redis://… or postgresql://… for several machines. "
+                "Where the shared request limit is stored: redis://… or postgresql://… for several machines. "
                 "Default: [isvapp] rate_limit_storage in Airflow's configuration, else a file on each machine."
             ),
             example="redis://redis:6379/0",
@@ -225,13 +221,13 @@ PRODUCTIV_FORM = ConnectionForm(
         ExtraField(
             name="auth_url",
             label="Authentication URL",
-            help="Where access tokens come from. Default: https://login.api.productiv.com/oauth2/token.",
+            help="The token endpoint. Default: https://login.api.productiv.com/oauth2/token.",
             example="https://login.api.productiv.com/oauth2/token",
         ),
         ExtraField(
             name="scope",
             label="Scope",
-            help="The scope to ask for. Default: https://api.productiv.com/apps.read.",
+            help="The OAuth2 scope to request. Default: https://api.productiv.com/apps.read.",
             example="https://api.productiv.com/apps.read",
         ),
         ExtraField(

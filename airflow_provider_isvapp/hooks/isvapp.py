@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
     """Call ISVapp with the credentials of an Airflow connection, within its shared limit of requests.
 
-    A context manager that closes its network connections; not for several threads at once. The methods raise
-    ``AirflowFailException`` where a retry cannot help and ``AirflowException`` otherwise; the ``__context__`` is the
+    A context manager that closes its network connections; not thread-safe. The methods raise
+    ``AirflowFailException`` if a retry cannot help and ``AirflowException`` otherwise; the ``__context__`` is the
     error from :mod:`airflow_provider_isvapp.errors`.
 
     :param isvapp_conn_id: an Airflow connection of type ``isvapp``.
@@ -66,10 +66,10 @@ class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
         return ISVAPP_FORM.widgets()
 
     async def aget_conn(self) -> IsvappClient:
-        """Return the client, for code on an event loop. Calls on the client block: they belong in a thread.
+        """Return the client, for code on an event loop. Its methods block, so call them in a thread.
 
-        Its tokens are not registered with ``mask_secret``: a triggerer runs for months, each registered secret makes
-        every one of its log lines dearer, and a token is new every hour.
+        Its tokens are not registered with ``mask_secret``: a triggerer runs for months, tokens change every hour, and
+        each registered secret slows down every log line.
 
         :raises InvalidConnection: naming the field of the connection that is wrong.
         """
@@ -121,7 +121,7 @@ class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
         aggregation: str = Aggregation.MONTHLY,
         extra_request: Mapping[str, Any] | None = None,
     ) -> Export:
-        """Request an export. Sent once: a missing response is an error and not a second export.
+        """Request an export. Sent once: a missing response is an error, never a second export.
 
         :param timeframe: a month as ``YYYY-MM``, ``LATEST_COMPLETED_MONTH`` or ``LATEST_12_COMPLETED_MONTHS``.
         :param taxonomy_ids: export all items of these taxonomies. Exactly one of the three id lists is needed.
@@ -170,11 +170,11 @@ class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
         )
 
     def poll_export(self, export_id: str, *, known_since: datetime) -> PollResult:
-        """Poll an export once, for a wait in a worker. A poll that fails for a passing reason is not a failed export.
+        """Poll an export once, to wait in a worker. A transient polling error is not a failed export.
 
         :param known_since: when the task first had the export's id, timezone-aware.
-        :raises ProviderError: as it is, if a further wait makes no sense: the export errored or expired, or asking
-            again cannot help.
+        :raises ProviderError: unconverted, if the wait is over: the export errored or expired, or the error is
+            permanent.
         """
         try:
             export = self.get_conn().get_export(export_id)
@@ -185,7 +185,7 @@ class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
             new = isinstance(error, NotFound) and may_appear(known_since=known_since, now=datetime.now(UTC))
             if error.permanent and not new:
                 raise
-            self.log.warning("This poll for export %s failed: %s", export_id, error)
+            self.log.warning("Polling export %s failed; will retry: %s", export_id, error)
             return PollResult(ready=None, seen=f"the last poll failed: {error}")
         return PollResult(
             ready=None, seen=f"last seen {export.status} at {now:%H:%M:%S} UTC", waiting=str(export.status)
@@ -197,11 +197,11 @@ class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
 
 @dataclass(frozen=True, kw_only=True)
 class PollResult:
-    """What a poll has shown.
+    """The result of a poll.
 
     :param ready: the export, if it can be downloaded.
-    :param seen: a few words for the message of a wait that comes to nothing.
-    :param waiting: the export's status, if it is worth waiting; None too if the poll failed.
+    :param seen: a phrase for the message of a timeout.
+    :param waiting: the export's status while it is processed; None if it is ready or the poll failed.
     """
 
     ready: Export | None
@@ -210,13 +210,13 @@ class PollResult:
 
 
 SECONDS_BETWEEN_POLLS = 2.0
-"""While the vendor may not know a new export yet."""
+"""The interval while the vendor may not know a new export yet."""
 
 Result = TypeVar("Result")
 
 
 def when_known(call: Callable[[], Result], *, known_since: datetime, log: Log) -> Result:
-    """Make a call about an export, and make it again while the vendor may not know the export yet.
+    """Call a function for an export; repeat the call while the vendor may not know the export yet.
 
     :param known_since: when the task first had the export's id, timezone-aware.
     """
@@ -226,5 +226,5 @@ def when_known(call: Callable[[], Result], *, known_since: datetime, log: Log) -
         except NotFound as error:
             if not may_appear(known_since=known_since, now=datetime.now(UTC)):
                 raise
-            log.warning("Asking again in %.0f s, since the export may be new: %s", SECONDS_BETWEEN_POLLS, error)
+            log.warning("Trying again in %.0f s, since the export may be new: %s", SECONDS_BETWEEN_POLLS, error)
         time.sleep(SECONDS_BETWEEN_POLLS)

@@ -21,7 +21,7 @@ from airflow_provider_isvapp.hooks.connection_form import PRODUCTIV_FORM
 if TYPE_CHECKING:
     from airflow_provider_isvapp.ratelimit import Limiter
 
-# Productiv documents no limit, so there is none to share between processes: this one only paces a single task.
+# Productiv documents no limit, so processes share none: this one only paces a single task.
 _REQUESTS_PER_SECOND = 10.0
 
 
@@ -32,8 +32,8 @@ def _checked(api_version: str | None) -> ApiVersion | None:
 class ProductivHook(VendorHook[ProductivClient, ProductivSettings]):
     """Call Productiv with the credentials of an Airflow connection.
 
-    A context manager that closes its network connections; not for several threads at once. The methods raise
-    ``AirflowFailException`` where a retry cannot help and ``AirflowException`` otherwise; the ``__context__`` is the
+    A context manager that closes its network connections; not thread-safe. The methods raise
+    ``AirflowFailException`` if a retry cannot help and ``AirflowException`` otherwise; the ``__context__`` is the
     error from :mod:`airflow_provider_isvapp.errors`.
 
     :param productiv_conn_id: an Airflow connection of type ``productiv``.
@@ -86,8 +86,8 @@ class ProductivHook(VendorHook[ProductivClient, ProductivSettings]):
 
         :param include_inactive: also list inactive apps.
         :param verbose: list all attributes of each app instead of the summary.
-        :param api_version: ``v1``, ``v2`` or ``v3`` instead of the connection's.
-        :return: a sequence of apps that also has the ``as_of_date`` of the information.
+        :param api_version: ``v1``, ``v2`` or ``v3``; overrides the connection's.
+        :return: a sequence of apps, with the ``as_of_date`` of the information.
         """
         return self.get_conn().list_apps(
             include_inactive=include_inactive, verbose=verbose, api_version=_checked(api_version)
@@ -98,7 +98,7 @@ class ProductivHook(VendorHook[ProductivClient, ProductivSettings]):
         """Show one app with all its attributes.
 
         :param application_id: ``ApplicationId`` of a listed app.
-        :param api_version: ``v1``, ``v2`` or ``v3`` instead of the connection's.
+        :param api_version: ``v1``, ``v2`` or ``v3``; overrides the connection's.
         """
         return self.get_conn().get_app(application_id, api_version=_checked(api_version))
 

@@ -32,11 +32,10 @@ from airflow_provider_isvapp.version_compat import (
 class IsvappExportSensor(BaseSensorOperator):
     """Wait until an export can be downloaded.
 
-    Exports take 30 seconds to 10 minutes. In all modes the task ends well with the export's details as XCom (the
-    record's fields, times as ISO 8601 strings, no download URL), fails without a retry with ISVapp's message if
-    the export errored, or with an error of its own if the file expired or the timeout is over. A poll that fails for
-    a passing reason is not a failed export: the sensor waits on. So it does for half a minute if ISVapp does not know
-    the export, which may have been created a moment ago.
+    Exports take 30 seconds to 10 minutes. In all modes the task succeeds with the export's details as XCom (the
+    record's fields, times as ISO 8601 strings, no download URL). It fails without a retry if the export errored, with
+    ISVapp's message, if its file expired, or at the timeout. After a transient polling error the sensor continues to
+    wait, and for half a minute if ISVapp does not know the export, which may be new.
 
     Deferrable sensors poll once before they defer, and then share one poll for all exports of a connection. Use this
     mode where a triggerer runs.
@@ -44,8 +43,8 @@ class IsvappExportSensor(BaseSensorOperator):
     :param export_id: the export (templated).
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
     :param deferrable: wait in the triggerer; the default is Airflow's option ``default_deferrable``.
-    :param poke_interval: seconds between two polls; in deferrable mode the most that may lie between them.
-    :param timeout: seconds to wait in all, counted from the start of a try.
+    :param poke_interval: seconds between two polls; in deferrable mode the longest interval.
+    :param timeout: the total wait in seconds, counted from the start of an attempt.
     """
 
     template_fields: Sequence[str] = ("export_id", "isvapp_conn_id")
@@ -63,7 +62,7 @@ class IsvappExportSensor(BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        # Past Airflow's own check, which meets NaN and infinity with errors that do not name the argument.
+        # Not passed to Airflow, whose check of NaN and infinity raises errors that do not name the argument.
         self.poke_interval = seconds_of(poke_interval)
         self.timeout = seconds_of(timeout)
         self.export_id = export_id
@@ -74,7 +73,7 @@ class IsvappExportSensor(BaseSensorOperator):
 
     @cached_property
     def hook(self) -> IsvappHook:
-        """The hook of one run: its token serves all polls of a poking sensor."""
+        """The hook of one run, whose token serves all polls of a poking sensor."""
         return IsvappHook(isvapp_conn_id=self.isvapp_conn_id)
 
     @cached_property
@@ -93,15 +92,15 @@ class IsvappExportSensor(BaseSensorOperator):
         except AirflowSensorTimeout:
             raise AirflowSensorTimeout(
                 f"Export {self.export_id} was not finished within {self.timeout:.0f} s; {self._last_seen}. It may "
-                "still finish: clear the task to wait on, with a longer timeout if such exports take that long."
+                "still finish: clear the task to continue waiting, with a longer timeout if exports take that long."
             ) from None
         finally:
             self.hook.close()
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Poll once. In deferrable mode a wait continues in the triggerer, so only the first poll is made here.
+        """Poll once. In deferrable mode this is the first poll, and the wait continues in the triggerer.
 
-        Airflow applies ``soft_fail``, ``never_fail`` and ``silent_fail`` around this method, whatever the mode.
+        In all modes, Airflow applies ``soft_fail``, ``never_fail`` and ``silent_fail`` around this method.
         """
         export = self._poll()
         if export is not None:
@@ -122,9 +121,9 @@ class IsvappExportSensor(BaseSensorOperator):
         return PokeReturnValue(is_done=False)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
-        """Take over from the trigger.
+        """Continue after the trigger's event.
 
-        :param event: see :mod:`airflow_provider_isvapp.triggers.isvapp`; anything else fails the task.
+        :param event: see :mod:`airflow_provider_isvapp.triggers.isvapp`; any other fails the task.
         """
         persist_export_link(context, conn_id=self.isvapp_conn_id, export_id=self.export_id)
         with airflow_errors(), record_failures():
@@ -139,7 +138,7 @@ class IsvappExportSensor(BaseSensorOperator):
         checked_seconds("timeout", self.timeout)
 
     def _poll(self) -> Export | None:
-        """Ask for the export; None if it is worth waiting, an Airflow exception if it is not."""
+        """Poll the export; return None while it is processed, raise an Airflow exception if it failed."""
         with airflow_errors(), record_failures():
             poll = self.hook.poll_export(self.export_id, known_since=self._known_since)
         self._last_seen = poll.seen

@@ -27,8 +27,8 @@ from airflow_provider_isvapp.triggers.poller import shared_poller
 from airflow_provider_isvapp.triggers.waiters import as_provider_error, checked_moment, checked_seconds
 from airflow_provider_isvapp.version_compat import BaseEventTrigger, BaseOperator, BaseTrigger, TriggerEvent
 
-# An event soon after the deferral can find the task not yet stored as deferred, and the scheduler then fails it (seen
-# on Airflow 3.3.2 after 2 s, 3 of 200, and after 3 s on a busy machine; apache/airflow 66374, 67287).
+# If an event arrives before the task is stored as deferred, the scheduler fails the task (seen on Airflow 3.3.2 after
+# 2 s in 3 of 200 cases, and after 3 s on a busy machine; apache/airflow 66374, 67287).
 EARLIEST_EVENT = 5.0
 
 # Messages quote a vendor's words, which are cut long before this.
@@ -37,12 +37,12 @@ _LONGEST_DESCRIPTION = 200
 
 
 def ready_event(export: Export) -> dict[str, Any]:
-    """Build the event for an export that can be downloaded."""
+    """Build the event for an export that is ready."""
     return {"export_id": export.id, "export": export.details(), "seen_at": datetime.now(UTC).isoformat()}
 
 
 def failure_event(export_id: str, error: ProviderError) -> dict[str, Any]:
-    """Build the event for a wait that ended without an export."""
+    """Build the event for a wait that failed."""
     return {
         "export_id": export_id,
         "error": type(error).__name__,
@@ -52,11 +52,9 @@ def failure_event(export_id: str, error: ProviderError) -> dict[str, Any]:
 
 
 def read_event(event: Any, *, export_id: str) -> dict[str, Any]:
-    """Take the export's details out of an event.
+    """Return the details of a ready export from an event.
 
-    :return: the details of the export, which is ready.
-    :raises ProviderError: the error that the trigger met; or, if this is no event of ours about this export, an error
-        that says so: a task must not succeed because of a message that it does not understand.
+    :raises ProviderError: the trigger's error; or an error about the event, if it is not a valid one for this export.
     """
     match event:
         case {"export_id": str(about), "export": {**record}} if about == export_id:
@@ -74,9 +72,9 @@ def read_event(event: Any, *, export_id: str) -> dict[str, Any]:
 
 
 def export_id_of(event: Any) -> str:
-    """Take the export's id out of an event.
+    """Return the export's id from an event.
 
-    It is not among the deferral's arguments, because ``dag.test()`` of Airflow 3.3 loses those.
+    It is not an argument of the deferral, because ``dag.test()`` of Airflow 3.3 loses those.
     """
     match event:
         case {"export_id": str(export_id)}:
@@ -85,7 +83,7 @@ def export_id_of(event: Any) -> str:
 
 
 def seen_at(event: Any) -> datetime:
-    """Take the time when the export was seen to be ready out of an event; now, if there is none."""
+    """Return the time at which the export was found ready from an event; now, if there is none."""
     match event:
         case {"seen_at": str(text)}:
             with suppress(ValueError):
@@ -107,7 +105,7 @@ def _rebuilt(name: str, message: str, *, export_id: str, status: object) -> Prov
 
 
 def _kind(event: Any) -> str:
-    """Describe an event by its shape: its content might be anything."""
+    """Describe the structure of an unknown event, not its content."""
     if isinstance(event, dict):
         return _cut(f"fields {', '.join(sorted(map(str, event))) or 'none'}", _LONGEST_DESCRIPTION)
     return "no content" if event is None else type(event).__name__
@@ -120,15 +118,15 @@ def _cut(text: str, length: int) -> str:
 class IsvappExportTrigger(BaseTrigger):
     """Wait in the triggerer until an export is ready, failed or expired, or the deadline has passed.
 
-    All triggers of a connection share one poll. Nothing is done to the export when the task is killed or the triggerer
+    All triggers of a connection share one poll. The export is not cancelled when the task is killed or the triggerer
     stops: it belongs to the account, and a retry or another task may be waiting for it.
 
     :param export_id: the export.
     :param isvapp_conn_id: an Airflow connection of type ``isvapp``.
-    :param deadline: seconds since the epoch; absolute, so that a restarted triggerer does not begin anew.
+    :param deadline: seconds since the epoch; absolute, so that it stays the same when a triggerer restarts.
     :param poll_interval: the longest time in seconds between two polls.
-    :param known_since: seconds since the epoch, when the task first had the export's id: ISVapp may not know an export
-        that it has only just created.
+    :param known_since: when the task first had the export's id, in seconds since the epoch: ISVapp may not know a new
+        export yet.
     """
 
     def __init__(
@@ -142,7 +140,7 @@ class IsvappExportTrigger(BaseTrigger):
         self.known_since = known_since
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what is stored of the trigger: JSON values, and no secret."""
+        """Return what Airflow stores of the trigger: JSON values without secrets."""
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
             {
@@ -168,7 +166,7 @@ class IsvappExportTrigger(BaseTrigger):
             event = ready_event(export)
         except Exception as error:
             if not isinstance(error, ProviderError):
-                self.log.exception("Waiting for export %s broke", self.export_id)
+                self.log.exception("Waiting for export %s crashed", self.export_id)
             event = failure_event(self.export_id, as_provider_error(error))
         await asyncio.sleep(max(started + EARLIEST_EVENT - time.monotonic(), 0.0))
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
@@ -177,8 +175,8 @@ class IsvappExportTrigger(BaseTrigger):
         return await IsvappHook(isvapp_conn_id=self.isvapp_conn_id).aget_conn()
 
 
-# Airflow ends a deferral by itself this many seconds after the deadline: only if no triggerer could do it, with a
-# message that does not name the last state.
+# Seconds after the deadline at which Airflow itself ends a deferral, if no triggerer has. Its message lacks the last
+# state of the export.
 _TRIGGERER_GRACE = 300.0
 
 
@@ -197,7 +195,7 @@ def defer_until_ready(
     :param timeout: seconds to wait from now on.
     :param poll_interval: the longest time in seconds between two polls.
     :param known_since: when the task first had the export's id, timezone-aware.
-    :param method_name: of the operator, which takes the event.
+    :param method_name: the operator's method that takes the event.
     """
     deadline = time.time() + timeout
     log_deferral(operator.log, deadline=deadline, poll_interval=poll_interval)
@@ -215,17 +213,17 @@ def defer_until_ready(
 
 
 STORE_KEY = "isvapp_announced_exports"
-# Seconds after which a watch continues past an error that does not pass by itself: an operator may mend it.
+# The delay in seconds before a watch continues after a lasting error, which an administrator may fix meanwhile.
 RETRY_DELAY = 300.0
 
 
 def to_announce(
     exports: Sequence[Export], announced: frozenset[str] | None, *, now: datetime
 ) -> tuple[list[Export], frozenset[str]]:
-    """Choose the exports that are news.
+    """Choose the exports to announce.
 
-    :param announced: ids that are no news any more; None at the first poll of all, whose exports were there before.
-    :return: the exports to announce, oldest first, and the ids to remember: no more than there are in the list.
+    :param announced: ids that were announced already; None for the first poll, which only remembers existing exports.
+    :return: the exports to announce, oldest first, and the ids to remember, which are all in the list.
     """
     ready = [export for export in exports if classify(export, now=now) is ExportState.READY]
     known = frozenset(export.id for export in ready) if announced is None else announced
@@ -236,17 +234,17 @@ def to_announce(
 
 
 class IsvappExportCompletedTrigger(BaseEventTrigger):
-    """Fire for each export of an account that becomes ready, also of those that other programs created.
+    """Fire for each export of an account that becomes ready, including exports that other programs created.
 
     For ``AssetWatcher``. The consuming DAG finds the export's record, without its download URL, in the asset
-    event's ``extra["payload"]["export"]``. Nothing is announced that was ready before the watch began. On Airflow 3.3
-    what was announced is kept in the asset's state store: a triggerer that starts again catches up on what completed
-    meanwhile; one that dies right after an event may announce that one again. Before 3.3, a start begins a new watch.
+    event's ``extra["payload"]["export"]``. Exports that were ready before the watch began are not announced. On Airflow
+    3.3 the announced exports are stored in the asset's state store: a restarted triggerer announces what completed
+    meanwhile, and may repeat the event right before its end. Before 3.3, a restart begins a new watch.
 
     All watches and waits of a connection share one poll.
 
     :param isvapp_conn_id: an Airflow connection of type ``isvapp``.
-    :param poll_interval: the most seconds between two polls.
+    :param poll_interval: the longest time in seconds between two polls.
     """
 
     def __init__(self, *, isvapp_conn_id: str = IsvappHook.default_conn_name, poll_interval: float = 60.0) -> None:
@@ -255,16 +253,16 @@ class IsvappExportCompletedTrigger(BaseEventTrigger):
         self.poll_interval = poll_interval
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what is stored of the trigger: JSON values, and no secret."""
+        """Return what Airflow stores of the trigger: JSON values without secrets."""
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
             {"isvapp_conn_id": self.isvapp_conn_id, "poll_interval": self.poll_interval},
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Watch until the triggerer ends; a poll that fails does not end it.
+        """Watch until the triggerer ends; a failed poll does not end the watch.
 
-        :raises InvalidArgument: if the poll interval is none.
+        :raises InvalidArgument: if the poll interval is invalid.
         """
         checked_seconds("poll_interval", self.poll_interval)
         announced = await self._recall()
@@ -298,11 +296,11 @@ class IsvappExportCompletedTrigger(BaseEventTrigger):
                 kept = await store.aget(STORE_KEY)
                 break
             except ValueError:
-                self.log.warning("Several assets share this watch: what it has announced is not kept over a restart")
+                self.log.warning("Several assets share this watch: the announced exports are not stored over a restart")
                 return None
             except Exception:
-                # Without it, a watch would take what completed meanwhile for old.
-                self.log.exception("What was announced cannot be read, trying again in %.0f s", RETRY_DELAY)
+                # Without them, the watch would not announce what completed meanwhile.
+                self.log.exception("The announced exports cannot be read, trying again in %.0f s", RETRY_DELAY)
                 await asyncio.sleep(RETRY_DELAY)
         return frozenset(map(str, kept)) if isinstance(kept, list) else None
 
@@ -314,7 +312,7 @@ class IsvappExportCompletedTrigger(BaseEventTrigger):
             with suppress(ValueError):
                 await store.aset(STORE_KEY, sorted(announced))
         except Exception:
-            self.log.exception("What was announced cannot be kept; a restart may announce it again")
+            self.log.exception("The announced exports cannot be stored; a restart may announce them again")
 
     async def _connect(self) -> IsvappClient:
         return await IsvappHook(isvapp_conn_id=self.isvapp_conn_id).aget_conn()

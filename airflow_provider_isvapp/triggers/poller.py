@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""One loop that asks for all exports that triggers of one process wait for.
+"""One poll loop per connection for all triggers of a process.
 
-ISVapp allows two requests per second. With a request for each of 200 waiting tasks, one poll would take 100 seconds;
-here one request lists the 1000 most recent exports, for all of them. All triggers of a triggerer run in one
-event loop, so the first that waits on a connection starts its poller and the last one ends it.
+ISVapp allows two requests per second: with one request for each of 200 waiting tasks, a poll would take 100 seconds.
+Here one request lists the 1000 most recent exports for all of them. All triggers of a triggerer run in one event loop,
+so the first one that waits on a connection starts its poller, and the last one ends it.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ T = TypeVar("T")
 
 
 async def run_in_daemon_thread(call: Callable[[], T], *, name: str) -> T:
-    """Run a blocking call in a thread of its own and wait for its result without blocking the loop.
+    """Run a blocking call in a new thread and wait for its result without blocking the loop.
 
-    Cancelling the waiter leaves the thread to finish; what it returns then is dropped.
+    If the waiter is cancelled, the thread finishes and its result is dropped.
 
-    :param name: the thread's name, as it shows in stack dumps.
+    :param name: the thread's name in stack dumps.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
@@ -49,9 +49,9 @@ async def run_in_daemon_thread(call: Callable[[], T], *, name: str) -> T:
         result, error = None, None
         try:
             result = call()
-        except BaseException as problem:  # noqa: BLE001 (belongs to the waiter)
+        except BaseException as problem:  # noqa: BLE001 (raised in the waiter)
             error = problem
-        # The loop may be closed by now; then there is no waiter any more.
+        # Raised if the loop is closed by now; then there is no waiter.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(deliver, result, error)
 
@@ -61,16 +61,16 @@ async def run_in_daemon_thread(call: Callable[[], T], *, name: str) -> T:
 
 log = logging.getLogger(__name__)
 
-# Exports that are missing from the list cost a request each. The list is asked again after so many of them.
-SINGLES_PER_ROUND = 10
-# How many waits get their result before the event loop may turn to something else.
+# Exports that are missing from the list cost one request each. After this many, the list is requested again.
+LOOKUPS_PER_ROUND = 10
+# How many waits are resolved before other coroutines may run.
 WAITERS_PER_BATCH = 25
-# Seconds past its deadline that a wait may take because a request is still under way.
+# Seconds that a wait may exceed its deadline for a request in flight.
 DEADLINE_GRACE = 60.0
 
 
 class ExportReader(Protocol):
-    """What a poller needs of :class:`~airflow_provider_isvapp.api.isvapp.client.IsvappClient`."""
+    """The part of :class:`~airflow_provider_isvapp.api.isvapp.client.IsvappClient` that a poller needs."""
 
     def list_exports(self, *, on_unreadable: Callable[[ApiError], object] | None = None) -> list[Export]:
         """List the most recent exports."""
@@ -87,11 +87,11 @@ Result = TypeVar("Result")
 
 
 class ExportPoller:
-    """Polls for all waiters of one connection in one event loop, for as long as there are any.
+    """Polls for all waiters of one connection in one event loop, until none is left.
 
     :param name: the connection's id, for logs.
-    :param connect: makes the client, with the credentials that are stored now: once, and again after each refusal;
-        raises :class:`~airflow_provider_isvapp.errors.ProviderError`.
+    :param connect: creates the client with the stored credentials: once, and again after each permanent error; raises
+        :class:`~airflow_provider_isvapp.errors.ProviderError`.
     """
 
     def __init__(self, name: str, connect: Connect) -> None:
@@ -108,7 +108,7 @@ class ExportPoller:
 
     @property
     def ended(self) -> bool:
-        """Whether the loop is over or about to be; such a poller takes no waiters any more."""
+        """Whether the loop has ended or is about to; such a poller accepts no more waiters."""
         return self._over or (self._task is not None and not self._wanted)
 
     @property
@@ -126,16 +126,16 @@ class ExportPoller:
     ) -> Export:
         """Wait until an export is ready.
 
-        Returns after ``FIRST_INTERVAL`` seconds at the earliest if no other wait makes it poll sooner.
+        The first poll is after ``FIRST_INTERVAL`` seconds, or sooner if another wait is due.
 
-        :param deadline: seconds since the epoch. The export is polled at least once, even if that is past.
+        :param deadline: seconds since the epoch. The export is polled at least once, even after the deadline.
         :param poll_interval: the longest time in seconds between two polls.
-        :param known_since: seconds since the epoch, when the task first had the export's id.
-        :param on_warning: told, in the caller's context, when polls begin to fail.
-        :raises ExportFailed: the vendor reports that it errored.
-        :raises ExportExpired: its file is gone.
-        :raises ExportTimeout: it was not ready at the deadline; the message names what was last seen.
-        :raises ProviderError: no response can be had, with the last reason.
+        :param known_since: when the task first had the export's id, in seconds since the epoch.
+        :param on_warning: called in the caller's context when polls begin to fail.
+        :raises ExportFailed: if the vendor reports that it errored.
+        :raises ExportExpired: if its file has expired.
+        :raises ExportTimeout: if it is not ready at the deadline; the message names its last state.
+        :raises ProviderError: if polls keep failing, with the last error.
         """
         waiter = ExportWaiter(
             export_id=export_id,
@@ -143,14 +143,14 @@ class ExportPoller:
             deadline=time.monotonic() + deadline - time.time(),
             known_since=datetime.fromtimestamp(known_since, UTC),
             on_warning=on_warning,
-            answer=asyncio.get_running_loop().create_future(),
+            outcome=asyncio.get_running_loop().create_future(),
         )
         self._waiters.add(waiter)
         self._run_until(waiter.due)
         outcome: Export | ProviderError
         try:
             async with asyncio.timeout(max(waiter.deadline - waiter.since, 0.0) + DEADLINE_GRACE):
-                outcome = await waiter.answer
+                outcome = await waiter.outcome
         except TimeoutError:
             outcome = waiter.timeout_error()
         finally:
@@ -158,17 +158,17 @@ class ExportPoller:
             if not self._wanted:
                 self._wake.set()
         if isinstance(outcome, ProviderError):
-            # Several waiters may raise the same error: without this its traceback would grow with each.
+            # Several waiters may raise the same error, and its traceback would grow with each.
             raise outcome.with_traceback(None)
         return outcome
 
     async def lists(self, *, poll_interval: float) -> AsyncGenerator[list[Export]]:
-        """Yield the list of exports of each round, of which there is one after ``poll_interval`` seconds at the latest.
+        """Yield the list of exports of each round, with at most ``poll_interval`` seconds between two.
 
-        The poller lives on between two of them: a new one would cost a new token. Lists that are not taken in time are
-        left out; the next one has the same exports and more.
+        The poller keeps running between two lists, as a new one would need a new token. A list that is not taken in
+        time is dropped; the next one has the same exports and more.
 
-        :raises ProviderError: no list can be had, with the last reason.
+        :raises ProviderError: if polls keep failing, with the last error.
         """
         subscriber = ListSubscriber(poll_interval=poll_interval)
         self._subscribers.add(subscriber)
@@ -182,9 +182,9 @@ class ExportPoller:
                 self._wake.set()
 
     def _run_until(self, due: float) -> None:
-        """Have a round begin by the time a waiter is due."""
+        """Make sure that a round begins by the time a waiter is due."""
         if self._task is None:
-            # In an empty context: else the poller's log lines would go to the log of the task that came first.
+            # In an empty context, or the poller would write to the log of the first task.
             self._task = asyncio.get_running_loop().create_task(
                 self._run(), name=f"isvapp-export-poller-{self._name}", context=contextvars.Context()
             )
@@ -192,7 +192,7 @@ class ExportPoller:
             self._wake.set()
 
     async def _run(self) -> None:
-        log.info("Polling for exports of connection %s starts", self._name)
+        log.info("Started polling for exports of connection %s", self._name)
         rounds = 0
         try:
             while self._wanted:
@@ -200,19 +200,19 @@ class ExportPoller:
                 if self._wanted:
                     await self._round()
                     rounds += 1
-                self._waiters -= {waiter for waiter in self._waiters if waiter.answer.done()}
+                self._waiters -= {waiter for waiter in self._waiters if waiter.outcome.done()}
                 self._subscribers -= {subscriber for subscriber in self._subscribers if subscriber.over}
         except Exception as defect:
-            # Whatever it is, no waiter may wait for ever.
-            log.exception("Polling for exports of connection %s broke", self._name)
+            # No waiter may wait forever, whatever the error.
+            log.exception("Polling for exports of connection %s crashed", self._name)
             self._fail_all(defect)
         finally:
             self._over = True
-        log.info("Polling for exports of connection %s ends after %d rounds", self._name, rounds)
+        log.info("Stopped polling for exports of connection %s after %d rounds", self._name, rounds)
         await self._disconnect()
 
     async def _pause(self) -> None:
-        """Sleep until the first waiter is due, or one comes that is due sooner, or the last one has left."""
+        """Sleep until the first waiter is due, a new one is due sooner, or the last one has left."""
         self._wakes_at = min(waiter.due for waiter in self._wanted)
         self._wake.clear()
         with suppress(TimeoutError):
@@ -224,7 +224,7 @@ class ExportPoller:
             if self._reader is None:
                 self._reader = await self._connect()
             await self._poll(self._reader)
-        except Exception as error:  # noqa: BLE001 (a defect must not fail all waits before another round was tried)
+        except Exception as error:  # noqa: BLE001 (one defect must not fail all waits)
             await self._poll_failed(error)
         else:
             if self._failed:
@@ -232,7 +232,7 @@ class ExportPoller:
                 self._failed.clear()
 
     async def _poll(self, reader: ExportReader) -> None:
-        """Ask once for all, and hand out what came."""
+        """Request the list, and pass each export to its waiters."""
         listed = await self._listed(reader)
         exports = list(listed.values())
         for subscriber in self._subscribers:
@@ -241,29 +241,33 @@ class ExportPoller:
         missing: dict[str, float] = {}
         for number, waiter in enumerate(list(self._waiters), 1):
             if number % WAITERS_PER_BATCH == 0:
-                # Hundreds of tasks that continue in the same moment would hold up all other triggers.
+                # Hundreds of tasks that resume at once would block all other triggers.
                 await asyncio.sleep(0)
             if waiter.export_id in listed:
                 waiter.on_export(listed[waiter.export_id])
             elif waiter.due <= now:
                 missing[waiter.export_id] = min(waiter.due, missing.get(waiter.export_id, waiter.due))
-        for export_id in sorted(missing, key=missing.__getitem__)[:SINGLES_PER_ROUND]:
-            await self._single(reader, export_id)
+        for export_id in sorted(missing, key=missing.__getitem__)[:LOOKUPS_PER_ROUND]:
+            await self._look_up(reader, export_id)
 
     async def _listed(self, reader: ExportReader) -> dict[str, Export]:
         def skip(problem: ApiError) -> None:
-            # It must not fail the waits for others; the waiter for this one polls it singly.
-            log.warning("The list of exports of connection %s has a record to skip: %s", self._name, problem)
+            # It must not fail the waits for others; its own waiters request it individually.
+            log.warning(
+                "The list of exports of connection %s has an unreadable record, which is skipped: %s",
+                self._name,
+                problem,
+            )
 
         return await self._call(lambda: {export.id: export for export in reader.list_exports(on_unreadable=skip)})
 
-    async def _single(self, reader: ExportReader, export_id: str) -> None:
-        """Ask for one export that is not in the list, for all its waiters."""
+    async def _look_up(self, reader: ExportReader, export_id: str) -> None:
+        """Request one export that is not in the list, for all its waiters."""
         result: Export | Exception
         try:
             result = await self._call(lambda: reader.get_export(export_id))
-        except Exception as error:  # a defect that one record brings out is no failure of other waits
-            log.warning("The poll for export %s failed: %s", export_id, error, exc_info=_if_defect(error))
+        except Exception as error:  # a defect that one record causes must not fail other waits
+            log.warning("Polling export %s failed: %s", export_id, error, exc_info=_if_defect(error))
             result = error
         for waiter in [waiter for waiter in self._waiters if waiter.export_id == export_id]:
             if isinstance(result, Export):
@@ -272,11 +276,11 @@ class ExportPoller:
                 waiter.failed(result)
 
     async def _poll_failed(self, error: Exception) -> None:
-        """Survive a failed poll, or tell all that it is no use."""
+        """Handle a failed poll: retry, or fail all waits if failures last."""
         first = not self._failed
-        log.warning("A poll for exports of connection %s failed: %s", self._name, error, exc_info=_if_defect(error))
+        log.warning("Polling for exports of connection %s failed: %s", self._name, error, exc_info=_if_defect(error))
         if not isinstance(error, ProviderError) or error.permanent:
-            # Asking again the same way cannot help: the next poll begins with what is stored then.
+            # The same client cannot succeed: the next poll reads the connection again.
             await self._disconnect()
         if self._failed.add(error):
             self._fail_all(error)
@@ -287,8 +291,8 @@ class ExportPoller:
         for waiter in list(self._waiters):
             waiter.on_error(problem)
             if first:
-                waiter.log(f"A poll failed, and will be repeated: {problem}")
-                # A thousand log lines at once would hold up the other triggers.
+                waiter.log(f"A poll failed; will retry: {problem}")
+                # A thousand log lines at once would block other triggers.
                 await asyncio.sleep(0)
 
     def _fail_all(self, error: Exception) -> None:
@@ -306,7 +310,7 @@ class ExportPoller:
 
 
 def _if_defect(error: Exception) -> Exception | None:
-    """Return what is to be logged with its traceback."""
+    """Return an error that is logged with its traceback."""
     return None if isinstance(error, ProviderError) else error
 
 
@@ -314,7 +318,7 @@ _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, ExportPoller]] 
 
 
 def shared_poller(name: str, connect: Connect) -> ExportPoller:
-    """Return this event loop's poller for a connection, a new one if there is none that runs.
+    """Return this event loop's poller for a connection; start a new one if none is running.
 
     :param name: the connection's id.
     :param connect: used by a new poller.

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Who waits for which exports, until when, and when the next poll is due."""
+"""The waits of triggers for exports: their deadlines, poll intervals, and tolerance of failed polls."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from airflow_provider_isvapp.errors import (
     ProviderError,
 )
 
-# Seconds between the first polls of an export; then a quarter of the time waited so far, up to the poll interval. So a
-# short export is seen soon, and no export is seen later than by a quarter of its own duration.
+# The first interval in seconds; later ones are a quarter of the time waited so far, up to the poll interval. Short
+# exports are found soon, and none later than by a quarter of its duration.
 FIRST_INTERVAL = 2.0
 INTERVAL_GROWTH = 0.25
 
-# For how many seconds polls may fail before the waits fail. A shorter outage fails no task.
+# How many seconds polls may fail before the waits fail. A shorter outage fails no task.
 LASTING_FAILURE = 900.0
-# The same while the connection is refused. Each poll reads it anew: it may be about to get its new credentials.
+# The same for refused connections. Each poll reads the connection again, as its credentials may be changed soon.
 LASTING_REFUSAL = 120.0
 
-# No wait and no pause is longer: what Airflow adds to it must stay a date.
+# The limit of waits and intervals: a date plus a longer one would overflow.
 LONGEST_WAIT = 366 * 24 * 3600.0
 _YEAR_10000 = 253_402_300_800.0
 
@@ -45,11 +45,11 @@ def seconds_of(value: timedelta | float) -> float:
 
 
 def checked_seconds(name: str, value: object) -> float:
-    """Check how long to wait, in all or between two polls.
+    """Check a timeout or an interval.
 
     :param name: the argument's, for the message.
     :param value: a timedelta or a number of seconds.
-    :raises InvalidArgument: if it is no such thing, or not a while.
+    :raises InvalidArgument: for anything else, and for values out of range.
     """
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_WAIT:
@@ -61,10 +61,10 @@ def checked_seconds(name: str, value: object) -> float:
 
 
 def checked_moment(name: str, value: object) -> float:
-    """Check a moment in seconds since the epoch; it may be past.
+    """Check a time in seconds since the epoch; it may be in the past.
 
     :param name: the argument's, for the message.
-    :raises InvalidArgument: if it is none.
+    :raises InvalidArgument: for anything else.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _YEAR_10000:
         raise InvalidArgument(f"{name}: must be a number of seconds since the epoch, not {value!r:.100}.")
@@ -72,21 +72,20 @@ def checked_moment(name: str, value: object) -> float:
 
 
 def interval_after(waited: float, *, poll_interval: float) -> float:
-    """Return how many seconds after this poll the next one is due.
+    """Return the seconds until the next poll.
 
-    :param waited: for how long the export has been waited for.
+    :param waited: the seconds waited so far.
     :param poll_interval: the longest interval.
     """
     return min(max(waited * INTERVAL_GROWTH, FIRST_INTERVAL), poll_interval)
 
 
 class FailedPolls:
-    """Polls that failed in a row: the one decision on when they end a wait.
+    """Decides when polls that fail in a row end a wait.
 
-    One failed poll never does: it may be the one bad response of a gateway, or a defect that the next round does not
-    meet.
+    A single failed poll never does: it may be one bad response of a gateway, or a defect that occurs only once.
 
-    :param of_one_export: whether the polls are for a single export, so that a refusal is about that export.
+    :param of_one_export: whether the polls are for a single export, so that a refusal concerns that export.
     """
 
     def __init__(self, *, of_one_export: bool) -> None:
@@ -94,17 +93,17 @@ class FailedPolls:
         self._since: float | None = None
 
     def __bool__(self) -> bool:
-        """Say whether the latest poll failed."""
+        """Return whether the latest poll failed."""
         return self._since is not None
 
     def clear(self) -> None:
-        """Take note of a poll that worked."""
+        """Record a successful poll."""
         self._since = None
 
     def add(self, error: Exception) -> bool:
-        """Take note of a poll that failed, and say whether waiting on makes no sense.
+        """Record a failed poll, and return whether it ends the wait.
 
-        :param error: why it failed; a defect of this package, if it is no ``ProviderError``.
+        :param error: a ``ProviderError``; any other is a defect of this package.
         """
         now = time.monotonic()
         if self._since is None:
@@ -122,11 +121,11 @@ class FailedPolls:
 
 
 def as_provider_error(error: Exception) -> ProviderError:
-    """Return the error that a waiting task gets; a retry may help against a defect of this package."""
+    """Return the error for a waiting task; after a defect of this package, a retry may help."""
     if isinstance(error, ProviderError):
         return error
     return ProviderError(
-        f"Waiting for exports broke inside the provider ({type(error).__name__}); the triggerer's log has the details. "
+        f"Waiting for exports crashed in the provider ({type(error).__name__}); the triggerer's log has the details. "
         "Retry the task; if it fails again, report this with that log."
     )
 
@@ -135,7 +134,7 @@ def as_provider_error(error: Exception) -> ProviderError:
 class ExportWaiter:
     """One trigger's wait. Times are those of the monotonic clock.
 
-    :param known_since: when the task first had the export's id, aware.
+    :param known_since: when the task first had the export's id, timezone-aware.
     """
 
     export_id: str
@@ -143,10 +142,10 @@ class ExportWaiter:
     deadline: float
     known_since: datetime
     on_warning: Callable[[str], None]
-    # An error is a result here: an exception of a future whose waiter has left would be reported as never retrieved.
-    answer: asyncio.Future[Export | ProviderError]
+    # An error is a result: asyncio reports an exception as never retrieved if the waiter has left.
+    outcome: asyncio.Future[Export | ProviderError]
     since: float = field(default_factory=time.monotonic)
-    # Logs written in here reach the log of the waiting task.
+    # Log lines written in this context reach the log of the waiting task.
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
     last_seen: str = "not seen yet"
     due: float = field(init=False)
@@ -156,13 +155,13 @@ class ExportWaiter:
         self.reschedule(self.since)
 
     def reschedule(self, now: float) -> None:
-        """Set when the next poll is due."""
+        """Schedule the next poll."""
         interval = interval_after(now - self.since, poll_interval=self.poll_interval)
-        # The last poll is at the deadline, however long the interval.
+        # The last poll is at the deadline.
         self.due = min(now + interval, self.deadline)
 
     def on_export(self, export: Export) -> None:
-        """Take a record of the export: the wait ends or continues."""
+        """Process a record of the export: the wait ends or continues."""
         moment = datetime.now(UTC)
         try:
             ready = is_ready_or_raise(export, now=moment)
@@ -177,7 +176,7 @@ class ExportWaiter:
         self.continue_waiting()
 
     def failed(self, error: Exception) -> None:
-        """Take a failed poll of this export alone: the wait ends or continues."""
+        """Process a failed poll of this export: the wait ends or continues."""
         if isinstance(error, NotFound) and may_appear(known_since=self.known_since, now=datetime.now(UTC)):
             self.on_error(error)
         elif self._failed.add(error):
@@ -186,12 +185,12 @@ class ExportWaiter:
             self.on_error(as_provider_error(error))
 
     def on_error(self, error: ProviderError) -> None:
-        """Take a failed poll, which says nothing about the export."""
+        """Process a failed poll that says nothing about this export."""
         self.last_seen = f"the last poll failed: {error}"
         self.continue_waiting()
 
     def continue_waiting(self) -> None:
-        """Wait on, unless the deadline has passed."""
+        """Continue, unless the deadline has passed."""
         now = time.monotonic()
         if now >= self.deadline:
             self.end(self.timeout_error())
@@ -203,55 +202,55 @@ class ExportWaiter:
         self.context.run(self.on_warning, text)
 
     def timeout_error(self) -> ExportTimeout:
-        """Build the error for a deadline that has passed, with what was last seen."""
+        """Build the error for a passed deadline, with the export's last state."""
         return ExportTimeout(
             f"Export {self.export_id} was not finished in time; {self.last_seen}. It may still finish: clear the task "
-            "to wait on, with a longer timeout if such exports take that long.",
+            "to continue waiting, with a longer timeout if exports take that long.",
             export_id=self.export_id,
         )
 
     def end(self, outcome: Export | ProviderError) -> None:
-        """Deliver the result, once."""
-        if not self.answer.done():
-            self.answer.set_result(outcome)
+        """End the wait, once."""
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
 
 
 @dataclass(eq=False, kw_only=True)
 class ListSubscriber:
-    """A subscriber to all lists of exports. Times are those of the monotonic clock."""
+    """Receives each list of exports. Times are those of the monotonic clock."""
 
     poll_interval: float
     due: float = field(init=False)
     over: bool = False
-    _answer: asyncio.Future[list[Export] | ProviderError] = field(init=False)
+    _next: asyncio.Future[list[Export] | ProviderError] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._answer = asyncio.get_running_loop().create_future()
+        self._next = asyncio.get_running_loop().create_future()
         self.reschedule()
 
     def reschedule(self) -> None:
-        """Set when the next list is due."""
+        """Schedule the next list."""
         self.due = time.monotonic() + self.poll_interval
 
     async def next(self) -> list[Export]:
         """Return the next list.
 
-        :raises ProviderError: if there will be none.
+        :raises ProviderError: if there will be no more.
         """
-        outcome = await self._answer
+        outcome = await self._next
         if isinstance(outcome, ProviderError):
             raise outcome.with_traceback(None)
-        self._answer = asyncio.get_running_loop().create_future()
+        self._next = asyncio.get_running_loop().create_future()
         return outcome
 
     def take(self, exports: list[Export]) -> None:
-        """Hand over a list, unless the one before was not taken yet."""
+        """Pass on a list, unless the previous one has not been taken yet."""
         self.reschedule()
-        if not self._answer.done():
-            self._answer.set_result(exports)
+        if not self._next.done():
+            self._next.set_result(exports)
 
     def end(self, error: ProviderError) -> None:
-        """Say that there will be no more."""
+        """End the subscription with an error."""
         self.over = True
-        if not self._answer.done():
-            self._answer.set_result(error)
+        if not self._next.done():
+            self._next.set_result(error)

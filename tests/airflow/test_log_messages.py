@@ -96,7 +96,7 @@ class TestReady:
         )
 
         assert log.lines == [
-            "Export export-1 is ready: made in 20 s, 1,071,290 bytes compressed, 13,481,053 bytes as ndjson, "
+            "Export export-1 is ready: generated in 20 s, 1,071,290 bytes compressed, 13,481,053 bytes as ndjson, "
             "available until 2026-11-21 21:51:38 UTC"
         ]
 
@@ -155,8 +155,8 @@ def test_a_whole_task_reads_like_a_story(
     story = [
         r"Requesting an export \(TAXONOMY_ITEM, MONTHLY\) of the latest 12 completed months: all items of taxonomy",
         rf"Export {export_id} is created and PENDING",
-        r"Waiting in the triggerer for at most 3600 s, until .* UTC, polling every 30 s at least",
-        rf"Export {export_id} is ready: made in 60 s, [\d,]+ bytes compressed, [\d,]+ bytes as ndjson",
+        r"Waiting in the triggerer for at most 3600 s, until .* UTC, polling at least every 30 s",
+        rf"Export {export_id} is ready: generated in 60 s, [\d,]+ bytes compressed, [\d,]+ bytes as ndjson",
         rf"Downloading export {export_id} to {re.escape(path)}",
         rf"Wrote {re.escape(path)}: 2,400 rows, .* in .* s; 12 objects, one a month: \d{{4}}-\d\d to \d{{4}}-\d\d",
         r"::group::The 12 objects",

@@ -60,7 +60,7 @@ def test_a_lookup_that_fails_in_the_triggerer_may_work_later(monkeypatch: pytest
     monkeypatch.setattr(base, "get_async_connection", unreachable)
 
     with pytest.raises(
-        ProviderError, match=r"Connection 'some_id' could not be looked up by Airflow \(ConnectionError\)"
+        ProviderError, match=r"Airflow could not fetch the connection 'some_id' \(ConnectionError\)"
     ) as caught:
         asyncio.run(fetch_connection_async("some_id"))
     assert not caught.value.permanent

@@ -168,7 +168,7 @@ class TestTheTargetIsTriedBeforeTheVendor:
         elif request.param == "file":
             yield "/proc/usage.ndjson", "Make that possible, or choose another path."
         else:
-            yield "s3://nope@bucket/key", "Create it, or use the id of another one."
+            yield "s3://nope@bucket/key", "Create it, or use another connection ID."
 
     @pytest.mark.parametrize("number", range(4))
     def test_nothing_is_sent_and_the_next_step_fits(

@@ -196,7 +196,7 @@ class TestAllModesAlike:
         isvapp.inject(Fault(endpoint="list_exports", kind="edit", replace={"data": []}, times=2))
 
         assert run_to_its_end(sensor_for(ready, mode), task_instance)["id"] == ready
-        assert f"This poll for export {ready} failed: ISVapp refused GET" in logs()
+        assert f"Polling export {ready} failed; will retry: ISVapp refused GET" in logs()
 
     def test_the_grace_for_a_new_export_has_an_end_over_all_looks(
         self, isvapp: Emulator, mode: str, task_instance: TaskInstance, monkeypatch: pytest.MonkeyPatch
@@ -256,7 +256,7 @@ class TestAllModesAlike:
         isvapp.inject(Fault(endpoint="list_exports", kind="reset", times=2))
 
         assert run_to_its_end(sensor_for(ready, mode), task_instance)["status"] == "COMPLETED"
-        assert f"This poll for export {ready} failed: ISVapp gave no usable response" in logs()
+        assert f"Polling export {ready} failed; will retry: ISVapp gave no usable response" in logs()
 
     def test_a_timeout_names_the_last_state(
         self, isvapp: Emulator, pending: str, mode: str, task_instance: TaskInstance

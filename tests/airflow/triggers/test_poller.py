@@ -62,7 +62,7 @@ class TestOnePollForAll:
         self, isvapp: Emulator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         export_ids = create_exports(7)
-        monkeypatch.setattr(poller, "SINGLES_PER_ROUND", 3)
+        monkeypatch.setattr(poller, "LOOKUPS_PER_ROUND", 3)
         isvapp.inject(Fault(endpoint="list_exports", kind="edit", replace={"data": []}, times=None))
 
         async def scenario() -> None:

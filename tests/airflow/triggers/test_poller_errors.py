@@ -46,7 +46,7 @@ class TestTrouble:
 
         run(scenario())
         assert sorted(export_id for export_id, _ in told) == sorted(export_ids)
-        assert "A poll failed, and will be repeated: ISVapp gave no usable response" in told[0][1]
+        assert "A poll failed; will retry: ISVapp gave no usable response" in told[0][1]
 
     def test_reports_a_lasting_failure_to_all_with_the_last_error(
         self, isvapp: Emulator, monkeypatch: pytest.MonkeyPatch
@@ -164,7 +164,7 @@ class TestTrouble:
         async def scenario() -> None:
             await wait_for(ExportPoller("isvapp_default", connecting), "export-1")
 
-        with pytest.raises(errors.ProviderError, match=r"broke inside the provider \(ZeroDivisionError\)") as caught:
+        with pytest.raises(errors.ProviderError, match=r"crashed in the provider \(ZeroDivisionError\)") as caught:
             run(scenario())
         assert not caught.value.permanent
         assert len(rounds) == 2
