@@ -28,7 +28,7 @@ from airflow_provider_isvapp.errors import ExportRefused, InvalidArgument
 from airflow_provider_isvapp.events import DownloadFinished, Event
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
 from airflow_provider_isvapp.transfer.manifest import manifest_of
-from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER
+from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.restatements import MonthChange, MonthStatus, compare_month, missing_months
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.summary import COUNTERS, MonthSummary, RowSummarizer
@@ -388,6 +388,17 @@ def test_it_needs_months_that_are_replaced(lake: Lake, options: dict[str, Any]) 
             destination,
             **{"partition_by": "reference_date", "if_changed": "publish", **options},
         )
+
+
+def test_it_needs_rows_that_are_documented() -> None:
+    options = WriteOptions(partition_by="reference_date", if_changed="publish")
+    options.check_for_type("TAXONOMY_ITEM")
+    with pytest.raises(
+        InvalidArgument, match="if_changed='publish' needs documented rows, and those of the type 'NEW'"
+    ):
+        options.check_for_type("NEW")
+    with pytest.raises(InvalidArgument, match="if_changed must be None for a list"):
+        WriteOptions(if_changed="publish").check_for_list("/lake/accounts")
 
 
 KILLED = """
