@@ -15,6 +15,9 @@ in a folder for each date that they describe.
 - `create_export` says that the month is not complete: ISVapp is late. Clear it again in some hours.
 - A run that has not succeeded four days after it was queued, on the 10th, is counted as `isvapp.late_months` (Airflow
   3.1 and later), which an alert can watch.
+- `download_export` did not pass its checks: rows or operations differ by more than 30 % from the month before. What was
+  refused is below `rejected_feature_usage`, and what was there stays. If the month is right, trigger the DAG with its
+  *Month* and *Accept this month*.
 - `wait_for_export` timed out: exports take up to ten minutes. ISVapp has trouble, or the export was huge.
 - A clear, a backfill or a catch-up of a past month brings that month's usage again, and accounts and apps of today.
 - `download_export` says that the export expired: its file is kept for about an hour. Clear `create_export`.
@@ -40,6 +43,7 @@ except ImportError:  # deadlines came with Airflow 3.1
     DeadlineAlert = None
 from airflow.timetables.interval import CronDataIntervalTimetable
 
+from airflow_provider_isvapp.checks import MaxChange
 from airflow_provider_isvapp.metrics import report_late_month
 from airflow_provider_isvapp.operators.isvapp import (
     IsvappCreateExportOperator,
@@ -53,6 +57,9 @@ from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
 LAKE = os.environ.get("ISVAPP_LAKE") or (Path.home() / "isvapp-lake").as_uri()
 TAXONOMY_IDS = os.environ.get("ISVAPP_TAXONOMY_IDS", "main-product-taxonomy").split(",")
 MONTH = "{{ params.month or data_interval_start.strftime('%Y-%m') }}"
+FIRST_DAY = "(macros.datetime.strptime(params.month, '%Y-%m') if params.month else data_interval_start).replace(day=1)"
+MONTH_BEFORE = f"{{{{ ({FIRST_DAY} - macros.timedelta(days=1)).strftime('%Y-%m') }}}}"
+USAGE = f"{LAKE}/isvapp/feature_usage"
 LATE = {}
 if DeadlineAlert is not None:
     # By the time of queuing, since a run of a partition has no logical date: from the 6th to the 10th.
@@ -87,6 +94,12 @@ with DAG(
             title="Taxonomies",
             description="The ids of the taxonomies to export, one a line.",
         ),
+        "accept": Param(
+            False,
+            type="boolean",
+            title="Accept this month",
+            description="Publish it even if its rows or operations differ by more than 30 % from the month before.",
+        ),
     },
     is_paused_upon_creation=True,
     doc_md=__doc__,
@@ -100,8 +113,12 @@ with DAG(
     download = IsvappDownloadExportOperator(
         task_id="download_export",
         export_id=create.output,
-        path=f"{LAKE}/isvapp/feature_usage/month={MONTH}/usage.ndjson",
+        path=f"{USAGE}/month={MONTH}/usage.ndjson",
         expected_months=MONTH,
+        checks=[MaxChange(rows=0.3, operations=0.3)],
+        baseline=f"{USAGE}/month={MONTH_BEFORE}/usage.ndjson",
+        skip_checks="{{ params.accept }}",
+        rejected_path=f"{LAKE}/isvapp/rejected_feature_usage/month={MONTH}/usage.ndjson",
         outlets=[Asset("isvapp_feature_usage")],
     )
     wait >> download

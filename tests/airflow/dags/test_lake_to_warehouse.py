@@ -26,7 +26,7 @@ def rows_of(lake: Path, pattern: str) -> list[dict[str, Any]]:
 
 def test_the_guide_loads_all_three_streams(emulator: Emulator, lake: Path) -> None:
     duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed here")
-    assert run(parse("isvapp_monthly_sync"), at=datetime(2024, 3, 20, tzinfo=UTC)).state == "success"
+    assert run(parse("isvapp_monthly_sync"), at=datetime(2024, 3, 26, tzinfo=UTC)).state == "success"
     tables, load, ask = re.findall(r"```sql\n(.*?)```", GUIDE.read_text(), re.S)
     (usage_file,) = lake.glob("isvapp/feature_usage/*/*.ndjson")
     warehouse = duckdb.connect()

@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 import pytest
 
-from airflow_provider_isvapp.emulator import Emulator
+from airflow_provider_isvapp.emulator import Emulator, Fault
 from airflow_provider_isvapp.version_compat import AirflowException
 from tests.airflow.dags.conftest import parse, run
 from tests.support.airflow_connections import SetConnection
@@ -47,7 +47,12 @@ def test_the_monthly_sync_brings_the_month_before(
     assert all("health_scores" in json.loads(row) for row in accounts)
     apps = app_file.read_bytes().splitlines()
     assert len(apps) == emulator.config.apps * 4 // 5  # every fifth is inactive
-    assert sorted(path.name for path in lake.rglob("*.*")) == ["accounts.ndjson", "apps.ndjson", "usage.ndjson"]
+    assert sorted(path.name for path in lake.rglob("*.*")) == [
+        "_usage.ndjson.manifest.json",
+        "accounts.ndjson",
+        "apps.ndjson",
+        "usage.ndjson",
+    ]
     # Airflow 3 logs this itself when it looks for a link that was not stored.
     assert "XCom not found" not in "".join(capsys.readouterr())
     # The wait was deferred: the sensor's own look, then the trigger's list request.
@@ -82,6 +87,30 @@ def test_the_form_refuses_what_is_no_month_and_no_list(wrong: dict[str, Any], la
 
     with pytest.raises(AirflowException, match="Failed validating"):
         params.get_param(name).resolve(wrong[name])
+
+
+def test_a_month_that_halves_is_refused_until_somebody_accepts_it(
+    emulator: Emulator, lake: Path, logs: Callable[[], str]
+) -> None:
+    usage = lake / "isvapp/feature_usage"
+    dag = parse("isvapp_monthly_sync")
+    assert run(dag, at=datetime(2024, 4, 24, tzinfo=UTC)).state == "success"
+    march = (usage / "month=2024-03/usage.ndjson").read_bytes()
+    lost = Fault(endpoint="create_export", kind="month_restated", month="2024-04", restatement="rows_lost", times=None)
+    emulator.inject(lost)
+
+    assert run(dag, at=datetime(2024, 5, 24, tzinfo=UTC)).state == "failed"
+
+    assert "MaxChange: it has" in logs()
+    assert (usage / "month=2024-03/usage.ndjson").read_bytes() == march
+    assert not list(usage.glob("month=2024-04/*"))
+    refused = (lake / "isvapp/rejected_feature_usage/month=2024-04/usage.ndjson").read_bytes()
+    assert refused.count(b"\n") == march.count(b"\n") // 2
+
+    accepted = run(dag, at=datetime(2024, 5, 25, tzinfo=UTC), conf={"month": "2024-04", "accept": True})
+
+    assert accepted.state == "success"
+    assert (usage / "month=2024-04/usage.ndjson").read_bytes() == refused
 
 
 def test_a_run_that_has_not_landed_four_days_later_is_late(lake: Path) -> None:
@@ -137,7 +166,9 @@ def test_the_lake_may_be_a_bucket_behind_a_connection(
     (export_id,) = emulator.exports
     keys_written = [item["Key"] for item in client.list_objects_v2(Bucket="isvapp-lake")["Contents"]]
     usage = "raw/isvapp/feature_usage/month=2024-02/usage.ndjson"
+    manifest = "raw/isvapp/feature_usage/month=2024-02/_usage.ndjson.manifest.json"
     assert [re.sub(r"=\d{4}-\d\d-\d\d/", "=…/", key) for key in keys_written] == [
+        manifest,
         usage,
         "raw/isvapp/salesforce_accounts/snapshot_date=…/accounts.ndjson",
         "raw/productiv/apps/snapshot_date=…/apps.ndjson",
