@@ -15,12 +15,18 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from airflow_provider_isvapp.emulator.auth import parse_basic
 from airflow_provider_isvapp.emulator.config import MONTH, EmulatorConfig
 from airflow_provider_isvapp.emulator.data import ExportRequest, Restatement, account_rows, json_array, rows_to_json
 from airflow_provider_isvapp.emulator.exports import Export, SpoolFile
 from airflow_provider_isvapp.emulator.faults import DAMAGE, FaultKind
-from airflow_provider_isvapp.emulator.http import Endpoint, ErrorResponse, FileSlice, Response, json_response
+from airflow_provider_isvapp.emulator.http import (
+    Endpoint,
+    ErrorResponse,
+    FileSlice,
+    Response,
+    json_response,
+    parse_basic,
+)
 from airflow_provider_isvapp.emulator.pipeline import Call, Pipeline, State
 
 ACCOUNT = {"id": "6f1f5ba4-0d3c-4f0c-9f39-5a3c2e1d7b10", "company_name": "Bücher & Söhne GmbH"}

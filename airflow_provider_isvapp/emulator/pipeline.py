@@ -22,7 +22,6 @@ from typing import Any
 
 from aiohttp import web
 
-from airflow_provider_isvapp.emulator.auth import TokenIssuer
 from airflow_provider_isvapp.emulator.config import MONTH, Clock, EmulatorConfig
 from airflow_provider_isvapp.emulator.data import seeded
 from airflow_provider_isvapp.emulator.exports import Exports, Spool
@@ -37,6 +36,7 @@ from airflow_provider_isvapp.emulator.http import (
     RequestRecord,
     Response,
     SlidingWindow,
+    TokenIssuer,
     error_response,
 )
 

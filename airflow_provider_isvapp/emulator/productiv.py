@@ -21,9 +21,15 @@ from aiohttp import web
 
 from airflow_provider_isvapp.api.schema.fields import Field, ListOf, MapOf, ObjectOf, Scalar, Type, read_object
 from airflow_provider_isvapp.api.schema.productiv import AppDetails, AppSummary
-from airflow_provider_isvapp.emulator.auth import PRODUCTIV_SCOPES, parse_basic
 from airflow_provider_isvapp.emulator.data import json_array, number, rows_to_json, seeded, to_json
-from airflow_provider_isvapp.emulator.http import Endpoint, ErrorResponse, Response, json_response
+from airflow_provider_isvapp.emulator.http import (
+    PRODUCTIV_SCOPES,
+    Endpoint,
+    ErrorResponse,
+    Response,
+    json_response,
+    parse_basic,
+)
 from airflow_provider_isvapp.emulator.pipeline import Call, Pipeline, State
 
 _APP_NAMES = ("Übersetzer", "Chat", "Tables", "日程", "Café Manager", "Sign/Send", 'Say "Hi"', "Ledger", "Løn", "Vault")
