@@ -25,7 +25,7 @@ from airflow import DAG
 from airflow_provider_isvapp.operators.isvapp import *
 from airflow_provider_isvapp.sensors.isvapp import IsvappExportSensor
 
-with DAG("failing", schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UTC")):
+with DAG("failing_{name}", schedule=None, start_date=pendulum.datetime(2026, 1, 1, tz="UTC")):
     {task}
 """
 EXPORT = 'IsvappExportOperator(task_id="x", path="{lake}/x", timeframe="2026-02", taxonomy_ids=["t"], deferrable=False)'
@@ -68,11 +68,11 @@ def test_the_traceback_is_that_of_one_exception_and_no_error_follows(
 ) -> None:
     monkeypatch.setattr("airflow.settings.DAGS_FOLDER", str(tmp_path))
     task, faults, message = FAILURES[name]
-    (tmp_path / "failing.py").write_text(DAG_FILE.format(task=task.format(lake=tmp_path)))
+    (tmp_path / f"failing_{name}.py").write_text(DAG_FILE.format(name=name, task=task.format(lake=tmp_path)))
     for fault in faults:
         isvapp.inject(fault)
 
-    ended = run(parse("failing", folder=tmp_path), at=datetime(2026, 3, 20, tzinfo=UTC))
+    ended = run(parse(f"failing_{name}", folder=tmp_path), at=datetime(2026, 3, 20, tzinfo=UTC))
 
     assert ended.state == "failed"
     log = logs()
