@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.emulator import EmulatorConfig, ManualClock
+from airflow_provider_isvapp.emulator.data import ExportRequest, ndjson
 from tests.unit.emulator.caller import Caller
 
 Start = Callable[..., Caller]
@@ -121,6 +122,12 @@ def test_a_large_export_compresses_about_twelve_to_one(start: Start, clock: Manu
         record = caller.record(export_id)
     ratio = record["download_size_uncompressed_bytes"] / record["download_size_compressed_bytes"]
     assert 11 < ratio < 14
+
+
+def test_the_first_rows_need_no_more_accounts_than_theirs() -> None:
+    config = EmulatorConfig(rows=40_000_000_000)  # making a billion accounts takes hours
+    request = ExportRequest(type="t", aggregation="a", months=("2024-01",), selection="taxonomy_ids", ids=("x",))
+    assert next(ndjson(config, request)).endswith(b"}\n")
 
 
 @pytest.mark.parametrize(
