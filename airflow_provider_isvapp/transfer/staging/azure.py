@@ -17,11 +17,10 @@ from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, 
 from azure.storage.blob import BlobBlock, BlobProperties, BlobType, ContentSettings, StandardBlobTier
 
 from airflow_provider_isvapp.errors import InvalidArgument
-from airflow_provider_isvapp.transfer.staging.base import ObjectInfo, StorageKind, storage_errors
+from airflow_provider_isvapp.transfer.staging.base import FoundObject, ObjectInfo, StorageKind, storage_errors
 from airflow_provider_isvapp.transfer.staging.bucket import (
     BucketStore,
     BucketTarget,
-    FoundObject,
     MultipartObject,
     PartPool,
     RequestBody,

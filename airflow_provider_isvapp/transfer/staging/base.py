@@ -115,6 +115,18 @@ class ObjectInfo:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class FoundObject:
+    """An object that is there.
+
+    :param read: returns its bytes from a position to another, and fails if it was replaced.
+    """
+
+    info: ObjectInfo
+    size: int
+    read: Callable[[int, int], bytes]
+
+
 class RangeReader(io.RawIOBase):
     """Reads an object range by range.
 

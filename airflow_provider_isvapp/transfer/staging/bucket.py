@@ -13,13 +13,13 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import IO, Any, ClassVar, Literal
 
 from airflow_provider_isvapp.errors import DestinationExists, InvalidArgument, StorageFailed
 from airflow_provider_isvapp.transfer.staging.base import (
     METADATA_KEY,
     WRITE_ID_KEY,
+    FoundObject,
     ObjectInfo,
     Provenance,
     RangeReader,
@@ -130,9 +130,8 @@ class PartPool:
             for taken in range(room):
                 try:
                     while not self._room.acquire(timeout=_TICK_SECONDS):
-                        # The object that waits may have nothing under way: others, written by this thread, have it all.
-                        watchdog.check()
-                        for holder, _ in tuple(self._held):
+                        # This write may have nothing under way: others of this thread have all the room.
+                        for holder, _ in ((watchdog, 0), *self._held):
                             holder.check()
                 except BaseException:
                     if taken:
@@ -225,18 +224,6 @@ class BucketStore(ABC):
     def _check_option(self, name: str, value: Any) -> None: ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class FoundObject:
-    """An object that is there.
-
-    :param read: returns its bytes from a position to another, and fails if it was replaced.
-    """
-
-    info: ObjectInfo
-    size: int
-    read: Callable[[int, int], bytes]
-
-
 class BucketTarget(ABC):
     """The place of an object in a bucket.
 
@@ -268,14 +255,15 @@ class BucketTarget(ABC):
 
     def info(self) -> ObjectInfo | None:
         """Ask the storage for the object."""
-        found = self.find()
+        with self.store.errors(self.uri, reading=True):
+            found = self.call(self._find)
         return None if found is None else found.info
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
         """Open the object for reading, as it is now: if another replaces it, the next request fails."""
         with self.store.errors(self.uri, reading=True):
-            found = self.find()
+            found = self.call(self._find)
             if found is None:
                 raise FileNotFoundError(self.uri)
             read = found.read
@@ -286,11 +274,6 @@ class BucketTarget(ABC):
     def stage(self, *, exclusive: bool, content_type: str, provenance: Provenance | None) -> BucketObject:
         """Begin an object."""
         return self.object_type(self, exclusive=exclusive, content_type=content_type, provenance=provenance)
-
-    def find(self) -> FoundObject | None:
-        """Ask for the object; None if there is none."""
-        with self.store.errors(self.uri, reading=True):
-            return self.call(self._find)
 
     def call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function that sends requests, and give up if the storage stalls."""
@@ -431,13 +414,13 @@ class MultipartObject(BucketObject):
             while self._in_flight:
                 self._take_oldest()
 
+    # The size of a part: that of the first, or a multiple of it.
     @abstractmethod
-    def _part_bytes(self, index: int) -> int:
-        """Return the size of a part: that of the first, or a multiple of it."""
+    def _part_bytes(self, index: int) -> int: ...
 
+    # Returns what the publication needs of a part.
     @abstractmethod
-    def _send(self, index: int, body: RequestBody) -> Any:
-        """Send a part, and return what :meth:`_publish` needs of it."""
+    def _send(self, index: int, body: RequestBody) -> Any: ...
 
     def _count(self) -> int:
         return len(self._sent) + len(self._in_flight)

@@ -39,6 +39,7 @@ from requests.adapters import BaseAdapter
 
 from airflow_provider_isvapp.errors import InvalidArgument, StorageFailed
 from airflow_provider_isvapp.transfer.staging.base import (
+    FoundObject,
     ObjectInfo,
     Provenance,
     StorageKind,
@@ -49,7 +50,6 @@ from airflow_provider_isvapp.transfer.staging.bucket import (
     BucketObject,
     BucketStore,
     BucketTarget,
-    FoundObject,
     RequestBody,
     before_request,
 )
@@ -87,9 +87,9 @@ class GcsObject(BucketObject):
 
     def __init__(self, target: GcsTarget, **arguments: Any) -> None:
         super().__init__(target, **arguments)
-        there = None if self._exclusive else target.find()
-        # None must be there, or this one.
-        self._replaces = 0 if there is None else int(there.info.version or 0)
+        # The generation that must be there; 0 for none.
+        there = None if self._exclusive else target.info()
+        self._replaces = 0 if there is None else int(there.version or 0)
         self._chunks: ResumableUpload | None = None
         self._crc32c = google_crc32c.Checksum()
         self._size = 0

@@ -21,6 +21,7 @@ from botocore.validate import ParamValidator
 from airflow_provider_isvapp.errors import InvalidArgument, StorageFailed
 from airflow_provider_isvapp.transfer.gzip import Crc32
 from airflow_provider_isvapp.transfer.staging.base import (
+    FoundObject,
     ObjectInfo,
     Provenance,
     StorageKind,
@@ -30,7 +31,6 @@ from airflow_provider_isvapp.transfer.staging.base import (
 from airflow_provider_isvapp.transfer.staging.bucket import (
     BucketStore,
     BucketTarget,
-    FoundObject,
     MultipartObject,
     PartPool,
     RequestBody,

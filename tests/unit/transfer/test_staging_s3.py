@@ -250,6 +250,7 @@ def test_of_two_tasks_the_one_that_began_first_gives_way(bucket: Bucket, front: 
     verb, needle = moment.split(" ")
     other = ndjson(21_000)
     second: list[WriteResult] = []
+    second_is_over = threading.Event()
 
     def start_another(method: str, path: str) -> int | None:
         if method != verb or needle not in path:
@@ -259,6 +260,7 @@ def test_of_two_tasks_the_one_that_began_first_gives_way(bucket: Bucket, front: 
         front.before = lambda method, path: 404 if upload_id in path and method != "DELETE" else None
         with FileServer(Answer(gzip_bytes(other))) as server:
             second.append(download(server.source(export_id="e-2"), bucket.destination()))
+        second_is_over.set()
         return 404
 
     front.before = start_another
@@ -267,6 +269,8 @@ def test_of_two_tasks_the_one_that_began_first_gives_way(bucket: Bucket, front: 
         pytest.raises(StorageFailed, match="another task that writes the same object"),
     ):
         download(server.source(), bucket.destination())
+    # Another part of the first upload can be refused before.
+    assert second_is_over.wait(60)
     assert second[0].rows == 21_000
     bucket.assert_holds(other)
 
