@@ -202,7 +202,7 @@ class TestAddress:
         assert "no connection (the host name is unknown)" in message
         assert "Check the connection's host" in message
 
-    def test_a_port_that_nobody_listens_at(self, button: Press) -> None:
+    def test_a_closed_port(self, button: Press) -> None:
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             address = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -212,7 +212,7 @@ class TestAddress:
         assert f"at {address} after 1 attempts; last error: no connection (connection refused)" in message
         assert "check the connection's host" in message
 
-    def test_a_certificate_that_nobody_vouches_for(self, button: Press, tmp_path: Path) -> None:
+    def test_an_untrusted_certificate(self, button: Press, tmp_path: Path) -> None:
         with TlsServer(tmp_path, host="localhost") as server:
             works, message = button(host=f"https://localhost:{server.port}")
 
@@ -243,7 +243,7 @@ class TestAddress:
         assert not works
         assert message.endswith(f"{scripted.url} has no token endpoint: check the connection's extra auth_url.")
 
-    def test_tries_no_longer_than_somebody_waits(self, isvapp_button: Press, emulator: Emulator) -> None:
+    def test_the_button_uses_short_timeouts(self, isvapp_button: Press, emulator: Emulator) -> None:
         emulator.inject(Fault(endpoint="token", kind="status", status=503, retry_after=0, times=None))
 
         assert not isvapp_button(extra={"attempts": 50})[0]
@@ -282,7 +282,7 @@ class TestClock:
 
 
 class TestLimit:
-    def test_somebody_else_uses_the_limit_up(self, isvapp_button: Press, emulator: Emulator) -> None:
+    def test_another_program_uses_up_the_limit(self, isvapp_button: Press, emulator: Emulator) -> None:
         emulator.inject(Fault(endpoint="token", kind="status", status=429, retry_after=0, times=None))
         works, message = isvapp_button()
 

@@ -34,7 +34,9 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
         pytest.param(-5, 0, id="by a clock that is behind"),
     ],
 )
-def test_a_wait_ends_when_it_is_seen_unless_nobody_waited(events: list[Event], seen_after: int, waited: int) -> None:
+def test_a_wait_ends_when_the_export_is_seen_unless_no_task_waited(
+    events: list[Event], seen_after: int, waited: int
+) -> None:
     record_ready(DETAILS, seen_at=CREATED + timedelta(seconds=seen_after), poll_interval=30)
 
     assert events == [ExportEnded(outcome="completed", waited=waited)]

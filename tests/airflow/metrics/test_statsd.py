@@ -64,7 +64,9 @@ def newest(emulator: Emulator) -> bytes:
 
 @pytest.mark.parametrize("waits", ["deferred", "poking"])
 @pytest.mark.parametrize("tasks", ["one_task", "three_tasks"])
-def test_an_export_counts_once_whoever_waits_for_it(run: Run, emulator: Emulator, tasks: str, waits: str) -> None:
+def test_an_export_counts_once_however_many_tasks_wait_for_it(
+    run: Run, emulator: Emulator, tasks: str, waits: str
+) -> None:
     lines = run(f"{tasks}_{waits}")
 
     assert counts(lines) == {

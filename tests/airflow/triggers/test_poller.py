@@ -96,7 +96,7 @@ class TestOnePollForAll:
         run(scenario())
         assert {record.export_id for record in isvapp.requests if record.endpoint == "show_export"} == {hasty}
 
-    def test_one_odd_record_in_the_list_harms_nobody_else(self, isvapp: Emulator, clock: ManualClock) -> None:
+    def test_one_odd_record_in_the_list_fails_no_other_wait(self, isvapp: Emulator, clock: ManualClock) -> None:
         odd, good = create_exports(2)
         isvapp.inject(Fault(endpoint="list_exports", kind="edit", replace={"status": 7}, times=None))
         isvapp.inject(Fault(endpoint="show_export", kind="edit", export_id=odd, replace={"status": 7}, times=None))

@@ -100,7 +100,7 @@ class TestTrouble:
 
         assert [type(result) for result in run(scenario())] == [kind] * 3
 
-    def test_an_unknown_export_concerns_nobody_else(self, isvapp: Emulator, pending: str, clock: ManualClock) -> None:
+    def test_an_unknown_export_fails_no_other_wait(self, isvapp: Emulator, pending: str, clock: ManualClock) -> None:
         async def scenario() -> None:
             poller = ExportPoller("isvapp_default", connect)
             good = asyncio.ensure_future(wait_for(poller, pending))
@@ -170,7 +170,7 @@ class TestTrouble:
         assert len(rounds) == 2
         assert "Traceback" in caplog.text
 
-    def test_a_defect_that_passes_fails_nobody(self, isvapp: Emulator, clock: ManualClock) -> None:
+    def test_a_transient_defect_fails_no_wait(self, isvapp: Emulator, clock: ManualClock) -> None:
         export_ids = create_exports(20)
         clock.advance(61)
         breaks = iter([True, False])
@@ -215,7 +215,7 @@ class TestTrouble:
 
         run(scenario())
 
-    def test_nobody_joins_a_poller_that_gave_up(self, isvapp: Emulator, pending: str, clock: ManualClock) -> None:
+    def test_a_poller_that_gave_up_gets_no_new_waits(self, isvapp: Emulator, pending: str, clock: ManualClock) -> None:
         clock.advance(61)
 
         async def connecting() -> IsvappClient:

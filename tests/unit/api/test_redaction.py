@@ -128,7 +128,7 @@ def test_the_worst_texts_take_no_long_time(unit: str) -> None:
         (r'{"u": "https:\/\/h.test\/f?sig=abc"}', r'{"u": "https:\/\/h.test\/f?***"}'),
     ],
 )
-def test_what_a_url_carries_is_removed_even_if_nobody_knows_it(text: str, shown: str) -> None:
+def test_the_token_of_a_url_is_removed_even_if_it_is_unknown(text: str, shown: str) -> None:
     assert Redactor()(text) == shown
 
 

@@ -32,7 +32,7 @@ def failure(limiter: RecordingLimiter) -> Callable[[str], str]:
     return ask
 
 
-def test_a_certificate_that_nobody_vouches_for(failure: Callable[[str], str], tmp_path: Path) -> None:
+def test_an_untrusted_certificate(failure: Callable[[str], str], tmp_path: Path) -> None:
     with TlsServer(tmp_path, host="localhost") as server:
         said = failure(f"https://localhost:{server.port}")
 
