@@ -16,6 +16,7 @@ import pytest
 
 from airflow_provider_isvapp import errors
 from airflow_provider_isvapp.api.isvapp import export_state
+from airflow_provider_isvapp.checks import MaxChange
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.hooks import isvapp as isvapp_hook
 from airflow_provider_isvapp.operators import creation
@@ -490,6 +491,54 @@ class TestWaitForMonth:
 
         assert file.read_bytes() == isvapp.export_bytes(written["export_id"])
         assert len(isvapp.exports) == 1
+
+
+class TestChecks:
+    def test_a_refused_month_asks_for_a_new_export_and_can_be_accepted(
+        self, isvapp: Emulator, tmp_path: Path, finishing: Callable[[Any], None]
+    ) -> None:
+        file = tmp_path / "usage"
+
+        def run(context: Any, **arguments: Any) -> Any:
+            arguments = {"checks": [MaxChange(), lambda candidate: None], **arguments}
+            return run_to_its_end(
+                lambda: export_to(file, timeframe="2024-02", min_rows=0, deferrable=False, **arguments), context
+            )
+
+        def lose_the_month() -> None:
+            isvapp.inject(Fault(endpoint="create_export", kind="month_missing", month="2024-02"))
+
+        first = run(task_context())
+        assert first["baseline"] is None
+        assert [(item["check"], item["outcome"]) for item in first["checks"]] == [
+            ("MaxChange", "passed"),
+            ("<lambda>", "passed"),
+        ]
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        lose_the_month()
+        context = task_context(TaskStateStore())
+        refused = r"checks\. MaxChange: it has 0 rows, 100% fewer than the 200 of .* A retry of this task creates one"
+        with pytest.raises(AirflowException, match=refused):
+            run(context, rejected_path=str(tmp_path / "rejected"))
+        assert (tmp_path / "rejected").read_bytes() == b""
+        (tmp_path / "rejected").unlink()
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+        assert run(context)["rows"] == 200
+        assert isvapp.request_counts()["create_export"] == 3
+        lose_the_month()
+        accepted = run(task_context(), skip_checks="True")
+        assert (accepted["rows"], accepted["baseline"]) == (0, str(file))
+        assert {item["outcome"] for item in accepted["checks"]} == {"skipped"}
+
+    def test_the_single_download_fails_at_once(self, isvapp: Emulator, clock: ManualClock, tmp_path: Path) -> None:
+        export_id = create(timeframe="2024-02").execute(task_context())
+        clock.advance(61)
+        operator = IsvappDownloadExportOperator(
+            task_id="download", export_id=export_id, path=str(tmp_path / "usage"), checks=[lambda candidate: "never"]
+        )
+        with pytest.raises(AirflowFailException, match=r"did not pass its checks\. <lambda>: never"):
+            operator.execute(task_context())
+        assert list(tmp_path.iterdir()) == []
 
 
 class TestRequiredMonths:

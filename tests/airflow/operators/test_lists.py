@@ -25,6 +25,7 @@ from airflow import DAG
 from airflow.timetables.interval import CronDataIntervalTimetable
 from airflow.timetables.trigger import CronTriggerTimetable
 
+from airflow_provider_isvapp.checks import MaxChange
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.errors import AuditRefused, DestinationExists, LateSnapshot
 from airflow_provider_isvapp.events import DownloadFinished, Event
@@ -289,6 +290,22 @@ def test_an_empty_list_may_be_accepted(listed: VendorList) -> None:
 
     assert listed.run(min_rows=0)["rows"] == 0
     assert listed.store.read("list") == b""
+
+
+def test_a_list_that_shrinks_is_refused_and_can_be_accepted(listed: VendorList) -> None:
+    def run(**options: Any) -> dict[str, Any]:
+        return listed.run(checks=[MaxChange()], min_rows=0, **options)
+
+    rows = run()["rows"]
+    before = {name: listed.store.read(name) for name in listed.store.names()}
+    listed.spoil(kind="edit", replace={listed.rows_field: []}, times=2)
+    with pytest.raises(AirflowException, match=f"MaxChange: it has 0 rows, 100% fewer than the {rows} ") as caught:
+        run()
+    assert not isinstance(caught.value, AirflowFailException)
+    assert {name: listed.store.read(name) for name in listed.store.names()} == before
+    accepted = run(skip_checks="MaxChange")
+    assert accepted["checks"] == [{"check": "MaxChange", "outcome": "skipped", "reason": None}]
+    assert (accepted["rows"], accepted["baseline"]) == (0, f"{listed.store.root}/list")
 
 
 @pytest.mark.parametrize("compression", [None, "gzip"])
