@@ -76,9 +76,6 @@ _INTERACTIVE_READ_TIMEOUT = 20.0
 SettingsT = TypeVar("SettingsT", bound=ConnectionSettings)
 
 
-SettingsT = TypeVar("SettingsT", bound=ConnectionSettings)
-
-
 def interactive_timeouts(settings: SettingsT) -> SettingsT:
     """Shorten a connection's timeouts to what a user waits for."""
     transport = replace(
