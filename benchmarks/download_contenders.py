@@ -69,12 +69,11 @@ def ours_to_file(server: str, target: str, **options: Any) -> Work:
     return ours(server, open_destination(target), **options)
 
 
-def ours_checked(*names: str) -> Work:
-    """With checks, which sum up every row. The last two names are the URL and the target."""
-    from airflow_provider_isvapp import checks
+def ours_checked(server: str, target: str) -> Work:
+    """With a check, for which every row is summed up."""
+    from airflow_provider_isvapp.checks import MaxChange
 
-    *wanted, server, target = names
-    return ours_to_file(server, target, checks=[getattr(checks, name)() for name in wanted])
+    return ours_to_file(server, target, checks=[MaxChange()])
 
 
 def ours_with_zlib(server: str, target: str) -> Work:
@@ -241,8 +240,7 @@ MORE_TO_FILE: dict[str, Callable[[str, str], Work]] = {
     "this provider, zlib": ours_with_zlib,
     "this provider, on disk": ours_on_disk,
     "this provider, validate=full": partial(ours_to_file, validate="full"),
-    "this provider, checks": partial(ours_checked, "MaxChange"),
-    "this provider, checks with UniqueKeys": partial(ours_checked, "MaxChange", "UniqueKeys"),
+    "this provider, checks": ours_checked,
     "this provider, Parquet": ours_to_parquet,
     "DuckDB, Parquet from a file": duckdb_to_parquet,
     "requests + gzip": requests_and_gzip,
