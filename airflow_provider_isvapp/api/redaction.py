@@ -12,6 +12,7 @@ import base64
 import html
 import logging
 import re
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from urllib.parse import unquote, urlsplit
@@ -218,15 +219,23 @@ class _HideSecrets(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.redactors: WeakSet[Redactor] = WeakSet()
+        self._redactors: WeakSet[Redactor] = WeakSet()
+        # Other threads open clients while one logs. A finalizer may log, too, while its thread holds the lock.
+        self._lock = threading.RLock()
+
+    def add(self, redactor: Redactor) -> None:
+        with self._lock:
+            self._redactors.add(redactor)
 
     def filter(self, record: logging.LogRecord) -> bool:
+        with self._lock:
+            redactors = tuple(self._redactors)
         message = masked = record.getMessage()
-        for redactor in (*self.redactors, _NO_SECRETS):
+        for redactor in (*redactors, _NO_SECRETS):
             masked = redactor.mask(masked)
         if masked != message:
             record.msg, record.args = masked, ()
-        if record.exc_info and self.redactors:
+        if record.exc_info and redactors:
             record.exc_info = record.exc_text = None
         return True
 
@@ -237,6 +246,6 @@ _FILTER = _HideSecrets()
 
 def hide_in_log(redactor: Redactor) -> None:
     """Keep a redactor's secrets out of urllib3's log for as long as the redactor exists."""
-    _FILTER.redactors.add(redactor)
+    _FILTER.add(redactor)
     for name in ("connection", "connectionpool", "poolmanager", "util.retry"):
         logging.getLogger(f"urllib3.{name}").addFilter(_FILTER)

@@ -7,8 +7,12 @@ import html
 import json
 import logging
 import string
+import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -193,3 +197,29 @@ def test_no_line_of_urllib3_shows_a_secret(
 )
 def test_the_password_of_a_storage(url: object, password: str | None) -> None:
     assert password_in(url) == password
+
+
+def test_a_client_may_open_while_another_thread_logs() -> None:
+    kept: deque[Redactor] = deque(maxlen=1_000)
+    over = threading.Event()
+
+    def open_clients() -> None:
+        while not over.is_set():
+            kept.append(Redactor())
+            hide_in_log(kept[-1])
+
+    log = logging.getLogger("urllib3.connectionpool")
+    record = log.makeRecord(log.name, logging.DEBUG, __file__, 1, "GET /", (), None)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            opening = pool.submit(open_clients)
+            try:
+                for _ in range(300):
+                    log.filter(record)
+            finally:
+                over.set()
+            opening.result()
+    finally:
+        sys.setswitchinterval(interval)
