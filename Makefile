@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 # Needs Python 3.11 or newer, git and make. Everything else is installed below .venvs/, at the versions of uv.lock.
-# Each target takes more arguments: make test-unit ARGS="-k limiter -x"
+# Each target takes more arguments: make test-unit ARGS="-k ratelimit -x"
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -25,7 +25,7 @@ SLOW_LANES := test-resolution test-airflow-3.4 test-crash-3.3 test-crash-2.11 te
 # What Airflow's version matters most for; and, on lines that few still run: imports, provider info and example DAGs.
 ADAPTER_TESTS := $(addprefix tests/airflow/,hooks operators sensors links triggers plugins provider dags)
 BASIC_TESTS := $(addprefix tests/airflow/,provider dags)
-# Of a pre-release, whose own warnings are not ours to end.
+# A pre-release warns of its own code, which is not ours to change.
 PRERELEASE_TESTS := $(addprefix tests/airflow/,operators sensors plugins provider dags) -W default
 
 # Tests wait more than they compute. Those of one module or class share what it starts, so one process runs them all. With
@@ -40,7 +40,7 @@ LOWEST_TESTS := $(addprefix tests/,unit/api unit/ratelimit airflow/hooks)
 # Airflow 2.11.0 warns where later releases do not.
 LOWEST_TESTS += -W default
 
-# What each environment has, and for which Python it asks first: a machine with several tests with several.
+# What each environment has, and which Python it prefers.
 WITH_airflow-3.3 := $(addprefix --extra ,azure emulator fast gcs parquet postgresql redis s3) $(addprefix --group ,airflow-3.3 test \
 	test-browser test-kubernetes test-lineage test-metrics test-services test-socks test-storage test-warehouse docs lint package)
 WITH_airflow-3.4 := $(addprefix --extra ,emulator fast s3) $(addprefix --group ,airflow-3.4 test test-s3)

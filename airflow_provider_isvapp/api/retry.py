@@ -17,7 +17,9 @@ import urllib3.exceptions
 from airflow_provider_isvapp.api.network import Deadline, Proxy, is_final, tunnel_status
 from airflow_provider_isvapp.errors import InvalidConnection
 
-# A vendor or a proxy may ask for any pause. After this one the task had better fail visibly.
+# A vendor or a proxy may ask for any pause. After a 429 the shared limit grants no permit for up to LONGEST_PAUSE; one
+# attempt of a task waits no longer than RETRY_AFTER_CAP, so that a failure shows.
+LONGEST_PAUSE = 300.0
 RETRY_AFTER_CAP = 120.0
 # Without a Retry-After, the vendor's window (requests per second) has to pass before the next request.
 PAUSE_AFTER_429 = 1.0
@@ -70,7 +72,7 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
     """Read a ``Retry-After`` header: seconds or an HTTP date (RFC 9110, 10.2.3).
 
     :param now: the vendor's time in seconds since the epoch, which a date refers to.
-    :return: seconds to wait, between 0 and :data:`RETRY_AFTER_CAP`; None without a valid value.
+    :return: seconds to wait, between 0 and :data:`LONGEST_PAUSE`; None without a valid value.
     """
     if value is None:
         return None
@@ -82,7 +84,7 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
         if moment is None:
             return None
         seconds = moment - now
-    return min(max(seconds, 0.0), RETRY_AFTER_CAP)
+    return min(max(seconds, 0.0), LONGEST_PAUSE)
 
 
 def transient_status(status: int, *, vendor_message: str, retry_after: float | None) -> TransientFault | None:
@@ -181,7 +183,7 @@ def retrying(*, attempts: int, what: str, sleep: Callable[[float], None]) -> ten
     def wait(state: tenacity.RetryCallState) -> float:
         fault = state.outcome.exception() if state.outcome else None
         if isinstance(fault, TransientFault) and fault.retry_after is not None:
-            return max(fault.retry_after, backoff(state))
+            return max(min(fault.retry_after, RETRY_AFTER_CAP), backoff(state))
         return backoff(state)
 
     def log_retry(state: tenacity.RetryCallState) -> None:

@@ -107,7 +107,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again(server, ask):
     assert ask() == b"wholebody"
 
 
-def test_a_429_holds_everybody_back_and_is_repeated_even_for_a_create(server, ask, limiter, time):
+def test_a_429_blocks_the_limit_and_is_retried_even_for_a_create(server, ask, limiter, time):
     server.script("/thing", Answer(429, headers={"Retry-After": "7"}), Answer(body=b"created"))
 
     assert ask(method="POST", idempotent=False) == b"created"
@@ -116,7 +116,7 @@ def test_a_429_holds_everybody_back_and_is_repeated_even_for_a_create(server, as
     assert time.pauses == [7.0]
 
 
-def test_a_429_without_retry_after_holds_everybody_back_for_the_window(server, ask, limiter, time):
+def test_a_429_without_retry_after_blocks_the_limit_for_its_window(server, ask, limiter, time):
     server.script("/thing", Answer(429), Answer(body=b"ok"))
 
     assert ask() == b"ok"
@@ -164,6 +164,15 @@ def test_retry_after_is_capped(server, ask, time):
 
     assert ask() == b"ok"
 
+    assert time.pauses == [120.0]
+
+
+def test_a_429_blocks_the_limit_for_up_to_five_minutes_while_an_attempt_waits_two(server, ask, limiter, time):
+    server.script("/thing", Answer(429, headers={"Retry-After": "86400"}), Answer(body=b"ok"))
+
+    assert ask() == b"ok"
+
+    assert limiter.blocked_for == [300.0]
     assert time.pauses == [120.0]
 
 
