@@ -28,6 +28,7 @@ from airflow_provider_isvapp.operators.isvapp import (
 )
 from airflow_provider_isvapp.triggers import isvapp, waiters
 from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, AirflowSensorTimeout, Asset
+from tests.airflow.operators.conftest import Store
 from tests.support.airflow_connections import SetConnection, isvapp_fields
 from tests.support.task_context import TaskDeferred, TaskStateStore, run_to_its_end, task_context
 
@@ -53,7 +54,7 @@ def finishing(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Callable[[
     return lambda _: clock.advance(61)
 
 
-def export_to(file: Path, **arguments: Any) -> IsvappExportOperator:
+def export_to(file: Path | str, **arguments: Any) -> IsvappExportOperator:
     return IsvappExportOperator(
         **{
             "task_id": "export",
@@ -495,14 +496,15 @@ class TestWaitForMonth:
 
 class TestChecks:
     def test_a_refused_month_asks_for_a_new_export_and_can_be_accepted(
-        self, isvapp: Emulator, tmp_path: Path, finishing: Callable[[Any], None]
+        self, store: Store, isvapp: Emulator, finishing: Callable[[Any], None]
     ) -> None:
-        file = tmp_path / "usage"
-
         def run(context: Any, **arguments: Any) -> Any:
             arguments = {"checks": [MaxChange(), lambda candidate: None], **arguments}
             return run_to_its_end(
-                lambda: export_to(file, timeframe="2024-02", min_rows=0, deferrable=False, **arguments), context
+                lambda: export_to(
+                    f"{store.root}/usage", timeframe="2024-02", min_rows=0, deferrable=False, **arguments
+                ),
+                context,
             )
 
         def lose_the_month() -> None:
@@ -514,31 +516,37 @@ class TestChecks:
             ("MaxChange", "passed"),
             ("<lambda>", "passed"),
         ]
-        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        before = {name: store.read(name) for name in store.names()}
+        assert set(before) == {"usage", "_usage.manifest.json"}
         lose_the_month()
         context = task_context(TaskStateStore())
         refused = r"checks\. MaxChange: it has 0 rows, 100% fewer than the 200 of .* A retry of this task creates one"
         with pytest.raises(AirflowException, match=refused):
-            run(context, rejected_path=str(tmp_path / "rejected"))
-        assert (tmp_path / "rejected").read_bytes() == b""
-        (tmp_path / "rejected").unlink()
-        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-        assert run(context)["rows"] == 200
+            run(context, rejected_path=f"{store.root}/rejected")
+        assert {name: store.read(name) for name in store.names()} == {**before, "rejected": b""}
+        again = run(context)
+        assert (again["rows"], again["baseline"]) == (200, f"{store.root}/usage")
         assert isvapp.request_counts()["create_export"] == 3
         lose_the_month()
         accepted = run(task_context(), skip_checks="True")
-        assert (accepted["rows"], accepted["baseline"]) == (0, str(file))
+        assert (accepted["rows"], accepted["baseline"]) == (0, f"{store.root}/usage")
         assert {item["outcome"] for item in accepted["checks"]} == {"skipped"}
+        assert store.read("usage") == b""
 
-    def test_the_single_download_fails_at_once(self, isvapp: Emulator, clock: ManualClock, tmp_path: Path) -> None:
+    def test_the_single_download_fails_at_once(self, store: Store, isvapp: Emulator, clock: ManualClock) -> None:
         export_id = create(timeframe="2024-02").execute(task_context())
         clock.advance(61)
         operator = IsvappDownloadExportOperator(
-            task_id="download", export_id=export_id, path=str(tmp_path / "usage"), checks=[lambda candidate: "never"]
+            task_id="download",
+            export_id=export_id,
+            path=f"{store.root}/usage",
+            checks=[lambda candidate: "never"],
+            rejected_path=f"{store.root}/rejected",
         )
         with pytest.raises(AirflowFailException, match=r"did not pass its checks\. <lambda>: never"):
             operator.execute(task_context())
-        assert list(tmp_path.iterdir()) == []
+        assert store.names() == ["rejected"]
+        assert store.read("rejected") == isvapp.export_bytes(export_id)
 
 
 class TestRequiredMonths:
