@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Whether a staged result may be published: the rules and checks between staging and publication."""
+"""The rules and checks that decide whether a staged result is published."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from airflow_provider_isvapp.transfer.results import CheckResult
 from airflow_provider_isvapp.transfer.staging.base import Provenance
 from airflow_provider_isvapp.transfer.summary import RepeatedKeys, Summary
 
-# The longest export that the vendor offers has twelve. Each has an open file while an export is divided, and all of
-# them are in the provenance, for which S3 has room of 2 KB.
+# The vendor's longest export has twelve months. Each month takes an open file while an export is partitioned, and a
+# place in the provenance, which S3 limits to 2 KB.
 MOST_MONTHS = 60
 
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?")
@@ -28,14 +28,14 @@ _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?")
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A result of which every byte is staged and verified, as a rule or a check sees it.
+    """A staged and verified result, as rules and checks see it.
 
-    :param staged: with all figures.
-    :param replaces_rows: whether an object with rows is at the path now; asked only if it matters.
-    :param drift: what differs from the documentation; None if that was not looked for.
-    :param figures: of its rows by month, if they were summed up.
-    :param baseline: the same of what lies at the path, or at ``baseline``; None if there is none.
-    :param repeated_keys: which rows have the key of an earlier one; asked by ``UniqueKeys``.
+    :param staged: its provenance, with all figures.
+    :param replaces_rows: returns whether the existing object has rows; called only when it matters.
+    :param drift: the differences from the documentation; None if rows were not compared with it.
+    :param figures: the figures of the rows by month; None if none were computed.
+    :param baseline: the figures of the object at the path, or at ``baseline``; None if there is none.
+    :param repeated_keys: finds the rows that repeat the key of an earlier row; ``UniqueKeys`` calls it.
     """
 
     staged: Provenance
@@ -47,30 +47,30 @@ class Candidate:
 
     @property
     def rows(self) -> int:
-        """All rows."""
+        """The number of rows."""
         return self.staged.rows or 0
 
     @property
     def summary(self) -> Summary:
-        """The figures of its rows; of a list, only how many and how large."""
+        """The figures of the rows; for a list, only their number and size."""
         return self.figures or Summary(rows=self.rows, bytes=self.staged.bytes or 0)
 
 
 Rule: TypeAlias = Callable[[Candidate], str | None]
-"""Returns why a candidate must not be published, with the next step; None if nothing speaks against it."""
+"""Returns the reason not to publish a candidate, with the next step; None if there is none."""
 
 
 def find_problem(candidate: Candidate, rules: Iterable[Rule]) -> str | None:
-    """Return the problem that the first rule finds, in the rules' order; None if all pass."""
+    """Return the first problem, in the order of the rules; None if all pass."""
     return next((problem for rule in rules if (problem := rule(candidate)) is not None), None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What came of the checks.
+    """The results of the checks.
 
     :param results: in the order of the checks.
-    :param baseline: URI of what they compared with; None if there was nothing.
+    :param baseline: URI of the object that they compared with; None if there was none.
     """
 
     results: tuple[CheckResult, ...] = ()
@@ -78,15 +78,15 @@ class Audit:
 
     @property
     def reasons(self) -> dict[str, str]:
-        """What each check that refused says, by its name; empty if none did."""
+        """The reason of each check that refused, by name; empty if none refused."""
         return {item.check: item.reason for item in self.results if item.reason is not None}
 
 
 def run_checks(candidate: Candidate, options: WriteOptions, *, baseline: Destination, log: Logger) -> Audit:
-    """Let every check that is not skipped see a candidate.
+    """Run every check that is not skipped.
 
-    :param baseline: where what they compare with is, if it is there.
-    :raises CheckFailed: if one raises, or returns something else than None or a reason.
+    :param baseline: the location of the object to compare with; it may not exist.
+    :raises CheckFailed: if a check raises, or returns neither None nor a reason.
     """
     if not options.checks:
         return Audit()
@@ -125,7 +125,7 @@ def _run(name: str, check: Check, candidate: Candidate) -> CheckResult:
 def refusal(what: str, reasons: Mapping[str, str]) -> str:
     """Return the message of a refusal.
 
-    :param what: was refused.
+    :param what: the refused result, as the subject of the sentence.
     """
     found = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     return (
@@ -136,7 +136,7 @@ def refusal(what: str, reasons: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ExpectedMonths:
-    """The months of an export are those that were asked for; see :func:`find_month_mismatch`."""
+    """A rule: the months of an export are the requested ones; see :func:`find_month_mismatch`."""
 
     expected: Collection[str] | int | None
     required: bool
@@ -148,7 +148,7 @@ class ExpectedMonths:
 
 
 def as_documented(candidate: Candidate) -> str | None:
-    """No row differs from its documentation; a rule."""
+    """A rule: no row differs from the documentation."""
     if not candidate.drift:
         return None
     return f"it differs from its documentation: {candidate.drift}. Set on_drift='report' to accept that"
@@ -156,9 +156,9 @@ def as_documented(candidate: Candidate) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class MinRows:
-    """There are enough rows.
+    """A rule: the result has enough rows.
 
-    :param fewest: None if an empty result may be published, but not replace rows.
+    :param fewest: the minimum. With None, an empty result may be published, but may not replace rows.
     """
 
     fewest: int | None
@@ -174,9 +174,9 @@ class MinRows:
 
 
 def check_rejected(rejected: Destination, destination: Destination, options: WriteOptions) -> None:
-    """Check where a refused result is to be kept.
+    """Check the location for a refused result.
 
-    :raises InvalidArgument: if a result cannot be there, or if it would take the place of a good one.
+    :raises InvalidArgument: if it cannot be written, or is the destination itself.
     """
     if rejected.uri == destination.uri:
         raise InvalidArgument(f"rejected_path {rejected.uri!r} is path itself. Name another one.")
@@ -194,7 +194,7 @@ def is_month(value: str) -> bool:
 
 
 def too_many_months(found: Collection[str]) -> str | None:
-    """Return what is wrong with the months so far, if they are more than any export has."""
+    """Return the problem if there are more months than any export has."""
     if len(found) <= MOST_MONTHS:
         return None
     return f"it has rows of more than {MOST_MONTHS} months, and an export has at most twelve"
@@ -203,12 +203,13 @@ def too_many_months(found: Collection[str]) -> str | None:
 def find_month_mismatch(
     found: Mapping[str, int], expected: Collection[str] | int | None, *, required: bool
 ) -> str | None:
-    """Compare the months of the rows with those that were asked for.
+    """Compare the months of the rows with the requested ones.
 
     :param found: rows by month.
-    :param expected: the months, or how many consecutive ones where only the vendor knows which; None if unknown.
+    :param expected: the requested months, or the number of consecutive months if only the vendor knows which; None if
+        unknown.
     :param required: whether each must have a row.
-    :return: what is wrong, if anything is.
+    :return: the mismatch; None if there is none.
     """
     if expected is None:
         return None
@@ -223,7 +224,7 @@ def find_month_mismatch(
 
 def _count_problem(found: list[str], wanted: int, *, required: bool) -> str | None:
     if strange := [month for month in found if not is_month(month)]:
-        return f"it has rows of {strange[0][:20]!r}, which is no month"
+        return f"it has rows of {strange[0][:20]!r}, which is not a month"
     if not found:
         return f"it has no rows, and {wanted} months were asked for" if required else None
     span = _index(found[-1]) - _index(found[0]) + 1

@@ -41,7 +41,7 @@ from airflow_provider_isvapp.transfer.existing import (
     compare_with_existing,
     find_existing_export,
     has_rows,
-    keeps_existing,
+    must_keep_existing,
 )
 from airflow_provider_isvapp.transfer.manifest import Description, check_targets, find_manifests, publish
 from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER, WriteOptions
@@ -134,7 +134,7 @@ def download_export(
                 return WriteResult.of(
                     destination.uri, present, manifests=there, outcome=Outcome.UNCHANGED, seconds=clock() - started
                 )
-    if options.partition_by is None and keeps_existing(destination, options):
+    if options.partition_by is None and must_keep_existing(destination, options):
         log.info("%s exists, and if_exists is 'skip': nothing to download", destination.uri)
         return WriteResult(path=destination.uri, outcome=Outcome.SKIPPED, seconds=clock() - started)
 

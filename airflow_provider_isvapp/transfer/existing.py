@@ -28,12 +28,12 @@ _READ_BYTES = 256 * 1024
 _MAGIC = b"PAR1"
 _GZIP_MAGIC = b"\x1f\x8b"
 _FOOTER_END = 4 + len(_MAGIC)
-# Of a file of 300 GB: about 3 KiB for each row group.
+# Enough for a file of 300 GB: a footer has about 3 KiB per row group.
 _LONGEST_FOOTER = 16 * 1024 * 1024
 
 
 def recount(target: ObjectTarget, provenance: Provenance, options: WriteOptions) -> Provenance:
-    """Read ndjson again and count what the provenance lacks.
+    """Read stored ndjson to compute the figures that its provenance lacks.
 
     :raises DamagedDownload: if it is not whole.
     """
@@ -48,27 +48,27 @@ def recount(target: ObjectTarget, provenance: Provenance, options: WriteOptions)
                 inspector.feed(plain)
     inspector.finish()
     if members.inside_member:
-        raise DamagedDownload("it is cut")
+        raise DamagedDownload("it is truncated")
     return msgspec.structs.replace(
         provenance, rows=inspector.rows, bytes=size, crc32=str(crc32), months=inspector.months
     )
 
 
-def footer_provenance(target: ObjectTarget) -> Provenance | None:
-    """Read the provenance from the footer of a Parquet file, which is written last and so has the figures."""
+def provenance_in_footer(target: ObjectTarget) -> Provenance | None:
+    """Read the provenance from the footer of a Parquet file, which is written last and has all figures."""
     with target.open() as stored:
         footer = _footer(stored)
     try:
         import pyarrow.parquet as pq
 
         entries = pq.read_metadata(BytesIO(footer)).metadata or {}
-    except Exception:  # noqa: BLE001 - whatever a Parquet reader makes of another program's bytes
+    except Exception:  # noqa: BLE001 - pyarrow raises errors without a common base for bytes that are not Parquet
         return None
     return Provenance.from_text(entries.get(METADATA_KEY.encode()))
 
 
 def _footer(stored: IO[bytes]) -> bytes:
-    """Read as much of the end as a footer with its length and the magic number says that it has, within bounds."""
+    """Read the footer with its length and the magic number; return nothing if it would be implausibly long."""
     size = stored.seek(0, os.SEEK_END)
     stored.seek(max(size - _FOOTER_END, 0))
     length = int.from_bytes(stored.read(_FOOTER_END)[:4], "little")
@@ -81,8 +81,8 @@ def _footer(stored: IO[bytes]) -> bytes:
 _LOG = logging.getLogger(__name__)
 
 
-def keeps_existing(destination: Destination, options: WriteOptions) -> bool:
-    """Whether an object of other content exists and stays.
+def must_keep_existing(destination: Destination, options: WriteOptions) -> bool:
+    """Whether an object with other content exists and must stay.
 
     :raises DestinationExists: if one exists and ``if_exists`` is ``fail``.
     """
@@ -94,9 +94,9 @@ def keeps_existing(destination: Destination, options: WriteOptions) -> bool:
 
 
 def has_rows(destination: Destination) -> bool:
-    """Whether the existing object has rows, as far as its first bytes or its footer show; False if there is none.
+    """Whether the first bytes or the footer of the existing object show rows; False if there is no object.
 
-    What this package cannot read counts as rows: it may be data of another program.
+    Content that this package cannot read counts as rows: another program may have written it.
     """
     target = destination.target()
     if target.info() is None:
@@ -120,7 +120,7 @@ def _parquet_rows(footer: bytes) -> int | None:
         import pyarrow.parquet as pq
 
         rows: int = pq.read_metadata(BytesIO(footer)).num_rows
-    except Exception:  # noqa: BLE001 - pyarrow raises errors without a common root for bytes that are no Parquet
+    except Exception:  # noqa: BLE001 - pyarrow raises errors without a common base for bytes that are not Parquet
         return None
     return rows
 
@@ -133,15 +133,15 @@ def compare_with_existing(
     expected_months: Collection[str] | int | None,
     task_run: str | None,
 ) -> tuple[dict[str, MonthChange], frozenset[str]]:
-    """Compare the months of a divided export with those that are stored.
+    """Compare the months of a partitioned export with the stored ones.
 
-    An earlier try of the same task may have published a month, and ended before anything else heard of it. That month
-    is what that try found it to be.
+    An earlier try of the same task may have published a month and died before it reported that. Such a month keeps the
+    change that the earlier try recorded in the manifest.
 
-    :param summary: of the export.
+    :param summary: the figures of the export.
     :param expected_months: as for the download.
-    :param task_run: the task that asks, the same over its tries.
-    :return: what each month is to the stored one, with stored months that the export lacks; and the months to write.
+    :param task_run: identifies the task instance across its tries.
+    :return: the change of each month, including stored months that the export lacks; and the months to write.
     """
     changes, differing = {}, set()
     for month, found in summary.months.items():
@@ -168,13 +168,14 @@ def find_existing_export(
     *,
     expected_months: Collection[str] | int | None,
 ) -> Provenance | None:
-    """Return the provenance of what is there if it is this export, whole and in this format.
+    """Return the provenance of the existing object if it holds this export, complete and in this format.
 
-    The provenance says so: it is made with the object, and only verified objects are published. Where it lacks the
-    figures (a multipart upload to S3 takes metadata with its first byte), a Parquet file has them in its footer, and
-    ndjson in its manifest; without one it is read again and counted, which sends no request to the vendor.
+    The stored provenance is proof: it is written with the object, and only verified objects are published. It can lack
+    the figures, since a multipart upload to S3 takes its metadata at the start. A Parquet file then has them in its
+    footer, and ndjson in its manifest. ndjson without a manifest is read and counted again, without a request to the
+    vendor.
 
-    :param expected_months: as for the download. Tells whether a divided export is complete where no provenance names
+    :param expected_months: as for the download. Decides whether a partitioned export is complete if no provenance lists
         its months.
     """
     if options.partition_by is None:
@@ -200,7 +201,7 @@ def _provenance(destination: Destination, export_id: str, options: WriteOptions)
     if not _is_of(provenance, export_id, options):
         return None
     if not provenance.is_complete and options.output_format == "parquet":
-        provenance = footer_provenance(target)
+        provenance = provenance_in_footer(target)
     elif not provenance.is_complete and options.writes_manifest:
         described = provenance_in_manifest(destination)
         provenance = described if _is_of(described, export_id, options) else provenance
@@ -230,7 +231,7 @@ def _recounted_months(
     options: WriteOptions,
     expected: Collection[str] | int | None,
 ) -> Provenance | None:
-    """Count large months one by one; which there must be only the request can tell."""
+    """Count large months one by one, if they are the requested ones."""
     if (
         not provenances
         or expected is None
@@ -243,5 +244,5 @@ def _recounted_months(
         if counted is None:
             return None
         months[month] = counted.rows or 0
-    # Size and checksum of the undivided export are not to be had from its months.
+    # The size and checksum of the whole export do not follow from those of its months.
     return msgspec.structs.replace(provenance, rows=sum(months.values()), months=months)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Gzip members and CRC-32: what is received, and what is compressed again."""
+"""Decompresses gzip members and computes CRC-32."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Crc32:
         self._value = 0
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
-        """Take the next bytes."""
+        """Add the next bytes."""
         self._value = self._function(data, self._value)
 
     def __str__(self) -> str:
         return f"{self._value:08x}"
 
     def digest(self) -> bytes:
-        """Return the four bytes, the highest first."""
+        """Return the value as four bytes, big-endian."""
         return self._value.to_bytes(4, "big")
 
 
@@ -40,8 +40,8 @@ def _crc32_function() -> Callable[[bytes | bytearray | memoryview, int], int]:
     return isal_zlib.crc32
 
 
-# The most that one step gives out. Each piece is handed from thread to thread: of a quarter of the size, that takes a
-# tenth more processor time. Larger ones take more memory and are no faster.
+# The largest output of one step. Each piece passes from thread to thread: pieces a quarter of this size take 10 % more
+# processor time. Larger ones take more memory and are no faster.
 _OUTPUT_BYTES = 1024 * 1024
 
 _GZIP_HEADER_AND_TRAILER = 16 + zlib.MAX_WBITS
@@ -65,11 +65,11 @@ _Engine = tuple[Callable[[], _Member], tuple[type[Exception], ...]]
 
 
 class GzipMembers:
-    """Decodes any number of gzip members, one after the other (RFC 1952, 2.2).
+    """Decodes any number of consecutive gzip members (RFC 1952, 2.2).
 
-    CRC-32 and length of every member are checked by the decompressor. Anything between or after members that is not
-    another member is damage, also the zero padding that the gzip tool lets pass. No bytes at all is no damage here: the
-    caller knows whether an empty body was announced. Memory does not depend on how far the bytes expand.
+    The decompressor checks the CRC-32 and the length of every member. Anything but another member between or after
+    members is damage, including the zero padding that the gzip tool accepts. Empty input is valid: the caller knows
+    whether an empty body was announced. Memory use does not depend on the compression ratio.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class GzipMembers:
         self._start = b""
 
     def decode(self, data: bytes) -> Iterator[tuple[memoryview, bytes]]:
-        """Yield ``data`` with the first of what it decompresses to, then nothing with each further piece of that.
+        """Yield pairs of input and output: ``data`` with its first piece, then empty bytes with each further one.
 
         :raises DamagedDownload: as soon as the bytes cannot be gzip.
         """
@@ -92,7 +92,7 @@ class GzipMembers:
 
     @property
     def inside_member(self) -> bool:
-        """Whether the bytes so far stop in the middle of a member: a body that ends here was cut."""
+        """Whether the bytes so far stop in the middle of a member: a body that ends here is truncated."""
         return self._member is not None or bool(self._start)
 
     def _plain_pieces(self, data: bytes) -> Iterator[bytes]:
@@ -118,7 +118,7 @@ class GzipMembers:
         raise DamagedDownload(f"gzip member {self.finished_members + 1} is corrupt: {reason}")
 
     def _begin_member(self, data: bytes) -> bytes:
-        """Look at the magic number before the decompressor does: isal takes a short body of plain JSON for gzip."""
+        """Check the magic number before decompression: isal mistakes a short body of plain JSON for gzip."""
         data = self._start + data
         self._start = b""
         if data[: len(_MAGIC)] != _MAGIC[: len(data)]:
@@ -133,7 +133,7 @@ class GzipMembers:
 
 
 class _ZlibMember:
-    """zlib's decompressor with the interface of the others."""
+    """zlib's decompressor with the interface of isal's."""
 
     def __init__(self) -> None:
         self._zlib = zlib.decompressobj(_GZIP_HEADER_AND_TRAILER)
@@ -156,7 +156,7 @@ class _ZlibMember:
 
 @cache
 def _engine() -> _Engine:
-    """Pick isal where it is installed (the extra ``fast``), three times as fast as zlib and with the same meaning."""
+    """Use isal if it is installed (extra ``fast``): it is three times as fast as zlib, with the same results."""
     try:
         from isal import igzip_lib
     except ImportError:

@@ -26,7 +26,7 @@ from airflow_provider_isvapp.transfer.audit import (
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.drift import DriftReport, RowChecker
 from airflow_provider_isvapp.transfer.exclude_fields import FieldFilter
-from airflow_provider_isvapp.transfer.existing import has_rows, keeps_existing
+from airflow_provider_isvapp.transfer.existing import has_rows, must_keep_existing
 from airflow_provider_isvapp.transfer.gzip import Crc32
 from airflow_provider_isvapp.transfer.manifest import Description, check_targets, find_manifests, publish
 from airflow_provider_isvapp.transfer.options import SNAPSHOT_PLACEHOLDER, WriteOptions
@@ -120,7 +120,7 @@ def write_list(
                 outcome=Outcome.UNCHANGED,
                 seconds=clock() - started,
             )
-    if keeps_existing(destination, options):
+    if must_keep_existing(destination, options):
         log.info("%s exists, and if_exists is 'skip': nothing to write", destination.uri)
         return WriteResult(
             path=destination.uri, snapshot_date=snapshot_date, outcome=Outcome.SKIPPED, seconds=clock() - started

@@ -46,9 +46,9 @@ class Progress:
         self._next = started + _INTERVAL_SECONDS
 
     def report(self, now: float, *, received: int, plain: int, rows: int) -> None:
-        """Log where the transfer stands, if it is time.
+        """Log the progress if the interval has passed.
 
-        :param now: seconds, by the clock of ``started``.
+        :param now: the current time in seconds, by the clock of ``started``.
         :param received: compressed bytes so far.
         :param plain: bytes of ndjson so far.
         :param rows: rows so far.
@@ -70,19 +70,19 @@ class Progress:
 class TransferPipeline:
     """Moves a file from a download to a writer.
 
-    One thread receives and decompresses, one checks, one writes, and the caller's is left to look up: whatever stands
-    still, the network or the storage, a task that is cancelled stops at once. Only checking holds the
-    interpreter's lock; the others run beside it.
+    One thread receives and decompresses, one checks and one writes. The caller's thread only polls for cancellation: a
+    cancelled task stops at once, even while the network or the storage stalls. Only the checks hold the interpreter's
+    lock; the other threads run in parallel.
 
-    Malformed rows end the writing, but not the reading: at its end, sizes and checksums show whether the vendor has
-    made the file so, which no other download would change.
+    Malformed rows stop the writing, but not the reading: at the end, sizes and checksums show whether the vendor
+    produced them, in which case another download does not help.
 
     :param download: the file.
-    :param options: how far to check its rows, and whether they are wanted by month.
-    :param open_writer: opens the writer, with what is known before the first byte.
-    :param cancelled: asked several times per second.
-    :ivar keys: of the rows, if a check asks for repeated ones.
-    :ivar objects: what there will be when it is published, known as soon as it is verified.
+    :param options: how to check its rows, and whether to partition them by month.
+    :param open_writer: opens the writer, given the provenance known before the first byte.
+    :param cancelled: returns whether the task was cancelled; called several times per second.
+    :ivar keys: the keys of the rows; None if no check looks for repeated ones.
+    :ivar objects: the objects to publish, known once the file is verified.
     """
 
     def __init__(
@@ -134,22 +134,23 @@ class TransferPipeline:
 
     @property
     def drift(self) -> DriftReport | None:
-        """What differs from the documentation so far; None if that is not looked for."""
+        """The differences from the documentation so far; None if rows are not compared with it."""
         return None if self._checker is None else self._checker.report
 
     @property
     def summary(self) -> Summary | None:
-        """The rows so far, as they are stored; None if they are not summed up."""
+        """The figures of the stored rows so far; None if none are computed."""
         return None if self._summarizer is None else self._summarizer.summary()
 
     @contextmanager
     def verified(self) -> Iterator[Provenance]:
-        """Run, and give the full provenance when every check has passed; nothing is published yet.
+        """Transfer and verify the file, and yield its full provenance; nothing is published yet.
 
-        What :meth:`commit` has not published by the end of the block is removed.
+        At the end of the block, objects that :meth:`commit` has not published are removed.
 
-        :raises DamagedDownload: if the file is not whole and sound.
-        :raises ExportRefused: if it is, but its rows are not, or if its record does not say how long it must be.
+        :raises DamagedDownload: if the file is truncated or corrupt.
+        :raises ExportRefused: if the file is intact but has malformed rows, or if ``require_sizes`` is set and its
+            record states no size.
         """
         try:
             self._options.check_for_type(self._download.export.type)
@@ -178,7 +179,7 @@ class TransferPipeline:
             self._forget_keys()
 
     def commit(self, objects: Sequence[WrittenObject]) -> list[WrittenObject]:
-        """Publish some of :attr:`objects`, and say which were."""
+        """Publish some of :attr:`objects`, and return those that were published."""
         assert self._writer is not None  # noqa: S101 - only called inside verified()
         return self._writer.commit(objects)
 
@@ -222,8 +223,8 @@ class TransferPipeline:
 
     def _write(self, chunks: Iterable[Chunk], output: RowWriter) -> None:
         for chunk in chunks:
-            # Here and not while checking: the checksum lets go of the interpreter's lock, and the thread that checks
-            # would wait for its return with every chunk, a quarter of the whole download's time.
+            # Computed here and not in the checking thread: the checksum releases the interpreter's lock, and the
+            # checking thread would wait for the lock again after every chunk, a quarter of the download's time.
             self._crc32.update(chunk.plain)
             self._kept_bytes += len(chunk.plain)
             if self._malformed is None:
@@ -249,19 +250,19 @@ class TransferPipeline:
         recorded = self._download.export.download_size_uncompressed_bytes
         if recorded is not None and self._plain_bytes > recorded:
             raise DamagedDownload(
-                f"it decompresses to more than the {recorded} bytes that the export's record says: it was "
+                f"it decompresses to more than the {recorded} bytes that the export's record states: it was "
                 f"stopped after {self._plain_bytes}"
             )
 
     def _without_fields(self, compressed: memoryview, kept: bytes, partitions: Sequence[PartitionChunk]) -> Chunk:
         """Return a chunk of rows that were checked with all their fields.
 
-        :param kept: without the fields that are left out.
+        :param kept: the rows without the excluded fields.
         """
         return Chunk(compressed, kept, [replace(part, lines=self._fields.strip(part.lines)) for part in partitions])
 
     def _summed_up(self, chunk: Chunk, *, is_last: bool = False) -> Generator[Chunk]:
-        """Yield a chunk of rows when they are summed up, if they are to be; nothing if that shows anything wrong."""
+        """Compute the figures of a chunk if they are needed, and yield it; yield nothing if a row is malformed."""
         try:
             if self._summarizer is not None:
                 self._summarizer.feed(chunk.plain)
@@ -273,7 +274,7 @@ class TransferPipeline:
             yield chunk
 
     def _inspect(self, step: Callable[[], list[PartitionChunk]]) -> list[PartitionChunk] | None:
-        """Take a step of the inspection; return None when there was anything wrong with the rows before or now."""
+        """Run a step of the inspection; return None if a row is malformed, in this step or an earlier one."""
         if self._malformed is not None:
             return None
         try:
@@ -286,18 +287,14 @@ class TransferPipeline:
         return partitions
 
     def _keep(self, problem: MalformedRows) -> None:
-        """Keep a problem until the end, where the sizes of the record show whether the vendor has made the file so.
+        """Keep a problem until the end, when the sizes in the record show whether the vendor produced it.
 
-        :raises MalformedRows: if it states none: a gateway may have compressed the file anew.
+        :raises MalformedRows: if the record states no sizes: a gateway may have recompressed the file.
         """
         export = self._download.export
         if not export.states_sizes:
             raise problem
-        self._log.warning(
-            "Export %s has malformed rows: %s. Reading on to see whether the file is as the vendor has made it.",
-            export.id,
-            problem,
-        )
+        self._log.warning("Export %s has malformed rows: %s. Reading the rest to verify the file.", export.id, problem)
         self._malformed = problem
 
     def _check_record(self) -> None:
@@ -312,7 +309,7 @@ class TransferPipeline:
         self._log.warning("Export %s is not verified against a size: its record states none.", export.id)
 
     def _compressed_bytes(self) -> int:
-        """Return the size of the gzip file, also where it did not arrive as one."""
+        """Return the size of the gzip file, even if it arrived decompressed."""
         recorded = self._download.export.download_size_compressed_bytes
         return recorded if self._download.is_unpacked and recorded is not None else self._received
 
@@ -334,10 +331,10 @@ class TransferPipeline:
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep what a piece leaves for the next one.
+    """Let glibc reuse freed memory instead of returning it to the kernel.
 
-    It returns freed memory above a threshold to the kernel, which then makes the same pages anew for every piece: a
-    tenth of a download's processor time. The threshold follows the largest block that was freed (mallopt(3),
-    M_MMAP_THRESHOLD); a block that is never touched takes no memory itself.
+    glibc returns freed blocks above a threshold, and the kernel then maps new pages for every piece: a tenth of a
+    download's processor time. The threshold rises to the size of the largest freed block (mallopt(3),
+    M_MMAP_THRESHOLD). A block that is never touched takes no memory itself.
     """
     bytearray(16 * 1024 * 1024)

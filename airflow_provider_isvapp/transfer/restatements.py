@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""How the months of an export differ from those that are stored: the vendor recalculates past months."""
+"""Compares the months of an export with the stored ones: the vendor recalculates past months."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from airflow_provider_isvapp.transfer.summary import MonthSummary
 
 
 class MonthStatus(StrEnum):
-    """What a month of an export is to the one that is stored."""
+    """How a month of an export compares with the stored one."""
 
     UNCHANGED = "unchanged"
-    """The same rows, in whatever order and spelling."""
+    """The rows are the same, in any order and JSON formatting."""
     NEW = "new"
-    """There is none, or none in this form whose manifest describes it."""
+    """No such month is stored, or none in this form with a manifest that describes it."""
     RELABELLED = "relabelled"
-    """Rows differ, but in nothing but names and labels."""
+    """Rows differ only in names and labels."""
     RESTATED = "restated"
-    """Rows differ."""
+    """Rows differ in more than names and labels."""
     MISSING = "missing"
-    """The export has no rows for it, although it was asked for; what is stored stays."""
+    """The export has no rows for a requested month; the stored object stays."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MonthChange:
-    """One month, compared with the one that is stored.
+    """The comparison of one month with the stored one.
 
-    :param status: what was found.
-    :param differences: of a restated month, how much more there is of ``rows``, ``accounts`` and each counter than
-        before; negative where there is less. All can be 0, where rows have moved among items. None for any other month.
+    :param status: the result of the comparison.
+    :param differences: for a restated month, the change of ``rows``, ``accounts`` and each counter; negative for a
+        decrease. All can be 0, if rows moved between items. None for any other status.
     """
 
     status: MonthStatus
@@ -43,7 +43,7 @@ class MonthChange:
 
     @property
     def is_published(self) -> bool:
-        """Whether the month replaces what is stored."""
+        """Whether the month is published, replacing any stored one."""
         return self.status not in (MonthStatus.UNCHANGED, MonthStatus.MISSING)
 
     def as_json(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class MonthChange:
             return None
 
     def __str__(self) -> str:
-        """Say what differs, for a log."""
+        """Describe the change for a log line."""
         if not self.differences:
             return str(self.status)
         moved = ", ".join(f"{number:+,} {name}" for name, number in self.differences.items() if number)
@@ -93,12 +93,12 @@ def _figures(month: MonthSummary) -> dict[str, int]:
 def missing_months(
     found: Collection[str], stored: Collection[str], expected: Collection[str] | int | None
 ) -> tuple[str, ...]:
-    """Return the stored months that an export lacks, although it was asked for them.
+    """Return the stored months that were requested but that the export lacks.
 
     :param found: the months of its rows.
-    :param stored: those that have an object.
-    :param expected: the months that were asked for; how many latest ones, where only the vendor knows which; None if
-        unknown: then a month is missing between two that were found.
+    :param stored: the months that have an object.
+    :param expected: the requested months, or the number of latest months if only the vendor knows which. None if
+        unknown; only stored months between two found ones are then missing.
     """
     if isinstance(expected, int):
         window = sorted({*found, *stored})[-expected:]

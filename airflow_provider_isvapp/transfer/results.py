@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What a write did."""
+"""The result of a write."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_isvapp.transfer.staging.base import Provenance
 
 
 class Outcome(StrEnum):
-    """What a write did to its destination."""
+    """The effect of a write on its destination."""
 
     WRITTEN = "written"
     UNCHANGED = "unchanged"
@@ -29,12 +29,12 @@ class WrittenObject:
     :param path: its URI.
     :param rows: rows in it.
     :param bytes: its size as it is stored.
-    :param crc32: CRC-32 of what is stored, as eight hexadecimal digits.
-    :param sha256: SHA-256 of what is stored, if a manifest was wanted.
-    :param reference_date: the month that it holds, of an export that was divided.
+    :param crc32: CRC-32 of the stored bytes as eight hexadecimal digits.
+    :param sha256: SHA-256 of the stored bytes; None without a manifest.
+    :param reference_date: the object's month, if the export was partitioned.
     :param version: the storage's own id of these bytes: ETag, generation, or size and modification time of a file; None
         before it is published.
-    :param checksum: the storage's own checksum as ``algorithm:value``, if it told one.
+    :param checksum: the storage's own checksum as ``algorithm:value``, if it reported one.
     """
 
     path: str
@@ -49,7 +49,7 @@ class WrittenObject:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """What came of one check.
+    """The result of one check.
 
     :param check: its name.
     :param reason: why it refused the result.
@@ -65,25 +65,26 @@ class WriteResult:
     """One export or list at its destination.
 
     :param path: URI of the object, or the template of the URIs.
-    :param export_id: the export at the path; None for a list, and if another object was left there (``skipped``).
-    :param rows: all rows; None if skipped, as the next three are.
-    :param bytes: size of the plain ndjson in bytes, in whatever format it is stored.
+    :param export_id: the export at the path; None for a list, and if another object stays there (``skipped``).
+    :param rows: the number of rows; None if skipped, like the next three.
+    :param bytes: size of the plain ndjson in bytes, regardless of the stored format.
     :param compressed_bytes: size of the export's gzip file in bytes, as received; None for a list.
     :param crc32: CRC-32 of the plain ndjson as eight hexadecimal digits.
     :param months: an export's rows by ``reference_date``.
     :param snapshot_date: the date that a list describes; None for an export.
-    :param objects: the objects that were written; none if nothing was.
+    :param objects: the written objects; empty if nothing was written.
     :param manifests: URIs of the manifests at the path.
-    :param changes: with ``if_changed``, what each month of the export is to the one that was stored before, and stored
-        months that it lacks; None without. Those that an earlier try of the same task has published are as it found
-        them.
-    :param drift: where rows differ from their documentation, each field once; None if that was not looked for.
-    :param attempts: responses that a download took: 1 when nothing went wrong, 0 when nothing was requested.
+    :param changes: with ``if_changed``, how each month compares with the one that was stored before, including stored
+        months that the export lacks; None without. Months that an earlier try of the same task published keep the
+        change that it recorded.
+    :param drift: the differences of rows from their documentation, one per field; None if rows were not compared with
+        it.
+    :param attempts: the number of responses that a download used: 1 if nothing failed, 0 if nothing was requested.
     :param seconds: duration of the download, verification and publication.
-    :param sizes_verified: whether the export's record stated a size that the file was compared with; None if nothing
-        was downloaded.
-    :param checks: what came of each check; none if nothing was checked, as where nothing was written.
-    :param baseline: URI of what the checks compared with; None if there was nothing.
+    :param sizes_verified: whether the file was compared with a size in the export's record; None if nothing was
+        downloaded.
+    :param checks: the result of each check; empty if none ran, for example because nothing was written.
+    :param baseline: URI of the object that the checks compared with; None if there was none.
     :param outcome: ``written``; ``unchanged`` if an object with the same content exists, or no month has changed;
         ``skipped`` if another object exists and ``if_exists`` is ``skip``.
     """
@@ -109,7 +110,7 @@ class WriteResult:
 
     @classmethod
     def of(cls, path: str, provenance: Provenance, **more: Any) -> WriteResult:
-        """Return the result of a write that found or made this.
+        """Return the result of a write that found or made an object with this provenance.
 
         :param more: the other fields.
         """

@@ -23,16 +23,16 @@ from airflow_provider_isvapp.transfer.staging.base import Provenance, commit_sta
 
 
 class Encoder(Protocol):
-    """Turns whole lines, or any pieces for those that do not care, into stored bytes."""
+    """Encodes ndjson for storage: in whole lines, or for :class:`Plain` and :class:`Gzip` in any pieces."""
 
     def encode(self, plain: bytes | memoryview) -> bytes | memoryview:
-        """Take bytes of ndjson and return what can be stored by now."""
+        """Encode ndjson and return the bytes that are ready to be stored."""
         ...
 
     def finish(self, provenance: Provenance) -> bytes:
-        """Return the rest.
+        """Return the remaining bytes.
 
-        :param provenance: what the whole export came to, for a format that can store it at its end.
+        :param provenance: the final provenance, for a format that stores it at the end.
         """
         ...
 
@@ -50,7 +50,7 @@ class Plain:
 
 
 class Gzip:
-    """Compresses ndjson again: a month of an export is no part of its gzip file."""
+    """Compresses ndjson again: a month cannot be cut out of the export's gzip file."""
 
     def __init__(self) -> None:
         self._compressor = _new_compressor()
@@ -60,7 +60,7 @@ class Gzip:
         return self._compressor.compress(plain)
 
     def finish(self, provenance: Provenance) -> bytes:
-        """Return the rest and the trailer; a whole, empty member if there was nothing."""
+        """Return the remaining bytes and the trailer; a complete, empty member if there was no input."""
         return self._compressor.flush()
 
 
@@ -80,7 +80,7 @@ def _new_compressor() -> _Compressor:
 def encoder_for(options: WriteOptions, row_type: type[Object]) -> Encoder:
     """Return a new encoder for one object.
 
-    :param row_type: what a row is documented to be.
+    :param row_type: the documented structure of a row.
     :raises InvalidArgument: if its library is not installed.
     """
     if options.output_format == "parquet":
@@ -98,8 +98,8 @@ class Chunk:
     """A chunk of rows that was received, decompressed and checked.
 
     :param compressed: as it was received; empty for a list.
-    :param plain: what that decompresses to.
-    :param partitions: the rows that it completes, by month, for a writer that divides them.
+    :param plain: the decompressed bytes.
+    :param partitions: the rows that it completes, by month, for a partitioned write.
     """
 
     compressed: memoryview
@@ -108,32 +108,32 @@ class Chunk:
 
 
 class RowWriter(Protocol):
-    """Takes rows chunk by chunk and publishes it in the end, or not at all."""
+    """Writes rows chunk by chunk, and publishes them at the end or not at all."""
 
     def write(self, chunk: Chunk) -> None:
         """Store a chunk."""
         ...
 
     def flush(self, provenance: Provenance) -> list[WrittenObject]:
-        """Hand everything to the storage, so that only small steps remain, and say what there will be."""
+        """Hand everything to the storage, so that only small steps remain, and return the objects to publish."""
         ...
 
     def commit(self, objects: Sequence[WrittenObject]) -> list[WrittenObject]:
-        """Publish, and say what was: an object that appeared meanwhile may stay.
+        """Publish objects and return the published ones: another object that appeared meanwhile may stay.
 
-        :param objects: of those that :meth:`flush` returned. The others are for :meth:`abort`.
+        :param objects: some of those that :meth:`flush` returned; :meth:`abort` removes the others.
         """
         ...
 
     def abort(self) -> None:
-        """Remove what is not published."""
+        """Remove all objects that are not published."""
         ...
 
 
 class StoredObject:
-    """One object in the making, counted and summed while it is written.
+    """One object while it is written, with its size and checksums.
 
-    :param stores_plain: it holds the plain ndjson of the whole export, whose CRC-32 is computed already.
+    :param stores_plain: whether it holds the plain ndjson of the whole export, whose CRC-32 is already computed.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class StoredObject:
         self._written: WrittenObject | None = None
 
     def store(self, data: bytes | memoryview) -> None:
-        """Append stored bytes."""
+        """Append encoded bytes."""
         if not data:
             return
         self._size += len(data)
@@ -183,7 +183,7 @@ class StoredObject:
         return self._written
 
     def commit(self) -> WrittenObject | None:
-        """Publish the object; None if another one appeared meanwhile and stays."""
+        """Publish the object; return None if another one appeared meanwhile and stays."""
         info = commit_staged(self._staged, self._target, uri=self._destination.uri, if_exists=self._if_exists)
         assert self._written is not None  # noqa: S101 - flushed first
         return None if info is None else replace(self._written, version=info.version, checksum=info.checksum)
@@ -194,10 +194,10 @@ class StoredObject:
 
 
 class SingleObjectWriter:
-    """All rows in one object.
+    """Writes all rows to one object.
 
-    :param row_type: what a row is documented to be.
-    :param as_received: store the vendor's own gzip file, which was verified on its way.
+    :param row_type: the documented structure of a row.
+    :param as_received: store the vendor's gzip file unchanged; the pipeline verifies it.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ class SingleObjectWriter:
     def write(self, chunk: Chunk) -> None:
         """Store a chunk."""
         if self._empty and chunk.plain and not chunk.compressed:
-            # It arrived unpacked.
+            # The file arrived decompressed.
             self._as_received = False
         if self._as_received:
             self._empty = self._empty and not chunk.compressed
@@ -245,15 +245,15 @@ class SingleObjectWriter:
 
 
 class PartitionedWriter:
-    """The rows of each month in an object of its own.
+    """Writes the rows of each month to a separate object.
 
-    Every object is published whole, after all of them have been verified and handed to the storage, one right after the
-    other. A process that dies in between leaves some months new and some old, each of them whole; the next run writes
-    them all, or without ``overwrite`` those that are missing.
+    Once all objects are verified and handed to the storage, they are published one right after the other. A process
+    that dies in between leaves some months new and some old, each of them complete; the next run writes them all, or
+    without ``overwrite`` the missing ones.
 
     :param destination: with ``{reference_date}`` in its path.
-    :param options: ``if_exists`` says what to do about each month whose object exists: ``overwrite`` it, ``skip`` it,
-        or ``fail`` at its first row, unless it is of this export.
+    :param options: ``if_exists`` applies to each month whose object exists: ``overwrite`` it, ``skip`` it, or ``fail``
+        at its first row, unless it is of this export.
     """
 
     def __init__(
@@ -280,7 +280,7 @@ class PartitionedWriter:
                 month.write(part)
 
     def flush(self, provenance: Provenance) -> list[WrittenObject]:
-        """Hand everything to the storage, month by month in their order."""
+        """Hand everything to the storage, in the order of the months."""
         objects = []
         for name, month in sorted(self._months.items()):
             month.store()
@@ -291,7 +291,7 @@ class PartitionedWriter:
     def commit(self, objects: Sequence[WrittenObject]) -> list[WrittenObject]:
         """Publish the months of these objects in their order.
 
-        :raises StorageFailed: saying which are published, if one is not.
+        :raises StorageFailed: if a month is not published; the message names the published ones.
         """
         published: list[WrittenObject] = []
         for name in sorted(item.reference_date or "" for item in objects):
@@ -322,7 +322,7 @@ class PartitionedWriter:
         if there is not None:
             if self._if_exists == "fail" and not self._is_of_this_export(there.provenance):
                 raise DestinationExists(f"{destination.uri} exists, and if_exists is 'fail'.")
-            _LOG.info("%s is there already and stays as it is", destination.uri)
+            _LOG.info("%s already exists and stays as it is", destination.uri)
             self._left.add(month)
             return None
         stored = StoredObject(destination, self._options, provenance=self._provenance)
@@ -336,8 +336,8 @@ class PartitionedWriter:
         )
 
 
-# Months that alternate come in small parts, which are gathered: at most 15 MiB for the most months there may be.
-_GATHERED_BYTES = 256 * 1024
+# Alternating months arrive in small parts, which are buffered: at most 15 MiB for ``MOST_MONTHS`` months.
+_BUFFER_BYTES = 256 * 1024
 
 
 class _MonthObject:
@@ -351,11 +351,11 @@ class _MonthObject:
         self._parts.append(part.lines)
         self._size += len(part.lines)
         self.stored.rows += part.rows
-        if self._size >= _GATHERED_BYTES:
+        if self._size >= _BUFFER_BYTES:
             self.store()
 
     def store(self) -> None:
-        """Encode and store what was gathered."""
+        """Encode and store the buffered rows."""
         if self._parts:
             lines = b"".join(self._parts)
             self._parts, self._size = [], 0

@@ -57,9 +57,9 @@ def test_wrong_months_are_named(found: dict[str, int], expected: list[str] | int
     ("found", "problem"),
     [
         (of(*YEAR, "2024-03"), "rows of 13 months, 2023-03 to 2024-03, and 12 were asked for"),
-        (of("abc"), "rows of 'abc', which is no month"),
-        (of("9" * 5_000 + "-01"), f"rows of '{'9' * 20}', which is no month"),
-        (of(""), "rows of '', which is no month"),
+        (of("abc"), "rows of 'abc', which is not a month"),
+        (of("9" * 5_000 + "-01"), f"rows of '{'9' * 20}', which is not a month"),
+        (of(""), "rows of '', which is not a month"),
     ],
 )
 def test_months_that_are_none_or_too_many_are_named(found: dict[str, int], problem: str, required: bool) -> None:

@@ -127,7 +127,7 @@ def test_skip_writes_the_months_that_are_missing(tmp_path: Path, caplog: pytest.
     assert (tmp_path / "2024-02").read_bytes() == b"old\n"
     assert [item.reference_date for item in result.objects] == ["2024-03"]
     assert (tmp_path / "2024-03").stat().st_size == result.objects[0].bytes
-    assert caplog.text.count("2024-02 is there already and stays as it is") == 1
+    assert caplog.text.count("2024-02 already exists and stays as it is") == 1
     (tmp_path / "2024-03").write_bytes(b"old\n")
     assert download(tmp_path / "{reference_date}", if_exists="skip", **MONTHS).outcome is Outcome.SKIPPED
 

@@ -124,11 +124,11 @@ def test_a_manifest_of_three_gibibytes_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", [b"\xff\xff\xff\xbfPAR1", b"\0\0\0\0PAR1", b"\x10\0\0\0PAR1", b"x"])
 def test_a_footer_that_is_junk_is_no_label(tmp_path: Path, end: bytes) -> None:
     pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
-    from airflow_provider_isvapp.transfer.existing import footer_provenance
+    from airflow_provider_isvapp.transfer.existing import provenance_in_footer
 
     target = tmp_path / "x"
     target.touch()
     os.truncate(target, 3 * 1024**3)
     with target.open("ab") as file:
         file.write(end)
-    assert footer_provenance(LocalTarget(str(target))) is None
+    assert provenance_in_footer(LocalTarget(str(target))) is None
