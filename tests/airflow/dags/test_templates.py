@@ -40,7 +40,8 @@ def test_native_rendering_and_mapping_in_dags_test(emulator: Emulator, lake: Pat
     assert sorted(request["months"] for request in requests) == [("2024-01",), ("2024-02",)], printed[-5000:]
     assert {request["ids"] for request in requests} == {("t-1", "t-2")}
     months = {export_id: export["request"]["months"] for export_id, export in emulator.exports.items()}
-    written = {path.name: path.read_bytes() for path in lake.iterdir()}
+    assert [printed.count(f"Check {name}: passed") for name in ("MaxChange", "<lambda>")] == [2, 2]
+    written = {path.name: path.read_bytes() for path in lake.glob("native*")}
     assert sorted(written) == ["native-0.ndjson", "native-1.ndjson"]
     for export_id, (month,) in months.items():
         assert written[f"native-{['2024-01', '2024-02'].index(month)}.ndjson"] == emulator.export_bytes(export_id)
@@ -50,6 +51,7 @@ def test_a_json_list_in_tasks_test(emulator: Emulator, lake: Path) -> None:
     printed = airflow("tasks", "test", "text_templates", "export", "2024-03-20")
 
     assert len(emulator.exports) == 1, printed[-5000:]
+    assert [printed.count(f"Check {name}: passed") for name in ("MaxChange", "<lambda>")] == [1, 1]
     (export_id,) = emulator.exports
     assert emulator.exports[export_id]["request"]["ids"] == ("t-1", "t-2")
     assert (lake / "2024-03-20.ndjson").read_bytes() == emulator.export_bytes(export_id)

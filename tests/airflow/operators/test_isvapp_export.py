@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -13,10 +14,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow import DAG
+from airflow.serialization import serialized_objects
 
 from airflow_provider_isvapp import errors
 from airflow_provider_isvapp.api.isvapp import export_state
-from airflow_provider_isvapp.checks import MaxChange
+from airflow_provider_isvapp.checks import Candidate, MaxChange
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.hooks import isvapp as isvapp_hook
 from airflow_provider_isvapp.operators import creation
@@ -32,6 +35,8 @@ from tests.airflow.operators.conftest import Store
 from tests.support.airflow_connections import SetConnection, isvapp_fields
 from tests.support.task_context import TaskDeferred, TaskStateStore, run_to_its_end, task_context
 
+# SerializedDAG before Airflow 3.2.
+DAG_SERIALIZATION: Any = vars(serialized_objects).get("DagSerialization") or vars(serialized_objects)["SerializedDAG"]
 OLD_CONTENT = b'{"what was": "here before"}\n'
 NO_DURATIONS = [0, -1, float("nan"), float("inf"), "30", None, True]
 BOTH_MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "poking"])
@@ -547,6 +552,25 @@ class TestChecks:
             operator.execute(task_context())
         assert store.names() == ["rejected"]
         assert store.read("rejected") == isvapp.export_bytes(export_id)
+
+    def test_a_dag_is_stored_with_them_and_is_the_same_at_every_parse(self) -> None:
+        """Airflow stores a new version of a DAG whose serialized form has changed."""
+
+        def at_least(rows: int, candidate: Candidate) -> str | None:
+            return None if candidate.rows >= rows else "too few"
+
+        def stored() -> str:
+            checks = [MaxChange(), lambda candidate: None, functools.partial(at_least, 1)]
+            with DAG("checked", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+                export_to(Path("/lake/usage"), checks=checks)
+                IsvappExportOperator.partial(task_id="mapped", taxonomy_ids=["taxonomy"], checks=checks).expand(
+                    path=["/lake/usage"]
+                )
+            return json.dumps(DAG_SERIALIZATION.to_dict(dag), sort_keys=True)
+
+        assert stored() == stored()
+        read = DAG_SERIALIZATION.from_dict(json.loads(stored()))
+        assert sorted(read.task_ids) == ["export", "mapped"]
 
 
 class TestRequiredMonths:
