@@ -9,31 +9,14 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_isvapp.api.schema.fields import read_object
+from airflow_provider_isvapp.api.schema.isvapp import TaxonomyItemRow
 from airflow_provider_isvapp.emulator import EmulatorConfig, ManualClock
 from airflow_provider_isvapp.emulator.data import ExportRequest, ndjson
 from tests.unit.emulator.caller import Caller
 
 Start = Callable[..., Caller]
-FIELDS = [
-    "type",
-    "aggregation",
-    "reference_date",
-    "salesforce_account_id",
-    "salesforce_account_name",
-    "taxonomy_id",
-    "taxonomy_item_id",
-    "taxonomy_item_label",
-    "taxonomy_item_parent_item_id",
-    "taxonomy_label",
-    "taxonomy_level_id",
-    "taxonomy_level_label",
-    "unique_users",
-    "unique_users_external",
-    "unique_users_internal",
-    "operations",
-    "operations_external",
-    "operations_internal",
-]
+FIELDS = [field.name for field in read_object(TaxonomyItemRow).fields]
 
 
 def content(caller: Caller, **changes: Any) -> bytes:

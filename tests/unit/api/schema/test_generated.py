@@ -1,35 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What is generated from the model is what the model says now."""
+"""What is generated from the model is fresh, and what repeats its fields has all of them."""
 
 from __future__ import annotations
 
 import ast
 import importlib.util
 import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_provider_isvapp.api.schema import isvapp, productiv
 from airflow_provider_isvapp.api.schema.fields import read_object
-from airflow_provider_isvapp.emulator.data import account_rows, rows_to_json
+from airflow_provider_isvapp.emulator import EmulatorConfig
+from airflow_provider_isvapp.emulator.data import ExportRequest, account_rows, ndjson, rows_to_json
 from airflow_provider_isvapp.emulator.productiv import app_rows
 from tests.support import ROOT
+from tests.support.file_server import export_row
 
-SPEC = importlib.util.spec_from_file_location("generate_schemas", ROOT / "scripts" / "generate_schemas.py")
-assert SPEC is not None
-assert SPEC.loader is not None
-generate_schemas: Any = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(generate_schemas)
+
+def load(path: str) -> Any:
+    """Import a script, which is in no package."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its data classes look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+generate_schemas = load("scripts/generate_schemas.py")
 
 
 def test_the_files_are_fresh() -> None:
     generated = generate_schemas.generated()
 
-    assert [str(path) for path, content in generated.items() if (ROOT / path).read_text() != content] == []
     stored = {path.relative_to(ROOT) for path in (ROOT / generate_schemas.SCHEMAS).rglob("*.json")}
-    assert stored == set(generated) - {generate_schemas.DICTIONARY}
+    assert stored == set(generated) - {generate_schemas.DICTIONARY}, "run make schemas; delete what it does not write"
+    stale = [str(path) for path, content in generated.items() if (ROOT / path).read_text() != content]
+    assert stale == [], "run make schemas"
 
 
 def test_the_schemas_are_valid_and_accept_what_the_vendors_send_and_may_add() -> None:
@@ -65,3 +79,24 @@ def test_what_writes_rows_names_no_field_of_theirs() -> None:
     }
 
     assert stated == set()
+
+
+def emulator_row() -> bytes:
+    request = ExportRequest(
+        type="TAXONOMY_ITEM", aggregation="MONTHLY", months=("2026-02",), selection="taxonomy_ids", ids=("a",)
+    )
+    return next(ndjson(EmulatorConfig(rows=1), request))
+
+
+ROWS: dict[str, Callable[[], Iterable[str]]] = {
+    "airflow_provider_isvapp/emulator/data.py": lambda: json.loads(emulator_row()),
+    "tests/support/file_server.py": lambda: json.loads(export_row(1)),
+    "benchmarks/download_server.py": lambda: load("benchmarks/download_server.py").FIELDS,
+}
+
+
+@pytest.mark.parametrize("file", ROWS)
+def test_a_usage_row_written_by_hand_has_the_fields_of_the_model(file: str) -> None:
+    documented = [field.name for field in read_object(isvapp.TaxonomyItemRow).fields]
+
+    assert list(ROWS[file]()) == documented, f"give the row in {file} the fields of TaxonomyItemRow, in this order"
