@@ -66,13 +66,17 @@ help:  ## Show this list
 demo: .venvs/demo/.ready  ## Run the monthly sync in a real Airflow against the emulator (ONCE=1: end by itself)
 	@.venvs/demo/bin/python -m scripts.demo $(if $(ONCE),--once) $(ARGS)
 
-# The folders of tests/unit and tests/airflow that mirror what differs from a commit: make check SINCE=main
+# The folders of tests/unit and tests/airflow that mirror what differs from a commit, and the tests of the pages where a page
+# or the model of the documented fields differs: make check SINCE=main
 SINCE ?= HEAD
 CHANGED = $(wildcard $(sort $(shell { git diff --name-only $(SINCE) -- && git ls-files --others --exclude-standard; } | sed -nE \
-	-e 's,^airflow_provider_isvapp/([a-z]+)/.*,tests/unit/\1\ntests/airflow/\1,p' -e 's,^(tests/(unit|airflow)/[a-z]+)/.*,\1,p')))
+	-e 's,^(docs/.*|[A-Z_]+\.md)$$,tests/airflow/docs,p' -e 's,^airflow_provider_isvapp/api/schema/.*,tests/unit/api\ntests/airflow/docs,p' \
+	-e 's,^airflow_provider_isvapp/([a-z]+)/.*,tests/unit/\1\ntests/airflow/\1,p' -e 's,^((tests/(unit|airflow)/[a-z]+)/(.*/)?test_[a-z_]+\.py)$$,\1\n\2,p' \
+	-e 's,^(tests/(unit|airflow)/[a-z]+)/.*,\1,p')))
 
-# What takes a third of the time of tests/unit, and waits for its lane unless it changed itself.
-SLOW_TESTS := tests/unit/hostile $(addprefix tests/unit/,$(addsuffix .py,ratelimit/test_processes transfer/test_staging_faults transfer/test_staging_s3))
+# What takes a third of the time of tests/unit, and runs DAGs of the pages; it waits for its lane unless it changed itself.
+SLOW_TESTS := tests/unit/hostile $(addprefix tests/airflow/docs/,test_dags.py test_your_dags.py) \
+	$(addprefix tests/unit/,$(addsuffix .py,ratelimit/test_processes transfer/test_staging_faults transfer/test_staging_s3))
 
 check: lint  ## Lint, types, and the fast tests of what changed since the last commit, or of the layers below Airflow (SINCE=main)
 	.venvs/airflow-3.3/bin/python -m pytest -q $(PARALLEL) $(or $(CHANGED),tests/unit) $(addprefix --ignore ,$(filter-out $(CHANGED),$(SLOW_TESTS))) $(ARGS)
