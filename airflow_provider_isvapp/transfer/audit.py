@@ -100,7 +100,11 @@ def run_checks(candidate: Candidate, options: WriteOptions, *, baseline: Destina
         for name, check in options.named_checks
     )
     for item in results:
-        log.info("Check %s: %s", item.check, item.outcome)
+        if item.reason is None:
+            log.info("Check %s: %s", item.check, item.outcome)
+        else:
+            # A line of its own: Airflow's UI does not wrap the error, in which much comes before the figures.
+            log.warning("Check %s: %s: %s", item.check, item.outcome, item.reason)
     return Audit(results=results, baseline=None if found is None else baseline.uri)
 
 

@@ -107,6 +107,8 @@ def test_another_path_is_the_baseline(tmp_path: Path, caplog: pytest.LogCaptureF
     download(january, ndjson(40, ["2024-01"]))
     with pytest.raises(ExportCheckRefused, match=r"it has 10 rows, 75% fewer than the 40"):
         download(tmp_path / "2024-02", ndjson(10, ["2024-02"]), baseline=january)
+    (reason,) = (message for message in caplog.messages if message.startswith("Check MaxChange: refused: "))
+    assert "it has 10 rows, 75% fewer than the 40 of the baseline, and 50% is allowed" in reason
     result = download(tmp_path / "2024-02", ndjson(30, ["2024-02"]), baseline=january)
     assert result.baseline == str(january)
     missing = tmp_path / "2023-12"
