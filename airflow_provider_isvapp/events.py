@@ -9,12 +9,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import msgspec
 
-@dataclass(frozen=True, kw_only=True)
-class RequestSent:
+
+class RequestSent(msgspec.Struct, frozen=True, kw_only=True):
     """A request was sent, with or without a response.
 
     :param endpoint: the endpoint's name, one of about ten.
@@ -25,8 +25,7 @@ class RequestSent:
     status: int | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class PermitAcquired:
+class PermitAcquired(msgspec.Struct, frozen=True, kw_only=True):
     """A request acquired a permit of the shared limit, possibly without waiting, or timed out.
 
     :param seconds: how long it waited.
@@ -35,18 +34,15 @@ class PermitAcquired:
     seconds: float
 
 
-@dataclass(frozen=True)
-class ExportCreated:
+class ExportCreated(msgspec.Struct, frozen=True):
     """The vendor accepted a request for an export."""
 
 
-@dataclass(frozen=True)
-class ExportReattached:
+class ExportReattached(msgspec.Struct, frozen=True):
     """A retry continues with the export of an earlier attempt."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportEnded:
+class ExportEnded(msgspec.Struct, frozen=True, kw_only=True):
     """A task learned the outcome of its export.
 
     :param waited: for a completed export, the seconds from its creation until it was found ready.
@@ -56,13 +52,11 @@ class ExportEnded:
     waited: float | None = None
 
 
-@dataclass(frozen=True)
-class MonthLate:
+class MonthLate(msgspec.Struct, frozen=True):
     """A month has not landed by its deadline."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class DownloadInterrupted:
+class DownloadInterrupted(msgspec.Struct, frozen=True, kw_only=True):
     """A download continues after a failure.
 
     :param then: ``resumed`` after a broken connection; ``restarted`` from the first byte if the server could not send
@@ -72,8 +66,7 @@ class DownloadInterrupted:
     then: Literal["resumed", "restarted", "retried"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class DownloadFinished:
+class DownloadFinished(msgspec.Struct, frozen=True, kw_only=True):
     """An export or a list was downloaded, verified and published.
 
     :param bytes: the size of its uncompressed ndjson.
@@ -91,8 +84,7 @@ class DownloadFinished:
     restated_months: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class ResultRefused:
+class ResultRefused(msgspec.Struct, frozen=True, kw_only=True):
     """Checks refused a result, so it was not published.
 
     :param checks: how many did.

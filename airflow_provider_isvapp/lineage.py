@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+
+import msgspec
 
 from airflow_provider_isvapp.api.network import origin
 from airflow_provider_isvapp.api.settings import ISVAPP_BASE_URL as ISVAPP
@@ -28,8 +29,7 @@ Fields = tuple[tuple[str, str], ...]
 _SAFE = "/=:@!$&'()*+,;~[]"
 
 
-@dataclass(frozen=True, kw_only=True)
-class ObjectName:
+class ObjectName(msgspec.Struct, frozen=True, kw_only=True):
     """The names of one object.
 
     :param namespace: of its storage, by OpenLineage's naming conventions.
@@ -58,8 +58,7 @@ def _encoded(key: str) -> str:
     return quote(key, safe=_SAFE)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PublishedObject:
+class PublishedObject(msgspec.Struct, frozen=True, kw_only=True):
     """One complete object at its destination.
 
     :param rows: the number of its rows; None if unknown.
@@ -74,11 +73,10 @@ class PublishedObject:
     size: int | None
     fields: Fields
     written: bool = True
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Source:
+class Source(msgspec.Struct, frozen=True, kw_only=True):
     """A dataset of a vendor.
 
     :param namespace: the origin of the vendor's API, from the connection.

@@ -7,10 +7,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_isvapp.api.isvapp.models import ExportRequest
-from airflow_provider_isvapp.api.schema.isvapp import TimeframeKeyword
+if TYPE_CHECKING:
+    from airflow_provider_isvapp.api.isvapp.models import ExportRequest
 
 # Messages name up to this many ids; more are counted, and listed separately.
 _MOST_NAMED_IDS = 3
@@ -22,9 +22,9 @@ _SELECTED = {
     "taxonomy_level_ids": ("all items of taxonomy level", "all items of {} taxonomy levels"),
     "taxonomy_item_ids": ("taxonomy item", "{} taxonomy items"),
 }
-_TIMEFRAMES: dict[str, str] = {
-    TimeframeKeyword.LATEST_COMPLETED_MONTH: "the latest completed month",
-    TimeframeKeyword.LATEST_12_COMPLETED_MONTHS: "the latest 12 completed months",
+_TIMEFRAMES = {
+    "LATEST_COMPLETED_MONTH": "the latest completed month",
+    "LATEST_12_COMPLETED_MONTHS": "the latest 12 completed months",
 }
 
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_isvapp.api.isvapp.export_state import ExportState, classify
-from airflow_provider_isvapp.api.isvapp.models import Export
+import msgspec
+
 from airflow_provider_isvapp.errors import ExportExpired, ExportFailed
 from airflow_provider_isvapp.events import (
     DownloadFinished,
@@ -33,6 +32,9 @@ from airflow_provider_isvapp.events import (
     ResultRefused,
 )
 from airflow_provider_isvapp.version_compat import Stats, conf
+
+if TYPE_CHECKING:
+    from airflow_provider_isvapp.api.isvapp.models import Export
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +51,7 @@ class Kind(StrEnum):
     GAUGE = "gauge"
 
 
-@dataclass(frozen=True)
-class Metric:
+class Metric(msgspec.Struct, frozen=True):
     """One metric.
 
     :param tags: the names of its tags, in the order of their values in the longer name.
@@ -220,6 +221,8 @@ def record_failures() -> Iterator[None]:
 
 def record_if_lost(export: Export) -> None:
     """Record an export of an earlier attempt that has errored or expired since."""
+    from airflow_provider_isvapp.api.isvapp.export_state import ExportState, classify  # Productiv's operator needs none
+
     match classify(export, now=datetime.now(UTC)):
         case ExportState.FAILED:
             record(ExportEnded(outcome="errored"))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import codecs
+import email.utils
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from airflow_provider_isvapp.api.redaction import Redactor
-from airflow_provider_isvapp.api.retry import http_date
 from airflow_provider_isvapp.errors import (
     API_CHANGED,
     AuthenticationRefused,
@@ -247,6 +247,19 @@ def as_time(value: object) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return moment
+
+
+def http_date(value: str | None) -> float | None:
+    """Read an HTTP date (RFC 9110, 5.6.7) as seconds since the epoch; None for anything invalid."""
+    if value is None:
+        return None
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # "-0000" is UTC from an unknown zone
+        # Raises OverflowError for "Fri, 31 Dec 9999 23:59:59 -2359", which is in the year 10000 in UTC.
+        return aware.astimezone(UTC).timestamp()
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
 
 
 def is_documented_time(value: object) -> bool:

@@ -4,17 +4,16 @@
 
 from __future__ import annotations
 
-import email.utils
 import http.client
 import logging
 from collections.abc import Callable
-from datetime import UTC
 
 import requests
 import tenacity
 import urllib3.exceptions
 
 from airflow_provider_isvapp.api.network import Deadline, Proxy, is_final, tunnel_status
+from airflow_provider_isvapp.api.responses import http_date
 from airflow_provider_isvapp.errors import InvalidConnection
 
 # A vendor or a proxy may ask for any pause. After a 429 the shared limit grants no permit for up to LONGEST_PAUSE; one
@@ -53,19 +52,6 @@ class TransientFault(Exception):
         self.retry_after = retry_after
         self.limiter_pause = limiter_pause
         self.advice = advice
-
-
-def http_date(value: str | None) -> float | None:
-    """Read an HTTP date (RFC 9110, 5.6.7) as seconds since the epoch; None for anything invalid."""
-    if value is None:
-        return None
-    try:
-        moment = email.utils.parsedate_to_datetime(value)
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # "-0000" is UTC from an unknown zone
-        # Raises OverflowError for "Fri, 31 Dec 9999 23:59:59 -2359", which is in the year 10000 in UTC.
-        return aware.astimezone(UTC).timestamp()
-    except (ValueError, OverflowError, TypeError, IndexError):
-        return None
 
 
 def parse_retry_after(value: str | None, *, now: float) -> float | None:

@@ -34,10 +34,9 @@ from airflow_provider_isvapp.api.network import (
     tls_failure,
 )
 from airflow_provider_isvapp.api.redaction import Redactor, hide_in_log
-from airflow_provider_isvapp.api.responses import Response, client_error, find_vendor_message
+from airflow_provider_isvapp.api.responses import Response, client_error, find_vendor_message, http_date
 from airflow_provider_isvapp.api.retry import (
     TransientFault,
-    http_date,
     parse_retry_after,
     retrying,
     transient_fault,

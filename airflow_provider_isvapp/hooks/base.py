@@ -15,9 +15,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from airflow_provider_isvapp.api.auth import OpenStorage
-from airflow_provider_isvapp.api.client import ConnectionSettings, VendorClient
-from airflow_provider_isvapp.api.connection_check import Finding
 from airflow_provider_isvapp.api.redaction import password_in
 from airflow_provider_isvapp.api.settings import ConnectionFields, IsvappSettings, naming_connection
 from airflow_provider_isvapp.errors import ExportTimeout, InvalidConnection, ProviderError
@@ -35,6 +32,9 @@ from airflow_provider_isvapp.version_compat import (
 )
 
 if TYPE_CHECKING:
+    from airflow_provider_isvapp.api.auth import OpenStorage
+    from airflow_provider_isvapp.api.client import ConnectionSettings, VendorClient
+    from airflow_provider_isvapp.api.connection_check import Finding
     from airflow_provider_isvapp.ratelimit import Limiter
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ _INTERACTIVE_CONNECT_TIMEOUT = 5.0
 _INTERACTIVE_READ_TIMEOUT = 20.0
 
 
-SettingsT = TypeVar("SettingsT", bound=ConnectionSettings)
+SettingsT = TypeVar("SettingsT", bound="ConnectionSettings")
 
 
 def interactive_timeouts(settings: SettingsT) -> SettingsT:
@@ -261,14 +261,13 @@ def _warn_of_a_file(executors: str) -> None:
     )
 
 
-ClientT = TypeVar("ClientT", bound=VendorClient[Any])
+ClientT = TypeVar("ClientT", bound="VendorClient[Any]")
 
 
 class VendorHook(BaseHook, Generic[ClientT, SettingsT]):
     """Base of the hooks: one client, opened on first use."""
 
     conn_name_attr: str
-    _client_type: type[ClientT]
 
     def __init__(self) -> None:
         super().__init__()
@@ -340,7 +339,7 @@ class VendorHook(BaseHook, Generic[ClientT, SettingsT]):
         """
         with naming_connection(settings.transport.conn_id):
             limiter = self._limiter(settings, wait_timeout=wait_timeout)
-        return self._client_type(
+        return self._client_type()(
             settings,
             limiter=limiter,
             observe=record,
@@ -348,6 +347,10 @@ class VendorHook(BaseHook, Generic[ClientT, SettingsT]):
             open_storage=self._open_storage(settings) if share_tokens else None,
             reload_settings=reload_settings,
         )
+
+    def _client_type(self) -> type[ClientT]:
+        """Return the class of the client."""
+        raise NotImplementedError
 
     def _limiter(self, settings: SettingsT, *, wait_timeout: float) -> Limiter:
         """Open the limiter of a connection."""

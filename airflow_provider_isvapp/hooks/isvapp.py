@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_isvapp.api.connection_check import Finding, check_api_key, check_client_credentials
-from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.export_state import is_ready_or_raise, may_appear
 from airflow_provider_isvapp.api.isvapp.models import Account, Export, ExportRequest
 from airflow_provider_isvapp.api.schema.isvapp import Aggregation, ExportType
@@ -31,10 +29,12 @@ from airflow_provider_isvapp.log_messages import Log
 from airflow_provider_isvapp.metrics import record
 
 if TYPE_CHECKING:
+    from airflow_provider_isvapp.api.connection_check import Finding
+    from airflow_provider_isvapp.api.isvapp.client import IsvappClient
     from airflow_provider_isvapp.ratelimit import Limiter
 
 
-class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
+class IsvappHook(VendorHook["IsvappClient", IsvappSettings]):
     """Call ISVapp with the credentials of an Airflow connection, within its shared limit of requests.
 
     A context manager that closes its network connections; not thread-safe. The methods raise
@@ -48,7 +48,6 @@ class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
     default_conn_name = "isvapp_default"
     conn_type = "isvapp"
     hook_name = "ISVapp"
-    _client_type = IsvappClient
 
     def __init__(self, *, isvapp_conn_id: str = default_conn_name) -> None:
         super().__init__()
@@ -87,6 +86,11 @@ class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
 
     def _read_settings(self) -> IsvappSettings:
         return isvapp_settings(fetch_connection(self.isvapp_conn_id))
+
+    def _client_type(self) -> type[IsvappClient]:
+        from airflow_provider_isvapp.api.isvapp.client import IsvappClient  # HTTP is not needed to parse a DAG
+
+        return IsvappClient
 
     def _limiter(self, settings: IsvappSettings, *, wait_timeout: float) -> Limiter:
         from airflow_provider_isvapp.ratelimit import open_limiter  # storage back ends are not needed to parse a DAG
@@ -192,6 +196,9 @@ class IsvappHook(VendorHook[IsvappClient, IsvappSettings]):
         )
 
     def _check(self, client: IsvappClient, settings: IsvappSettings) -> Finding:
+        # Only the Test button needs them.
+        from airflow_provider_isvapp.api.connection_check import check_api_key, check_client_credentials
+
         return check_api_key(client) if settings.client_id is None else check_client_credentials(client)
 
 

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_isvapp.api.connection_check import Finding, check_connection
-from airflow_provider_isvapp.api.productiv import AppDetails, AppList, ProductivClient
 from airflow_provider_isvapp.api.settings import ApiVersion, ProductivSettings, checked_api_version
 from airflow_provider_isvapp.hooks.base import (
     VendorHook,
@@ -19,6 +17,8 @@ from airflow_provider_isvapp.hooks.base import (
 from airflow_provider_isvapp.hooks.connection_form import PRODUCTIV_FORM
 
 if TYPE_CHECKING:
+    from airflow_provider_isvapp.api.connection_check import Finding
+    from airflow_provider_isvapp.api.productiv import AppDetails, AppList, ProductivClient
     from airflow_provider_isvapp.ratelimit import Limiter
 
 # Productiv documents no limit, so processes share none: this one only paces a single task.
@@ -29,7 +29,7 @@ def _checked(api_version: str | None) -> ApiVersion | None:
     return None if api_version is None else checked_api_version(api_version)
 
 
-class ProductivHook(VendorHook[ProductivClient, ProductivSettings]):
+class ProductivHook(VendorHook["ProductivClient", ProductivSettings]):
     """Call Productiv with the credentials of an Airflow connection.
 
     A context manager that closes its network connections; not thread-safe. The methods raise
@@ -43,7 +43,6 @@ class ProductivHook(VendorHook[ProductivClient, ProductivSettings]):
     default_conn_name = "productiv_default"
     conn_type = "productiv"
     hook_name = "Productiv"
-    _client_type = ProductivClient
 
     def __init__(self, *, productiv_conn_id: str = default_conn_name) -> None:
         super().__init__()
@@ -63,6 +62,11 @@ class ProductivHook(VendorHook[ProductivClient, ProductivSettings]):
     def _read_settings(self) -> ProductivSettings:
         connection = fetch_connection(self.productiv_conn_id)
         return read_connection(connection, ProductivSettings.from_connection, conn_type=self.conn_type)
+
+    def _client_type(self) -> type[ProductivClient]:
+        from airflow_provider_isvapp.api.productiv import ProductivClient  # HTTP is not needed to parse a DAG
+
+        return ProductivClient
 
     def _limiter(self, settings: ProductivSettings, *, wait_timeout: float) -> Limiter:
         from airflow_provider_isvapp.ratelimit import open_limiter  # storage back ends are not needed to parse a DAG
@@ -103,4 +107,6 @@ class ProductivHook(VendorHook[ProductivClient, ProductivSettings]):
         return self.get_conn().get_app(application_id, api_version=_checked(api_version))
 
     def _check(self, client: ProductivClient, settings: ProductivSettings) -> Finding:
+        from airflow_provider_isvapp.api.connection_check import check_connection  # only the Test button needs it
+
         return check_connection(client, scope=settings.scope)

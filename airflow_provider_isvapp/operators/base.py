@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from airflow_provider_isvapp.errors import InvalidArgument
 from airflow_provider_isvapp.lineage import Fields, PublishedObject, Source, name_of, operator_lineage
@@ -33,8 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_isvapp.transfer.results import WriteResult, WrittenObject
 
 
-@dataclass(frozen=True, kw_only=True)
-class Publication:
+class Publication(msgspec.Struct, frozen=True, kw_only=True):
     """What is at a destination once a task has written there.
 
     :param destination: with ``{reference_date}`` in it if there is an object for each month.

@@ -9,9 +9,10 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from airflow_provider_isvapp.api.isvapp.export_state import ExportState, classify
 from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest
@@ -27,8 +28,7 @@ def fingerprint_of(request: ExportRequest) -> str:
     return hashlib.sha256(json.dumps(request.payload(), sort_keys=True).encode()).hexdigest()[:32]
 
 
-@dataclass(frozen=True, kw_only=True)
-class SavedExport:
+class SavedExport(msgspec.Struct, frozen=True, kw_only=True):
     """What the checkpoint holds.
 
     :param fingerprint: of the request that it was created with.
@@ -103,7 +103,7 @@ class ExportCheckpoint:
             kept = SavedExport(
                 export_id=export_id, fingerprint=fingerprint, max_tries=self._max_tries, known_since=time.time()
             )
-            self._store.set(STORE_KEY, asdict(kept))
+            self._store.set(STORE_KEY, msgspec.structs.asdict(kept))
 
     def is_first_sight(self) -> bool:
         """Return whether no earlier try saw the saved export ready, and save that this one did."""

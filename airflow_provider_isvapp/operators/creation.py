@@ -9,9 +9,8 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest
 from airflow_provider_isvapp.api.schema.isvapp import Aggregation, ExportType, TimeframeKeyword
 from airflow_provider_isvapp.errors import ExportTimeout, InvalidArgument, NotFound, RequestRefused
@@ -38,6 +37,9 @@ from airflow_provider_isvapp.version_compat import (
     date_time_trigger,
     partition_key_of,
 )
+
+if TYPE_CHECKING:
+    from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 
 # What the template says where there is no month to take.
 NO_DATA_INTERVAL = "no data interval"

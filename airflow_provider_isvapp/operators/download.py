@@ -9,12 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_isvapp.api.isvapp.client import IsvappClient
-from airflow_provider_isvapp.api.schema.fields import Object, documented_paths, lineage_fields
-from airflow_provider_isvapp.api.schema.isvapp import SalesforceAccount, TaxonomyItemRow
-from airflow_provider_isvapp.api.schema.productiv import AppDetails
 from airflow_provider_isvapp.errors import LateSnapshot
-from airflow_provider_isvapp.hooks.isvapp import when_known
 from airflow_provider_isvapp.log_messages import Log
 from airflow_provider_isvapp.metrics import record
 from airflow_provider_isvapp.operators.base import Publication
@@ -23,7 +18,8 @@ from airflow_provider_isvapp.transfer.options import SNAPSHOT_PLACEHOLDER, Write
 from airflow_provider_isvapp.version_compat import Context, next_run_after
 
 if TYPE_CHECKING:
-    from airflow_provider_isvapp.api.isvapp.client import DownloadResponse
+    from airflow_provider_isvapp.api.isvapp.client import DownloadResponse, IsvappClient
+    from airflow_provider_isvapp.api.schema.fields import Object
     from airflow_provider_isvapp.transfer.destination import Destination
 
 
@@ -84,7 +80,11 @@ class ExportDownload:
         :param cancelled: asked several times per second; when it returns true, the transfer stops.
         :param request: the export's request, for the manifest.
         """
-        from airflow_provider_isvapp.transfer.download import download_export  # codecs are not needed to parse a DAG
+        # Records and codecs are not needed to parse a DAG.
+        from airflow_provider_isvapp.api.schema.fields import lineage_fields
+        from airflow_provider_isvapp.api.schema.isvapp import TaxonomyItemRow
+        from airflow_provider_isvapp.hooks.isvapp import when_known
+        from airflow_provider_isvapp.transfer.download import download_export
 
         known_since = datetime.now(UTC)
 
@@ -119,10 +119,6 @@ def task_run(context: Context) -> str:
 
 def _resolve_other(path: PathArgument | None, options: WriteOptions) -> Destination | None:
     return None if path is None else resolve_destination(path, storage_options=options.storage_options)
-
-
-# Also what was not asked for is no misspelled name.
-_DOCUMENTED: Mapping[str, type[Object]] = {"salesforce_accounts": SalesforceAccount, "apps": AppDetails}
 
 
 def latest_snapshot(context: Context) -> datetime | None:
@@ -191,6 +187,7 @@ class ListSnapshot:
         *,
         dataset: str,
         row_type: type[Object],
+        whole_type: type[Object],
         taken_at: datetime,
         request: Mapping[str, Any],
     ) -> Publication:
@@ -200,11 +197,14 @@ class ListSnapshot:
         :param rows: each the vendor's own bytes on one line.
         :param dataset: the list's name.
         :param row_type: what a row is documented to be.
+        :param whole_type: the same with all that can be asked for: a name of that is no misspelled one.
         :param taken_at: the time that the list describes, timezone-aware.
         :param request: what the list was requested with, for the manifest.
         :raises LateSnapshot: if the run is one of the past, and the path does not say which date the list describes.
         """
-        from airflow_provider_isvapp.transfer.lists import write_list  # codecs are not needed to parse a DAG
+        # Records and codecs are not needed to parse a DAG.
+        from airflow_provider_isvapp.api.schema.fields import documented_paths, lineage_fields
+        from airflow_provider_isvapp.transfer.lists import write_list
 
         self._check_time(context, taken_at)
         date = taken_at.date().isoformat()
@@ -215,7 +215,7 @@ class ListSnapshot:
             dataset=dataset,
             options=self._options,
             row_type=row_type,
-            documented=documented_paths(_DOCUMENTED[dataset]),
+            documented=documented_paths(whole_type),
             snapshot_date=date,
             baseline=self._baseline,
             rejected=None if self._rejected is None else self._rejected.with_value(SNAPSHOT_PLACEHOLDER, date),

@@ -7,8 +7,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_isvapp.api.schema.fields import Object, lineage_fields
-from airflow_provider_isvapp.api.schema.productiv import AppDetails, AppSummary
 from airflow_provider_isvapp.api.settings import checked_api_version
 from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
@@ -20,6 +18,7 @@ from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.version_compat import Context
 
 if TYPE_CHECKING:
+    from airflow_provider_isvapp.api.schema.fields import Object
     from airflow_provider_isvapp.transfer.options import Check, IfExists, OnDrift, OutputFormat
 
 
@@ -110,6 +109,8 @@ class ProductivFetchAppsOperator(WriteOperator):
     @airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
         """Fetch, publish, and return what was written."""
+        from airflow_provider_isvapp.api.schema.productiv import AppDetails  # records are not needed to parse a DAG
+
         snapshot = ListSnapshot(
             self.path,
             WriteOptions.of(self),
@@ -128,12 +129,22 @@ class ProductivFetchAppsOperator(WriteOperator):
                 include_inactive=self.include_inactive, verbose=self.verbose, api_version=api_version
             )
         publication = snapshot.write(
-            context, apps.lines, dataset="apps", row_type=self._row_type(), taken_at=apps.as_of, request=apps.request
+            context,
+            apps.lines,
+            dataset="apps",
+            row_type=self._row_type(),
+            whole_type=AppDetails,
+            taken_at=apps.as_of,
+            request=apps.request,
         )
         return self._publish_events(context, publication)
 
     def _source(self) -> Source:
+        from airflow_provider_isvapp.api.schema.fields import lineage_fields
+
         return Source.in_productiv(self.productiv_conn_id, "apps", lineage_fields(self._row_type()))
 
     def _row_type(self) -> type[Object]:
+        from airflow_provider_isvapp.api.schema.productiv import AppDetails, AppSummary
+
         return AppDetails if self.verbose else AppSummary

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_isvapp.api.schema.fields import Object, lineage_fields
-from airflow_provider_isvapp.api.schema.isvapp import salesforce_account
+from airflow_provider_isvapp.api.schema.isvapp import SalesforceAccount, salesforce_account
 from airflow_provider_isvapp.hooks.base import airflow_errors
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.lineage import Source
@@ -127,6 +127,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
             accounts.lines,
             dataset="salesforce_accounts",
             row_type=self._row_type(),
+            whole_type=SalesforceAccount,
             taken_at=accounts.responded_at,
             request=accounts.request,
         )

@@ -10,8 +10,6 @@ from hashlib import sha256
 from importlib.util import find_spec
 from typing import Any, Literal, TypeAlias, get_args
 
-from airflow_provider_isvapp.api.isvapp.models import parse_list
-from airflow_provider_isvapp.api.schema.isvapp import ExportType
 from airflow_provider_isvapp.errors import InvalidArgument
 from airflow_provider_isvapp.transfer.exclude_fields import parse_field
 
@@ -133,6 +131,8 @@ class WriteOptions:
 
         :raises InvalidArgument: if one of them is none of the checks.
         """
+        from airflow_provider_isvapp.api.isvapp.models import parse_list  # records are not needed to parse a DAG
+
         names = {name for name, _ in self.named_checks}
         wanted = parse_list("skip_checks", self.skip_checks)
         if isinstance(wanted, str):
@@ -223,6 +223,8 @@ class WriteOptions:
 
         :raises InvalidArgument: if the documentation of its rows would be needed, and there is none.
         """
+        from airflow_provider_isvapp.api.schema.isvapp import ExportType  # records are not needed to parse a DAG
+
         needs = "validate='full'" if self.validate == "full" else f"output_format={self.output_format!r}"
         if self.if_changed is not None:
             needs = f"if_changed={self.if_changed!r}"

@@ -13,10 +13,9 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_isvapp import errors
-from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 from airflow_provider_isvapp.api.isvapp.export_state import ExportState, classify
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
@@ -26,6 +25,9 @@ from airflow_provider_isvapp.log_messages import log_deferral
 from airflow_provider_isvapp.triggers.poller import shared_poller
 from airflow_provider_isvapp.triggers.waiters import as_provider_error, checked_moment, checked_seconds
 from airflow_provider_isvapp.version_compat import BaseEventTrigger, BaseOperator, BaseTrigger, TriggerEvent
+
+if TYPE_CHECKING:
+    from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 
 # If an event arrives before the task is stored as deferred, the scheduler fails the task (seen on Airflow 3.3.2 after
 # 2 s in 3 of 200 cases, and after 3 s on a busy machine; apache/airflow 66374, 67287).

@@ -13,6 +13,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
+import msgspec
+
 from airflow_provider_isvapp.api.redaction import Redactor
 from airflow_provider_isvapp.api.responses import as_flag, as_size, as_time, is_documented_time, shape_of
 from airflow_provider_isvapp.api.schema.isvapp import Aggregation, ExportStatus, ExportType, TimeframeKeyword
@@ -278,8 +280,7 @@ _SELECTIONS = ("taxonomy_ids", "taxonomy_level_ids", "taxonomy_item_ids")
 _OWN_FIELDS = {"type", "aggregation", "timeframe", "salesforce_account_ids", *_SELECTIONS}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportRequest:
+class ExportRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A valid request for an export, created by :meth:`checked`."""
 
     timeframe: str
@@ -288,7 +289,7 @@ class ExportRequest:
     salesforce_account_ids: tuple[str, ...] | None
     export_type: str
     aggregation: str
-    extra_request: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
+    extra_request: Mapping[str, Any] = msgspec.field(default_factory=lambda: _NOTHING)
 
     @classmethod
     def checked(

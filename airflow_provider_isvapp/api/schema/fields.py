@@ -10,7 +10,6 @@ and the data dictionary.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 from functools import cache
@@ -22,8 +21,7 @@ from msgspec import Meta, UnsetType
 _FACTS = "facts"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What a type cannot say about a field.
 
     :param unit: of a number.
@@ -74,8 +72,7 @@ Identifier: TypeAlias = Annotated[str, Meta(min_length=1)]
 CurrencyCode: TypeAlias = Annotated[str, facts(unit="ISO 4217")]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scalar:
+class Scalar(msgspec.Struct, frozen=True, kw_only=True):
     """The type of a single value.
 
     :param json: ``string``, ``number``, ``integer``, ``boolean``, or ``any``.
@@ -93,15 +90,13 @@ class Scalar:
     is_untyped: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class ListOf:
+class ListOf(msgspec.Struct, frozen=True, kw_only=True):
     """An array."""
 
     items: Type
 
 
-@dataclass(frozen=True, kw_only=True)
-class MapOf:
+class MapOf(msgspec.Struct, frozen=True, kw_only=True):
     """An object whose keys are data.
 
     :param name: of the object, if its keys are documented.
@@ -113,8 +108,7 @@ class MapOf:
     values: Type
 
 
-@dataclass(frozen=True, kw_only=True)
-class ObjectOf:
+class ObjectOf(msgspec.Struct, frozen=True, kw_only=True):
     """An object with fields.
 
     :param variants: by the value of the field :attr:`tag`, the type of the field :attr:`varies`.
@@ -140,8 +134,7 @@ class ObjectOf:
 Type: TypeAlias = Scalar | ListOf | MapOf | ObjectOf
 
 
-@dataclass(frozen=True, kw_only=True)
-class Field:
+class Field(msgspec.Struct, frozen=True, kw_only=True):
     """A documented field.
 
     :param name: the vendor's.
@@ -153,7 +146,7 @@ class Field:
     type: Type
     nullable: bool
     required: bool
-    facts: Facts = field(default_factory=Facts)
+    facts: Facts = Facts()
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest
@@ -96,7 +97,9 @@ class TestCheckpoint:
 
         assert checkpoint.load() is None
 
-    @pytest.mark.parametrize("value", ["export-1", 7, {}, {"export_id": "export-1"}, {**vars(KEPT), "max_tries": "3"}])
+    @pytest.mark.parametrize(
+        "value", ["export-1", 7, {}, {"export_id": "export-1"}, {**msgspec.structs.asdict(KEPT), "max_tries": "3"}]
+    )
     def test_does_not_trust_what_it_does_not_understand(self, value: Any) -> None:
         store = TaskStateStore()
         store.set(STORE_KEY, value)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from airflow_provider_isvapp.api.connection_check import clock_warning
-from airflow_provider_isvapp.api.retry import http_date
+from airflow_provider_isvapp.api.responses import http_date
 from airflow_provider_isvapp.api.settings import TransportSettings
 from airflow_provider_isvapp.api.transport import Request, Transport
 from tests.support.scripted_server import Answer, ScriptedServer
