@@ -222,9 +222,9 @@ class CheckRefused(AuditRefused):
     :param reasons: what each check that refused it said, by the check's name.
     """
 
-    def __init__(self, message: str, *, reasons: dict[str, str]) -> None:
+    def __init__(self, message: str, *, reasons: dict[str, str] | None = None) -> None:
         super().__init__(message)
-        self.reasons = reasons
+        self.reasons = reasons or {}
 
 
 class ExportCheckRefused(CheckRefused, ExportRefused):
