@@ -61,7 +61,7 @@ class WorkerThread:
 
 T = TypeVar("T")
 
-_AHEAD = 4
+_AHEAD = 2
 
 
 class Stopped(Exception):

@@ -61,7 +61,7 @@ class S3Object(MultipartObject):
     one that began first fails, which is also what is wanted when Airflow took a live task for dead.
     """
 
-    pool = PartPool(7)
+    pool = PartPool(6)
     _store: S3Store
 
     def __init__(self, target: S3Target, **arguments: Any) -> None:
