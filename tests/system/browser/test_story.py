@@ -3,7 +3,8 @@
 """From nothing to a month of usage, all of it in Airflow's UI: a first evening with this package.
 
 Both connections are created in the form and tried with the Test button, the example DAG is triggered, and the link of
-its task leads to the page of exports. The steps are fixtures, each made once; the tests look at what came of them.
+its task leads to the page of exports. A month of which half is gone is refused, and accepted in the form. The steps are
+fixtures, each made once; the tests look at what came of them.
 """
 
 from __future__ import annotations
@@ -12,13 +13,18 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 
-from airflow_provider_isvapp.emulator import Emulator
+from airflow_provider_isvapp.checks import MaxChange
+from airflow_provider_isvapp.emulator import Emulator, Fault
+from airflow_provider_isvapp.transfer.destination import open_destination
+from tests.support.downloads import download_with
+from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
 from tests.system.browser.airflow_ui import AirflowUi
 from tests.system.browser.conftest import NewPage
 from tests.system.browser.connections_page import fill_in, press_test, save
@@ -30,6 +36,8 @@ pytestmark = pytest.mark.timeout(420)
 DAG_ID = "isvapp_monthly_sync"
 TASKS = ("create_export", "wait_for_export", "download_export", "fetch_accounts", "fetch_apps")
 SECONDS_TO_RUN = 240
+# Of a month, as the emulator makes them.
+ROWS = 1000
 
 
 @pytest.fixture(scope="module")
@@ -109,21 +117,12 @@ def productiv(window: Page, vendors: Emulator, pictures: Path) -> str:
 def run_id(window: Page, airflow: AirflowUi, isvapp: str, productiv: str, pictures: Path) -> str:
     """The run of the example DAG, triggered by hand, once it has ended well."""
     airflow.start_scheduling(DAG_ID)
-    window.goto(f"/dags/{DAG_ID}")
-    window.get_by_role("button", name="Trigger").first.click()
     # It is paused, and the dialog offers to change that.
-    window.get_by_role("dialog").get_by_role("button", name="Trigger", exact=True).click()
-    window.wait_for_url(f"**/dags/{DAG_ID}/runs/*")
-
-    state = window.get_by_test_id("header-card").get_by_test_id("state-badge")
-    ended = state.filter(has_text=re.compile("Success|Failed"))
-    airflow.wait_for("the run", ended.is_visible, seconds=SECONDS_TO_RUN)
+    run_id, state = run_by_form(window, airflow)
     window.get_by_text(f"{len(TASKS)} Task Instances").wait_for()
     window.screenshot(path=pictures / "monthly-run.png")
-    assert ended.inner_text() == "Success", airflow.logs()
-    _, answer = airflow.call("GET", f"/api/v2/dags/{DAG_ID}/dagRuns", token=airflow.token("op"))
-    (run,) = json.loads(answer)["dag_runs"]
-    return str(run["dag_run_id"])
+    assert state == "Success", airflow.logs()
+    return run_id
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +224,46 @@ def test_the_page_shows_the_export_in_a_table_and_a_chart(
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
+@pytest.fixture(scope="module")
+def halved(airflow: AirflowUi, vendors: Emulator, export_id: str) -> Iterator[str]:
+    """The month that the run has brought; the vendor sends half of it from now on, and the month before is whole."""
+    (usage,) = airflow.lake_of(airflow.home).rglob("usage.ndjson")
+    month = usage.parent.name.removeprefix("month=")
+    last_day = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC) - timedelta(days=1)
+    before = usage.parent.with_name(f"month={last_day:%Y-%m}") / usage.name
+    before.parent.mkdir()
+    with FileServer(Answer(gzip_bytes(ndjson(ROWS, [f"{last_day:%Y-%m}"])))) as server:
+        download_with(server.source(), open_destination(str(before)), checks=[MaxChange()])
+    fault = Fault(endpoint="create_export", kind="month_restated", month=month, restatement="rows_lost", times=None)
+    vendors.inject(fault)
+    yield month
+    vendors.clear_faults()
+
+
+def test_a_month_that_halves_is_refused_and_accepted_in_the_form(
+    window: Page, airflow: AirflowUi, halved: str, pictures: Path
+) -> None:
+    usage = airflow.lake_of(airflow.home) / f"isvapp/feature_usage/month={halved}/usage.ndjson"
+    whole = usage.read_bytes()
+    assert whole.count(b"\n") == ROWS
+
+    refused, state = run_by_form(window, airflow, month=halved)
+
+    assert state == "Failed", airflow.logs()
+    assert usage.read_bytes() == whole
+    window.goto(task_page(refused, "download_export"))
+    window.get_by_text(f"Check MaxChange: refused: it has {ROWS // 2} rows, 50% fewer than the {ROWS:,} of").wait_for()
+    window.screenshot(path=pictures / "refused-month.png")
+    assert window.get_by_text("To accept it, run the task again with skip_checks='MaxChange'").count() == 1
+
+    accepted, state = run_by_form(window, airflow, month=halved, accept=True, picture=pictures / "accept-month.png")
+
+    assert state == "Success", airflow.logs()
+    assert usage.read_bytes().count(b"\n") == ROWS // 2
+    window.goto(task_page(accepted, "download_export"))
+    window.get_by_text("Check MaxChange: skipped").wait_for()
+
+
 def test_no_answer_to_the_browser_held_a_secret(
     window: Page, answers: list[tuple[str, bytes]], vendors: Emulator, run_id: str, export_id: str
 ) -> None:
@@ -235,6 +274,29 @@ def test_no_answer_to_the_browser_held_a_secret(
     assert [url for url, body in answers if export_id.encode() in body]
     for secret in (vendors.client_secret, vendors.productiv_client_secret, vendors.token_mark):
         assert [url for url, body in answers if secret.encode() in body] == []
+
+
+def run_by_form(
+    window: Page, airflow: AirflowUi, *, month: str = "", accept: bool = False, picture: Path | None = None
+) -> tuple[str, str]:
+    """Trigger a run and wait for its end; return its id and the state that its page shows."""
+    window.goto(f"/dags/{DAG_ID}")
+    window.get_by_role("button", name="Trigger").first.click()
+    form = window.get_by_role("dialog")
+    form.locator("[name=element_month]").fill(month)
+    switch = form.locator("[name=element_accept]")
+    if accept:
+        # Airflow hides the field itself behind what it draws.
+        switch.locator("xpath=..").click()
+    assert switch.is_checked() == accept
+    if picture is not None:
+        window.screenshot(path=picture)
+    form.get_by_role("button", name="Trigger", exact=True).click()
+    window.wait_for_url(f"**/dags/{DAG_ID}/runs/*")
+    state = window.get_by_test_id("header-card").get_by_test_id("state-badge")
+    ended = state.filter(has_text=re.compile("Success|Failed"))
+    airflow.wait_for("the run", ended.is_visible, seconds=SECONDS_TO_RUN)
+    return unquote(window.url.rpartition("/")[2]), ended.inner_text()
 
 
 def task_page(run_id: str, task_id: str) -> str:
