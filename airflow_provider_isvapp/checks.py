@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Checks that a result has to pass before it is published: the argument ``checks`` of the operators that write.
+"""Checks that a result must pass before it is published: the argument ``checks`` of the operators that write.
 
-A check is a callable. It gets a :class:`Candidate` and returns None, or why the result must not be published::
+A check is a callable that takes a :class:`Candidate` and returns None, or the reason not to publish the result::
 
     def every_region(candidate):
         for month, figures in candidate.summary.months.items():
@@ -28,14 +28,14 @@ _TOTAL = "operations"
 
 @dataclass(frozen=True, kw_only=True)
 class MaxChange:
-    """No figure changes by more than a share, up or down, from what lies at the path, or at ``baseline``.
+    """No figure differs by more than a given share from that of the object at the path, or at ``baseline``.
 
-    Each month that both have is compared by itself; a month of the baseline that is missing between others counts as
-    one without rows. Where they have no month in common, as with the file of the month before, the totals are compared.
-    Without a baseline, and where a figure of it is 0, any result passes.
+    The months that both have are compared one by one; a month that only the baseline has, between others of the result,
+    counts as one without rows. If they have no month in common, as with the file of the month before, the totals are
+    compared. Any result passes without a baseline, and where a figure of the baseline is 0.
 
-    :param rows: the largest change of the number of rows: 0.5 for a half. None for any.
-    :param operations: the same of the sum of operations, which a list does not have.
+    :param rows: the largest allowed change of the number of rows, such as 0.5 for a half; None allows any.
+    :param operations: the same for the sum of operations, which a list does not have.
     """
 
     rows: float | None = 0.5
@@ -60,7 +60,7 @@ class MaxChange:
                 if most is None or what not in before:
                     continue
                 old, new = before[what], after.get(what, 0)
-                # Whole numbers, which a float could not tell apart.
+                # Subtract whole numbers: floats cannot tell large ones apart.
                 if old and abs(new - old) > most * old:
                     direction = "fewer" if new < old else "more"
                     yield (
@@ -70,7 +70,7 @@ class MaxChange:
 
 
 def _pairs(found: Summary, baseline: Summary) -> Iterator[tuple[str, dict[str, int], dict[str, int]]]:
-    """Yield what is compared: how a sentence begins, and the figures of both by name."""
+    """Yield each comparison: the beginning of the message, and the figures of the baseline and the result by name."""
     months = [month for month in baseline.months if found.months and min(found.months) <= month <= max(found.months)]
     if not any(month in found.months for month in months):
         yield "it has", _totals(baseline), _totals(found)
@@ -94,17 +94,17 @@ def _totals(summary: Summary) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class UniqueKeys:
-    """No two rows of an export are of the same month, account and item.
+    """No two rows of an export have the same month, account and item.
 
-    The keys are sorted on disk, about 100 bytes for each row, in the folder for temporary files. A list is always
-    checked so.
+    The keys are sorted on disk, in the directory for temporary files, with about 100 bytes per row. A list is always
+    checked for repeated keys.
     """
 
     needs: ClassVar[tuple[str, ...]] = KEY
     indexes_keys: ClassVar[bool] = True
 
     def __call__(self, candidate: Candidate) -> str | None:
-        """Look for a key that is there twice."""
+        """Look for repeated keys."""
         repeated = candidate.repeated_keys()
         if repeated is None:
             return None
@@ -115,7 +115,7 @@ class UniqueKeys:
 
 @dataclass(frozen=True)
 class TotalsAddUp:
-    """In every month, the sum of operations is that of internal and external ones."""
+    """In every month, the sum of operations equals that of internal and external ones."""
 
     needs: ClassVar[tuple[str, ...]] = (_TOTAL, *_PARTS)
 

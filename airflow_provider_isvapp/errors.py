@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Everything that can go wrong, as one tree without Airflow in it.
+"""The exceptions of this package, as one tree that does not depend on Airflow.
 
 ::
 
@@ -26,17 +26,17 @@
     │   └── ExportTimeout        still not finished at the deadline              permanent
     └── TransferError
         ├── BrokenTransfer       the connection ended before the body did
-        ├── DamagedDownload      the body is not what the vendor made
-        │   └── MalformedRows        a line of it is not what a row must be
-        ├── AuditRefused         the result is whole, but not what was asked for
-        │   ├── ExportRefused        so is the file of this export               permanent
-        │   ├── CheckRefused         a check has found a reason against it
-        │   │   └── ExportCheckRefused   so will it in the file of this export   permanent
-        │   ├── CheckFailed          a check raised an exception of its own
+        ├── DamagedDownload      the body is truncated or corrupt
+        │   └── MalformedRows        a line is not a valid row
+        ├── AuditRefused         the result is intact, but may not be published
+        │   ├── ExportRefused        an export's file, which will not change     permanent
+        │   ├── CheckRefused         a check refused the result
+        │   │   └── ExportCheckRefused   the same for an export's file           permanent
+        │   ├── CheckFailed          a check raised, or returned no valid result
         │   └── LateSnapshot         a list of today, in a run of the past       permanent
-        ├── DestinationExists    something is already written there              permanent
+        ├── DestinationExists    the destination exists                          permanent
         ├── StorageFailed        the object store or the disk refused
-        └── TransferCancelled    the task was told to stop
+        └── TransferCancelled    the task was stopped
 
 ``permanent`` says whether trying again with the same input can help. The Airflow adapters turn a permanent error into
 ``AirflowFailException``, so that the task fails without using up its retries.
@@ -49,12 +49,13 @@ from typing import ClassVar
 
 
 class ProviderError(Exception):
-    """Root of every error that this package raises on its own account."""
+    """Base class of all exceptions of this package."""
 
     permanent: ClassVar[bool] = False
 
     def __reduce__(self) -> tuple[object, ...]:
-        # An exception's own way calls the class with its positional arguments alone, and ours have keyword-only ones.
+        # Exception.__reduce__ passes only positional arguments to the class, and some classes here have keyword-only
+        # ones.
         return (copyreg.__newobj__, (type(self), *self.args), vars(self))  # type: ignore[attr-defined]
 
 
@@ -99,11 +100,11 @@ class PermissionRefused(RequestRefused):
 
 
 class NotFound(RequestRefused):
-    """There is nothing at that id for these credentials."""
+    """Nothing with that id is visible to these credentials."""
 
 
 class ServiceUnavailable(ApiError):
-    """The vendor gave no usable response within the bounded retries."""
+    """The vendor gave no usable response within the allowed retries."""
 
 
 class OutcomeUnknown(ApiError):
@@ -125,14 +126,14 @@ TEMPLATE_LIST = (
     "A template renders to text: give a JSON list ({{ ... | tojson }}), an XComArg (task.output) or a list, or set "
     "render_template_as_native_obj=True on the DAG."
 )
-"""The next step after a list that a template has made a text of."""
+"""The next step for a list that a template has rendered to text."""
 TEMPLATE_NUMBER = (
-    "render_template_as_native_obj makes a number of an id of digits: give an XComArg (task.output), or a string "
+    "render_template_as_native_obj turns an id of digits into a number: give an XComArg (task.output), or a string "
     "without a template."
 )
-"""The next step after an id that a template has made a number of."""
+"""The next step for an id that a template has rendered to a number."""
 TEMPLATE_NOTHING = "A template that finds nothing renders to 'None': check the task and the key of the XCom it pulls."
-"""The next step after a value that a template has not found."""
+"""The next step for a value that a template has not found."""
 
 
 class ContractBroken(ApiError):
@@ -152,15 +153,15 @@ class LimiterError(ProviderError):
 
 
 class LimiterUnavailable(LimiterError):
-    """The limiter's storage does not respond. Requests are not sent unlimited instead."""
+    """The limiter's storage does not respond. No request is sent without a permit."""
 
 
 class LimiterTimeout(LimiterError):
-    """A request waited for a permit longer than the bound."""
+    """A request waited too long for a permit."""
 
 
 class ExportError(ProviderError):
-    """About one export.
+    """An error about one export.
 
     :param message: what happened and the next step.
     :param export_id: the vendor's id of the export.
@@ -190,7 +191,7 @@ class ExportTimeout(ExportError):
 
 
 class TransferError(ProviderError):
-    """Bytes did not get from the vendor to the destination. What was at the destination before is untouched."""
+    """A transfer from the vendor to the destination failed. Existing objects are unchanged."""
 
 
 class BrokenTransfer(TransferError):
@@ -198,11 +199,11 @@ class BrokenTransfer(TransferError):
 
 
 class DamagedDownload(TransferError):
-    """The body arrived but is not what the vendor made: truncated, corrupt, or of another size than the record says."""
+    """The body arrived, but is truncated, corrupt, or of another size than the record states."""
 
 
 class MalformedRows(DamagedDownload):
-    """A line of the body is not what a row must be. Where its checksums are right, the vendor has made it so."""
+    """A line of the body is not a valid row. If the checksums match, the vendor produced it."""
 
 
 class AuditRefused(TransferError):
@@ -210,16 +211,16 @@ class AuditRefused(TransferError):
 
 
 class ExportRefused(AuditRefused):
-    """The file of an export is not what was asked for, or has malformed rows. It stays so: create another export."""
+    """An export's file does not match the request, or has malformed rows. It will not change: create another export."""
 
     permanent = True
 
 
 class CheckRefused(AuditRefused):
-    """A check has found a reason against publishing a result. What was there before stays.
+    """A check refused a result. The existing object stays.
 
     :param message: with the figures and the next step.
-    :param reasons: what each check that refused it said, by the check's name.
+    :param reasons: the reason of each check that refused it, by the check's name.
     """
 
     def __init__(self, message: str, *, reasons: dict[str, str] | None = None) -> None:
@@ -228,7 +229,7 @@ class CheckRefused(AuditRefused):
 
 
 class ExportCheckRefused(CheckRefused, ExportRefused):
-    """A check has found a reason against the rows of an export. Only another export has other rows."""
+    """A check refused the rows of an export. Only another export can have other rows."""
 
     permanent = True
 
@@ -238,13 +239,13 @@ class CheckFailed(AuditRefused):
 
 
 class LateSnapshot(AuditRefused):
-    """A list describes today, and the run is one of the past. Nothing was published."""
+    """A list describes today, but the run belongs to the past. Nothing was published."""
 
     permanent = True
 
 
 class DestinationExists(TransferError):
-    """The destination is taken and may not be overwritten."""
+    """The destination exists and may not be overwritten."""
 
     permanent = True
 
@@ -254,4 +255,4 @@ class StorageFailed(TransferError):
 
 
 class TransferCancelled(TransferError):
-    """The task was told to stop while bytes were moving."""
+    """The task was stopped during a transfer."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The one place that knows where Airflow 2.11 and 3.x keep things.
+"""The differences between Airflow 2.11 and 3.x, in one place.
 
-The rest of the package imports Airflow from here. Each name has a ``try`` of its own, since ``airflow.sdk`` grew over
-the releases: what Airflow 3.0 lacks there must not push the others back to their names of Airflow 2.
+The rest of the package imports Airflow's names from here. Each name has a separate ``try``, since ``airflow.sdk`` grew
+over the releases: a name missing in Airflow 3.0 must not make the others fall back to Airflow 2.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 try:
     from airflow.triggers.base import BaseEventTrigger
-except ImportError:  # Airflow 2.11, which has no AssetWatcher to use one
+except ImportError:  # Airflow 2.11, which has no AssetWatcher
     BaseEventTrigger = BaseTrigger  # type: ignore[assignment, misc]
 try:
     from airflow.sdk.exceptions import AirflowException
@@ -129,9 +129,9 @@ __all__ = [
 
 
 def add_partitions(event: Any, keys: list[str]) -> bool:
-    """Send the event of an outlet once for each partition, as Airflow can from 3.3 on; say whether it can.
+    """Send the event of an outlet once per partition; return whether this Airflow can (3.3 and later).
 
-    :param event: of an asset, from ``outlet_events``.
+    :param event: the event of an asset, from ``outlet_events``.
     """
     if not hasattr(event, "add_partitions"):
         return False
@@ -140,7 +140,7 @@ def add_partitions(event: Any, keys: list[str]) -> bool:
 
 
 def alias_extra(extra: dict[str, Any]) -> dict[str, Any]:
-    """Return the extra of an event that comes by an alias, as this Airflow takes it.
+    """Return the extra of an event of an alias, in a form that this Airflow accepts.
 
     Airflow 2.11 puts the values into a set, and fails the task if one of them cannot be hashed.
     """
@@ -155,7 +155,7 @@ class _HashableDict(dict[str, Any]):
 
 
 def _hashable(value: Any) -> Any:
-    """Return what has the same JSON and can be hashed."""
+    """Return a hashable value with the same JSON."""
     if isinstance(value, dict):
         return _HashableDict({name: _hashable(item) for name, item in value.items()})
     return tuple(map(_hashable, value)) if isinstance(value, list) else value
@@ -166,7 +166,7 @@ def date_time_trigger(moment: datetime) -> BaseTrigger:
 
     :param moment: timezone-aware.
     """
-    # In here, since only a deferral needs it.
+    # Imported here, since only a deferral needs it.
     try:
         from airflow.providers.standard.triggers.temporal import DateTimeTrigger
     except ImportError:
@@ -176,16 +176,16 @@ def date_time_trigger(moment: datetime) -> BaseTrigger:
 
 
 def execute_base_sensor(sensor: BaseSensorOperator, context: Context) -> Any:
-    """Call what ``super().execute(context)`` stands for in a sensor.
+    """Call the base sensor's ``execute``, as ``super().execute(context)`` would.
 
-    Airflow guards each ``execute`` against calls from outside of a task, and Airflow 2.11 takes one through ``super()``
-    for that: it would log a warning in every run.
+    Airflow guards each ``execute`` against calls from outside a task, and Airflow 2.11 mistakes a call through
+    ``super()`` for one: it would log a warning in every run.
     """
     return inspect.unwrap(BaseSensorOperator.execute)(sensor, context)
 
 
 def first_reschedule_of(sensor: BaseSensorOperator, context: Context) -> datetime | None:
-    """Return when the first of a rescheduling sensor's polls began; None if this is the first one."""
+    """Return the start of a rescheduling sensor's first poll; None if this is the first one."""
     ti: Any = context["ti"]
     if hasattr(ti, "get_first_reschedule_date"):
         found: datetime | None = ti.get_first_reschedule_date(context)
@@ -201,9 +201,9 @@ def first_reschedule_of(sensor: BaseSensorOperator, context: Context) -> datetim
 async def get_async_connection(conn_id: str) -> Connection:
     """Fetch a connection without blocking the event loop.
 
-    Before Airflow 3.3.2, which brings ``Connection.aextra_dejson``, ``BaseHook.aget_connection`` masks secrets through
-    a blocking call to the supervisor, which fails while another call is under way (``DeadlockImminentError``). Until
-    then, a thread looks the connection up. It has to be asgiref's: what it awaits runs in the loop that waits for it.
+    Before Airflow 3.3.2, which adds ``Connection.aextra_dejson``, ``BaseHook.aget_connection`` masks secrets through a
+    blocking call to the supervisor, which fails during another call (``DeadlockImminentError``). A thread fetches the
+    connection there. It must be asgiref's, which runs the coroutines of that call in the waiting event loop.
     """
     if hasattr(Connection, "aextra_dejson"):
         return await BaseHook.aget_connection(conn_id)
@@ -214,8 +214,8 @@ async def get_async_connection(conn_id: str) -> Connection:
 
 
 def has_file_system(scheme: str) -> bool:
-    """Say whether Airflow's object storage can open URIs of a scheme."""
-    # In here, since it loads all file systems.
+    """Return whether Airflow's object storage can open URIs of a scheme."""
+    # Imported here, since it loads all file systems.
     try:
         from airflow.sdk.io import has_fs
     except ImportError:
@@ -224,18 +224,18 @@ def has_file_system(scheme: str) -> bool:
 
 
 def next_run_after(dag: Any, moment: datetime) -> datetime | None:
-    """Return when the schedule of a DAG has its next run after a time; None if it has none.
+    """Return the time of a DAG's next scheduled run after a time; None if there is none.
 
     :param moment: timezone-aware, a time at which the schedule has a run.
     """
-    # In here, since only a late run of a list needs them.
+    # Imported here, since only a late run of a list needs them.
     from airflow.timetables.base import DataInterval, TimeRestriction
     from pendulum import instance
 
     timetable = dag.timetable
     try:
         from airflow.serialization.encoders import coerce_to_core_timetable
-    except ImportError:  # before Airflow 3.2, which has descriptions of timetables in DAGs
+    except ImportError:  # before Airflow 3.2, whose DAGs hold core timetables
         pass
     else:
         timetable = coerce_to_core_timetable(timetable)
@@ -247,15 +247,15 @@ def next_run_after(dag: Any, moment: datetime) -> datetime | None:
 
 
 def partition_key_of(context: Context) -> str | None:
-    """Return the partition key of a run; None if the run is no partition, as none is before Airflow 3.2."""
+    """Return the partition key of a run; None if it has none, as always before Airflow 3.2."""
     key: str | None = getattr(context["dag_run"], "partition_key", None)
     return key
 
 
 def shows_guarded_pages() -> bool:
-    """Say whether Airflow's UI can show a plugin's page whose script is for some users only.
+    """Return whether Airflow's UI can show a plugin's page whose script is restricted to some users.
 
-    Pages of plugins came with 3.1. Their scripts are loaded with the session's cookie, which 3.1.0 does not accept yet.
+    Plugin pages exist since 3.1. Their scripts are loaded with the session cookie, which 3.1.0 does not accept yet.
     """
     from airflow import __version__
     from packaging.version import Version
@@ -264,16 +264,16 @@ def shows_guarded_pages() -> bool:
 
 
 def stores_links() -> bool:
-    """Say whether Airflow stores a task's links itself, as Airflow 3 does; the web server of 2.11 asks for each."""
+    """Return whether Airflow itself stores a task's links: Airflow 3 does, the web server of 2.11 requests each one."""
     from airflow import __version__
 
     return not __version__.startswith("2.")
 
 
 def xcom_of(ti_key: Any, *, key: str) -> Any:
-    """Return an XCom of one task instance, None if there is none: in the web server of Airflow 2.11.
+    """Return an XCom of a task instance in the web server of Airflow 2.11; None if there is none.
 
-    :param ti_key: with the ids of DAG, run and task, and the map index.
+    :param ti_key: the key with the ids of DAG, run and task, and the map index.
     """
     from airflow.models.xcom import XCom  # not in workers
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """
-### Twelve months of ISVapp usage, one export and one file a month
+### Twelve months of ISVapp usage, one export and one file per month
 
-Trigger it by hand. `last_month` (`YYYY-MM`) is the newest month to fetch; left empty, it is the newest one that ISVapp
-has completed. Files land where `isvapp_monthly_sync` puts them, and replace what is there when they are complete.
+Trigger it by hand. `last_month` (`YYYY-MM`) is the newest month to fetch; empty means the newest one that ISVapp has
+completed. Files go to the paths of `isvapp_monthly_sync`, and replace existing files once they are complete.
 
-**On call:** each month is a task group of its own. Clear the `create_export` of a month that failed; the others stay.
+**On call:** each month is a separate task group. Clear the `create_export` of a failed month; the others stay.
 """
 
 from __future__ import annotations

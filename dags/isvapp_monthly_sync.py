@@ -3,23 +3,23 @@
 """
 ### Last month's ISVapp usage, Salesforce accounts and app portfolio
 
-ISVapp completes a month around the 5th of the next one, so this runs on the 6th at 06:00 UTC and asks for the month in
-which its data interval starts; the form that triggers a run can name another one. Everything lands below `ISVAPP_LAKE`
-as one JSON object a line: usage in a folder for each month; accounts and apps, of which the vendors send only today's,
-in a folder for each date that they describe.
+ISVapp completes a month around the 5th of the next one, so this DAG runs on the 6th at 06:00 UTC. It requests the month
+in which its data interval starts; the trigger form can name another one. Everything goes below `ISVAPP_LAKE`, one JSON
+object per line: usage in a folder per month; accounts and apps, of which the vendors send only today's, in a folder per
+date that they describe.
 
 **On call**
 
-- Clear `create_export` to ask for a new export: it comes with its downstream tasks. A file of an earlier run stays in
-  place until the new one is complete and verified.
+- Clear `create_export` and its downstream tasks to request a new export. A file of an earlier run stays in place until
+  the new one is complete and verified.
 - `create_export` says that the month is not complete: ISVapp is late. Clear it again in some hours.
 - A run that has not succeeded four days after it was queued, on the 10th, is counted as `isvapp.late_months` (Airflow
   3.1 and later), which an alert can watch.
-- `download_export` did not pass its checks: rows or operations differ by more than 30 % from the month before. What was
-  refused is below `rejected_feature_usage`, and what was there stays. If the month is right, trigger the DAG with its
-  *Month* and *Accept this month*.
+- `download_export` did not pass its checks: rows or operations differ by more than 30 % from the month before. The
+  refused file is below `rejected_feature_usage`, and the existing file stays. If the month is right, trigger the DAG
+  with its *Month* and *Accept this month*.
 - `wait_for_export` timed out: exports take up to ten minutes. ISVapp has trouble, or the export was huge.
-- A clear, a backfill or a catch-up of a past month brings that month's usage again, and accounts and apps of today.
+- A clear, a backfill or a catch-up of a past month fetches that month's usage again, but today's accounts and apps.
 - `download_export` says that the export expired: its file is kept for about an hour. Clear `create_export`.
 """
 
@@ -62,7 +62,7 @@ MONTH_BEFORE = f"{{{{ ({FIRST_DAY} - macros.timedelta(days=1)).strftime('%Y-%m')
 USAGE = f"{LAKE}/isvapp/feature_usage"
 LATE = {}
 if DeadlineAlert is not None:
-    # By the time of queuing, since a run of a partition has no logical date: from the 6th to the 10th.
+    # Counted from queuing, since a partitioned run has no logical date: from the 6th to the 10th.
     LATE["deadline"] = DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
         interval=timedelta(days=4),
@@ -71,20 +71,20 @@ if DeadlineAlert is not None:
 
 with DAG(
     dag_id="isvapp_monthly_sync",
-    # A plain cron string has no data interval in Airflow 3: this timetable gives the month before, on 2.11 and 3.
+    # A plain cron string has no data interval in Airflow 3; this timetable covers the month before, on 2.11 and 3.
     schedule=CronDataIntervalTimetable("0 6 6 * *", timezone="UTC"),
     start_date=pendulum.datetime(2024, 1, 1, tz="UTC"),
     catchup=False,
     max_active_runs=1,
     default_args={"retries": 3, "retry_delay": timedelta(minutes=5), "retry_exponential_backoff": True},
-    # What a manual run may choose, in a form with a field for each.
+    # The trigger form of a manual run has a field for each.
     params={
         "month": Param(
             None,
             type=["null", "string"],
             pattern=r"^\d{4}-(0[1-9]|1[0-2])$",
             title="Month",
-            description="A complete month as YYYY-MM; empty for that of the run's data interval.",
+            description="A complete month as YYYY-MM; empty means that of the run's data interval.",
         ),
         "taxonomy_ids": Param(
             TAXONOMY_IDS,
@@ -92,7 +92,7 @@ with DAG(
             items={"type": "string", "minLength": 1},
             minItems=1,
             title="Taxonomies",
-            description="The ids of the taxonomies to export, one a line.",
+            description="The ids of the taxonomies to export, one per line.",
         ),
         "accept": Param(
             False,

@@ -3,8 +3,8 @@
 """
 ### The ten most used features of a month
 
-Runs whenever `isvapp_monthly_sync` has published a month, and reads the file that it announces; several, if more than
-one came in the meantime. To report on another file, trigger it by hand with `path`.
+Runs whenever `isvapp_monthly_sync` has published a month, and reads the files in the asset's events. To report on
+another file, trigger it by hand with `path`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ with DAG(
 
     @task
     def find_usage(**context) -> list[str]:
-        """Return the path that was given, else those that the asset events carry, each once."""
+        """Return the given path, or else the distinct paths in the asset events."""
         if context["params"]["path"]:
             return [context["params"]["path"]]
         # Airflow 2.11 calls assets datasets.

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What the operators that write share: asset events, links, lineage."""
+"""The base of the operators that write: asset events, links, lineage."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 
 class Publication(msgspec.Struct, frozen=True, kw_only=True):
-    """What is at a destination once a task has written there.
+    """The objects at a destination after a task has written there.
 
-    :param destination: with ``{reference_date}`` in it if there is an object for each month.
-    :param fields: of the rows, as far as they are documented.
+    :param destination: the location, with ``{reference_date}`` in it if each month has a separate object.
+    :param fields: the documented fields of the rows.
     """
 
     destination: Destination
@@ -77,20 +77,20 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def objects(self) -> tuple[PublishedObject, ...]:
-        """The objects that are there; none if something else was left in place.
+        """The objects at the destination; empty if another object stays there.
 
-        An object of one month has metadata of its own, in which ``bytes`` and ``crc32`` are those of the stored object.
+        The object of one month has separate metadata, whose ``bytes`` and ``crc32`` are those of the stored object.
         """
         result = self.result
         if self.placeholder is None:
-            # Of an object that was there, only its rows are known.
+            # For an existing object, only the rows are known.
             size = result.objects[0].bytes if result.objects else None
             written = result.outcome == "written"
             whole = self._object(self.destination, result.rows, size, written=written, metadata=self.xcom)
             return () if result.outcome == "skipped" else (whole,)
         stored = {item.reference_date or "": item for item in result.objects}
         if result.changes is not None:
-            # An earlier try may have published some, and ended before Airflow heard of them.
+            # An earlier try may have published some and died before it reported them to Airflow.
             months = [month for month, change in result.changes.items() if change.is_published]
         else:
             months = list(result.months if result.outcome == "unchanged" else stored)
@@ -98,7 +98,7 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def path_by_month(self) -> dict[str, Any]:
-        """Where the rows of each month are that is there."""
+        """The path to the rows of each month."""
         return {month: item.metadata["path"] for item in self.objects for month in sorted(item.metadata["months"])}
 
     def _month(self, month: str, *, stored: WrittenObject | None) -> PublishedObject:
@@ -133,7 +133,7 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def log(self, log: Log) -> None:
-        """Say what was written and where; the objects of several months are listed apart."""
+        """Log what was written and where; the objects of several months go into a folded group."""
         result = self.result
         for found in result.drift or ():
             log.warning("The rows differ from their documentation: %s", found)
@@ -152,7 +152,7 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True):
         elif is_part:
             what = f"{len(months)} of {len(result.months)} months: {span}"
         elif self.placeholder is not None:
-            what = f"{len(result.objects)} objects, one a month: {span}"
+            what = f"{len(result.objects)} objects, one per month: {span}"
         else:
             what = f"rows of {span}"
         received = "" if result.compressed_bytes is None else f" ({result.compressed_bytes:,} bytes received)"
@@ -177,7 +177,7 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True):
 def _log_changes(log: Log, changes: Mapping[str, MonthChange]) -> None:
     counts = Counter(change.status for change in changes.values())
     log.info(
-        "Compared with what is stored: %s",
+        "Compared with the stored months: %s",
         ", ".join(f"{number} {status}" for status, number in counts.items()) or "no month",
     )
     for month, change in changes.items():
@@ -188,10 +188,10 @@ def _log_changes(log: Log, changes: Mapping[str, MonthChange]) -> None:
 
 
 def _add_asset_events(context: Context, outlets: Sequence[Any], publication: Publication) -> None:
-    """Describe what was written in the events of the task's outlets.
+    """Add the result to the events of the task's outlets.
 
-    The event of an asset gets the task's result, which a consumer finds in the event's ``extra``. An alias gets the
-    asset of each published object, with that object's own metadata.
+    The event of an asset has the task's result in its ``extra``. An alias gets an asset for each published object, with
+    the metadata of that object.
     """
     for outlet in outlets:
         if isinstance(outlet, Asset):
@@ -202,19 +202,19 @@ def _add_asset_events(context: Context, outlets: Sequence[Any], publication: Pub
                 context["outlet_events"][outlet].add(Asset(uri=item.name.uri), extra=alias_extra(item.metadata))
 
 
-# How a path begins on the storages that have no console.
+# Prefixes of paths on storages without a console.
 _WITHOUT_CONSOLE = ("/", "file:", "local:", "abfs", "az:", "adl:", "wasb")
 
 
 class WriteOperator(BaseOperator):
     """Base of the operators that write: asset events, the link to the storage's console, lineage.
 
-    :param path: where to write; what an operator says of it.
-    :param storage_options: further arguments for the storage's client; docs/storage/ has those of each storage.
-    :param checks: what a result has to pass before it is published.
-    :param baseline: what they compare with, if it is not what lies at ``path``.
-    :param skip_checks: those that are left out this time.
-    :param rejected_path: where a result that they refuse is kept.
+    :param path: where to write.
+    :param storage_options: further arguments for the storage's client; docs/storage/ lists those of each storage.
+    :param checks: the checks that a result must pass before it is published.
+    :param baseline: the path of the object that they compare with; by default the one at ``path``.
+    :param skip_checks: the checks to skip in this run.
+    :param rejected_path: where a refused result is kept.
     """
 
     operator_extra_links: Sequence[BaseOperatorLink] = (WrittenObjectLink(),)
@@ -233,7 +233,7 @@ class WriteOperator(BaseOperator):
         super().__init__(**kwargs)
         self.path = path
         if str(path).startswith(_WITHOUT_CONSOLE):
-            # Airflow 3 heads the list of a task's links even if none of them leads anywhere.
+            # Airflow 3 shows the heading of a task's links even if none of them has a URL.
             links = self.operator_extra_links
             self.operator_extra_links = tuple(link for link in links if not isinstance(link, WrittenObjectLink))
         self.storage_options = storage_options
@@ -245,47 +245,47 @@ class WriteOperator(BaseOperator):
         self._read_export: str | None = None
 
     def get_openlineage_facets_on_start(self) -> Any:
-        """Name what the task reads. Nothing is written yet."""
+        """Return the task's input. Nothing is written yet."""
         return self._lineage()
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        """Name what the task read and wrote."""
+        """Return the task's input and outputs."""
         return self._lineage()
 
     def get_openlineage_facets_on_failure(self, task_instance: Any) -> Any:
-        """Name what the task read, and what it published before the failure, if anything."""
+        """Return the task's input, and the objects that it published before the failure."""
         return self._lineage()
 
     def _lineage(self) -> Any:
         return operator_lineage(self._source(), self._published, export_id=self._read_export)
 
     def _source(self) -> Source:
-        """Name what the task reads."""
+        """Return the data that the task reads."""
         raise NotImplementedError
 
     def _check_partition_events(self, partition_events: bool) -> None:
-        """Refuse partitions where no event can have one."""
+        """Refuse ``partition_events`` without an outlet that is an asset."""
         if partition_events and not any(isinstance(outlet, Asset) for outlet in self.outlets):
             raise InvalidArgument(
                 "partition_events=True needs an Asset among the task's outlets: an alias has no partitions."
             )
 
     def _add_partitions(self, context: Context, paths: dict[str, Any]) -> None:
-        """Let the event of each asset be one of each month. They share one extra, so this says where each month is."""
+        """Send the event of each asset once per month. The events share one extra, which has the path of each month."""
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
                 event = context["outlet_events"][outlet]
                 if not add_partitions(event, list(paths)):
-                    self.log.warning("partition_events=True changes nothing before Airflow 3.3: events have no keys.")
+                    self.log.warning("partition_events=True has no effect before Airflow 3.3: events have no keys.")
                     return
                 event.extra = {**event.extra, "paths": paths}
 
     def _publish_events(
         self, context: Context, publication: Publication, *, partition_events: bool = False
     ) -> dict[str, Any]:
-        """Tell the log and Airflow which objects are at the destination now, and return the task's XCom.
+        """Log and announce the objects at the destination, and return the task's XCom.
 
-        :raises AirflowSkipException: if no month has changed: a task that succeeds has the event of each of its assets.
+        :raises AirflowSkipException: if no month has changed: a successful task would send the events of its assets.
         """
         publication.log(self.log)
         self._published = publication.objects

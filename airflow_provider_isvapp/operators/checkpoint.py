@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Keeps the export of a task over its tries, so that a retry takes it over instead of creating another one."""
+"""Saves a task's export across retries, so that a retry reuses it instead of creating another one."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ STORE_KEY = "isvapp_export"
 
 
 def fingerprint_of(request: ExportRequest) -> str:
-    """Return a short text that is equal for equal requests only."""
+    """Return a short hash that identifies the request."""
     return hashlib.sha256(json.dumps(request.payload(), sort_keys=True).encode()).hexdigest()[:32]
 
 
 class SavedExport(msgspec.Struct, frozen=True, kw_only=True):
-    """What the checkpoint holds.
+    """The content of the checkpoint.
 
-    :param fingerprint: of the request that it was created with.
-    :param max_tries: Airflow's bookkeeping at that time.
-    :param known_since: when it was created, in seconds since the epoch.
+    :param fingerprint: the fingerprint of the request that created the export.
+    :param max_tries: the task instance's ``max_tries`` at that time, which a clear raises.
+    :param known_since: when the export was created, in seconds since the epoch.
     """
 
     export_id: str
@@ -43,7 +43,7 @@ class SavedExport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def reason_to_start_afresh(saved: SavedExport, *, fingerprint: str, max_tries: int) -> str | None:
-    """Return why the saved export is not even worth a request; None if it is."""
+    """Return why the saved export cannot be reused, without asking the vendor; None if it might."""
     if saved.max_tries != max_tries:
         return "the task was cleared since"
     if saved.fingerprint != fingerprint:
@@ -52,7 +52,7 @@ def reason_to_start_afresh(saved: SavedExport, *, fingerprint: str, max_tries: i
 
 
 def reason_to_replace(export: Export | None, *, now: datetime) -> str | None:
-    """Return why an export cannot be taken over; None if it can.
+    """Return why an export cannot be reused; None if it can.
 
     :param export: as the vendor shows it now; None if the vendor does not know it.
     :param now: the current time, timezone-aware.
@@ -69,9 +69,10 @@ def reason_to_replace(export: Export | None, *, now: datetime) -> str | None:
 
 
 class ExportCheckpoint:
-    """Where a task keeps its export over its tries.
+    """Stores a task's export across retries.
 
-    :param context: of the running task. Without a store in it (before Airflow 3.3), nothing is kept.
+    :param context: the context of the running task. Nothing is saved if it has no task state store (before Airflow
+        3.3).
     """
 
     def __init__(self, context: Context) -> None:
@@ -80,11 +81,11 @@ class ExportCheckpoint:
 
     @property
     def max_tries(self) -> int:
-        """Airflow's bookkeeping now."""
+        """The task instance's current ``max_tries``."""
         return self._max_tries
 
     def load(self) -> SavedExport | None:
-        """Return what an earlier try saved, if this version understands it."""
+        """Return the export that an earlier try saved; None if there is none in this format."""
         match None if self._store is None else self._store.get(STORE_KEY):
             case {
                 "export_id": str(export_id),
@@ -106,7 +107,7 @@ class ExportCheckpoint:
             self._store.set(STORE_KEY, msgspec.structs.asdict(kept))
 
     def is_first_sight(self) -> bool:
-        """Return whether no earlier try saw the saved export ready, and save that this one did."""
+        """Record that this try saw the saved export ready, and return whether it was the first to do so."""
         kept = None if self._store is None else self._store.get(STORE_KEY)
         if not isinstance(kept, dict):
             return True
@@ -116,13 +117,13 @@ class ExportCheckpoint:
         return True
 
     def clear(self) -> None:
-        """Let the next try create an export of its own."""
+        """Make the next try create a new export."""
         if self._store is not None:
             self._store.delete(STORE_KEY)
 
     @contextmanager
     def clear_if_lost(self, export_id: str) -> Iterator[None]:
-        """Make a lost, damaged or refused export a failure that a retry mends: the retry creates a new one."""
+        """Turn a lost, damaged or refused export into a failure that a retry fixes by creating a new export."""
         try:
             with record_failures():
                 yield

@@ -41,11 +41,11 @@ from airflow_provider_isvapp.version_compat import (
 if TYPE_CHECKING:
     from airflow_provider_isvapp.api.isvapp.client import IsvappClient
 
-# What the template says where there is no month to take.
+# The text that the template renders if the run has no month.
 NO_DATA_INTERVAL = "no data interval"
-# The run's partition key or, in a run that is no partition, the month in which its data interval begins, as the DAG's
-# time zone sees it. Airflow before 3.2 has no partitions. A run without an interval has none or, from a timetable such
-# as Airflow 3's plain cron, one that ends as it begins.
+# The run's partition key or, for a run without one, the month in which its data interval begins, in the DAG's time
+# zone. Airflow before 3.2 has no partitions. Some runs have no interval; a timetable such as Airflow 3's plain cron
+# gives one that ends when it begins.
 MONTH_OF_RUN = (
     "{{ dag_run.partition_key if dag_run.partition_key is defined and dag_run.partition_key is not none"
     " else dag_run.data_interval_start.astimezone(dag.timezone).strftime('%Y-%m')"
@@ -56,9 +56,9 @@ _PARTITION_TIMETABLE = 'CronPartitionTimetable("0 6 6 * *", timezone="UTC", run_
 
 REQUEST_INTERVAL = timedelta(hours=1)
 
-# Airflow ends a deferral by itself this long after its time, if no triggerer could.
+# Airflow times out a deferral this long after its due time, if no triggerer has resumed the task.
 _TRIGGERER_GRACE = timedelta(hours=1)
-# 200 is a refusal, too: the vendor documents the failure's JSON, and not its status.
+# 200 is a refusal, too: the vendor documents the JSON of a failure, but not its status.
 _REFUSED_AS_IT_IS = (200, 400, 422)
 _COUNTS: dict[str, int] = {
     TimeframeKeyword.LATEST_COMPLETED_MONTH: 1,
@@ -68,9 +68,9 @@ _MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
 
 
 def checked_timeframe(timeframe: str, *, partition_key: str | None) -> str:
-    """Refuse what :data:`MONTH_OF_RUN` renders to in a run that has no month.
+    """Return a timeframe, unless :data:`MONTH_OF_RUN` rendered it in a run that has no month.
 
-    :param partition_key: of the run; None if it is no partition.
+    :param partition_key: the run's partition key; None if it has none.
     """
     if timeframe == NO_DATA_INTERVAL:
         raise InvalidArgument(
@@ -90,14 +90,14 @@ def checked_timeframe(timeframe: str, *, partition_key: str | None) -> str:
 def next_request_time(timeframe: str, refusal: RequestRefused, *, wait_for_month: timedelta, now: datetime) -> datetime:
     """Return when to request a refused month again.
 
-    Only a month that has ended, less than ``wait_for_month`` ago, can be "not complete yet".
+    Only a month that ended less than ``wait_for_month`` ago can be "not complete yet".
 
     :param now: the current time, timezone-aware.
-    :return: a time that is not after the deadline, which is ``wait_for_month`` after the month's end in UTC.
+    :return: a time no later than the deadline, ``wait_for_month`` after the month's end in UTC.
     :raises RequestRefused: if the refusal is final.
     """
     month = _MONTH.fullmatch(timeframe)
-    # An error below RequestRefused has a reason of its own: credentials, permission, unknown id.
+    # A subclass of RequestRefused has another reason: credentials, permission, unknown id.
     if month is None or type(refusal) is not RequestRefused or refusal.status not in _REFUSED_AS_IT_IS:
         raise refusal
     end = _end_of_month(int(month[1]), int(month[2]))
@@ -118,12 +118,12 @@ def _end_of_month(year: int, month: int) -> datetime:
 
 
 def requested_months(request: ExportRequest) -> tuple[str, ...] | int | None:
-    """Return the months that are asked for; how many, if only the vendor knows which; None of rows not documented."""
+    """Return the requested months, or their number if only the vendor knows which; None for undocumented rows."""
     return _COUNTS.get(request.timeframe, (request.timeframe,)) if request.is_documented else None
 
 
 class CreatingOperator(Protocol):
-    """What an operator that creates an export has; the operators describe each argument."""
+    """The interface of an operator that creates an export; the operators describe each argument."""
 
     timeframe: str
     taxonomy_ids: Sequence[str] | None
@@ -141,14 +141,14 @@ class CreatingOperator(Protocol):
         """The logger of the task."""
 
     def defer(self, *, trigger: BaseTrigger, method_name: str, timeout: timedelta | None = None) -> NoReturn:
-        """Let the triggerer wait, and continue in a method."""
+        """Wait in the triggerer, and continue in a method."""
 
     def resume_creation(self, context: Context, event: Any = None) -> Any:
         """Request the export again, after a wait for the month."""
 
 
 def checked_request(operator: CreatingOperator, context: Context) -> ExportRequest:
-    """Build the request of a running task, whose templates are rendered.
+    """Build the request of a running task from its rendered templates.
 
     :raises InvalidArgument: naming the argument that is wrong.
     """
@@ -167,10 +167,10 @@ def checked_request(operator: CreatingOperator, context: Context) -> ExportReque
 
 
 class ExportCreator:
-    """Obtains the export of a task: that of an earlier try, or a new one.
+    """Obtains a task's export: that of an earlier try, or a new one.
 
-    :param operator: of the task; it is deferred or sleeps where the month is not complete yet.
-    :param checkpoint: where the export is kept over the tries.
+    :param operator: the task's operator; it defers or sleeps while the month is not complete yet.
+    :param checkpoint: saves the export across retries.
     """
 
     def __init__(self, operator: CreatingOperator, client: IsvappClient, checkpoint: ExportCheckpoint) -> None:
@@ -180,7 +180,7 @@ class ExportCreator:
         self._log: Log = operator.log
 
     def obtain(self, request: ExportRequest) -> Export:
-        """Return the export of an earlier try, or a new one; the checkpoint holds it then."""
+        """Return the export of an earlier try, or create and save a new one."""
         fingerprint = fingerprint_of(request)
         export = self._export_of_earlier_try(fingerprint)
         if export is None:
@@ -229,7 +229,7 @@ class ExportCreator:
                 )
                 said = str(refusal)
             self._log.info(
-                "%s is taken as not complete yet, since it ended less than %s ago; asking again at %s UTC. %s",
+                "%s counts as not complete yet, since it ended less than %s ago; requesting it again at %s UTC. %s",
                 request.timeframe,
                 wait_for_month,
                 f"{moment:%Y-%m-%d %H:%M:%S}",
@@ -254,10 +254,10 @@ def wait_in_worker(
     """Poll until an export is ready.
 
     :param timeout: seconds to wait.
-    :param poll_interval: the most seconds between two polls.
+    :param poll_interval: the maximum number of seconds between two polls.
     :param known_since: when the task first had the export's id, timezone-aware.
-    :raises ExportTimeout: if it is not ready in time; the message names what was last seen.
-    :raises ProviderError: if the export errored or expired, or asking again cannot help.
+    :raises ExportTimeout: if it is not ready in time; the message names its last known state.
+    :raises ProviderError: if the export errored or expired, or a request failed for good.
     """
     status_logger = StatusLogger(export_id, log)
     started = time.monotonic()
@@ -279,29 +279,28 @@ def wait_in_worker(
 
 
 class IsvappCreateExportOperator(BaseOperator):
-    """Request an export of feature usage from ISVapp. XCom: the export's id.
+    """Request an export of feature usage from ISVapp. The XCom is the export's id.
 
-    In each try the request is sent once. On Airflow 3.3 the export is saved over the tries of the task: a retry
-    takes it over while it is pending or can be downloaded, and creates another one only if it errored, expired or is
-    gone, or if the request has changed. A clear creates a new export (but not while the task's process runs: Airflow
-    makes a retry of that). Two crashes can leave an export behind that no task downloads and that expires by itself:
-    one between ISVapp's response and Airflow's storing of it, and one that keeps the response from arriving. On Airflow
-    2.11 to 3.2 each try creates an export; keep the download in a task of its own there, so that only this short task
-    is repeated.
+    Each try sends the request once. On Airflow 3.3 the export is saved across retries: a retry reuses it while it is
+    pending or can be downloaded, and creates another one only if it errored, expired or is gone, or if the request has
+    changed. A clear creates a new export (except while the task's process runs: Airflow turns that into a retry). Two
+    crashes can leave behind an export that no task downloads and that expires unused: one after ISVapp's response but
+    before Airflow has saved it, and one that prevents the response from arriving. On Airflow 2.11 to 3.2 each try
+    creates an export; use a separate task for the download there, so that only this short task is repeated.
 
     :param timeframe: a completed month as ``YYYY-MM``, ``LATEST_COMPLETED_MONTH`` or ``LATEST_12_COMPLETED_MONTHS``
-        (templated). By default the run's partition key, which must be a month then, or else the month in which the
-        run's data interval begins, in the DAG's time zone.
+        (templated). The default is the run's partition key, which must be a month, or else the month in which the run's
+        data interval begins, in the DAG's time zone.
     :param taxonomy_ids: export all items of these taxonomies (templated). Exactly one of the three id lists is needed.
     :param taxonomy_level_ids: export all items of these taxonomy levels (templated).
     :param taxonomy_item_ids: export these items (templated).
     :param salesforce_account_ids: limit the rows to these accounts, by ids of 15 or 18 characters (templated).
     :param export_type: the type of data.
-    :param aggregation: the period that a row stands for.
-    :param extra_request: further fields of the request, sent as they are (templated). With it, even an empty one, a
-        type and an aggregation that this version does not know pass with a warning; their rows need only be objects.
-    :param wait_for_month: for how long after its end a month may be "not complete yet": a refusal with status 200, 400
-        or 422 for a month (``YYYY-MM``) that ended less than this ago is no failure, and ISVapp is asked again every
+    :param aggregation: the period that a row covers.
+    :param extra_request: further fields of the request, sent unchanged (templated). If set, even to an empty mapping,
+        unknown types and aggregations are accepted with a warning; their rows need only be objects.
+    :param wait_for_month: how long after its end a month may be "not complete yet". If ISVapp refuses a month
+        (``YYYY-MM``) that ended less than this ago, with status 200, 400 or 422, the task repeats the request every
         hour. Any other refusal fails the task at once.
     :param deferrable: wait for the month in the triggerer; the default is Airflow's option ``default_deferrable``.
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
@@ -349,7 +348,7 @@ class IsvappCreateExportOperator(BaseOperator):
 
     @airflow_errors()
     def execute(self, context: Context) -> str:
-        """Have the export created, and return its id."""
+        """Create the export, and return its id."""
         return self._create(context)
 
     @airflow_errors()

@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 class ExportDownload:
     """Downloads one export to one destination.
 
-    The arguments are checked here, before anything is asked of the vendor.
+    The constructor checks the arguments, before any request to the vendor.
 
-    :param path: where to write, as the operators take it.
-    :param options: how it is written.
-    :param baseline: what the checks compare with, if it is not at ``path``.
-    :param rejected_path: where a result that they refuse is kept.
-    :param expected_months: the months that the export was asked for; how many, if only the vendor knows which.
+    :param path: where to write, as in the operators.
+    :param options: how the export is written.
+    :param baseline: the path of the object that the checks compare with; by default the one at ``path``.
+    :param rejected_path: where a refused result is kept.
+    :param expected_months: the requested months, or their number if only the vendor knows which.
     :param require_months: whether each of them must have a row.
-    :param log: of the task.
-    :raises InvalidArgument: naming the argument that is wrong.
-    :raises StorageFailed: if nothing may be written there.
+    :param log: the task's logger.
+    :raises InvalidArgument: naming the wrong argument.
+    :raises StorageFailed: if the task may not write there.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class ExportDownload:
     ) -> Publication:
         """Download, verify and publish an export.
 
-        :param context: of the running task.
-        :param cancelled: asked several times per second; when it returns true, the transfer stops.
+        :param context: the context of the running task.
+        :param cancelled: called several times per second; the transfer stops when it returns true.
         :param request: the export's request, for the manifest.
         """
         # Records and codecs are not needed to parse a DAG.
@@ -112,7 +112,7 @@ class ExportDownload:
 
 
 def task_run(context: Context) -> str:
-    """Return what identifies a task of a run over all its tries."""
+    """Return the identifier of a task instance, the same for all its tries."""
     task: Any = context["ti"]
     return f"{task.dag_id}/{task.run_id}/{task.task_id}/{task.map_index}"
 
@@ -122,9 +122,9 @@ def _resolve_other(path: PathArgument | None, options: WriteOptions) -> Destinat
 
 
 def latest_snapshot(context: Context) -> datetime | None:
-    """Return how late a list may be fetched for a run: one interval after the run's own; None for any time.
+    """Return the latest time to fetch a list for a run, one interval after the run's own; None for any time.
 
-    A manual run and one that an asset started mean the present, unless a manual one names its partition.
+    Manual and asset-triggered runs stand for the present, unless a manual run names its partition.
     """
     run: Any = context["dag_run"]
     partition_date = getattr(run, "partition_date", None)
@@ -132,29 +132,29 @@ def latest_snapshot(context: Context) -> datetime | None:
         return None
     dag, start, end = context["dag"], run.data_interval_start, run.data_interval_end
     if partition_date is not None:
-        # That of a manual run is the first moment of what its key names; that of the others a time of the schedule.
+        # The date of a manual run is the start of the period in its key; that of other runs is a time of the schedule.
         moment = next_run_after(dag, partition_date - timedelta(microseconds=1))
         for _ in range(2):
             moment = None if moment is None else next_run_after(dag, moment)
         return moment
     if start is not None and start < end:
         return end + (end - start)  # type: ignore[no-any-return]
-    # A cron schedule of Airflow 3 has intervals without a length, and Airflow 3.2 does not tell a partition's date.
+    # A cron schedule in Airflow 3 has zero-length intervals, and Airflow 3.2 does not expose a partition's date.
     return next_run_after(dag, run.run_after if end is None else end)
 
 
 class ListSnapshot:
     """Writes one list to one destination.
 
-    Made before the list is requested: the arguments are checked here.
+    Create it before the request for the list: the constructor checks the arguments.
 
-    :param path: where to write, as the operators take it.
-    :param options: how it is written.
-    :param baseline: what the checks compare with, if it is not at ``path``.
-    :param rejected_path: where a list that they refuse is kept.
-    :param allow_late: whether a run of the past may write the list of today.
-    :raises InvalidArgument: naming the argument that is wrong.
-    :raises StorageFailed: if nothing may be written there.
+    :param path: where to write, as in the operators.
+    :param options: how the list is written.
+    :param baseline: the path of the object that the checks compare with; by default the one at ``path``.
+    :param rejected_path: where a refused list is kept.
+    :param allow_late: whether a run of the past may write today's list.
+    :raises InvalidArgument: naming the wrong argument.
+    :raises StorageFailed: if the task may not write there.
     """
 
     def __init__(
@@ -193,14 +193,15 @@ class ListSnapshot:
     ) -> Publication:
         """Verify and publish the rows.
 
-        :param context: of the running task.
-        :param rows: each the vendor's own bytes on one line.
+        :param context: the context of the running task.
+        :param rows: the rows, each the vendor's own bytes of one line.
         :param dataset: the list's name.
-        :param row_type: what a row is documented to be.
-        :param whole_type: the same with all that can be asked for: a name of that is no misspelled one.
+        :param row_type: the documented structure of a row.
+        :param whole_type: the same with all optional fields, whose names ``exclude_fields`` accepts.
         :param taken_at: the time that the list describes, timezone-aware.
-        :param request: what the list was requested with, for the manifest.
-        :raises LateSnapshot: if the run is one of the past, and the path does not say which date the list describes.
+        :param request: the parameters of the list's request, for the manifest.
+        :raises LateSnapshot: if the run belongs to the past, and the path does not contain the date that the list
+            describes.
         """
         # Records and codecs are not needed to parse a DAG.
         from airflow_provider_isvapp.api.schema.fields import documented_paths, lineage_fields
@@ -234,6 +235,6 @@ class ListSnapshot:
         if latest is not None and taken_at > latest:
             raise LateSnapshot(
                 f"The list describes {taken_at:%Y-%m-%d}, and the time of this run was over at "
-                f"{latest.astimezone(UTC):%Y-%m-%d %H:%M} UTC: it would replace what was true then. Put the literal "
+                f"{latest.astimezone(UTC):%Y-%m-%d %H:%M} UTC: it would replace older data. Put the literal "
                 f"{SNAPSHOT_PLACEHOLDER} into path, or set allow_late_snapshot=True. Nothing was published."
             )

@@ -50,47 +50,47 @@ __all__ = [
 class IsvappDownloadExportOperator(WriteOperator):
     """Download a completed export as newline-delimited JSON or Parquet to object storage or a local file.
 
-    The file is streamed, decompressed and verified on its way, and becomes visible only when all of it is there and
-    sound; until then, and after any failure, an existing object keeps its old content. XCom: a dict with ``path``,
+    The file is downloaded, decompressed and verified as a stream, and becomes visible only when it is complete and
+    intact; until then, and after any failure, an existing object keeps its content. The XCom is a dict with ``path``,
     ``export_id``, ``outcome`` (``written``, ``unchanged`` or ``skipped``), ``rows``, ``bytes`` (of the ndjson),
     ``compressed_bytes`` (received), ``crc32`` (of the ndjson), ``months`` (rows by month), ``objects`` (a dict for each
-    that was written), ``manifests`` (their URIs) and, with ``if_changed``, ``changes`` (what became of each month).
+    written object), ``manifests`` (their URIs) and, with ``if_changed``, ``changes`` (how each month has changed).
 
-    How the rows are stored, ``if_exists`` to ``min_rows``, means the same on every operator that writes; details are at
+    The arguments from ``if_exists`` to ``min_rows`` mean the same on every operator that writes; for details see
     :class:`~airflow_provider_isvapp.transfer.options.WriteOptions`.
 
-    :param export_id: the export, which must be ready: wait for it with ``IsvappExportSensor`` (templated).
+    :param export_id: the id of the export, which must be ready: wait for it with ``IsvappExportSensor`` (templated).
     :param path: where to write: an ``ObjectStoragePath``, a URI such as ``s3://conn_id@bucket/key``, or an absolute
         local path (templated).
-    :param if_exists: what to do about an object that is there: ``overwrite`` it, ``skip`` the write, or ``fail``.
+    :param if_exists: what to do about an existing object: ``overwrite`` it, ``skip`` the write, or ``fail``.
     :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (needs the extra ``parquet``).
     :param compression: ``gzip`` to store ndjson compressed.
-    :param partition_by: ``reference_date`` for one object a month; ``path`` then contains ``{reference_date}``.
-    :param if_changed: ``publish`` to publish and announce only the months that differ from what is stored, in other
-        things than the order and the spelling of rows; needs ``partition_by`` and ``if_exists='overwrite'``. A task
-        that finds no such month is skipped.
+    :param partition_by: ``reference_date`` for one object per month; ``path`` then contains ``{reference_date}``.
+    :param if_changed: ``publish`` to publish and announce only months that differ from the stored ones in more than the
+        order or JSON formatting of rows; needs ``partition_by`` and ``if_exists='overwrite'``. A task that finds no
+        such month is skipped.
     :param validate: ``structure``: each line is one JSON object; ``full``: each row is compared with its documentation.
-    :param expected_months: the month or the months that were asked for, as ``YYYY-MM`` (templated). A row of another
-        month is an error; nothing is published then.
-    :param require_months: whether each of ``expected_months`` must have a row; if not, nothing is published. A
-        recalculation can make a month vanish for hours.
+    :param expected_months: the requested month or months as ``YYYY-MM`` (templated). A row of another month is an
+        error, and nothing is published.
+    :param require_months: publish nothing if one of ``expected_months`` has no row. A recalculation can make a month
+        disappear for hours.
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
     :param on_drift: what to do about rows that differ from their documentation: ``report`` them, or ``fail``, which
         needs ``validate='full'`` or Parquet.
     :param manifest: write a manifest beside each object, last.
-    :param min_rows: publish nothing that has fewer rows. By default, an empty file may not replace rows; 0 accepts it.
-    :param checks: what a result has to pass before it is published: some of :mod:`airflow_provider_isvapp.checks`, or
-        functions of your own. Each row is parsed for them, and a manifest is written.
-    :param baseline: what the checks compare with, instead of what lies at ``path`` (templated).
-    :param skip_checks: names of checks that are left out this time, or True for all (templated).
-    :param rejected_path: where a result that the checks refuse is kept for inspection (templated).
-    :param storage_options: further arguments for the storage's client when it makes an object (templated), such as
+    :param min_rows: refuse a result with fewer rows. By default, an empty file may not replace rows; 0 accepts it.
+    :param checks: checks that a result must pass before it is published: some of :mod:`airflow_provider_isvapp.checks`,
+        or your own functions. They parse each row, and a manifest is written.
+    :param baseline: the path of the object that the checks compare with, instead of the one at ``path`` (templated).
+    :param skip_checks: names of checks to skip in this run, or True for all (templated).
+    :param rejected_path: where a refused result is kept for inspection (templated).
+    :param storage_options: further arguments for the storage's client when it creates an object (templated), such as
         ``{"ServerSideEncryption": "aws:kms"}``.
-    :param max_row_bytes: the longest row that is read, in bytes; a longer one is taken for damage.
+    :param max_row_bytes: the longest accepted row in bytes; a longer one counts as damage.
     :param require_sizes: refuse an export whose record states no size that the file can be compared with.
-    :param partition_events: send the events of outlets that are assets once for each month that is published, with the
-        month as partition key (Airflow 3.3; earlier versions change nothing). Their consumers must be scheduled on
-        partitions then: an event with a key starts no DAG that is scheduled on the plain asset.
+    :param partition_events: send the events of the task's outlet assets once per published month, with the month as
+        partition key (Airflow 3.3; no effect in earlier versions). Consumers must then be scheduled on partitions: an
+        event with a key does not start a DAG that is scheduled on the plain asset.
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
     """
 
@@ -166,7 +166,7 @@ class IsvappDownloadExportOperator(WriteOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Download, verify, publish, and return what was written."""
         self._check_partition_events(self.partition_events)
-        # A template renders to a string, which is a collection, too: of characters.
+        # A template renders to a string, which is itself a collection, of characters.
         months = parse_list("expected_months", self.expected_months)
         months = (months,) if isinstance(months, str) else months
         download = ExportDownload(
@@ -185,7 +185,7 @@ class IsvappDownloadExportOperator(WriteOperator):
         return self._publish_events(context, publication, partition_events=self.partition_events)
 
     def on_kill(self) -> None:
-        """Let the transfer stop by itself: Airflow kills the process a few seconds later, whatever it is writing."""
+        """Make the transfer stop by itself: Airflow kills the process a few seconds later."""
         self._killed = True
 
     def _source(self) -> Source:
@@ -195,16 +195,16 @@ class IsvappDownloadExportOperator(WriteOperator):
 class IsvappExportOperator(WriteOperator):
     """Create an export of feature usage, wait for it and download it, in one task.
 
-    The same as ``IsvappCreateExportOperator``, ``IsvappExportSensor`` and ``IsvappDownloadExportOperator`` in a row,
-    with the download's result, in one line of a DAG and with fewer starts of a worker process.
+    This is ``IsvappCreateExportOperator``, ``IsvappExportSensor`` and ``IsvappDownloadExportOperator`` in one task,
+    with the download's result: one line in a DAG, and fewer worker processes.
 
-    On Airflow 3.3 a crash at any point costs no second export: the export is saved over the tries of the task, and
-    a retry takes it over while it is pending or can be downloaded. One that errored, expired, is gone or has a damaged
-    file is replaced by a retry, which creates a new one. So does a changed request, and so does a clear (but not while
-    the task's process runs: Airflow makes a retry of that). Two crashes can leave an export behind that no task
-    downloads and that expires by itself: one between ISVapp's response and Airflow's storing of it, and one that keeps
-    the response from arriving. On Airflow 2.11 to 3.2 nothing survives a try, and each try creates an export: use the
-    three separate tasks there, of which finished ones are not repeated.
+    On Airflow 3.3 a crash at any point costs no second export: the export is saved across retries, and a retry reuses
+    it while it is pending or can be downloaded. A retry creates a new export if the saved one errored, expired, is gone
+    or has a damaged file, or if the request has changed. A clear creates one, too (except while the task's process
+    runs: Airflow turns that into a retry). Two crashes can leave behind an export that no task downloads and that
+    expires unused: one after ISVapp's response but before Airflow has saved it, and one that prevents the response from
+    arriving. On Airflow 2.11 to 3.2 nothing survives a try, and each try creates an export: use the three separate
+    tasks there, since finished ones are not repeated.
 
     :param timeframe: a completed month, or a keyword, as in ``IsvappCreateExportOperator`` (templated).
     :param taxonomy_ids: export all items of these taxonomies; exactly one of the three id lists is needed (templated).
@@ -212,36 +212,36 @@ class IsvappExportOperator(WriteOperator):
     :param taxonomy_item_ids: export these items (templated).
     :param salesforce_account_ids: limit the rows to these accounts (templated).
     :param export_type: the type of data.
-    :param aggregation: the period that a row stands for.
+    :param aggregation: the period that a row covers.
     :param extra_request: further fields of the request, as in ``IsvappCreateExportOperator`` (templated).
-    :param wait_for_month: for how long a month may be "not complete yet", as in ``IsvappCreateExportOperator``.
+    :param wait_for_month: how long a month may be "not complete yet", as in ``IsvappCreateExportOperator``.
     :param path: where to write, as in ``IsvappDownloadExportOperator`` (templated).
-    :param if_exists: what to do about an object that is there: ``overwrite`` it, ``skip`` the write, or ``fail``.
+    :param if_exists: what to do about an existing object: ``overwrite`` it, ``skip`` the write, or ``fail``.
     :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (needs the extra ``parquet``).
     :param compression: ``gzip`` to store ndjson compressed.
-    :param partition_by: ``reference_date`` for one object a month; ``path`` then contains ``{reference_date}``.
-    :param if_changed: ``publish`` to publish and announce only the months that differ from what is stored, in other
-        things than the order and the spelling of rows; needs ``partition_by`` and ``if_exists='overwrite'``. A task
-        that finds no such month is skipped.
+    :param partition_by: ``reference_date`` for one object per month; ``path`` then contains ``{reference_date}``.
+    :param if_changed: ``publish`` to publish and announce only months that differ from the stored ones in more than the
+        order or JSON formatting of rows; needs ``partition_by`` and ``if_exists='overwrite'``. A task that finds no
+        such month is skipped.
     :param validate: ``structure``: each line is one JSON object; ``full``: each row is compared with its documentation.
-    :param require_months: whether each month that was asked for must have a row; let the retries be some hours apart.
+    :param require_months: publish nothing if a requested month has no row; use a retry delay of some hours.
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
     :param on_drift: as in ``IsvappDownloadExportOperator``.
     :param manifest: write a manifest beside each object, last.
-    :param min_rows: publish nothing that has fewer rows. By default, an empty file may not replace rows; 0 accepts it.
-    :param checks: what a result has to pass before it is published: some of :mod:`airflow_provider_isvapp.checks`, or
-        functions of your own. Each row is parsed for them, and a manifest is written.
-    :param baseline: what the checks compare with, instead of what lies at ``path`` (templated).
-    :param skip_checks: names of checks that are left out this time, or True for all (templated).
-    :param rejected_path: where a result that the checks refuse is kept for inspection (templated).
-    :param storage_options: further arguments for the storage's client when it makes an object (templated), such as
+    :param min_rows: refuse a result with fewer rows. By default, an empty file may not replace rows; 0 accepts it.
+    :param checks: checks that a result must pass before it is published: some of :mod:`airflow_provider_isvapp.checks`,
+        or your own functions. They parse each row, and a manifest is written.
+    :param baseline: the path of the object that the checks compare with, instead of the one at ``path`` (templated).
+    :param skip_checks: names of checks to skip in this run, or True for all (templated).
+    :param rejected_path: where a refused result is kept for inspection (templated).
+    :param storage_options: further arguments for the storage's client when it creates an object (templated), such as
         ``{"ServerSideEncryption": "aws:kms"}``.
-    :param max_row_bytes: the longest row that is read, in bytes; a longer one is taken for damage.
+    :param max_row_bytes: the longest accepted row in bytes; a longer one counts as damage.
     :param require_sizes: refuse an export whose record states no size that the file can be compared with.
     :param partition_events: as in ``IsvappDownloadExportOperator``.
     :param deferrable: wait in the triggerer; the default is Airflow's option ``default_deferrable``.
-    :param poll_interval: the most seconds between two polls.
-    :param timeout: seconds to wait for the export in all, counted from its creation or from the start of a retry.
+    :param poll_interval: the maximum number of seconds between two polls.
+    :param timeout: seconds to wait for the export, counted from its creation or from the start of a retry.
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
     """
 
@@ -340,7 +340,7 @@ class IsvappExportOperator(WriteOperator):
 
     @airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
-        """Have the export created, wait for it, download it, and return what was written."""
+        """Create the export, wait for it, download it, and return what was written."""
         return self._export(context)
 
     @airflow_errors()
@@ -350,7 +350,7 @@ class IsvappExportOperator(WriteOperator):
 
     @airflow_errors()
     def resume(self, context: Context, event: Any = None) -> dict[str, Any]:
-        """Take over from the trigger, and download the export.
+        """Continue after the trigger's event, and download the export.
 
         :param event: see :mod:`airflow_provider_isvapp.triggers.isvapp`; anything else fails the task.
         """
@@ -367,7 +367,7 @@ class IsvappExportOperator(WriteOperator):
             return self._download(context, hook, export_id, request, download)
 
     def on_kill(self) -> None:
-        """Let the transfer stop by itself: Airflow kills the process a few seconds later, whatever it is writing."""
+        """Make the transfer stop by itself: Airflow kills the process a few seconds later."""
         self._killed = True
 
     def _export(self, context: Context) -> dict[str, Any]:
@@ -378,14 +378,14 @@ class IsvappExportOperator(WriteOperator):
             persist_export_link(context, conn_id=self.isvapp_conn_id, export_id=export.id)
             self._read_export = export.id
             with checkpoint.clear_if_lost(export.id):
-                # The response to the creation, or the record of an earlier try's export, is the first poll.
+                # The response to the creation, or the record of an earlier try's export, counts as the first poll.
                 if not is_ready_or_raise(export, now=datetime.now(UTC)):
                     export = self._wait(export, hook)
                 self._count_ready(export.details(), checkpoint, datetime.now(UTC))
                 return self._download(context, hook, export.id, request, download)
 
     def _checked_arguments(self, context: Context) -> tuple[ExportRequest, ExportDownload]:
-        """Check all arguments before anything is asked of the vendor."""
+        """Check all arguments before any request to the vendor."""
         self._check_partition_events(self.partition_events)
         checked_seconds("poll_interval", self.poll_interval)
         checked_seconds("timeout", self.timeout)
@@ -424,7 +424,7 @@ class IsvappExportOperator(WriteOperator):
         )
 
     def _count_ready(self, details: dict[str, Any], checkpoint: ExportCheckpoint, moment: datetime) -> None:
-        """Count the export, unless an earlier try has done so."""
+        """Record the export's metrics, unless an earlier try has done so."""
         if checkpoint.is_first_sight():
             record_ready(details, seen_at=moment, poll_interval=self.poll_interval)
 

@@ -23,30 +23,30 @@ if TYPE_CHECKING:
 
 
 class ProductivFetchAppsOperator(WriteOperator):
-    """Write the app portfolio from Productiv as newline-delimited JSON, rows as the vendor sent them.
+    """Write the app portfolio from Productiv as newline-delimited JSON, with each row as the vendor sent it.
 
-    The list is of the date that Productiv names (``AsOfDate``, often the day before), whatever the run's date. XCom: as
-    of ``IsvappDownloadExportOperator``, with ``snapshot_date``.
+    The list describes the date that Productiv names (``AsOfDate``, often the day before), regardless of the run's date.
+    The XCom is that of ``IsvappDownloadExportOperator``, with ``snapshot_date``.
 
     :param path: where to write, as in ``IsvappDownloadExportOperator`` (templated); the literal ``{snapshot_date}`` in
         it becomes Productiv's date.
-    :param allow_late_snapshot: let a run of the past write the list of today under a path without ``{snapshot_date}``.
+    :param allow_late_snapshot: let a run of the past write today's list to a path without ``{snapshot_date}``.
     :param include_inactive: also fetch inactive apps.
     :param verbose: fetch all attributes of each app instead of the summary.
     :param api_version: ``v1``, ``v2`` or ``v3`` instead of the connection's (templated).
-    :param if_exists: what to do about an object that is there: ``overwrite`` it, ``skip`` the write, or ``fail``.
+    :param if_exists: what to do about an existing object: ``overwrite`` it, ``skip`` the write, or ``fail``.
     :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (needs the extra ``parquet``).
     :param compression: ``gzip`` to store ndjson compressed.
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
     :param on_drift: what to do about apps that differ from their documentation: ``report`` them, or ``fail``.
     :param manifest: write a manifest beside each object, last.
-    :param min_rows: publish nothing that has fewer rows; 0 accepts an empty list.
-    :param checks: what a result has to pass before it is published: some of :mod:`airflow_provider_isvapp.checks`, or
-        functions of your own. Each row is parsed for them, and a manifest is written.
-    :param baseline: what the checks compare with, instead of what lies at ``path`` (templated).
-    :param skip_checks: names of checks that are left out this time, or True for all (templated).
-    :param rejected_path: where a result that the checks refuse is kept for inspection (templated).
-    :param storage_options: further arguments for the storage's client when it makes an object (templated), such as
+    :param min_rows: refuse a result with fewer rows; 0 accepts an empty list.
+    :param checks: checks that a result must pass before it is published: some of :mod:`airflow_provider_isvapp.checks`,
+        or your own functions. They parse each row, and a manifest is written.
+    :param baseline: the path of the object that the checks compare with, instead of the one at ``path`` (templated).
+    :param skip_checks: names of checks to skip in this run, or True for all (templated).
+    :param rejected_path: where a refused result is kept for inspection (templated).
+    :param storage_options: further arguments for the storage's client when it creates an object (templated), such as
         ``{"ServerSideEncryption": "aws:kms"}``.
     :param productiv_conn_id: an Airflow connection of type ``productiv`` (templated).
     """

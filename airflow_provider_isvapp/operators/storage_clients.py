@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""From a path and an Airflow connection to a destination, through the client that Airflow's own hook hands out."""
+"""Resolves a path and an Airflow connection to a destination, with the client of Airflow's own hook."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ PathArgument: TypeAlias = ObjectStoragePath | str
 
 
 def resolve_destination(path: object, *, storage_options: Mapping[str, Any] | None = None) -> Destination:
-    """Understand a path without touching the storage.
+    """Resolve a path without a request to the storage.
 
     :param path: an ``ObjectStoragePath``, a URI such as ``s3://conn_id@bucket/key``, or an absolute local path.
-    :param storage_options: further arguments for the storage's client, such as the key that encrypts the object.
-    :raises InvalidArgument: if it names no object, or is on a storage that this Airflow does not know.
+    :param storage_options: further arguments for the storage's client, such as an encryption key.
+    :raises InvalidArgument: if the path names no object, or this Airflow does not know the storage.
     :raises InvalidConnection: if it names a connection that does not exist.
     """
-    # Only a running task needs it.
+    # Imported here, since only a running task needs it.
     from airflow_provider_isvapp.transfer.destination import (
         STORAGE_KINDS,
         Destination,
@@ -49,12 +49,12 @@ def resolve_destination(path: object, *, storage_options: Mapping[str, Any] | No
         key = checked_key(place.key, text)
         try:
             return Destination(store=_OPENERS[kind](place, options), key=key, uri=text)
-        except ImportError:  # a provider is missing, or the library that it needs for this
+        except ImportError:  # the provider or its client library is missing
             pass
     elif has_file_system(scheme):
         storage_path = path if isinstance(path, ObjectStoragePath) else ObjectStoragePath(text)
         return open_destination(storage_path)
-    # The extra that brings the client has the name of the kind.
+    # The extra that installs the client is named after the kind.
     raise _no_file_system(text, scheme, extra=kind)
 
 
@@ -62,7 +62,7 @@ def resolve_destination(path: object, *, storage_options: Mapping[str, Any] | No
 class _Place:
     """The parts of a URI.
 
-    :param user: what stands before the last ``@`` of its host: the connection id; on Azure, it can be the container.
+    :param user: the part before the last ``@`` of the host: the connection id, or on Azure possibly the container.
     :param host: the bucket, or the host of an account.
     """
 
@@ -79,7 +79,7 @@ class _Place:
 
     @classmethod
     def of_blob(cls, uri: str) -> _Place:
-        """Take the container from the path, where only the account stands before it, as in an asset's URI."""
+        """Parse an Azure URI; the container begins the path if the host is only an account, as in an asset's URI."""
         place = cls.of(uri)
         if place.names_account and place.user is None:
             container, _, key = place.key.partition("/")
@@ -88,7 +88,7 @@ class _Place:
 
     @property
     def names_account(self) -> bool:
-        """Whether the host is an Azure account's: no container's name has a dot."""
+        """Whether the host is that of an Azure account: a container's name has no dot."""
         return "." in self.host
 
 
@@ -99,11 +99,11 @@ def _open_s3(place: _Place, options: Mapping[str, Any]) -> ObjectStore:
     from airflow_provider_isvapp.transfer.staging.s3 import S3Store, s3_errors
 
     if place.user is not None:
-        # Its hook would use the public bucket of that name, without the connection.
+        # Without the connection, the hook would fall back to boto3's own credentials.
         fetch_connection(place.user)
     with s3_errors(place.uri, reading=True):
         hook = S3Hook(aws_conn_id=place.user)
-        # A request is tried again with growing waits (429, 500, 503, resets), unless the connection says otherwise.
+        # Retry with exponential backoff (429, 500, 503, resets), unless the connection configures retries.
         config = Config(retries={"mode": "standard", "max_attempts": 6}).merge(hook.config)
         client = hook.get_client_type(config=config)
     return S3Store(client, place.host, options=options)
@@ -118,7 +118,7 @@ def _open_azure(place: _Place, options: Mapping[str, Any]) -> ObjectStore:
     if place.names_account:
         if place.host.endswith(".azuredatalakestore.net"):
             raise InvalidArgument(f"path {place.uri!r}: Microsoft has retired Data Lake Storage Gen1. Use abfss://.")
-        # The data lake's own host takes no blobs.
+        # The data lake's host does not accept blob requests.
         url = f"https://{place.host.replace('.dfs.', '.blob.', 1)}"
         client = BlobServiceClient(url, credential=DefaultAzureCredential(), **CLIENT_OPTIONS)
         return AzureStore(client, place.user or "", options=options)
@@ -141,7 +141,7 @@ def _azure_client(conn_id: str) -> Any:
     from airflow_provider_isvapp.transfer.staging.azure import CLIENT_OPTIONS
 
     connection = fetch_connection(conn_id)
-    # A form of Airflow 2 stores fields under longer names.
+    # Airflow 2 can store the fields of a form under prefixed names.
     extra = {name.rpartition("__")[2]: value for name, value in connection.extra_dejson.items() if value}
     names_account: Any = connection.host or extra.keys() & {"connection_string", "account_url"}
     if connection.conn_type == "wasb" and "tenant_id" not in extra:
@@ -153,7 +153,7 @@ def _azure_client(conn_id: str) -> Any:
     else:
         is_data_lake = connection.conn_type == "adls"
         hook: Any = AzureDataLakeStorageV2Hook(conn_id) if is_data_lake else WasbHook(conn_id)
-        # The hooks hand the whole extra on to the client.
+        # The hooks pass the whole extra to the client.
         hook.get_connection = lambda _: SimpleNamespace(
             host=connection.host,
             login=connection.login,
@@ -162,10 +162,10 @@ def _azure_client(conn_id: str) -> Any:
         )
         try:
             client = hook.get_conn()
-            # The data lake's own requests know no list of blocks, but its client has one for blobs.
+            # The data lake API has no block lists, but its client contains a client for blobs.
             return client._blob_service_client if is_data_lake else client
         except (ValueError, TypeError) as error:
-            problem = f"Azure's client cannot be made of its fields: {error}"
+            problem = f"no Azure client can be created from its fields: {error}"
     raise InvalidConnection(f"connection {conn_id!r}: {problem}")
 
 
@@ -177,20 +177,20 @@ def _open_gcs(place: _Place, options: Mapping[str, Any]) -> ObjectStore:
 
     if place.user is None:
         with google_errors(place.uri, reading=True):
-            # What the environment grants, whatever project it names.
+            # Default credentials of the environment, without its default project.
             return GcsStore(Client(project=None), place.host, options=options)
     fetch_connection(place.user)
     with google_errors(place.uri, reading=True):
         try:
             hook = GCSHook(gcp_conn_id=place.user)
-            # Airflow's own paths take it from there, too; the hook does not.
+            # Airflow's ObjectStoragePath reads this extra, too; the hook does not.
             if endpoint := hook.extras.get("gcs.endpoint"):
                 credentials, project = hook.get_credentials_and_project_id()
                 client = Client(project, credentials, client_options={"api_endpoint": endpoint})
             else:
                 client = hook.get_conn()
         except (AirflowException, OSError, ValueError) as error:
-            # A keyfile that is not there, no JSON or no key.
+            # The key file is missing, is not JSON or has no key.
             problem = f"{type(error).__name__}: {error}"
         else:
             return GcsStore(client, place.host, options=options)
@@ -203,7 +203,7 @@ _OPENERS = {"s3": _open_s3, "gcs": _open_gcs, "azure": _open_azure}
 def _checked_text(path: object) -> str:
     if not isinstance(path, str) or not path.strip():
         raise InvalidArgument(f"path: must be a URI, an absolute local path or an ObjectStoragePath, not {path!r}.")
-    # Airflow would drop the slash, and write an object in the place of the folder.
+    # Airflow would drop the slash and write an object in place of the folder.
     if path.endswith("/"):
         raise InvalidArgument(f"path {path!r} names a folder; add the name of the object to write.")
     return path
@@ -211,7 +211,7 @@ def _checked_text(path: object) -> str:
 
 def _local_path(path: str) -> str:
     local = path.partition("://")[2] if "://" in path else path
-    # Relative to what? Each worker has its own working directory, and Airflow 2.11 takes the root.
+    # Each worker has a different working directory, and Airflow 2.11 resolves relative paths from the root.
     if not local.startswith("/"):
         raise InvalidArgument(f"path {path!r} is relative; give an absolute path, or a URI such as s3://bucket/key.")
     return local

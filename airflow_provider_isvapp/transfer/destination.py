@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Where an object is written, and how it is staged there."""
+"""The location of an object, and the store that stages it there."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STORAGE_KINDS: dict[str, StorageKind] = {
 
 @runtime_checkable
 class StoragePath(Protocol):
-    """What this package needs of Airflow's ObjectStoragePath, or of a UPath."""
+    """The part of Airflow's ObjectStoragePath, or of a UPath, that this package needs."""
 
     @property
     def fs(self) -> Any:
@@ -42,7 +42,7 @@ class StoragePath(Protocol):
 
     @property
     def path(self) -> str:
-        """The object's path inside it."""
+        """The object's path in that file system."""
         ...
 
 
@@ -65,7 +65,7 @@ class Destination:
         return self.store.kind
 
     def target(self) -> ObjectTarget:
-        """Return the object with what its kind of storage can do."""
+        """Return the object as a target of its kind of storage."""
         return self.store.target(self.key, self.uri)
 
     def with_value(self, placeholder: str, value: str) -> Destination:
@@ -73,15 +73,15 @@ class Destination:
         return replace(self, key=self.key.replace(placeholder, value), uri=self.uri.replace(placeholder, value))
 
     def values_of(self, placeholder: str) -> list[str]:
-        """List the values of a placeholder for which there is an object or a folder, as the storage lists them now."""
+        """List the values of a placeholder for which the storage has an object or a folder."""
         before, _, after = self.key.partition(placeholder)
-        # Only the part of the path that has the first placeholder is listed.
+        # Only the segment of the path with the first placeholder is listed.
         parts = [re.escape(before), *map(re.escape, after.partition("/")[0].split(placeholder))]
         pattern = re.compile(parts[0] + "(?P<value>[^/]+)" + "(?P=value)".join(parts[1:]))
         return sorted({match["value"] for match in map(pattern.fullmatch, self.store.names(before)) if match})
 
     def sibling(self, *, prefix: str, suffix: str) -> Destination:
-        """Return the destination in the same folder whose name has this before it and after it."""
+        """Return the destination in the same folder whose name has this prefix and suffix."""
 
         def renamed(path: str) -> str:
             folder, slash, name = path.rpartition("/")
@@ -91,7 +91,7 @@ class Destination:
 
 
 def open_destination(path: StoragePath | str) -> Destination:
-    """Understand a path without Airflow: a local one, or what fsspec has a file system for.
+    """Resolve a path without Airflow: a local path, or a URI that fsspec has a file system for.
 
     :param path: a path, a URI, or an object with ``fs`` and ``path`` such as a UPath.
     :raises InvalidArgument: if it names no object.
@@ -140,5 +140,5 @@ def checked_key(key: str, uri: str) -> str:
     else:
         writable = "\0" not in key
     if not writable:
-        raise InvalidArgument(f"path {uri!r} has a character that no storage takes in a name. Choose another path.")
+        raise InvalidArgument(f"path {uri!r} has a character that no storage accepts in a name. Choose another path.")
     return key

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Downloads one export: bytes in, verified, published whole or not at all."""
+"""Downloads one export, verifies it, and publishes it as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -74,40 +74,40 @@ def download_export(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> WriteResult:
-    """Bring the rows of an export to storage.
+    """Download an export to storage.
 
-    One pass in bounded memory: received, decompressed, checked, counted and staged. Only when the last check has passed
-    is anything published; on any error what was there before stays and nothing new is left.
+    The file is received, decompressed, checked, counted and staged in one pass, in bounded memory. Nothing is published
+    before the last check has passed. On any error, existing objects stay and nothing new is left behind.
 
     :param source: opens the export's file.
-    :param destination: the place of the object; with ``{reference_date}`` in it for ``partition_by``.
+    :param destination: the location of the object; with ``{reference_date}`` in it for ``partition_by``.
     :param export_id: the export's id. With it, an object that already holds this export in this form is recognised, and
-        nothing is downloaded, whatever ``if_exists`` says.
-    :param options: how it is written.
-    :param expected_months: the months that were asked for (``YYYY-MM``), where a row of another one is an error; or how
-        many consecutive ones, where only the vendor knows which.
+        nothing is downloaded, regardless of ``if_exists``.
+    :param options: how the export is written.
+    :param expected_months: the requested months (``YYYY-MM``), or the number of consecutive months if only the vendor
+        knows which. A row of another month is an error.
     :param require_months: whether each of ``expected_months`` must have a row.
-    :param baseline: what the checks compare with; None for what is at the destination.
-    :param rejected: where a result that a check refuses is kept for inspection; the file is downloaded again for it.
+    :param baseline: the location of the object that the checks compare with; None for the destination.
+    :param rejected: where a refused result is kept for inspection; this downloads the file again.
     :param request: the export's request, for the manifest.
-    :param task_run: with ``if_changed``, the task that writes, the same over its tries: months that an earlier try has
-        published are in the result as that try found them.
-    :param attempts: how many responses may be used up by connections that break and bodies that are damaged.
-    :param cancelled: asked several times per second; when it says yes, the transfer stops.
-    :param log: where progress goes.
-    :param observe: called with an event at each new attempt, and at the end of a download that succeeds.
-    :param clock: seconds that only grow.
-    :param sleep: how to wait between attempts.
+    :param task_run: with ``if_changed``, identifies the task instance across its tries. For months that an earlier try
+        published, the result has the change that it recorded.
+    :param attempts: the most responses to use, including broken connections and damaged bodies.
+    :param cancelled: called several times per second; the transfer stops when it returns true.
+    :param log: the logger for progress.
+    :param observe: called with an event at each new attempt, and at the end of a successful download.
+    :param clock: returns monotonic time in seconds.
+    :param sleep: waits for some seconds between attempts.
     :raises InvalidArgument: if an argument is wrong; nothing was requested.
-    :raises DamagedDownload: if the file is not whole and sound, after the last attempt.
-    :raises ExportRefused: if the file is sound, but its rows are malformed, a month is missing or too many, it has too
-        few rows, or it differs from its documentation and ``on_drift`` is ``fail``.
+    :raises DamagedDownload: if the file is truncated or corrupt, after the last attempt.
+    :raises ExportRefused: if the file is intact, but has malformed rows, a missing or unexpected month or too few rows,
+        or differs from its documentation and ``on_drift`` is ``fail``.
     :raises ExportCheckRefused: if a check refuses its rows.
     :raises CheckFailed: if a check raises.
     :raises BrokenTransfer: if the connection broke, after the last attempt.
-    :raises DestinationExists: if there is an object and ``if_exists`` is ``fail``.
+    :raises DestinationExists: if an object exists and ``if_exists`` is ``fail``.
     :raises StorageFailed: if the storage refused.
-    :raises TransferCancelled: if ``cancelled`` said yes.
+    :raises TransferCancelled: if ``cancelled`` returned true.
     """
     check_download(destination, options, expected_months=expected_months, require_months=require_months)
     if rejected is not None:
@@ -120,11 +120,11 @@ def download_export(
     ]
 
     def candidate(staged: Provenance, **more: Any) -> Candidate:
-        # An export by month without rows makes no object, so it replaces none.
+        # A partitioned export without rows writes no object, and so replaces none.
         replaces_one = options.partition_by is None
         return Candidate(staged=staged, replaces_rows=lambda: replaces_one and has_rows(destination), **more)
 
-    # With if_changed, months that have not changed are still of an earlier export.
+    # With if_changed, unchanged months still belong to an earlier export.
     if export_id is not None and options.if_changed is None:
         present = find_existing_export(destination, export_id, options, expected_months=expected_months)
         if present is not None and find_problem(candidate(present), rules) is None:
@@ -144,7 +144,7 @@ def download_export(
         return SingleObjectWriter(destination, options, provenance=provenance, as_received=options.stores_vendors_file)
 
     def keep(place: Destination) -> str:
-        """Write what was refused where it does no harm, and return a sentence that says so."""
+        """Keep a refused result at another location, and return a sentence that says so."""
         kept = options.without_audit()
         try:
             download_export(
@@ -170,9 +170,7 @@ def download_export(
                     repeated_keys=(lambda: None) if run.keys is None else run.keys.repeated,
                 )
                 if problem := find_problem(found, rules):
-                    raise ExportRefused(
-                        f"Export {export.id} is not what was asked for: {problem}. Nothing was published."
-                    )
+                    raise ExportRefused(f"Export {export.id} was refused: {problem}. Nothing was published.")
                 audit = run_checks(found, options, baseline=baseline or destination, log=log)
                 if audit.reasons:
                     raise ExportCheckRefused(refusal(f"Export {export.id}", audit.reasons), reasons=audit.reasons)
@@ -204,9 +202,7 @@ def download_export(
                 refused.args = (f"{refused} {keep(rejected)}",)
             raise
         except RestartRequired:
-            log.warning(
-                "The rest of export %s cannot be had: reading it from its beginning again.", resumable.export.id
-            )
+            log.warning("The download of export %s cannot be resumed: restarting it.", resumable.export.id)
             observe(DownloadInterrupted(then="restarted"))
             continue
         except DamagedDownload as damage:
@@ -256,16 +252,15 @@ def check_download(
 ) -> None:
     """Check the arguments, and that the objects can be written, before anything is requested.
 
-    :param expected_months: as for :func:`download_export`. Where the months are not known, the name of any is tried.
+    :param expected_months: as for :func:`download_export`. If the months are unknown, a made-up one is tried.
     :param require_months: as for :func:`download_export`.
-    :raises InvalidArgument: if an argument is wrong, or something else is in the way.
+    :raises InvalidArgument: if an argument is wrong, or the path cannot be written.
     :raises StorageFailed: if the storage refuses.
     """
     options.check_for_export(destination.uri)
     if require_months and not expected_months:
         raise InvalidArgument(
-            "require_months needs expected_months, since an export's record does not show which months it was "
-            "asked for."
+            "require_months needs expected_months, since an export's record does not show the requested months."
         )
     destinations = [destination]
     if options.partition_by is not None:
@@ -275,7 +270,7 @@ def check_download(
 
 
 def _outcome(changes: Mapping[str, MonthChange] | None) -> Outcome:
-    """Say why nothing was written: no month has changed, or all were there and were to stay."""
+    """Return why nothing was written: no month has changed, or every month existed and had to stay."""
     return Outcome.SKIPPED if changes is None else Outcome.UNCHANGED
 
 

@@ -19,10 +19,10 @@ import msgspec
 from airflow_provider_isvapp.api.schema.fields import Field, ListOf, MapOf, Object, ObjectOf, Scalar, Type, read_object
 from airflow_provider_isvapp.errors import MalformedRows
 
-# Keys of objects come from the vendor: no report grows with them.
+# The vendor controls the keys of objects: limit the size of a report.
 _MOST_FINDINGS = 50
 _LONGEST_KEY = 80
-# In one sentence; the log has them all.
+# The most findings in one message; the log has all of them.
 _MOST_SHOWN = 5
 # The last three of 18 characters are a checksum of the others.
 _SALESFORCE_ID_LENGTH = 15
@@ -30,7 +30,7 @@ _INT64 = range(-(2**63), 2**63)
 
 
 class DriftKind(StrEnum):
-    """How a value differs from the documentation. All but the last leave what is documented as it is."""
+    """How a value differs from the documentation. All but the last leave the documented values intact."""
 
     UNKNOWN_FIELD = "unknown_field"
     UNKNOWN_VALUE = "unknown_value"
@@ -42,7 +42,7 @@ class DriftKind(StrEnum):
 _SENTENCES = {
     DriftKind.UNKNOWN_FIELD: "is not documented",
     DriftKind.UNKNOWN_VALUE: "has a value that is not documented",
-    DriftKind.ABSENT: "is documented, and absent",
+    DriftKind.ABSENT: "is documented but absent",
     DriftKind.NULL: "is null, which is not documented",
     DriftKind.WRONG_TYPE: "is not of the documented type",
 }
@@ -50,10 +50,10 @@ _SENTENCES = {
 
 @dataclass
 class Drift:
-    """One field that differs.
+    """One field that differs from the documentation.
 
-    :param path: JSON path of the field in a row; ``[]`` is any element, and a key that is data is ``*``.
-    :param rows: how many rows have it so.
+    :param path: JSON path of the field in a row; ``[]`` stands for any element, and ``*`` for a key that is data.
+    :param rows: the number of rows in which it differs.
     :param first_row: the number of the first of them, from 1.
     """
 
@@ -73,9 +73,9 @@ class Drift:
 
 
 class DriftReport:
-    """What differs in a whole file or list, each field once.
+    """The differences in a whole file or list, one per field.
 
-    :ivar omitted: whether further fields differ, which are left out.
+    :ivar omitted: whether the report leaves out further fields.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class DriftReport:
         self.omitted = False
 
     def add(self, path: str, kind: DriftKind, row: int) -> None:
-        """Note that a row differs."""
+        """Record that a row differs."""
         found = self._findings.get((path, kind))
         if found is None:
             if len(self._findings) == _MOST_FINDINGS:
@@ -110,12 +110,12 @@ class DriftReport:
 
 
 class RowChecker:
-    """Compares rows one by one with an object of the documentation.
+    """Compares rows one by one with a documented object.
 
-    :param struct: what a row is documented to be.
-    :param allow_wrong_types: report a value of another type, instead of refusing its row.
-    :param unique: refuse a second row with the key of an earlier one.
-    :ivar decode: reads a row in which nothing differs, and raises for every other one.
+    :param struct: the documented structure of a row.
+    :param allow_wrong_types: report a value of a wrong type instead of refusing its row.
+    :param unique: refuse a row with the key of an earlier one.
+    :ivar decode: parses a row that matches the documentation, and raises for any other.
     """
 
     def __init__(self, struct: type[Object], *, allow_wrong_types: bool, unique: bool = False) -> None:
@@ -131,12 +131,12 @@ class RowChecker:
         self._seen: dict[Any, int] = {}
 
     def read_documented(self, lines: Iterable[bytes]) -> list[Any]:
-        """Read rows in which nothing differs.
+        """Parse rows that match the documentation.
 
-        A pattern is looked for once in a column of values. The decoder's own way, once in each value, takes three times
-        as long as all the rest.
+        Each pattern is matched once against a whole column of values. The decoder would match it once per value, which
+        takes three times as long as all the rest.
 
-        :raises msgspec.ValidationError: if a row differs, which :meth:`check` says.
+        :raises msgspec.ValidationError: if a row differs; :meth:`check` finds out which one.
         """
         rows = list(map(self._decode_unmatched, lines))
         for name, pattern in self._patterns:
@@ -149,7 +149,7 @@ class RowChecker:
         """Compare a row.
 
         :param row: its number, from 1.
-        :raises MalformedRows: if it has no key, has the key of another row, or has a value of another type.
+        :raises MalformedRows: if it has no key, has the key of another row, or has a value of a wrong type.
         """
         try:
             found = self.decode(line)
@@ -171,7 +171,7 @@ class RowChecker:
         try:
             value = self._any(line)
         except msgspec.DecodeError:
-            # JSON all the same, with a number that no column holds or half a surrogate pair.
+            # Valid JSON nevertheless, with a number too large for any column or half a surrogate pair.
             value = json.loads(line, parse_int=float, parse_float=float)
         if not isinstance(value, dict):
             raise MalformedRows(f"row {row} is not a JSON object")
@@ -220,7 +220,7 @@ class RowChecker:
             if item.name == kind.varies:
                 tag = value.get(kind.tag or "")
                 if not isinstance(tag, str) or tag not in variants:
-                    continue  # the tag is reported, and what it stands for is not known
+                    continue  # the tag itself is reported, and the type for it is unknown
                 wanted = variants[tag]
             if found is not None or not item.nullable:
                 self._compare(found, wanted, inner, row)
@@ -237,7 +237,7 @@ class RowChecker:
 
 
 def _without_patterns(struct: type[Object]) -> tuple[type[Object], list[tuple[str, re.Pattern[str]]]]:
-    """Return the object with any text in the place of one that has a pattern, and what matches lines of such values."""
+    """Return the object with plain texts instead of patterns, and the patterns for lines of such values."""
     members: list[Any] = []
     patterns = []
     for item in msgspec.structs.fields(struct):
@@ -256,7 +256,7 @@ def _without_patterns(struct: type[Object]) -> tuple[type[Object], list[tuple[st
 
 
 def member(name: str) -> str:
-    """Return the step of a JSON path to the member of an object, shortened where the name is very long."""
+    """Return the JSON path step to a member of an object, with a very long name shortened."""
     name = name if len(name) <= _LONGEST_KEY else name[:_LONGEST_KEY] + "…"
     return f".{name}" if re.fullmatch(r"[^\W\d]\w*", name) else f"[{json.dumps(name)}]"
 

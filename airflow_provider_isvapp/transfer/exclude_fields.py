@@ -12,15 +12,15 @@ from airflow_provider_isvapp.errors import InvalidArgument
 
 _ELEMENT = "[]"
 _BRACKETS = frozenset(_ELEMENT)
-# What matters of a row that is known to be JSON: strings, of which those before a colon are names, and its structure.
+# The tokens that matter in valid JSON: strings (a name is followed by a colon) and structural characters.
 _TOKEN = re.compile(rb'("(?:[^"\\]++|\\.)*+")[ \t\r]*+(:?)|[{}\[\],]')
 _SPACE = b" \t\r"
 
 
 def parse_field(text: object) -> tuple[str, ...]:
-    """Read how a field is named: ``Name`` at every depth, or a path from the row such as ``Instances[].Name``.
+    """Parse the name of a field: ``Name`` at every depth, or a path from the row such as ``Instances[].Name``.
 
-    :return: the names on the path, with ``[]`` for an element of an array.
+    :return: the names on the path, with ``[]`` for any element of an array.
     :raises InvalidArgument: if it is neither.
     """
     parts: list[str] = []
@@ -35,16 +35,16 @@ def parse_field(text: object) -> tuple[str, ...]:
             if parts[-1] != _ELEMENT:
                 return tuple(parts)
     raise InvalidArgument(
-        f"exclude_fields: {text!r} names no field. Give a name, as in 'AppContacts', which is left out at every depth, "
+        f"exclude_fields: {text!r} names no field. Give a name, as in 'AppContacts', which applies at every depth, "
         "or a path from the row, as in 'Instances[].AppContacts'."
     )
 
 
 class _Member:
-    """Finds a field with its value, wherever it is, where its name has no escape.
+    """Finds a field and its value at any depth, if its name has no escapes.
 
-    A quotation mark in a string follows a backslash, and one that begins a name does not. So what is found is no part
-    of a string, whatever is around it.
+    A quotation mark inside a string follows a backslash, and the one before a name does not. A match is therefore never
+    part of a string.
     """
 
     def __init__(self, name: str) -> None:
@@ -63,7 +63,7 @@ class _Member:
         return self._spelling in lines and self._key.search(lines) is not None
 
     def strip(self, lines: bytes) -> bytes:
-        """Remove the field where its value is no array and no object."""
+        """Remove the field wherever its value is neither an array nor an object."""
         lines = self._followed.sub(b"", lines)
         if self._spelling not in lines:
             return lines
@@ -71,12 +71,12 @@ class _Member:
 
 
 class FieldFilter:
-    """Removes fields from rows that are known to be one JSON object a line.
+    """Removes fields from rows that are known to be one JSON object per line.
 
-    A value that stays keeps its bytes: digits, escapes, white space and doubled fields. Without names, all rows pass as
-    they are.
+    The other values keep their bytes: digits, escapes, white space and repeated fields. Without names, rows pass
+    unchanged.
 
-    :param excluded: as :func:`parse_field` takes them.
+    :param excluded: the names of the fields, see :func:`parse_field`.
     """
 
     def __init__(self, excluded: Sequence[str]) -> None:
@@ -85,7 +85,7 @@ class FieldFilter:
         self._found: set[str] = set()
         self._open_line = b""
         self._members = [_Member(name) for name in sorted(self._names)]
-        # A name can be spelled with escapes: those of its letters, or of characters that have a short one.
+        # A name can be written with escapes: of its letters, or of characters that have a short escape.
         letters = {f"{ord(letter):04x}" for name in self._names for letter in name}
         short = any(letter in '"\\/' or letter < " " or letter > "\uffff" for name in self._names for letter in name)
         self._escape = re.compile(
@@ -93,7 +93,7 @@ class FieldFilter:
         )
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take the next bytes, which may begin and end anywhere; return the rows that are complete by now."""
+        """Add the next bytes, which may begin and end anywhere; return the rows that they complete."""
         if not self._excluded:
             return chunk
         end = chunk.rfind(b"\n") + 1
@@ -104,15 +104,15 @@ class FieldFilter:
         return self.strip(lines)
 
     def finish(self) -> bytes:
-        """Return the last row, if it lacks its newline."""
+        """Return the last row if it lacks its newline."""
         line, self._open_line = self._open_line, b""
         return self.strip(line)
 
     def check(self, documented: Collection[str]) -> None:
-        """See that each field is known, when all rows have passed.
+        """Check, after the last row, that each field is known.
 
         :param documented: paths of the documented fields.
-        :raises InvalidArgument: if a field is neither documented nor in any row: a misspelled one would leak.
+        :raises InvalidArgument: if a field is neither documented nor in any row: a misspelled name would leak data.
         """
         paths = {parse_field(text) for text in documented}
         known = paths | {(path[-1],) for path in paths}
@@ -141,7 +141,7 @@ class FieldFilter:
     def _strip_by_structure(self, lines: bytes) -> bytes:
         out = bytearray()
         kept_from = 0
-        # The containers around a token, with the path to each and the name of the value that comes next in it.
+        # The containers around a token, each with its path and the name of its next value.
         path: tuple[str, ...] = ()
         name = ""
         outer: list[tuple[tuple[str, ...], str]] = []
@@ -182,7 +182,7 @@ def _name(token: bytes) -> str:
 
 
 def _drop_comma(out: bytearray) -> None:
-    """Remove the comma before the last field of an object, if it has one before it."""
+    """Remove the comma before the last field of an object, if there is one."""
     while out[-1] in _SPACE:
         del out[-1]
     if out.endswith(b","):

@@ -215,12 +215,15 @@ def _is_of(provenance: Provenance | None, export_id: str, options: WriteOptions)
 def _recounted(destination: Destination, provenance: Provenance, options: WriteOptions) -> Provenance | None:
     if provenance.compressed_bytes is None:
         return None
-    _LOG.info("%s says that it holds export %s: reading it to count its rows", destination.uri, provenance.export_id)
+    _LOG.info("The metadata of %s names export %s: reading it to count its rows", destination.uri, provenance.export_id)
     try:
         return recount(destination.target(), provenance, options)
     except DamagedDownload as damage:
         _LOG.warning(
-            "%s says that it holds export %s, but %s: writing it again", destination.uri, provenance.export_id, damage
+            "The metadata of %s names export %s, but %s: writing it again",
+            destination.uri,
+            provenance.export_id,
+            damage,
         )
         return None
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Writes a list that is in memory: Salesforce accounts, apps."""
+"""Writes a list from memory: Salesforce accounts or apps."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _BATCH_BYTES = 256 * 1024
 def check_list(destination: Destination, options: WriteOptions) -> None:
     """Check the options, and that the objects can be written, before anything is requested.
 
-    :raises InvalidArgument: if an argument is wrong, or something else is in the way.
+    :raises InvalidArgument: if an argument is wrong, or the path cannot be written.
     :raises StorageFailed: if the storage refuses.
     """
     options.check_for_list(destination.uri)
-    # Where the date is not known yet, the name of any is tried.
+    # The date is not known yet: a made-up one is tried.
     check_targets([destination.with_value(SNAPSHOT_PLACEHOLDER, "0000-00-00")], options)
 
 
@@ -68,29 +68,29 @@ def write_list(
     log: logging.Logger = _LOG,
     clock: Callable[[], float] = time.monotonic,
 ) -> WriteResult:
-    """Write one row a line to an object, published whole or not at all.
+    """Write a list to an object, one row per line, published as a whole or not at all.
 
     :param rows: the rows, each the vendor's own bytes of one JSON object without a newline.
-    :param destination: the place of the object.
+    :param destination: the location of the object.
     :param dataset: the list's name, for its provenance.
-    :param row_type: what a row is documented to be.
-    :param options: how it is written. By default, an empty list is refused.
+    :param row_type: the documented structure of a row.
+    :param options: how the list is written. By default, an empty list is refused.
     :param documented: paths of the fields that the vendor documents, for ``exclude_fields``.
     :param snapshot_date: the date that the list describes, for the manifest.
-    :param baseline: what the checks compare with; None for what is at the destination.
+    :param baseline: the location of the object that the checks compare with; None for the destination.
     :param rejected: where a list that a check refuses is kept for inspection.
     :param request: the parameters that the list was requested with, for the manifest.
     :param fetch_seconds: how long the request for the rows took; counts towards the duration.
-    :param observe: called with an event at the end of a write that succeeds.
-    :param log: where messages go.
-    :param clock: seconds that only grow.
+    :param observe: called with an event at the end of a successful write.
+    :param log: the logger for messages.
+    :param clock: returns monotonic time in seconds.
     :raises InvalidArgument: if an argument is wrong; nothing was written.
-    :raises DamagedDownload: if a row is not one JSON object on one line, or has no key of its own.
+    :raises DamagedDownload: if a row is not one JSON object on one line, or lacks a unique key.
     :raises AuditRefused: if the list has fewer than ``min_rows`` rows, or differs from its documentation and
-        ``on_drift`` is ``fail``. The old object stays, as on every error.
+        ``on_drift`` is ``fail``. The existing object stays, as on every error.
     :raises CheckRefused: if a check refuses the list.
     :raises CheckFailed: if a check raises.
-    :raises DestinationExists: if an object of other content exists and ``if_exists`` is ``fail``.
+    :raises DestinationExists: if an object with other content exists and ``if_exists`` is ``fail``.
     :raises StorageFailed: if the storage refused.
     """
     check_list(destination, options)
@@ -126,7 +126,7 @@ def write_list(
             path=destination.uri, snapshot_date=snapshot_date, outcome=Outcome.SKIPPED, seconds=clock() - started
         )
     if problem is not None:
-        raise AuditRefused(f"The list {dataset} is not what was asked for: {problem}. Nothing was published.")
+        raise AuditRefused(f"The list {dataset} was refused: {problem}. Nothing was published.")
     audit = run_checks(candidate, options, baseline=baseline or destination, log=log)
     if audit.reasons:
         observe(ResultRefused(checks=len(audit.reasons)))
@@ -193,7 +193,7 @@ def write_list(
 
 
 def _describe(rows: Sequence[bytes], dataset: str, options: WriteOptions, fields: FieldFilter) -> Provenance:
-    """Verify the rows and return what identifies those that are stored."""
+    """Verify the rows and return the provenance of the stored ones."""
     inspector, crc32, sha256 = RowInspector(ListRow), Crc32(), hashlib.sha256()
     size = 0
     for batch in _batches(rows):
@@ -216,7 +216,7 @@ def _describe(rows: Sequence[bytes], dataset: str, options: WriteOptions, fields
 def _compare(rows: Sequence[bytes], row_type: type[Object], dataset: str, options: WriteOptions) -> DriftReport:
     """Compare the rows with their documentation.
 
-    ndjson keeps a value of another type as it is; a column of Parquet has one type.
+    ndjson keeps a value of a wrong type unchanged; a Parquet column has one type.
     """
     checker = RowChecker(row_type, allow_wrong_types=options.output_format == "ndjson", unique=True)
     try:
@@ -224,7 +224,7 @@ def _compare(rows: Sequence[bytes], row_type: type[Object], dataset: str, option
             checker.check(row, number)
     except MalformedRows as error:
         problem = DamagedDownload(
-            f"The list {dataset} is not what is documented: {error}. Nothing was published. Try again later; "
+            f"The list {dataset} differs from its documentation: {error}. Nothing was published. Try again later; "
             "if it lasts, ask the vendor."
         )
     else:

@@ -21,22 +21,22 @@ from airflow_provider_isvapp.transfer.results import CheckResult, WrittenObject
 from airflow_provider_isvapp.transfer.staging.base import Provenance, StagedObject, commit_staged
 from airflow_provider_isvapp.transfer.summary import Summary
 
-# Of a manifest that is read; one of a year with every month and a long request has some thousand bytes.
+# The longest manifest to read. One of twelve months with a long request has a few thousand bytes.
 _LONGEST = 1024 * 1024
 
 
 def manifest_of(destination: Destination) -> Destination:
-    """Return where the manifest of an object is.
+    """Return the location of an object's manifest.
 
-    Its name begins with an underscore: Spark, Hive and pyarrow skip such a file when they read a folder as a table.
+    Its name begins with an underscore: Spark, Hive and pyarrow skip such files when they read a folder as a table.
     """
     return destination.sibling(prefix="_", suffix=".manifest.json")
 
 
 def check_targets(destinations: Iterable[Destination], options: WriteOptions) -> None:
-    """Check that objects and their manifests can be written, as far as that can be known without writing.
+    """Check, without writing, that objects and their manifests can be written.
 
-    :raises InvalidArgument: if a path can never name one.
+    :raises InvalidArgument: if a path cannot name an object.
     :raises StorageFailed: if the storage refuses.
     """
     for item in destinations:
@@ -47,16 +47,16 @@ def check_targets(destinations: Iterable[Destination], options: WriteOptions) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What the manifests of one write say of it.
+    """The content that the manifests of one write share.
 
-    :param provenance: with all figures.
-    :param dates: what else is known of the source.
-    :param request: the parameters that the vendor was asked for the rows with.
-    :param drift: what differs from the documentation; None if that was not looked for.
-    :param summary: of the rows; None if they were not summed up.
-    :param changes: what each month is to the one before; None if they were not compared.
-    :param task_run: the task that writes, the same over its tries; None outside of Airflow.
-    :param checks: that they passed, or that were skipped.
+    :param provenance: the provenance with all figures.
+    :param dates: further dates of the source, by name.
+    :param request: the parameters of the request to the vendor.
+    :param drift: the differences from the documentation; None if rows were not compared with it.
+    :param summary: the figures of the rows; None if none were computed.
+    :param changes: how each month compares with the stored one; None if they were not compared.
+    :param task_run: identifies the task instance across its tries; None outside Airflow.
+    :param checks: the checks that passed or were skipped.
     """
 
     provenance: Provenance
@@ -97,15 +97,15 @@ def publish(
     options: WriteOptions,
     description: Description,
 ) -> tuple[tuple[WrittenObject, ...], tuple[str, ...]]:
-    """Publish objects that are staged and have passed the audit, and then their manifests.
+    """Publish staged objects that passed the audit, and then their manifests.
 
-    A manifest is bound to its object by the version that the storage gave it, which is known only then. So each is
-    staged twice: before, so that a storage which takes no manifest refuses it while nothing is published, and with the
-    version. A process that dies in between leaves an object whose manifest describes another one, and the next run
-    writes both.
+    A manifest names the version that the storage gave its object, which is known only after publication. Each manifest
+    is therefore staged twice: first without the version, so that a storage that accepts no manifest refuses it before
+    anything is published, and then with it. A process that dies in between leaves an object whose manifest describes
+    another one; the next run writes both.
 
-    :param commit: makes these objects visible, and says which: others may have appeared meanwhile, and stay.
-    :param objects: as they will be.
+    :param commit: publishes objects and returns the published ones; another object that appeared meanwhile may stay.
+    :param objects: the objects to publish.
     :return: the published objects, and the URIs of their manifests.
     :raises StorageFailed: if the storage refused; the message says what is published.
     """
@@ -138,7 +138,7 @@ def _stage(manifest: Destination, kept: list[StagedObject]) -> StagedObject:
 def _publish_manifest(
     item: WrittenObject, destination: Destination, options: WriteOptions, description: Description
 ) -> str:
-    """Publish the manifest of an object that is published, so that it proves that its object is whole."""
+    """Publish the manifest of a published object: its presence proves that the object is complete."""
     manifest = _manifest_for(item, destination)
     kept: list[StagedObject] = []
     try:
@@ -163,8 +163,8 @@ def find_manifests(
 ) -> tuple[str, ...] | None:
     """Return the URIs of the manifests of existing objects, or None if one is missing or describes other content.
 
-    A run that was killed between an object and its manifest leaves the one without the other. An object that did not
-    have to pass a check which is asked for now is written again, so that it has to.
+    A run that was killed between an object and its manifest leaves the object without the manifest. An object written
+    without a check that is requested now is written again, so that the check runs.
     """
     destinations = [destination]
     if options.partition_by is not None:
@@ -181,7 +181,7 @@ def find_manifests(
 
 
 def provenance_in_manifest(destination: Destination) -> Provenance | None:
-    """Return the provenance that the manifest of an object has: it is written last, so it has the figures."""
+    """Return the provenance in an object's manifest, which is written last and has all figures."""
     manifest = read_manifest(destination)
     if manifest is None:
         return None
@@ -193,13 +193,13 @@ def provenance_in_manifest(destination: Destination) -> Provenance | None:
 
 
 def read_baseline(destination: Destination) -> Summary | None:
-    """Return the summary of the object that is there; None if there is none, or if its manifest has none."""
+    """Return the summary of the existing object; None if there is no object, or no summary in its manifest."""
     manifest = read_manifest(destination)
     return None if manifest is None else Summary.from_json(manifest.summary)
 
 
 def find_baseline(destination: Destination, months: Iterable[str]) -> Summary | None:
-    """Return the summary of what is at a path, or of these months where each has an object of its own."""
+    """Return the summary of the object at a path, or of these months if each has a separate object."""
     if MONTH_PLACEHOLDER not in destination.key:
         return read_baseline(destination)
     found = [read_baseline(destination.with_value(MONTH_PLACEHOLDER, month)) for month in months]
@@ -212,7 +212,7 @@ class _Object(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What is read of a manifest."""
+    """The fields of a manifest that are read."""
 
     object: _Object
     source: dict[str, Any]
@@ -224,9 +224,9 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 def read_manifest(destination: Destination) -> Manifest | None:
-    """Return the manifest of an object; None unless it describes the one that is there now.
+    """Return the manifest of an object; None unless it describes the existing object.
 
-    Another program may have replaced the object since, or a run was killed before it wrote the manifest.
+    Another program may have replaced the object, or a run may have been killed before it wrote the manifest.
     """
     target = manifest_of(destination).target()
     there = destination.target().info()

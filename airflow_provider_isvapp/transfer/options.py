@@ -22,7 +22,7 @@ Validate = Literal["structure", "full"]
 OnDrift = Literal["report", "fail"]
 
 Check: TypeAlias = Callable[[Any], str | None]
-"""Gets a candidate and returns None, or why it must not be published.
+"""Takes a candidate and returns None, or the reason not to publish it.
 
 See :mod:`airflow_provider_isvapp.checks`.
 """
@@ -34,34 +34,34 @@ SNAPSHOT_PLACEHOLDER = "{snapshot_date}"
 
 @dataclass(frozen=True, kw_only=True)
 class WriteOptions:
-    """How an export or a list is written: the same options on every operator that writes.
+    """How an export or a list is written. Every operator that writes has the same options.
 
     :param if_exists: what to do about an existing object: ``overwrite`` it, ``skip`` the write, or ``fail``. An object
-        that already holds the same content in the same format is recognised, whatever this says.
+        that already holds the same content in the same format is recognised in any case.
     :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (needs the extra ``parquet``).
     :param compression: ``gzip`` to store ndjson compressed. A whole export is stored as the vendor's own gzip file.
     :param partition_by: ``reference_date`` for one object per month (exports only); the path then contains
         ``{reference_date}``.
-    :param if_changed: ``publish`` to compare each month with the one that is stored, by the digest of its rows in the
-        manifest, and to publish only months that differ: neither the order of rows nor their spelling counts. A month
-        in another form (format, compression, fields that are left out) or without a manifest that describes it is new.
-        Needs ``partition_by`` and ``if_exists='overwrite'``, and writes manifests.
+    :param if_changed: ``publish`` to compare each month with the stored one, by the digest of its rows in the manifest,
+        and to publish only months that differ in more than the order or JSON formatting of rows. A month stored in
+        another form (format, compression, excluded fields) or without a manifest that describes it is new. Needs
+        ``partition_by`` and ``if_exists='overwrite'``, and writes manifests.
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
-        Every other value keeps the vendor's bytes. A name that is neither documented nor in any row publishes nothing.
+        Every other value keeps the vendor's bytes. A name that is neither documented nor in any row is an error.
     :param validate: ``structure``: each line is one JSON object; ``full``: each row is compared with its documentation
         (exports only; a list always is).
-    :param on_drift: what to do about rows that differ from their documentation in a way that loses nothing: ``report``
-        them, or ``fail``. For an export, ``fail`` needs ``validate='full'`` or Parquet, which parse every row.
+    :param on_drift: what to do about rows that differ from their documentation without loss of data: ``report`` them,
+        or ``fail``. For an export, ``fail`` needs ``validate='full'`` or Parquet, which parse every row.
     :param manifest: write a manifest beside each object, last.
-    :param checks: what the result has to pass before it is published; see :mod:`airflow_provider_isvapp.checks`. Every
-        row is parsed for them, and they imply ``manifest``.
-    :param skip_checks: the checks that are left out this time: a name, names in a list or separated by commas, or True
-        for all. A template makes a text of it; an empty text, ``'False'`` and ``'None'`` leave out none.
-    :param min_rows: publish nothing that has fewer rows. None means 1 for a list; for an export, it means that an empty
-        file may not replace an object that has rows.
-    :param max_row_bytes: the longest row of an export that is read; what is longer is taken for damage.
-    :param storage_options: further arguments for the storage's client when it makes an object.
-    :param require_sizes: refuse an export whose record does not state a size of its file.
+    :param checks: checks that the result must pass before it is published; see :mod:`airflow_provider_isvapp.checks`.
+        They parse every row and imply ``manifest``.
+    :param skip_checks: the checks to skip: a name, names in a list or separated by commas, or True for all. A template
+        renders to text; an empty text, ``'False'`` and ``'None'`` skip none.
+    :param min_rows: refuse a result with fewer rows. None means 1 for a list; for an export, an empty file may then not
+        replace an object with rows.
+    :param max_row_bytes: the longest accepted row of an export; a longer one counts as damage.
+    :param storage_options: further arguments for the storage's client when it creates an object.
+    :param require_sizes: refuse an export whose record states no size of its file.
     """
 
     if_exists: IfExists = "overwrite"
@@ -82,19 +82,19 @@ class WriteOptions:
 
     @classmethod
     def of(cls, operator: Any) -> WriteOptions:
-        """Take the options from the attributes of an operator whose templates are rendered.
+        """Return the options in the attributes of an operator with rendered templates.
 
-        What the operator does not offer keeps its default.
+        An option that the operator does not offer keeps its default.
         """
         known = {option.name for option in fields(cls)}
         return cls(**{name: value for name, value in vars(operator).items() if name in known})
 
     @property
     def storage_format(self) -> str:
-        """How the rows are stored and how far they were checked, as an object's provenance names it."""
+        """The format of the stored rows and the level of their validation, as written in an object's provenance."""
         parts: list[str | None] = [self.output_format, self.compression, self.partition_by, self.validate]
         if self.exclude_fields:
-            # The manifest has the names. An object's metadata has room for some of them only.
+            # The manifest lists the names; an object's metadata has too little room for them.
             names = "\n".join(sorted(self.exclude_fields))
             parts.append(f"without={sha256(names.encode()).hexdigest()[:16]}")
         return ",".join(part for part in parts if part)
@@ -111,7 +111,7 @@ class WriteOptions:
 
     @property
     def summarizes_rows(self) -> bool:
-        """Whether the rows of an export are summed up, which parses every one."""
+        """Whether the figures of an export's rows are computed, which parses every row."""
         return bool(self.checks) or self.if_changed is not None
 
     @property
@@ -122,14 +122,14 @@ class WriteOptions:
 
     @property
     def named_checks(self) -> Sequence[tuple[str, Check]]:
-        """Each check with its name: of its function, or of its class."""
+        """Each check with the name of its function or class."""
         return [(_name_of(check), check) for check in self.checks]
 
     @property
     def skipped_checks(self) -> Collection[str]:
-        """The names of the checks that are left out this time.
+        """The names of the skipped checks.
 
-        :raises InvalidArgument: if one of them is none of the checks.
+        :raises InvalidArgument: if a name is not that of a check.
         """
         from airflow_provider_isvapp.api.isvapp.models import parse_list  # records are not needed to parse a DAG
 
@@ -145,17 +145,17 @@ class WriteOptions:
             )
         if unknown := sorted(set(wanted) - names):
             known = f"they are {', '.join(sorted(names))}" if names else "there are none"
-            raise InvalidArgument(f"skip_checks: {unknown[0]!r:.100} is none of the checks: {known}.")
+            raise InvalidArgument(f"skip_checks: {unknown[0]!r:.100} is not one of the checks: {known}.")
         return set(wanted)
 
     def without_audit(self) -> WriteOptions:
-        """Return the same format, for a result that was refused and is kept for inspection."""
+        """Return the options for a refused result that is kept for inspection: the same format without checks."""
         return replace(
             self, checks=(), skip_checks=False, if_exists="overwrite", if_changed=None, on_drift="report", min_rows=0
         )
 
     def describe_format(self) -> dict[str, Any]:
-        """Return the options that shape the stored rows, as a manifest shows them."""
+        """Return the options that determine the stored rows, as written in a manifest."""
         return {
             "output_format": self.output_format,
             "compression": self.compression,
@@ -165,13 +165,13 @@ class WriteOptions:
         }
 
     def describes(self, shape: Mapping[str, Any]) -> bool:
-        """Whether the description of a format in a manifest is that of these options, however far rows were checked."""
+        """Whether a manifest's description of its format matches these options, regardless of ``validate``."""
         wanted = self.describe_format()
         return all(shape.get(name) == value for name, value in wanted.items() if name != "validate")
 
     @property
     def content_type(self) -> str:
-        """The media type of the stored objects. Compressed ones say so here: a content encoding would be undone."""
+        """The media type of the stored objects. It names the compression: clients decompress a content encoding."""
         if self.output_format == "parquet":
             return "application/vnd.apache.parquet"
         return "application/gzip" if self.compression == "gzip" else "application/x-ndjson"
@@ -182,18 +182,18 @@ class WriteOptions:
         return self.validate == "full" or self.output_format == "parquet"
 
     def check_for_export(self, template: str) -> None:
-        """Check that each value is known and that they fit together and with the path.
+        """Check that each value is valid, and that the values fit together and with the path.
 
         :param template: the path.
         :raises InvalidArgument: naming the argument.
         """
         self._check()
         if any(parse_field(text)[-1] == "reference_date" for text in self.exclude_fields):
-            raise InvalidArgument("exclude_fields: reference_date stays, since it says which month a row is of.")
+            raise InvalidArgument("exclude_fields: reference_date cannot be excluded: it is the month of a row.")
         if SNAPSHOT_PLACEHOLDER in template:
             raise InvalidArgument(
-                f"path {template!r}: {SNAPSHOT_PLACEHOLDER} is for lists, which are of the day on which they are "
-                f"fetched. An export has months: use {MONTH_PLACEHOLDER} with partition_by, or a template of the run."
+                f"path {template!r}: {SNAPSHOT_PLACEHOLDER} is for lists, which describe the day of their "
+                f"request. An export has months: use {MONTH_PLACEHOLDER} with partition_by, or a template of the run."
             )
         if self.on_drift == "fail" and not self.parses_rows:
             raise InvalidArgument(
@@ -202,12 +202,12 @@ class WriteOptions:
         if (self.partition_by is not None) != (MONTH_PLACEHOLDER in template):
             raise InvalidArgument(
                 f"path {template!r}: with partition_by='reference_date' it must contain {MONTH_PLACEHOLDER}, "
-                "and only then."
+                "and without it must not."
             )
         if self.if_changed is not None and (self.partition_by is None or self.if_exists != "overwrite"):
             raise InvalidArgument(
                 f"if_changed={self.if_changed!r} needs partition_by='reference_date' and if_exists='overwrite'. It "
-                "compares the months of an export with those that are stored, and replaces what differs."
+                "compares the months of an export with the stored ones, and replaces those that differ."
             )
         self._check_name(template)
         self._check_fields()
@@ -216,12 +216,12 @@ class WriteOptions:
         for name, check in self.named_checks:
             for text in self.exclude_fields:
                 if (field := parse_field(text)[-1]) in getattr(check, "needs", ()):
-                    raise InvalidArgument(f"checks: {name} needs {field}, which exclude_fields leaves out.")
+                    raise InvalidArgument(f"checks: {name} needs {field}, which exclude_fields removes.")
 
     def check_for_type(self, export_type: str | None) -> None:
-        """Check that an export of a type can be written so.
+        """Check that an export of a type can be written with these options.
 
-        :raises InvalidArgument: if the documentation of its rows would be needed, and there is none.
+        :raises InvalidArgument: if an option needs documented rows and the type has none.
         """
         from airflow_provider_isvapp.api.schema.isvapp import ExportType  # records are not needed to parse a DAG
 
@@ -230,11 +230,11 @@ class WriteOptions:
             needs = f"if_changed={self.if_changed!r}"
         if export_type not in (None, *ExportType) and (self.parses_rows or self.if_changed is not None):
             raise InvalidArgument(
-                f"{needs} needs documented rows, and those of the type {export_type!r:.100} are not. Write them as "
+                f"{needs} needs documented rows, and the type {export_type!r:.100} has none. Write them as "
                 "ndjson with validate='structure', and without if_changed."
             )
         if export_type not in (None, *ExportType):
-            self._refuse_checks_of_exports(f"an export of the type {export_type!r:.100} has none that are documented")
+            self._refuse_checks_of_exports(f"an export of the type {export_type!r:.100} has no documented fields")
 
     def _refuse_checks_of_exports(self, reason: str) -> None:
         for name, check in self.named_checks:
@@ -244,7 +244,7 @@ class WriteOptions:
                 )
 
     def check_for_list(self, template: str) -> None:
-        """Check that each value is known and that a list can be written so.
+        """Check that each value is valid, and that a list can be written with these options.
 
         :param template: the path.
         :raises InvalidArgument: naming the argument.
@@ -256,7 +256,9 @@ class WriteOptions:
             ("validate", self.validate, "structure"),
         ):
             if value != only:
-                raise InvalidArgument(f"{name} must be {only!r} for a list, not {value!r}; exports take it.")
+                raise InvalidArgument(
+                    f"{name} must be {only!r} for a list, not {value!r}; it is an option for exports."
+                )
         self._refuse_checks_of_exports("a list has no such fields")
         if MONTH_PLACEHOLDER in template:
             raise InvalidArgument(
@@ -268,8 +270,8 @@ class WriteOptions:
     def _check_name(self, template: str) -> None:
         if self.compression == "gzip" and not template.endswith(".gz"):
             raise InvalidArgument(
-                f"path {template!r}: compression='gzip' needs a name that ends in .gz. Spark and other readers go by "
-                "the name, and would take the compressed bytes for rows."
+                f"path {template!r}: compression='gzip' needs a name that ends in .gz. Spark and other readers rely "
+                "on the name, and would read the compressed bytes as rows."
             )
 
     def _check(self) -> None:
@@ -292,7 +294,7 @@ class WriteOptions:
                 f"checks must be a list of functions, or of checks such as MaxChange(), not {self.checks!r:.100}."
             )
         if classes := [check.__name__ for check in self.checks if isinstance(check, type)]:
-            raise InvalidArgument(f"checks: {classes[0]} is a class; give one of its objects: {classes[0]}().")
+            raise InvalidArgument(f"checks: {classes[0]} is a class; pass an instance: {classes[0]}().")
         _ = self.skipped_checks
         _check_choice("on_drift", self.on_drift, get_args(OnDrift))
         if self.output_format == "parquet" and self.compression is not None:
@@ -307,12 +309,12 @@ class WriteOptions:
             raise InvalidArgument(f"max_row_bytes must be a whole number from 1, not {self.max_row_bytes!r}.")
 
 
-# What a template makes of a field of a form, or of nothing.
+# The texts that a template renders for a checkbox of a form, or for no value.
 _SWITCHES = {"true": True, "false": False, "none": False, "": False}
 
 
 def _name_of(check: Check) -> str:
-    """Return the name of a function, also of a partial one, or of the class of any other object."""
+    """Return the name of a function, also if it is partial, or of the class of any other object."""
     found: Any = getattr(check, "func", check)
     return getattr(found, "__name__", None) or type(found).__name__
 

@@ -31,28 +31,27 @@ from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, Provenan
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Parsed at once, in pieces that pyarrow gives to all cores. Memory grows with it: 1 MiB of ndjson takes about 4 MiB
-# while it is converted.
+# The size of a block that is parsed at once, in pieces that pyarrow spreads over all cores. Converting 1 MiB of ndjson
+# takes about 4 MiB of memory.
 _BLOCK_BYTES = 4 * 1024 * 1024
 _PIECE_BYTES = 1024 * 1024
-# Readers skip or read a row group as one: of an export, about 64 MiB of ndjson. A row with all attributes of an app has
-# ten times an export's bytes.
+# Readers skip or read a whole row group: about 64 MiB of an export's ndjson. A row with all attributes of an app is ten
+# times as large as a row of an export, hence the limit in bytes.
 _ROW_GROUP_ROWS = 128 * 1024
 _ROW_GROUP_BYTES = 96 * 1024 * 1024
 
-# pyarrow quotes the value that does not fit, which can be as long as a row.
+# pyarrow quotes the invalid value, which can be as long as a row.
 _LONGEST_REASON = 200
 
 
 class ParquetEncoder:
-    """Writes a column for each documented field, typed and nested as :mod:`..api.schema.fields` says.
+    """Writes a column for each documented field, with the type and nesting of :mod:`..api.schema.fields`.
 
-    Fields that the vendor does not document are kept as a JSON object in the column ``other_fields`` (null if there are
-    none), by their paths. Compression is zstd. Memory is bounded by a row group, about 150 MiB above what pyarrow takes
-    when it is imported.
+    Undocumented fields go to the column ``other_fields``, as a JSON object by path (null if there are none).
+    Compression is zstd. A row group bounds the memory, to about 150 MiB above that of the imported pyarrow.
 
-    :param row_type: what a row is documented to be.
-    :param excluded: fields to leave out, as ``exclude_fields`` names them.
+    :param row_type: the documented structure of a row.
+    :param excluded: fields to leave out, as in ``exclude_fields``.
     """
 
     def __init__(self, row_type: type[Object], *, excluded: Collection[str] = ()) -> None:
@@ -64,7 +63,7 @@ class ParquetEncoder:
         self._json = pyarrow.json
         self._fields = read_object(row_type).fields
         self._names = [item.name for item in self._fields]
-        # Rows of texts alone are parsed by pyarrow itself, on all cores.
+        # pyarrow itself parses rows that have only texts, on all cores.
         self._are_texts = all(isinstance(item.type, Scalar) and item.type.json == "string" for item in self._fields)
         columns = [(item.name, self._column(item.type, item.name, excluded)) for item in self._fields]
         self._schema = pa.schema(
@@ -79,11 +78,11 @@ class ParquetEncoder:
         self._rows = 0
         self._row_group_bytes = 0
         self._rows_before = 0
-        # pyarrow's own errors, some of which are no ValueError, and what the JSON codec makes of numbers and nesting.
+        # pyarrow's errors, not all of which are ValueErrors, and the JSON codec's errors for numbers and nesting.
         self._unreadable = (pa.ArrowException, ValueError, OverflowError, *UNREADABLE)
 
     def _column(self, kind: Type, path: str, excluded: Collection[str]) -> pa.DataType | None:
-        """Return the type of a column; None if it is left out, or all that it would have."""
+        """Return the type of a column; None if it or all of its members are excluded."""
         if path in excluded or path.rpartition(".")[2] in excluded:
             return None
         pa = self._pa
@@ -108,7 +107,7 @@ class ParquetEncoder:
         return pa.struct(kept) if kept else None
 
     def encode(self, plain: bytes | memoryview) -> bytes:
-        """Take bytes of ndjson; return the row groups that are ready."""
+        """Encode ndjson and return the row groups that are ready."""
         self._lines.append(bytes(plain))
         self._size += len(plain)
         if self._size >= _BLOCK_BYTES:
@@ -119,7 +118,7 @@ class ParquetEncoder:
         return self._sink.take()
 
     def finish(self, provenance: Provenance) -> bytes:
-        """Return the last row group and the footer, with the provenance among its entries."""
+        """Return the last row group and the footer, whose entries include the provenance."""
         self._convert(b"".join(self._lines))
         self._write_row_group()
         self._writer.add_key_value_metadata({METADATA_KEY: provenance.to_text()})
@@ -148,7 +147,7 @@ class ParquetEncoder:
         return self._typed(*self._parsed(block)) if self._are_texts else self._nested(block)
 
     def _first_bad_row(self, block: bytes) -> MalformedRows:
-        """Say which row it is, without showing it: it holds customers' data."""
+        """Return an error that gives the row's number but not the row, which holds customers' data."""
         rows = filter(bytes.strip, block.split(b"\n"))
         for number, row in enumerate(rows, start=self._rows_before + 1):
             try:
@@ -167,7 +166,7 @@ class ParquetEncoder:
         self._tables, self._rows, self._row_group_bytes = [], 0, 0
 
     def _parsed(self, block: bytes) -> tuple[pa.Table, pa.Array]:
-        """Parse into columns of strings; the fast way first, which knows the documented fields only."""
+        """Parse into columns of strings, first the fast way, which accepts only documented fields."""
         options = self._json.ParseOptions(explicit_schema=self._as_text, unexpected_field_behavior="error")
         reading = self._json.ReadOptions(block_size=_PIECE_BYTES)
         try:
@@ -189,7 +188,7 @@ class ParquetEncoder:
             if item.name not in self._schema.names:
                 continue
             column = table.column(item.name)
-            assert isinstance(item.type, Scalar)  # noqa: S101 - rows of texts alone come here
+            assert isinstance(item.type, Scalar)  # noqa: S101 - only rows of texts get here
             try:
                 if stored_kind(item.type) == "integer":
                     column = column.cast(self._pa.int64())
@@ -220,7 +219,7 @@ def _text(value: Any) -> str | None:
 
 
 def _members(value: dict[str, Any], fields: Sequence[Field], path: str, others: dict[str, Any]) -> dict[str, Any]:
-    """Return the documented fields of an object as Arrow takes them; the others are put aside by their paths."""
+    """Return the documented fields of an object as Arrow accepts them, and put the others into ``others`` by path."""
     made: dict[str, Any] = {}
     types = {item.name: item.type for item in fields}
     for name, inner in value.items():

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""One pass over a whole file: received, decompressed, checked, staged, verified."""
+"""Receives, decompresses, checks, stages and verifies a file in one pass."""
 
 from __future__ import annotations
 
@@ -326,7 +326,7 @@ class TransferPipeline:
         recorded = self._download.export.download_size_uncompressed_bytes
         if recorded is not None and self._plain_bytes != recorded:
             raise DamagedDownload(
-                f"it decompresses to {self._plain_bytes} bytes, and the export's record says {recorded}"
+                f"it decompresses to {self._plain_bytes} bytes, and the export's record states {recorded}"
             )
 
 

@@ -22,7 +22,7 @@ class ExportSource(Protocol):
     """
 
     def __call__(self, *, offset: int = 0, validator: str | None = None) -> DownloadResponse:
-        """Open the whole file, or its rest from ``offset`` if it still is the one that ``validator`` names."""
+        """Open the whole file, or its rest from ``offset`` if it still matches ``validator``."""
         ...
 
 
@@ -31,10 +31,10 @@ _LONGEST_WAIT = 30.0
 
 
 class RetryBudget:
-    """Counts the responses that a download has used, and waits before the next one.
+    """Counts the responses used by a download, and waits before the next one.
 
-    :param limit: responses in all, whole ones and continued ones.
-    :param sleep: how to wait.
+    :param limit: the most responses, including resumed ones.
+    :param sleep: waits for some seconds.
     """
 
     def __init__(self, limit: int, *, log: Logger, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -48,7 +48,7 @@ class RetryBudget:
         self.used += 1
 
     def backoff_or_raise(self, error: TransferError) -> None:
-        """Wait for the next response, or raise the error when there are no more."""
+        """Wait before the next response, or raise the error if the limit is reached."""
         if self.used >= self._limit:
             times = f" This was attempt {self.used} of {self._limit}." if self._limit > 1 else ""
             error.args = (f"{error}{times} Try again later; if it lasts, ask the vendor.",)
@@ -59,24 +59,24 @@ class RetryBudget:
 
 
 _READ_BYTES = 256 * 1024
-# Each block has so many seconds to come: 2 KiB per second, at which an export's hour of life is worth 8 MB. Longer than
-# the default read timeout, which ends a body that stands still.
+# The time limit for each block: 2 KiB per second, at which a download gets 8 MB in the hour that an export lives. It
+# exceeds the default read timeout, which ends a stalled body.
 SECONDS_FOR_A_BLOCK = 120.0
 
 
 class RestartRequired(Exception):
-    """The rest of the file cannot be had: what came so far must be dropped, and the whole file read."""
+    """The download cannot be resumed: discard the received bytes and read the whole file again."""
 
 
 class ResumableDownload:
-    """Reads one file to its end.
+    """Reads one file to its end, and resumes after a broken connection.
 
-    When the connection breaks, the rest is asked for with the strong validator of the first response, so that the parts
-    are of one file; without one, or if the file has changed, :class:`RestartRequired` is raised.
+    The rest is requested with the strong validator of the first response, so that all parts belong to the same file.
+    Without a validator, or if the file has changed, :class:`RestartRequired` is raised.
 
     :param source: opens the file.
-    :param attempts: the bound on responses.
-    :param observe: called with an event when the rest of a broken response comes.
+    :param attempts: limits the number of responses.
+    :param observe: called with an event when a download is resumed.
     """
 
     def __init__(self, source: ExportSource, attempts: RetryBudget, *, observe: Observer = no_op_observer) -> None:
@@ -97,11 +97,11 @@ class ResumableDownload:
         self._too_slow_from: int | None = None
 
     def chunks(self) -> Generator[bytes]:
-        """Yield the file's bytes; to be called once.
+        """Yield the file's bytes. Call this once.
 
         :raises BrokenTransfer: if the connection broke and the attempts are used up.
-        :raises RestartRequired: if what was yielded so far is worth nothing.
-        :raises DamagedDownload: if the file has another size than was announced.
+        :raises RestartRequired: if the bytes yielded so far must be discarded.
+        :raises DamagedDownload: if the size of the file differs from the announced one.
         """
         try:
             if self.announced != self.export.download_size_uncompressed_bytes:
@@ -122,11 +122,11 @@ class ResumableDownload:
             self._body.close()
 
     def enforce_minimum_rate(self, now: float) -> None:
-        """Interrupt a body that trickles; to be called several times per second, from any one thread.
+        """Interrupt a body that trickles. Call this several times per second, always from the same thread.
 
-        Only time that is spent waiting for the network counts: a slow storage makes no download too slow.
+        Only the time spent waiting for the network counts, not a slow storage.
 
-        :param now: seconds that only grow.
+        :param now: monotonic time in seconds.
         """
         if not self._is_reading or self.received != self._block_at:
             self._block_at, self._block_since = self.received, now
@@ -154,22 +154,22 @@ class ResumableDownload:
         finally:
             self._is_reading = False
         if self._too_slow_from is not None and not data:
-            # An interrupted body that states no length looks like one that ended.
+            # An interrupted body without a stated length looks like a complete one.
             came, self._too_slow_from = self.received - self._too_slow_from, None
             rate = _READ_BYTES / 1024 / SECONDS_FOR_A_BLOCK
             raise BrokenTransfer(
-                f"The download of export {self.export.id} was too slow: {came} bytes came within "
-                f"{SECONDS_FOR_A_BLOCK:.0f} s, and at least {rate:.0f} KiB per second must. "
-                f"{self.received} bytes had come in all."
+                f"The download of export {self.export.id} was too slow: it received {came} bytes within "
+                f"{SECONDS_FOR_A_BLOCK:.0f} s, below the minimum of {rate:.0f} KiB per second, and "
+                f"{self.received} bytes in all."
             )
         return data
 
     def cancel(self) -> None:
-        """Ask for nothing more: the bytes are no longer wanted. Safe to call from another thread."""
+        """Make no further request. Safe to call from another thread."""
         self._cancelled = True
 
     def close(self) -> None:
-        """Give up the connection of a file that :meth:`chunks` has not begun with."""
+        """Close the connection if :meth:`chunks` has not started."""
         self._body.close()
 
     def _continue(self) -> None:
@@ -182,9 +182,9 @@ class ResumableDownload:
         self._observe(DownloadInterrupted(then="resumed"))
 
     def _is_rest(self) -> bool:
-        """Whether the response is the rest of the file that was begun.
+        """Whether the response is the rest of the same file.
 
-        The server says so by the status 206, but one that ignores If-Range says it of another file, too.
+        Status 206 alone is no proof: a server that ignores If-Range sends it for another file, too.
         """
         body = self._body
         length = None if body.content_length is None else body.start + body.content_length
@@ -193,7 +193,7 @@ class ResumableDownload:
 
     @property
     def _expected(self) -> int | None:
-        """How many bytes the whole file has, as far as anything says so."""
+        """The size of the whole file in bytes; None if neither the response nor the record states it."""
         recorded = self._recorded
         return recorded if self.announced is None else self.announced
 
@@ -204,25 +204,27 @@ class ResumableDownload:
         return self.export.download_size_compressed_bytes
 
     def _look_at_beginning(self, data: bytes) -> None:
-        """Find out whether a gateway has unpacked the file, which is accepted if its size confirms it.
+        """Detect whether a gateway has decompressed the file, which is accepted if the record can confirm its size.
 
-        :raises DamagedDownload: as soon as the size that the response announces is not that of the file.
+        :raises DamagedDownload: if the announced size is not that in the record.
         """
-        # With a row, after a byte order mark and blanks at most.
+        # ndjson begins with a row, after at most a byte order mark and white space.
         is_ndjson = data.removeprefix(codecs.BOM_UTF8).lstrip(b" \t\r\n").startswith(b"{")
         self.is_unpacked = is_ndjson and self.export.download_size_uncompressed_bytes is not None
         self._check_announced()
 
     def _check_announced(self) -> None:
-        """Compare what the response and the record say."""
+        """Compare the sizes in the response and the record."""
         if None not in (self.announced, self._recorded) and self.announced != self._recorded:
-            raise DamagedDownload(f"the file has {self.announced} bytes, and the export's record says {self._recorded}")
+            raise DamagedDownload(
+                f"the file has {self.announced} bytes, and the export's record states {self._recorded}"
+            )
 
     def _check_end(self) -> None:
-        """A body that was cut before a proxy ends as properly as a whole one: compare with what was announced."""
+        """Compare the received size with the announced one: a truncated body can end cleanly behind a proxy."""
         if self._expected is not None and self.received < self._expected:
             raise BrokenTransfer(
                 f"The download of export {self.export.id} ended after {self.received} of {self._expected} bytes."
             )
         if self.received == 0 and self._expected is None and self.export.download_size_uncompressed_bytes != 0:
-            raise DamagedDownload("the response was empty, and nothing says that the export is")
+            raise DamagedDownload("the response was empty, and nothing states that the export is empty")

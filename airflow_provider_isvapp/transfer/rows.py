@@ -20,14 +20,14 @@ from airflow_provider_isvapp.transfer.audit import is_month
 from airflow_provider_isvapp.transfer.drift import RowChecker
 from airflow_provider_isvapp.transfer.options import DEFAULT_MAX_ROW_BYTES
 
-# What bytes that are no row bring about in the JSON decoder; a row of deep nesting exhausts the stack.
+# Errors of the JSON decoder for bytes that are not a row; deep nesting exhausts the stack.
 UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
 class Row(msgspec.Struct, gc=False):
-    """Any row: an object, of which only the month is read.
+    """Any row: an object whose month is the only field that is read.
 
-    Parsing it skips over the other fields but follows JSON's grammar through all of them.
+    The decoder skips the other fields, but validates their JSON.
     """
 
     reference_date: str | None = None
@@ -40,7 +40,7 @@ class ListRow(msgspec.Struct, gc=False):
 
 
 class UndocumentedRow(msgspec.Struct, gc=False):
-    """A row of an export of a type that is not documented: an object, of which nothing is known."""
+    """A row of an export of an undocumented type: any object."""
 
     reference_date: ClassVar[None] = None
 
@@ -52,11 +52,11 @@ class _HasMonth(Protocol):
 
 @dataclass(frozen=True)
 class PartitionChunk:
-    """Rows of one month, in the order in which they came.
+    """Rows of one month, in the order of arrival.
 
-    :param month: their ``reference_date``, which can be a part of a path.
+    :param month: their ``reference_date``, which is safe in a path.
     :param lines: the rows, each with its newline.
-    :param rows: how many.
+    :param rows: the number of rows.
     """
 
     month: str
@@ -66,13 +66,13 @@ class PartitionChunk:
 
 _MONTH_NAME = "reference_date"
 _MONTH_KEY = b'"reference_date"'
-# What is in every other spelling of that name: one of its letters, or the underscore, as an escape.
+# Every other JSON spelling of that name contains one of its letters, or the underscore, as an escape.
 _ESCAPED_LETTERS = (rb"\u005", rb"\u006", rb"\u007")
 
 
 @cache
 def _engine() -> Callable[[bytes, bytes], int]:
-    """Pick stringzilla where it is installed (the extra ``fast``), many times as fast as Python's own search."""
+    """Use stringzilla if it is installed (extra ``fast``): it searches many times as fast as Python."""
     try:
         import stringzilla
     except ImportError:
@@ -84,12 +84,12 @@ def _engine() -> Callable[[bytes, bytes], int]:
 class RowInspector:
     """Checks that every line is one JSON object in UTF-8 with at most one month, and counts rows and months.
 
-    Each line is parsed by itself, so that the verdict on a row depends on nothing but the row. In an export, a blank
-    line is no row, and neither is a byte order mark before the first one.
+    Each line is parsed separately, so that the result for a row depends only on that row. In an export, blank lines and
+    a byte order mark before the first row are ignored.
 
-    :param row_type: what is read of a row.
-    :param checker: compares each row with its documentation. Rows that are as documented are only parsed.
-    :param by_month: hand the rows out again by month.
+    :param row_type: the fields of a row to read.
+    :param checker: compares each row with its documentation. Rows that match it are only parsed.
+    :param by_month: return the rows, grouped by month.
     :param max_row_bytes: the longest row, without its newline.
     """
 
@@ -115,10 +115,10 @@ class RowInspector:
         self._open_size = 0
 
     def feed(self, chunk: bytes) -> list[PartitionChunk]:
-        """Take the next bytes; they may begin and end anywhere.
+        """Inspect the next bytes; they may begin and end anywhere.
 
-        :return: the rows that are complete by now, if they are wanted by month.
-        :raises MalformedRows: at the first line that is not what it must be.
+        :return: the rows completed by these bytes; empty without ``by_month``.
+        :raises MalformedRows: at the first invalid line.
         """
         partitions = []
         begin = 0
@@ -134,9 +134,9 @@ class RowInspector:
         return partitions
 
     def finish(self) -> list[PartitionChunk]:
-        """Take the end of the stream; the last row may lack its newline.
+        """Inspect the end of the stream; the last row may lack its newline.
 
-        :return: as :meth:`feed`; each row has its newline there.
+        :return: as :meth:`feed`; each row ends with a newline.
         """
         return self._inspect_open_line()
 
@@ -177,7 +177,7 @@ class RowInspector:
         return self._divide(block, months) if self._by_month else []
 
     def _read_all(self, block: bytes) -> list[str | None] | None:
-        """Return the month of each line; None if something is amiss, or if only a check of each line can tell."""
+        """Return the month of each line; None if a line is invalid, or if only a check of each line can tell."""
         try:
             lines = BytesIO(block)
             rows = map(self._decode, lines) if self._checker is None else self._checker.read_documented(lines)
@@ -195,9 +195,9 @@ class RowInspector:
         return months
 
     def _may_repeat_month(self, block: bytes, months: list[str | None]) -> bool:
-        """Whether a row might have a second month, of which the decoder sees only the last one.
+        """Whether a row might have a second month: the decoder sees only the last one.
 
-        No row has, if all of them have one, its name is there as often as there are rows, and not spelled otherwise.
+        No row has two if every row has one, and the name occurs once per row and in no escaped spelling.
         """
         return (
             self._count(block, _MONTH_KEY) != len(months)
@@ -206,7 +206,7 @@ class RowInspector:
         )
 
     def _read_each(self, block: bytes) -> tuple[bytes, list[str | None]]:
-        """Return the lines that are rows, and their months."""
+        """Return the rows among the lines, and their months."""
         rows, months = [], []
         for line in BytesIO(block):
             self._lines += 1
@@ -224,8 +224,8 @@ class RowInspector:
             if self._may_have_month and _has_two_months(line, text):
                 problem = f"has more than one {_MONTH_NAME}"
             elif self._by_month and (month is None or not is_month(month)):
-                # Nothing from the vendor that could lead elsewhere becomes a part of a path.
-                problem = f"has no {_MONTH_NAME} that an export can be divided by"
+                # The month becomes part of a path: refuse any text that could lead elsewhere.
+                problem = f"has no {_MONTH_NAME} to partition the export by"
             else:
                 if self._checker is not None:
                     self._checker.check(line, self._lines)
@@ -241,7 +241,7 @@ class RowInspector:
         return MalformedRows(f"line {line} is longer than {self._max_row_bytes} bytes (max_row_bytes)")
 
     def _divide(self, block: bytes, months: list[str | None]) -> list[PartitionChunk]:
-        """Gather the rows of each month, which may come in any order."""
+        """Group rows, which may come in any order, by month."""
         by_month: defaultdict[str, list[bytes]] = defaultdict(list)
         for month, line in zip(months, BytesIO(block), strict=True):
             by_month[month or ""].append(line)
@@ -251,6 +251,6 @@ class RowInspector:
 def _has_two_months(line: bytes, text: str) -> bool:
     if line.count(_MONTH_KEY) < 2 and not any(letters in line for letters in _ESCAPED_LETTERS):
         return False
-    # Numbers stay text: only names matter, and Python refuses to read an integer of thousands of digits.
+    # Numbers stay text: only names matter, and Python refuses to parse integers of thousands of digits.
     members = json.loads(text, object_pairs_hook=list, parse_int=str, parse_float=str)
     return [name for name, _ in members].count(_MONTH_NAME) > 1

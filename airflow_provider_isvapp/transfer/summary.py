@@ -22,12 +22,12 @@ from airflow_provider_isvapp.api.schema.fields import Scalar, read_object
 from airflow_provider_isvapp.api.schema.isvapp import TaxonomyItemRow
 from airflow_provider_isvapp.errors import MalformedRows, StorageFailed
 
-# Of what a digest is made of and what the figures mean. A summary of another version is none.
+# Changes with the input of a digest or the meaning of a figure. A summary of another version is ignored.
 _VERSION = 1
 _DIGEST_BYTES = 16
 _DIGESTS = 256**_DIGEST_BYTES
 _MONTH = "reference_date"
-# Of a Salesforce id of 18 characters, the last three are a checksum of the others.
+# The last three characters of an 18-character Salesforce id are a checksum of the others.
 _SALESFORCE_ID_LENGTH = 15
 _LONGEST_COUNT = 18
 _SORT_KIBIBYTES = 16 * 1024
@@ -41,14 +41,14 @@ COUNTERS = tuple(name for name, kind in _KINDS.items() if kind == "count text")
 
 
 class MonthSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """The rows of one month, as they are stored: without fields that are left out.
+    """The figures of one month's rows as stored, without excluded fields.
 
-    :param rows: how many.
+    :param rows: the number of rows.
     :param bytes: their size as ndjson.
-    :param accounts: how many accounts they are of.
-    :param counters: the sum of each documented count, by the name of its field; without those that no row has.
-    :param digest: equal for the same rows in any order and spelling, and for no others: 32 hexadecimal digits.
-    :param digest_unnamed: the same of rows without their names and labels.
+    :param accounts: the number of accounts.
+    :param counters: the sum of each documented counter by field name, without those that no row has.
+    :param digest: 32 hexadecimal digits, equal only for the same rows, in any order and JSON formatting.
+    :param digest_unnamed: the digest of the rows without their names and labels.
     """
 
     rows: int
@@ -60,12 +60,12 @@ class MonthSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """The rows of an object, an export or a list.
+    """The figures of the rows of an object, an export or a list.
 
-    :param rows: how many.
+    :param rows: the number of rows.
     :param bytes: their size as ndjson.
-    :param months: by ``reference_date``, in their order; rows without one are under ``""``. Empty for a list, and for
-        an export of a type that is not documented.
+    :param months: the figures by ``reference_date``, sorted; rows without one are under ``""``. Empty for a list, and
+        for an export of an undocumented type.
     """
 
     rows: int
@@ -80,7 +80,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of_months(cls, summaries: Iterable[Summary]) -> Summary:
-        """Return the summary of objects that have different months."""
+        """Return the combined summary of objects with different months."""
         months = {month: found for summary in summaries for month, found in summary.months.items()}
         return cls(
             rows=sum(month.rows for month in months.values()),
@@ -95,7 +95,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_json(cls, value: object) -> Summary | None:
-        """Read what :meth:`as_json` returned; None for anything else, such as that of another version."""
+        """Read what :meth:`as_json` returned; None for anything else, including a summary of another version."""
         try:
             found = msgspec.convert(value, cls)
         except msgspec.ValidationError:
@@ -104,16 +104,17 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RowSummarizer:
-    """Sums up rows that are known to be one JSON object on each line.
+    """Computes the figures of rows that are known to be one JSON object per line.
 
-    A digest adds up a hash of each row, modulo 2**128. So it depends on no order, and a row that is there twice counts
-    twice, which an exclusive or would not show. The hash is of the row as it is parsed, with its fields in alphabetical
-    order: neither escapes nor blanks count, nor how a number is spelled. Of two fields of one name, the last counts.
+    A digest is the sum of the rows' hashes modulo 2**128. It is independent of the order, and a duplicate row changes
+    it, which an exclusive or would not ensure. The hash is that of the parsed row with its fields in alphabetical
+    order: escapes, white space and the notation of numbers make no difference. Of two fields with the same name, the
+    last counts.
 
-    The memory that it takes grows with the accounts, by about 200 bytes each, and not with the rows.
+    Memory grows with the number of accounts, by about 200 bytes each, and not with the number of rows.
 
-    :param is_documented: whether the rows are what :class:`TaxonomyItemRow` documents; otherwise they are only counted.
-    :param keys: takes the key of each row, if repeated ones are looked for.
+    :param is_documented: whether :class:`TaxonomyItemRow` documents the rows; otherwise they are only counted.
+    :param keys: collects the key of each row; None if no check looks for repeated ones.
     """
 
     def __init__(self, *, is_documented: bool = True, keys: KeyIndex | None = None) -> None:
@@ -126,9 +127,9 @@ class RowSummarizer:
         self._open_line: list[bytes] = []
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes; they may begin and end anywhere.
+        """Add the next bytes; they may begin and end anywhere.
 
-        :raises MalformedRows: if a row has a count that is none.
+        :raises MalformedRows: if a counter of a row is not a whole number.
         """
         end = chunk.rfind(b"\n") + 1
         if end:
@@ -140,7 +141,7 @@ class RowSummarizer:
             self._open_line.append(chunk[end:])
 
     def finish(self) -> None:
-        """Take the end of the rows; the last one may lack its newline.
+        """Add the end of the rows; the last one may lack its newline.
 
         :raises MalformedRows: as :meth:`feed`.
         """
@@ -170,7 +171,7 @@ class RowSummarizer:
         )
 
     def _add(self, block: bytes) -> None:
-        """Add whole lines. Blank ones are no rows, and neither is a byte order mark before the first one."""
+        """Add whole lines. Blank lines and a byte order mark before the first row are ignored."""
         if self._rows == 0:
             block = block.removeprefix(codecs.BOM_UTF8)
         lines = [line for line in BytesIO(block) if not line.isspace()]
@@ -205,9 +206,9 @@ class _Line(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RepeatedKeys:
-    """Rows that have the key of an earlier row.
+    """Rows that repeat the key of an earlier row.
 
-    :param rows: how many.
+    :param rows: the number of such rows.
     :param first: the numbers of two rows with the same key, from 1.
     """
 
@@ -216,28 +217,28 @@ class RepeatedKeys:
 
 
 class KeyIndex:
-    """The keys of all rows, on disk: memory does not grow with them. SQLite sorts them there and compares whole keys.
+    """The keys of all rows, on disk: SQLite sorts them there, in constant memory, and compares whole keys.
 
-    Its file is in the folder for temporary files (``SQLITE_TMPDIR``, else ``TMPDIR``), without a name: it is gone with
-    the process, however that ends.
+    The file is in the directory for temporary files (``SQLITE_TMPDIR``, else ``TMPDIR``) and has no name: it disappears
+    with the process, even after a crash.
     """
 
     def __init__(self) -> None:
-        # The thread that checks rows adds, and the task's own asks.
+        # The checking thread adds keys, and the task's own thread queries them.
         self._database = sqlite3.connect("", check_same_thread=False, isolation_level=None)
         for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_SORT_KIBIBYTES}"):
             self._database.execute(f"PRAGMA {setting}")
         self._database.execute("CREATE TABLE keys (key BLOB, row INTEGER)")
 
     def add(self, lines: Iterable[_Line]) -> None:
-        """Take the keys of rows."""
+        """Add the keys of rows."""
         with _disk_errors():
             self._database.execute("BEGIN")
             self._database.executemany("INSERT INTO keys VALUES (?, ?)", map(_key, lines))
             self._database.execute("COMMIT")
 
     def repeated(self) -> RepeatedKeys | None:
-        """Return which rows have the key of an earlier one; None if none has."""
+        """Return the rows that repeat the key of an earlier one; None if there are none."""
         with _disk_errors():
             found = self._database.execute(
                 "SELECT sum(n - 1), min(first), last FROM "
@@ -257,7 +258,7 @@ def _disk_errors() -> Iterator[None]:
     except sqlite3.Error as error:
         raise StorageFailed(
             f"The keys of the rows cannot be sorted on the worker's disk: {error}. UniqueKeys needs about 100 bytes "
-            "for each row there: let TMPDIR name a folder with room."
+            "per row there: set TMPDIR to a directory with enough space."
         ) from error
 
 
@@ -269,7 +270,7 @@ def _key(line: _Line) -> tuple[bytes, int]:
 
 
 class _Month:
-    """The sums of one month so far."""
+    """The running figures of one month."""
 
     def __init__(self, *, index: int) -> None:
         self.index = index
@@ -296,13 +297,13 @@ class _Month:
         self.digest_unnamed %= _DIGESTS
 
 
-# Most rows have nothing but texts and nulls.
+# Most rows have only texts and nulls.
 _read_texts = msgspec.json.Decoder(dict[str, str | None]).decode
 _write_texts = msgspec.json.Encoder(order="sorted").encode
 
 
 def _read(line: bytes, number: int) -> _Line:
-    """Read a row; numbers keep every digit."""
+    """Parse a row; numbers keep every digit."""
     try:
         return _Line(number, len(line), _read_texts(line), _write_texts)
     except (msgspec.MsgspecError, UnicodeError):
@@ -312,7 +313,7 @@ def _read(line: bytes, number: int) -> _Line:
         return _Line(number, len(line), row, _write)
     except (ValueError, ArithmeticError, RecursionError) as error:
         problem = str(error) or type(error).__name__
-    raise MalformedRows(f"row {number} cannot be summed up: {problem}")
+    raise MalformedRows(f"row {number} cannot be read: {problem}")
 
 
 def _write(value: dict[str, Any]) -> bytes:
@@ -320,7 +321,7 @@ def _write(value: dict[str, Any]) -> bytes:
 
 
 def _spell(value: object) -> str:
-    """Write equal values as the same text, and no others."""
+    """Return a canonical JSON-like text: the same for equal values only."""
     if isinstance(value, dict):
         return "{" + ",".join(f"{json.dumps(name)}:{_spell(value[name])}" for name in sorted(value)) + "}"
     if isinstance(value, list):
@@ -334,7 +335,7 @@ def _spell(value: object) -> str:
 
 
 def _sum(name: str, lines: Sequence[_Line]) -> int | None:
-    """Add up the counts of one field; None if no row has it."""
+    """Return the sum of one counter; None if no row has it."""
     counts = [line.row[name] for line in lines if line.row.get(name) is not None]
     if not counts:
         return None
@@ -350,8 +351,8 @@ def _sum(name: str, lines: Sequence[_Line]) -> int | None:
 def _count(name: str, line: _Line) -> int:
     found = line.row[name]
     is_text = isinstance(found, str) and found.isascii() and found.isdigit() and len(found) <= _LONGEST_COUNT
-    # A number of more digits is none that counts anything, and would take long to make.
+    # A number with more digits is not a real count, and would take long to convert.
     is_number = isinstance(found, Decimal) and 0 <= found < 10**_LONGEST_COUNT and found == int(found)
     if not is_text and not is_number:
-        raise MalformedRows(f"row {line.number} has no whole number in {name}, which is summed up")
+        raise MalformedRows(f"row {line.number} has no whole number in {name}")
     return int(found)

@@ -21,9 +21,9 @@ _JOIN_SECONDS = 1.0
 
 
 class WorkerThread:
-    """One function in a thread of its own.
+    """Runs a function in a separate thread.
 
-    :param work: what to do.
+    :param work: the function.
     :param name: of the thread.
     """
 
@@ -32,30 +32,30 @@ class WorkerThread:
         self._error: BaseException | None = None
         # Task logs of Airflow are bound to the context.
         run = contextvars.copy_context().run
-        # A daemon: a process that was told to stop does not wait for a silent server.
+        # A daemon thread: a stopping process does not wait for a silent server.
         self._thread = threading.Thread(target=run, args=(self._run,), name=name, daemon=True)
         self._thread.start()
 
     def poll(self) -> bool:
-        """Wait a moment for the end, and return whether it has come.
+        """Wait a moment, and return whether the thread has ended.
 
-        :raises BaseException: what the function raised.
+        :raises BaseException: any exception that the function raised.
         """
         self._thread.join(timeout=_TICK_SECONDS)
-        # Asked in this order: a thread that ends in between must not be taken for one that ended well.
+        # The order matters: a thread that fails in between must not pass for one that succeeded.
         is_over = not self._thread.is_alive()
         if self._error is not None:
             raise self._error
         return is_over
 
     def join_briefly(self) -> None:
-        """Wait a moment for the end, whatever it is; the function was told otherwise that it must stop."""
+        """Wait a moment for the thread to end, ignoring its exception. The caller has already stopped the function."""
         self._thread.join(timeout=_JOIN_SECONDS)
 
     def _run(self) -> None:
         try:
             self._work()
-        except BaseException as error:  # noqa: BLE001 - handed over to who waits
+        except BaseException as error:  # noqa: BLE001 - raised again by poll
             self._error = error
 
 
@@ -70,21 +70,21 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class _End:
-    """What follows after the last item.
+    """Marks the end of the items.
 
-    :param error: what the generator raised, or None if it came to its end.
+    :param error: the exception that the generator raised; None if it was exhausted.
     """
 
     error: BaseException | None
 
 
 class Prefetch(Generic[T]):
-    """Takes items from a generator in a thread, a few ahead.
+    """Reads ahead a few items of a generator in a thread.
 
-    Receiving, decompressing and writing let go of the interpreter's lock, so they overlap with checking.
+    Receiving, decompressing and writing release the interpreter's lock, so they overlap with checking.
 
-    :param items: consumed in the thread. It is closed there, too: closing a socket under a blocked read is not safe
-        from another thread.
+    :param items: the generator, consumed and closed in the thread: closing a socket from another thread is not safe
+        during a blocked read.
     :param name: of the thread.
     """
 
@@ -113,7 +113,7 @@ class Prefetch(Generic[T]):
         raise Stopped
 
     def stop(self) -> None:
-        """Let the thread end after the item it is at, and wait a moment for that."""
+        """Let the thread end after its current item, and wait a moment for that."""
         self._stopped.set()
         self._thread.join_briefly()
 
@@ -123,7 +123,7 @@ class Prefetch(Generic[T]):
             for item in self._items:
                 if not self._put(item):
                     return
-        except BaseException as raised:  # noqa: BLE001 - handed over to the consumer
+        except BaseException as raised:  # noqa: BLE001 - raised again in the consumer
             error = raised
         finally:
             self._items.close()
@@ -138,7 +138,7 @@ class Prefetch(Generic[T]):
 
 
 STALL_SECONDS = 120.0
-"""For how long a storage may take no byte and send no response while a request is under way."""
+"""The longest time in seconds without a sent byte or a response while a request is in progress."""
 
 P = ParamSpec("P")
 
@@ -146,15 +146,15 @@ _running: contextvars.ContextVar[Watchdog] = contextvars.ContextVar("isvapp_watc
 
 
 class Watchdog:
-    """Runs calls to a storage, and gives up when it makes no progress for too long, whatever its client retries.
+    """Runs calls to a storage, and gives up after too long without progress, regardless of the client's retries.
 
-    Calls run in daemon threads. One that hangs is left behind and does not keep the process alive. It must not continue
-    after the task has failed, so a store calls :func:`refuse_if_given_up` before each request, those that its client
-    retries included.
+    Calls run in daemon threads: one that hangs is abandoned and does not keep the process alive. It must not continue
+    after the task has failed, so a store calls :func:`refuse_if_given_up` before each request, including the client's
+    retries.
 
     :param uri: of the object, for the message.
-    :param seconds: how long is too long. Counts only while a call is under way.
-    :param clock: seconds that only grow.
+    :param seconds: the longest time without progress. Counts only while a call is in progress.
+    :param clock: returns monotonic time in seconds.
     """
 
     def __init__(
@@ -169,15 +169,15 @@ class Watchdog:
         self._given_up = threading.Event()
 
     def acknowledge(self) -> None:
-        """Record progress: a response has come, or bytes have left that were not sent before."""
+        """Record progress: a response arrived, or new bytes were sent."""
         self._last = self._clock()
 
     def give_up(self) -> None:
-        """Let the calls that are under way send no further request."""
+        """Prevent further requests by the calls in progress."""
         self._given_up.set()
 
     def sleep(self, seconds: float) -> None:
-        """Wait between two attempts of a call; less if the call is given up.
+        """Wait between two attempts of a call, or until the call is given up.
 
         :raises StorageFailed: if it is given up.
         """
@@ -185,7 +185,7 @@ class Watchdog:
         self.check()
 
     def start(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Call a function in a thread of its own."""
+        """Start a function in a separate thread."""
         future: Future[T] = Future()
         with self._lock:
             if not self._under_way:
@@ -210,7 +210,7 @@ class Watchdog:
         return future
 
     def wait(self, future: Future[T]) -> T:
-        """Return the result of a call, which is given up if this raises before the call has ended.
+        """Return the result of a call. The call is given up if this raises before it has ended.
 
         :raises StorageFailed: if the storage stalls.
         """
@@ -219,7 +219,7 @@ class Watchdog:
                 try:
                     return future.result(timeout=min(_TICK_SECONDS, self._seconds))
                 except TimeoutError:
-                    # The call may have raised it, or have ended just now.
+                    # The call may have raised this error itself, or just ended.
                     if future.done():
                         return future.result()
                     self.check()
@@ -244,7 +244,7 @@ class Watchdog:
             self.give_up()
             raise StorageFailed(
                 f"The storage acknowledged nothing of {self._uri} for {silent:.0f} s. "
-                "Check the network to it, and its own health."
+                "Check the network and the health of the storage."
             )
         if self._given_up.is_set():
             raise StorageFailed(f"The write to {self._uri} was given up.")
@@ -257,7 +257,7 @@ class Watchdog:
 def refuse_if_given_up() -> None:
     """Raise in a call that its :class:`Watchdog` has given up.
 
-    :raises StorageFailed: then.
+    :raises StorageFailed: if the call was given up.
     """
     watchdog = _running.get(None)
     if watchdog is not None:

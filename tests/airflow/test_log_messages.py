@@ -158,7 +158,7 @@ def test_a_whole_task_reads_like_a_story(
         r"Waiting in the triggerer for at most 3600 s, until .* UTC, polling at least every 30 s",
         rf"Export {export_id} is ready: generated in 60 s, [\d,]+ bytes compressed, [\d,]+ bytes as ndjson",
         rf"Downloading export {export_id} to {re.escape(path)}",
-        rf"Wrote {re.escape(path)}: 2,400 rows, .* in .* s; 12 objects, one a month: \d{{4}}-\d\d to \d{{4}}-\d\d",
+        rf"Wrote {re.escape(path)}: 2,400 rows, .* in .* s; 12 objects, one per month: \d{{4}}-\d\d to \d{{4}}-\d\d",
         r"::group::The 12 objects",
         r"month=\d{4}-\d\d\.ndjson: \d+ rows, [\d,]+ bytes",
         r"::endgroup::",

@@ -487,6 +487,6 @@ def test_a_type_that_is_not_known_is_written_as_it_comes(vendors: Vendors, tmp_p
     ]
     assert sent == {"type": "USERS", "aggregation": "MONTHLY", "timeframe": "2024-02", "user_ids": ["u-1"]}
     for wrong in ({"validate": "full"}, {"output_format": "parquet"}):
-        with pytest.raises(AirflowFailException, match="those of the type 'USERS' are not"):
+        with pytest.raises(AirflowFailException, match="the type 'USERS' has none"):
             run_task(IsvappExportOperator(path=place.path("refused"), **arguments, **wrong), place)
     assert [path.name for path in tmp_path.iterdir()] == ["users.ndjson"]

@@ -444,7 +444,7 @@ class TestWaitForMonth:
         assert list(isvapp.exports) == [export_id]
         assert isvapp.request_counts()["create_export"] == 3
         assert len(deferrals) == (2 if deferrable else 0)
-        assert f"{last_month()} is taken as not complete yet, since it ended less than 45 days" in logs()
+        assert f"{last_month()} counts as not complete yet, since it ended less than 45 days" in logs()
 
     @pytest.mark.parametrize("status", [401, 403, 409])
     def test_another_refusal_is_final_in_the_vendors_words(self, isvapp: Emulator, status: int) -> None:

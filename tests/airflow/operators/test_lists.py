@@ -445,7 +445,7 @@ def test_rows_without_a_key_of_their_own_publish_nothing(
     [
         ({"New": 1}, "unknown_field", r"\$\.New is not documented"),
         ("wrong type", "wrong_type", r"\$\.\w+ is not of the documented type"),
-        ("absent", "absent", r"\$\.\w+ is documented, and absent"),
+        ("absent", "absent", r"\$\.\w+ is documented but absent"),
     ],
     ids=["new field", "wrong type", "absent field"],
 )

@@ -219,11 +219,14 @@ def test_a_check_that_raises_is_named(tmp_path: Path) -> None:
     ("arguments", "problem"),
     [
         ({"checks": "MaxChange"}, "checks must be a list of functions"),
-        ({"checks": [MaxChange]}, r"checks: MaxChange is a class; give one of its objects: MaxChange\(\)"),
-        ({"skip_checks": "UniqueKey"}, "skip_checks: 'UniqueKey' is none of the checks: they are MaxChange"),
+        ({"checks": [MaxChange]}, r"checks: MaxChange is a class; pass an instance: MaxChange\(\)"),
+        ({"skip_checks": "UniqueKey"}, "skip_checks: 'UniqueKey' is not one of the checks: they are MaxChange"),
         ({"skip_checks": 1}, "skip_checks must be names of checks, or True for all, not 1"),
         ({"skip_checks": "[MaxChange]"}, r"skip_checks: '\[MaxChange\]' is not a JSON list"),
-        ({"checks": [], "skip_checks": "MaxChange"}, "skip_checks: 'MaxChange' is none of the checks: there are none"),
+        (
+            {"checks": [], "skip_checks": "MaxChange"},
+            "skip_checks: 'MaxChange' is not one of the checks: there are none",
+        ),
         ({"checks": [UniqueKeys()], "exclude_fields": ["taxonomy_item_id"]}, "UniqueKeys needs taxonomy_item_id"),
         ({"checks": [TotalsAddUp()], "exclude_fields": ["operations"]}, "TotalsAddUp needs operations"),
         ({"rejected": "/tmp/x/{reference_date}"}, "only then"),
@@ -343,7 +346,7 @@ def test_only_rows_with_the_same_month_account_and_item_repeat_a_key() -> None:
 def test_a_disk_that_has_no_room_for_the_keys_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     index = KeyIndex()
     index.close()
-    with pytest.raises(StorageFailed, match=r"UniqueKeys needs about 100 bytes for each row there: let TMPDIR"):
+    with pytest.raises(StorageFailed, match=r"UniqueKeys needs about 100 bytes per row there: set TMPDIR"):
         index.repeated()
 
 

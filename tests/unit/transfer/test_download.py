@@ -155,13 +155,13 @@ def test_a_damaged_file_is_fetched_again(answer: Answer, message: str, target: P
     [
         (
             {"compressed": len(BODY) + 1},
-            f"the file has {len(BODY)} bytes, and the export's record says {len(BODY) + 1}",
+            f"the file has {len(BODY)} bytes, and the export's record states {len(BODY) + 1}",
         ),
         (
             {"compressed": len(BODY) - 1},
-            f"the file has {len(BODY)} bytes, and the export's record says {len(BODY) - 1}",
+            f"the file has {len(BODY)} bytes, and the export's record states {len(BODY) - 1}",
         ),
-        ({"uncompressed": len(PLAIN) + 1}, f"to {len(PLAIN)} bytes, and the export's record says {len(PLAIN) + 1}"),
+        ({"uncompressed": len(PLAIN) + 1}, f"to {len(PLAIN)} bytes, and the export's record states {len(PLAIN) + 1}"),
     ],
 )
 def test_sizes_that_contradict_the_record(sizes: dict[str, int], message: str, target: Path) -> None:

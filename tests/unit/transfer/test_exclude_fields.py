@@ -247,5 +247,5 @@ class TestExport:
         assert list(tmp_path.iterdir()) == []
 
     def test_the_month_stays(self, tmp_path: Path) -> None:
-        with pytest.raises(InvalidArgument, match="reference_date stays"):
+        with pytest.raises(InvalidArgument, match="reference_date cannot be excluded"):
             self.download(tmp_path / "usage", exclude_fields=["reference_date"])

@@ -394,7 +394,7 @@ def test_it_needs_rows_that_are_documented() -> None:
     options = WriteOptions(partition_by="reference_date", if_changed="publish")
     options.check_for_type("TAXONOMY_ITEM")
     with pytest.raises(
-        InvalidArgument, match="if_changed='publish' needs documented rows, and those of the type 'NEW'"
+        InvalidArgument, match="if_changed='publish' needs documented rows, and the type 'NEW' has none"
     ):
         options.check_for_type("NEW")
     with pytest.raises(InvalidArgument, match="if_changed must be None for a list"):

@@ -133,7 +133,7 @@ def test_another_export_than_asked_for_is_loud(server, client):
         ("  ", "export_id: must be a non-empty string"),
         (True, "export_id: must be a non-empty string, not True"),
         (["e1"], "export_id: must be a non-empty string"),
-        (5, "export_id: must be a string, not the number 5. render_template_as_native_obj makes a number"),
+        (5, "export_id: must be a string, not the number 5. render_template_as_native_obj turns an id"),
         (1e5, "export_id: must be a string, not the number"),
         (None, "export_id: must be an id, not None. A template that finds nothing"),
         ("None", "export_id: must be an id, not 'None'. A template that finds nothing renders to 'None'"),

@@ -81,7 +81,7 @@ def test_a_new_type_needs_no_taxonomy():
             {"taxonomy_ids": [8315]},
             "must be a non-empty string, not 8315. render_template_as_native_obj makes",
         ),
-        ({"taxonomy_ids": 8315}, "must be a list of ids, not int 8315. render_template_as_native_obj makes a number"),
+        ({"taxonomy_ids": 8315}, "must be a list of ids, not int 8315. render_template_as_native_obj turns an id"),
         ({"taxonomy_ids": "t-1"}, "must be a list of ids, not str 't-1'. A template renders to text"),
         ({"taxonomy_ids": "None"}, "not str 'None'. A template that finds nothing renders to 'None'"),
         ({"salesforce_account_ids": "['0014x000FVCAPXF']"}, "salesforce_account_ids: \"['0014x000FVCAPXF']\" is not"),
