@@ -158,9 +158,9 @@ class ResumableDownload:
             came, self._too_slow_from = self.received - self._too_slow_from, None
             rate = _READ_BYTES / 1024 / SECONDS_FOR_A_BLOCK
             raise BrokenTransfer(
-                f"The download of export {self.export.id} was too slow: it received {came} bytes within "
-                f"{SECONDS_FOR_A_BLOCK:.0f} s, below the minimum of {rate:.0f} KiB per second, and "
-                f"{self.received} bytes in all."
+                f"The download of export {self.export.id} was too slow: {came} bytes arrived within "
+                f"{SECONDS_FOR_A_BLOCK:.0f} s. The minimum is {rate:.0f} KiB per second. "
+                f"{self.received} bytes arrived in all."
             )
         return data
 

@@ -229,7 +229,7 @@ def test_a_check_that_raises_is_named(tmp_path: Path) -> None:
         ),
         ({"checks": [UniqueKeys()], "exclude_fields": ["taxonomy_item_id"]}, "UniqueKeys needs taxonomy_item_id"),
         ({"checks": [TotalsAddUp()], "exclude_fields": ["operations"]}, "TotalsAddUp needs operations"),
-        ({"rejected": "/tmp/x/{reference_date}"}, "only then"),
+        ({"rejected": "/tmp/x/{reference_date}"}, "without it must not"),
     ],
     ids=str,
 )

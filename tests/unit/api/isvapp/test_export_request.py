@@ -76,10 +76,10 @@ def test_a_new_type_needs_no_taxonomy():
     [
         ({"taxonomy_ids": "['t-1', 't-2']"}, "is not a JSON list. A template renders to text: give a JSON list"),
         ({"taxonomy_ids": "['t-1', 't-2']"}, "render_template_as_native_obj=True"),
-        ({"taxonomy_ids": "[1]"}, "element 0 must be a non-empty string, not 1. render_template_as_native_obj makes"),
+        ({"taxonomy_ids": "[1]"}, "element 0 must be a non-empty string, not 1. render_template_as_native_obj turns"),
         (
             {"taxonomy_ids": [8315]},
-            "must be a non-empty string, not 8315. render_template_as_native_obj makes",
+            "must be a non-empty string, not 8315. render_template_as_native_obj turns",
         ),
         ({"taxonomy_ids": 8315}, "must be a list of ids, not int 8315. render_template_as_native_obj turns an id"),
         ({"taxonomy_ids": "t-1"}, "must be a list of ids, not str 't-1'. A template renders to text"),
