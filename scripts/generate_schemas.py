@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Write what is derived from the model of both vendors: the JSON Schemas of the package, and the data dictionary."""
+"""Generate the JSON Schemas of the package and the data dictionary from the models of both vendors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WAREHOUSES = (Dialect.DUCKDB, Dialect.SNOWFLAKE, Dialect.BIGQUERY)
 
 
 def generated() -> dict[Path, str]:
-    """Return every file with its content."""
+    """Return the content of every generated file by its path."""
     files = {DICTIONARY: dictionary()}
     for vendor, (_, module) in VENDORS.items():
         for struct in (*module.OBJECTS, *(ROWS if module is productiv else ())):
@@ -46,20 +46,20 @@ def generated() -> dict[Path, str]:
 
 
 def json_schema(struct: type[Object]) -> dict[str, Any]:
-    """Return a schema that accepts further fields, which the vendors may add."""
+    """Return a schema that also accepts fields that the vendors may add later."""
     schema = msgspec.json.schema(struct)
     definitions = schema["$defs"]
     described = {found.name: found for found in objects_in(read_object(struct)) if isinstance(found, ObjectOf)}
     for name, definition in definitions.items():
         definition.pop("additionalProperties", None)
         for item in described[name].fields if name in described else ():
-            if text := words(item.facts):
+            if text := describe(item.facts):
                 definition["properties"][item.name]["description"] = text
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **portable(schema)}
 
 
 def portable(value: Any) -> Any:
-    """Spell patterns as ECMA-262 does, which JSON Schema asks for."""
+    """Convert patterns to the syntax of ECMA-262, which JSON Schema requires."""
     if isinstance(value, dict):
         return {
             name: inner.replace(r"\A", "^").replace(r"\Z", "$") if name == "pattern" else portable(inner)
@@ -68,8 +68,8 @@ def portable(value: Any) -> Any:
     return [portable(item) for item in value] if isinstance(value, list) else value
 
 
-def words(facts: Facts) -> str:
-    """Say what is known of a field."""
+def describe(facts: Facts) -> str:
+    """Return the description of a field."""
     known = (
         facts.unit,
         f"absent {facts.absent}" if facts.absent else "",
@@ -81,17 +81,17 @@ def words(facts: Facts) -> str:
 
 
 def dictionary() -> str:
-    """Return the page."""
+    """Return the page of the data dictionary."""
     lines = [
         "# Data dictionary",
         "",
-        "Every object and field that the vendors document. `make schemas` writes this page, and the JSON Schemas",
-        "(2020-12) in the package's folder `airflow_provider_isvapp/schemas/`, from the model in",
-        "`airflow_provider_isvapp/api/schema/`.",
+        "This page lists every object and field that the vendors document. `make schemas` generates it from the model",
+        "in `airflow_provider_isvapp/api/schema/`, together with the JSON Schemas (2020-12) in",
+        "`airflow_provider_isvapp/schemas/`.",
         "",
-        "A column has this type where the rows are written as Parquet. A field that is not documented is in the column",
-        "`other_fields`, as JSON. Counts are 64-bit integers, other numbers are doubles; ndjson keeps the vendor's",
-        "digits.",
+        "The types of DuckDB, Snowflake and BigQuery are those of columns loaded from Parquet. Counts are 64-bit",
+        "integers, and other numbers are doubles; ndjson keeps the vendor's digits. The Parquet column `other_fields`",
+        "holds all undocumented fields as JSON.",
         "",
     ]
     for name, module in VENDORS.values():
@@ -126,32 +126,32 @@ def row(name: str, kind: Type, facts: Facts, owner: ObjectOf | None = None) -> s
     if isinstance(kind, Scalar) and kind.values:
         notes.append(", ".join(f"`{value}`" if value else "(empty)" for value in kind.values))
     if owner is not None and owner.varies == name:
-        kinds = ", ".join(f"`{tag}`: {type_word(variant)}" for tag, variant in owner.variants)
+        kinds = ", ".join(f"`{tag}`: {json_type(variant)}" for tag, variant in owner.variants)
         types = ["by FieldType", *(["a column for each kind"] * len(WAREHOUSES))]
         notes.append(kinds)
     else:
-        types = [type_word(kind), *(f"`{short(kind, dialect)}`" for dialect in WAREHOUSES)]
+        types = [json_type(kind), *(f"`{flat_column_type(kind, dialect)}`" for dialect in WAREHOUSES)]
     cells = (f"`{name}`", types[0], facts.unit, facts.null, facts.absent, *types[1:], "; ".join(notes))
     return f"| {' | '.join(cells)} |".replace("|  |", "| |").replace("|  |", "| |")
 
 
-def type_word(kind: Type) -> str:
-    """Spell a type of JSON."""
+def json_type(kind: Type) -> str:
+    """Return the name of a JSON type."""
     if isinstance(kind, ListOf):
-        return f"array of {type_word(kind.items)}"
+        return f"array of {json_type(kind.items)}"
     if isinstance(kind, MapOf):
-        return f"object [{kind.name}](#{kind.name.lower()})" if kind.name else f"map of {type_word(kind.values)}"
+        return f"object [{kind.name}](#{kind.name.lower()})" if kind.name else f"map of {json_type(kind.values)}"
     if isinstance(kind, ObjectOf):
         return f"[{kind.name}](#{kind.name.lower()})"
     return "string holding an integer" if kind.kind == "count text" else kind.json
 
 
-def short(kind: Type, dialect: Dialect) -> str:
-    """Spell a column's type without what is in an object, which has a table of its own."""
+def flat_column_type(kind: Type, dialect: Dialect) -> str:
+    """Return a column type without the members of objects, which have tables of their own."""
     if isinstance(kind, Scalar):
         return column_type(kind, dialect)
     if isinstance(kind, ListOf):
-        inner = short(kind.items, dialect)
+        inner = flat_column_type(kind.items, dialect)
         return (
             f"{inner}[]"
             if dialect is Dialect.DUCKDB

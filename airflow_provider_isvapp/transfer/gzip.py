@@ -61,7 +61,7 @@ class _Member(Protocol):
     def decompress(self, data: bytes | memoryview, max_length: int = -1) -> bytes: ...
 
 
-_Engine = tuple[Callable[[], _Member], tuple[type[Exception], ...]]
+_Backend = tuple[Callable[[], _Member], tuple[type[Exception], ...]]
 
 
 class GzipMembers:
@@ -74,7 +74,7 @@ class GzipMembers:
 
     def __init__(self) -> None:
         self.finished_members = 0
-        self._new_member, self._errors = _engine()
+        self._new_member, self._errors = _load_backend()
         self._member: _Member | None = None
         self._start = b""
 
@@ -155,7 +155,7 @@ class _ZlibMember:
 
 
 @cache
-def _engine() -> _Engine:
+def _load_backend() -> _Backend:
     """Use isal if it is installed (extra ``fast``): it is three times as fast as zlib, with the same results."""
     try:
         from isal import igzip_lib

@@ -71,7 +71,7 @@ _ESCAPED_LETTERS = (rb"\u005", rb"\u006", rb"\u007")
 
 
 @cache
-def _engine() -> Callable[[bytes, bytes], int]:
+def _load_count() -> Callable[[bytes, bytes], int]:
     """Use stringzilla if it is installed (extra ``fast``): it searches many times as fast as Python."""
     try:
         import stringzilla
@@ -109,7 +109,7 @@ class RowInspector:
         self._max_row_bytes = max_row_bytes
         self._checker = checker
         self._decode = msgspec.json.Decoder(row_type).decode
-        self._count = _engine()
+        self._count = _load_count()
         self._months: Counter[str | None] = Counter()
         self._open_line: list[bytes] = []
         self._open_size = 0

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What is known of a documented field, how the objects of :mod:`.isvapp` and :mod:`.productiv` are read, and the
-columns that they become in Parquet and in the warehouses that load it.
+"""The building blocks of the vendors' data models, and the column types of Parquet and of warehouses for them.
 
-Everything that needs to know a field takes it from there: validation, Parquet, lineage, the emulator, the JSON Schemas
-and the data dictionary.
+:mod:`.isvapp` and :mod:`.productiv` hold the models. They are the only place that lists fields: validation, Parquet,
+lineage, the emulator, the JSON Schemas and the data dictionary are derived from them.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ _FACTS = "facts"
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a type cannot say about a field.
+    """Metadata of a field that its type does not express.
 
-    :param unit: of a number.
-    :param absent: where the key may be missing; empty if it must be there.
+    :param unit: unit of a number, or format of a text.
+    :param absent: when the key may be missing; empty if it is required.
     :param null: when the value is null; empty if it never is.
-    :param parameter: the query parameter that the field has to be asked for with.
-    :param key: whether it identifies the object.
-    :param personal: whether it is data of a person.
-    :param label: whether it only names what another field identifies.
-    :param note: what else is to be known.
-    :param place: where the field of a request is: in its body, its query, its form or its headers.
+    :param parameter: query parameter that adds the field to the response.
+    :param key: whether the field is part of the object's key.
+    :param personal: whether the field may hold personal data.
+    :param label: whether the field only names what another field identifies.
+    :param note: further remarks.
+    :param place: where a request carries the field: ``body``, ``query``, ``form`` or ``header``.
     """
 
     unit: str = ""
@@ -47,18 +46,18 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def facts(**known: Any) -> Meta:
-    """Annotate a field, or a type that many fields have; see :class:`Facts`."""
+    """Attach metadata to a field or to a type that several fields share; see :class:`Facts` for the arguments."""
     return Meta(extra={_FACTS: known})
 
 
 class Object(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """Base of the vendors' JSON objects, whose fields have the vendors' names.
+    """Base class of the vendors' JSON objects. Fields have the vendors' names.
 
-    To decode one this way accepts what is documented and nothing else.
+    Decoding accepts only what is documented.
     """
 
 
-# For whole numbers, what 64 bits hold: columns have no more.
+# Columns of whole numbers have 64 bits.
 Count: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1), facts(unit="count")]
 CountText: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9]+\Z"), facts(unit="count")]
 Bytes: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1), facts(unit="bytes")]
@@ -76,11 +75,11 @@ class Scalar(msgspec.Struct, frozen=True, kw_only=True):
     """The type of a single value.
 
     :param json: ``string``, ``number``, ``integer``, ``boolean``, or ``any``.
-    :param kind: what the value is: ``text``, ``count text``, ``month``, ``salesforce id``, ``date``, ``time``,
+    :param kind: the kind of value: ``text``, ``count text``, ``month``, ``salesforce id``, ``date``, ``time``,
         ``integer``, ``number``, ``boolean`` or ``any``.
-    :param values: the documented ones, if they are listed.
-    :param pattern: what a text looks like, if more is known.
-    :param is_untyped: the documentation names no type: a text, or a whole number that is kept as one.
+    :param values: the documented values, if the vendor lists them.
+    :param pattern: regular expression of a text, if one is documented.
+    :param is_untyped: whether the vendor states no type; the value is a text, or a whole number that is stored as text.
     """
 
     json: str
@@ -99,8 +98,8 @@ class ListOf(msgspec.Struct, frozen=True, kw_only=True):
 class MapOf(msgspec.Struct, frozen=True, kw_only=True):
     """An object whose keys are data.
 
-    :param name: of the object, if its keys are documented.
-    :param keys: the documented ones; empty if any may occur.
+    :param name: name of the object, if its keys are documented.
+    :param keys: the documented keys; empty if any key may occur.
     """
 
     name: str | None
@@ -111,7 +110,9 @@ class MapOf(msgspec.Struct, frozen=True, kw_only=True):
 class ObjectOf(msgspec.Struct, frozen=True, kw_only=True):
     """An object with fields.
 
-    :param variants: by the value of the field :attr:`tag`, the type of the field :attr:`varies`.
+    :param tag: field whose value decides the type of the field :attr:`varies`.
+    :param varies: field whose type depends on the :attr:`tag`.
+    :param variants: pairs of a tag and the type that it stands for.
     """
 
     name: str
@@ -137,9 +138,9 @@ Type: TypeAlias = Scalar | ListOf | MapOf | ObjectOf
 class Field(msgspec.Struct, frozen=True, kw_only=True):
     """A documented field.
 
-    :param name: the vendor's.
+    :param name: the vendor's name.
     :param nullable: whether null is documented.
-    :param required: whether the key must be there.
+    :param required: whether the key must be present.
     """
 
     name: str
@@ -151,7 +152,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 
 @cache
 def read_object(struct: type[Object]) -> ObjectOf:
-    """Return an object's fields in the order of its documentation."""
+    """Return the description of an object, with its fields in documented order."""
     from msgspec import inspect
 
     found = _read_type(inspect.type_info(struct))[0]
@@ -160,7 +161,7 @@ def read_object(struct: type[Object]) -> ObjectOf:
 
 
 def _read_type(info: Any) -> tuple[Type, bool, dict[str, Any]]:
-    """Return a type, whether it may be null, and the facts that are said of it."""
+    """Return a type, whether it may be null, and its metadata."""
     from msgspec import inspect
 
     if isinstance(info, inspect.Metadata):
@@ -174,7 +175,7 @@ def _read_type(info: Any) -> tuple[Type, bool, dict[str, Any]]:
             return found, nullable, inner
         if all(isinstance(item, inspect.StructType) for item in members):
             return _read_variants(members), nullable, {}
-        # The type is not documented: what arrives is kept as text.
+        # The vendor states no type: the value is stored as text.
         return Scalar(json="string", kind="text", is_untyped=True), nullable, {}
     if isinstance(info, inspect.StructType):
         return ObjectOf(name=info.cls.__name__, fields=tuple(map(_read_field, info.fields))), False, {}
@@ -221,7 +222,7 @@ def _read_field(info: Any) -> Field:
 
 
 def _read_variants(members: list[Any]) -> ObjectOf:
-    """Read a tagged union: objects that differ in the type of one field, as the tag says."""
+    """Read a tagged union of objects in which the type of one field depends on the tag."""
     read = {item.tag: ObjectOf(name=item.cls.__name__, fields=tuple(map(_read_field, item.fields))) for item in members}
     first = next(iter(read.values()))
     (varies,) = [name.name for name in first.fields if len({item.field(name.name).type for item in read.values()}) > 1]
@@ -241,10 +242,11 @@ def _read_variants(members: list[Any]) -> ObjectOf:
 
 
 @cache
-def asked_for(struct: type[Object], parameters: frozenset[str]) -> type[Object]:
-    """Return the object as it is in the response to a request.
+def response_object(struct: type[Object], parameters: frozenset[str]) -> type[Object]:
+    """Return the object as the response to a request has it.
 
-    :param parameters: of the query. A field that needs one of them is there with it and is not without it.
+    :param parameters: query parameters of the request. A field that needs one of them is required with it, and not
+        part of the object without it.
     """
     names = {item.name: item.encode_name for item in msgspec.structs.fields(struct)}
     described = {item.name: item for item in read_object(struct).fields}
@@ -272,7 +274,7 @@ def _without_unset(annotation: Any) -> Any:
 
 
 def objects_in(root: ObjectOf) -> Iterator[ObjectOf | MapOf]:
-    """Yield an object and those that it is made of, each once: an object, or a map whose keys are documented."""
+    """Yield an object and all objects nested in it once each, including maps with documented keys."""
     seen: set[str] = set()
 
     def walk(found: Type) -> Iterator[ObjectOf | MapOf]:
@@ -295,7 +297,7 @@ def objects_in(root: ObjectOf) -> Iterator[ObjectOf | MapOf]:
 
 
 def documented_paths(struct: type[Object]) -> Collection[str]:
-    """Return the path of every documented field, as in ``Instances[].AppContacts``; a key that is data is a ``*``."""
+    """Return the path of every documented field, as in ``Instances[].AppContacts``; ``*`` is any key of a map."""
     found: dict[str, None] = {}
 
     def walk(kind: Type, path: str) -> None:
@@ -318,11 +320,11 @@ def documented_paths(struct: type[Object]) -> Collection[str]:
 
 
 OTHER_FIELDS = "other_fields"
-"""The column of Parquet that holds, as one JSON object, what is not documented."""
+"""The Parquet column that holds all undocumented fields of a row as one JSON object."""
 
 
 class Dialect(StrEnum):
-    """Whose names of types are used."""
+    """Systems that spell column types in their own way."""
 
     PARQUET = "Parquet"
     DUCKDB = "DuckDB"
@@ -340,7 +342,7 @@ _SCALARS = {
     "boolean": ("boolean", "BOOLEAN", "BOOLEAN", "BOOL"),
     "any": ("string", "VARCHAR", "VARIANT", "JSON"),
 }
-# A month is the first of its days, and a count is a number however the vendor writes it.
+# A month becomes the date of its first day, and a count in a string becomes a number.
 _STORED_AS = {"month": "date", "count text": "integer", "salesforce id": "text"}
 
 _LIST = ("list<{}>", "{}[]", "ARRAY({})", "ARRAY<{}>")
@@ -350,12 +352,12 @@ _MEMBER = ("{}: {}", '"{}" {}', '"{}" {}', "`{}` {}")
 
 
 def stored_kind(kind: Scalar) -> str:
-    """Return the kind of value that a column holds for a scalar."""
+    """Return the kind of value that the column of a scalar holds."""
     return _STORED_AS.get(kind.kind, kind.kind)
 
 
 def members_of(kind: ObjectOf) -> tuple[tuple[str, Type], ...]:
-    """Return the columns within an object's column: of a value that varies, one for each kind of value."""
+    """Return the columns nested in an object's column. A field whose type varies has one for each type."""
     values = ObjectOf(
         name=f"{kind.name}.{kind.varies}",
         fields=tuple(Field(name=tag, type=value, nullable=True, required=False) for tag, value in kind.variants),
@@ -364,7 +366,7 @@ def members_of(kind: ObjectOf) -> tuple[tuple[str, Type], ...]:
 
 
 def column_type(kind: Type, dialect: Dialect) -> str:
-    """Spell a type."""
+    """Return the name of a column type in a dialect."""
     place = list(Dialect).index(dialect)
     if isinstance(kind, Scalar):
         return _SCALARS[stored_kind(kind)][place]
@@ -383,10 +385,10 @@ def lineage_fields(struct: type[Object], output_format: str = "ndjson") -> tuple
     """
     fields = read_object(struct).fields
     if output_format == "ndjson":
-        return tuple((item.name, _json_word(item.type)) for item in fields)
+        return tuple((item.name, _json_type(item.type)) for item in fields)
     typed = ((item.name, column_type(item.type, Dialect.PARQUET).partition("<")[0]) for item in fields)
     return (*typed, (OTHER_FIELDS, "string"))
 
 
-def _json_word(kind: Type) -> str:
+def _json_type(kind: Type) -> str:
     return kind.json if isinstance(kind, Scalar) else "array" if isinstance(kind, ListOf) else "object"

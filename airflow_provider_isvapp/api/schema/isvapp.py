@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Every object that ISVapp's REST API documents, field by field."""
+"""Model of every object that the documentation of ISVapp's REST API describes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from airflow_provider_isvapp.api.schema.fields import (
     Object,
     SalesforceId,
     Time,
-    asked_for,
     facts,
+    response_object,
 )
 
 
 class ExportStatus(StrEnum):
-    """The states that the vendor documents."""
+    """Documented states of an export."""
 
     PENDING = "PENDING"
     COMPLETED = "COMPLETED"
@@ -37,7 +37,7 @@ class ExportType(StrEnum):
 
 
 class Aggregation(StrEnum):
-    """The periods that rows stand for."""
+    """Periods that a row can cover."""
 
     MONTHLY = "MONTHLY"
 
@@ -55,11 +55,11 @@ class TokenResponse(Object, kw_only=True):
     access_token: Annotated[str, facts(note="secret")]
     token_type: Literal["Bearer"]
     expires_in: Annotated[int, facts(unit="seconds")]
-    scope: Annotated[str, facts(note="separated by blanks")]
+    scope: Annotated[str, facts(note="space-separated")]
 
 
 class TokenRequest(Object, kw_only=True):
-    """What is sent to the token endpoint."""
+    """A request to the token endpoint."""
 
     scope: Annotated[Literal["identity", "exports", "salesforce_accounts"], facts(place="form")]
     grant_type: Annotated[Literal["client_credentials"], facts(place="form")]
@@ -67,7 +67,7 @@ class TokenRequest(Object, kw_only=True):
 
 
 class Envelope(Object, kw_only=True):
-    """What is around every response but those of the token endpoint and of a download."""
+    """The envelope of every response except those of the token endpoint and of downloads."""
 
     data: Annotated[Any | UnsetType, facts(absent="after a failure")] = UNSET
     success: bool
@@ -81,11 +81,11 @@ class Account(Object, kw_only=True):
     company_name: str
 
 
-_SELECTION = "exactly one of the three is sent"
+_SELECTION = "unless it is the one of the three that selects the rows"
 
 
 class ExportRequest(Object, kw_only=True):
-    """What an export is requested with."""
+    """A request that creates an export."""
 
     type: Annotated[ExportType, facts(note="the vendor announces more")]
     aggregation: Aggregation
@@ -126,7 +126,7 @@ class Export(Object, kw_only=True):
 
 
 class TaxonomyItemRow(Object, kw_only=True):
-    """A row of an export of feature usage: one account, taxonomy item and month."""
+    """A row of a feature usage export, for one account, taxonomy item and month."""
 
     type: ExportType
     aggregation: Aggregation
@@ -151,12 +151,8 @@ class TaxonomyItemRow(Object, kw_only=True):
 class SalesforceAccountsRequest(Object, kw_only=True):
     """The query of the list of accounts."""
 
-    includeHealthScores: Annotated[Literal["1"] | UnsetType, facts(place="query", absent="if they are not wanted")] = (
-        UNSET
-    )
-    includeSubscriberOrgs: Annotated[
-        Literal["1"] | UnsetType, facts(place="query", absent="if they are not wanted")
-    ] = UNSET
+    includeHealthScores: Annotated[Literal["1"] | UnsetType, facts(place="query", absent="unless requested")] = UNSET
+    includeSubscriberOrgs: Annotated[Literal["1"] | UnsetType, facts(place="query", absent="unless requested")] = UNSET
 
 
 class HealthScore(Object, kw_only=True):
@@ -191,9 +187,9 @@ class SalesforceAccount(Object, kw_only=True):
 
 
 def salesforce_account(*, health_scores: bool, subscriber_orgs: bool) -> type[Object]:
-    """Return what an account is when these are asked for, or are not."""
-    wanted = {"includeHealthScores": health_scores, "includeSubscriberOrgs": subscriber_orgs}
-    return asked_for(SalesforceAccount, frozenset(name for name, asked in wanted.items() if asked))
+    """Return the account object that a list with or without these parameters has."""
+    parameters = {"includeHealthScores": health_scores, "includeSubscriberOrgs": subscriber_orgs}
+    return response_object(SalesforceAccount, frozenset(name for name, is_sent in parameters.items() if is_sent))
 
 
 OBJECTS: tuple[type[Object], ...] = (
@@ -207,4 +203,4 @@ OBJECTS: tuple[type[Object], ...] = (
     SalesforceAccountsRequest,
     SalesforceAccount,
 )
-"""All of them; those that are only parts of others are found there."""
+"""All top-level objects; nested objects are reached through them."""

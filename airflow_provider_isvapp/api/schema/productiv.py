@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Every object that Productiv's API documents for its apps, field by field."""
+"""Model of every object that the documentation of Productiv's apps API describes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from msgspec import UNSET, UnsetType, field
 
 from airflow_provider_isvapp.api.schema.fields import Count, CurrencyCode, Date, Identifier, Object, facts
 
-# An alias that begins with an underscore is for fields that have the name of their own type.
+# A field with the name of its own type needs an alias of that type, which begins with an underscore.
 
-_NOT_ASKED = "for the default"
+_DEFAULT = "for the default"
 
 
 class AppsRequest(Object, kw_only=True):
-    """The query and the headers of the list of apps."""
+    """Query and headers of a request for the list of apps."""
 
-    includeInactive: Annotated[Literal["true", "false"] | UnsetType, facts(place="query", absent=_NOT_ASKED)] = UNSET
+    includeInactive: Annotated[Literal["true", "false"] | UnsetType, facts(place="query", absent=_DEFAULT)] = UNSET
     verbose: Annotated[
         Literal["true", "false"] | UnsetType,
-        facts(place="query", absent=_NOT_ASKED, note="AppDetails instead of AppSummary"),
+        facts(place="query", absent=_DEFAULT, note="AppDetails instead of AppSummary"),
     ] = UNSET
     Content_Type: Annotated[Literal["application/json"], facts(place="header")] = field(name="Content-Type")
     Authorization: Annotated[str, facts(unit="Bearer", place="header")]
@@ -72,7 +72,7 @@ class Hyperlink(Object, kw_only=True):
 
 
 class CustomField(Object, tag_field="FieldType", kw_only=True):
-    """A field that the customer has added; the type of its value depends on ``FieldType``."""
+    """A custom field of the customer; the type of its value depends on ``FieldType``."""
 
     FieldName: str
     FieldKey: Annotated[str, facts(key=True)]
@@ -134,7 +134,7 @@ _IN_AN_EXAMPLE = "in one of the examples"
 
 
 class AppSummary(Object, kw_only=True):
-    """An app, as it is listed."""
+    """An app in the list without ``verbose``."""
 
     ApplicationId: Annotated[Identifier, facts(key=True)]
     ApplicationName: str
@@ -155,7 +155,7 @@ class AppSummary(Object, kw_only=True):
 
 
 class RollingWindowActivity(Object, kw_only=True):
-    """Licenses by activity, in 30 days."""
+    """Licenses by activity in a rolling window of 30 days."""
 
     EngagedLicenses: Count
     InactiveLicenses: Count
@@ -165,14 +165,14 @@ class RollingWindowActivity(Object, kw_only=True):
 
 
 class ActivityStatsCounts(Object, kw_only=True):
-    """Licenses and their use."""
+    """Number of licenses and their activity."""
 
     ProvisionedLicenses: Count
     RollingWindow30: Annotated[RollingWindowActivity, facts(note="of 30 days")]
 
 
 class ActivityStats(Object, kw_only=True):
-    """The use of all licenses, and of those of each tier."""
+    """Activity of all licenses, and by license tier."""
 
     Summary: ActivityStatsCounts
     LicenseTier: Annotated[
@@ -182,7 +182,7 @@ class ActivityStats(Object, kw_only=True):
 
 
 class Activity(StrEnum):
-    """The sources of an app's activity; one is there, the best that the app has, in this order."""
+    """Sources of an app's activity, best first; an app has the best source that is available."""
 
     ENGAGEMENT = "Engagement"
     MANAGED_SSO = "Managed SSO"
@@ -193,7 +193,7 @@ _Activity: TypeAlias = Activity
 
 
 class ContractAmount(Object, kw_only=True):
-    """What a contract costs."""
+    """Cost of a contract."""
 
     amount: float
     currency: CurrencyCode
@@ -228,7 +228,7 @@ class Cost(Object, kw_only=True):
 
 
 class FiscalSpend(Object, kw_only=True):
-    """What was spent in the fiscal year."""
+    """Spend in the current fiscal year."""
 
     TotalSpend: Cost
     ExpenseManagementSpend: Cost
@@ -239,7 +239,7 @@ _FiscalSpend: TypeAlias = FiscalSpend
 
 
 class PreviousYearFiscalSpend(FiscalSpend, kw_only=True):
-    """What was spent in the fiscal year before."""
+    """Spend in the previous fiscal year."""
 
 
 _PreviousYearFiscalSpend: TypeAlias = PreviousYearFiscalSpend
@@ -249,7 +249,7 @@ ComplianceState: TypeAlias = Literal["COMPLIANT", "NON_COMPLIANT", "UNKNOWN"]
 
 
 class Compliance(Object, kw_only=True):
-    """The standards that an app complies with."""
+    """Compliance of an app with each standard."""
 
     ISO27001: ComplianceState
     SOC2: ComplianceState
@@ -314,7 +314,7 @@ _FiscalDate: TypeAlias = FiscalDate
 
 
 class FiscalDateRange(Object, kw_only=True):
-    """The customer's fiscal year."""
+    """First and last day of the customer's fiscal year."""
 
     Start: Annotated[str, facts(note="format not stated")]
     End: Annotated[str, facts(note="format not stated")]
@@ -324,7 +324,7 @@ _FiscalDateRange: TypeAlias = FiscalDateRange
 
 
 class _Response(Object, kw_only=True):
-    """What both responses have around their apps."""
+    """Fields that all responses share."""
 
     AsOfDate: Date
     ResponseTimeMs: Annotated[float, facts(unit="ms")]
@@ -351,4 +351,4 @@ class AppResponse(_Response, kw_only=True):
 
 
 OBJECTS: tuple[type[Object], ...] = (AppsRequest, AppsResponse, VerboseAppsResponse, AppResponse)
-"""All of them; those that are only parts of others are found there."""
+"""All top-level objects; nested objects are reached through them."""

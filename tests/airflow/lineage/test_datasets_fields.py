@@ -29,14 +29,14 @@ def ready(isvapp: Emulator, clock: ManualClock) -> str:
     return export_id
 
 
-def in_rows(rows: list[dict[str, object]]) -> dict[str, str]:
+def types_in(rows: list[dict[str, object]]) -> dict[str, str]:
     return {name: JSON_TYPES[type(value)] for row in rows for name, value in row.items() if value is not None}
 
 
 def test_of_usage(isvapp: Emulator, ready: str) -> None:
     rows = [json.loads(line) for line in isvapp.export_bytes(ready).splitlines()]
 
-    assert in_rows(rows) == dict(lineage_fields(TaxonomyItemRow))
+    assert types_in(rows) == dict(lineage_fields(TaxonomyItemRow))
 
 
 def test_of_usage_as_parquet(isvapp: Emulator, ready: str, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_of_accounts(isvapp: Emulator, health_scores: bool, subscriber_orgs: boo
             include_health_scores=health_scores, include_subscriber_orgs=subscriber_orgs
         )
 
-    assert in_rows(rows) == dict(
+    assert types_in(rows) == dict(
         lineage_fields(salesforce_account(health_scores=health_scores, subscriber_orgs=subscriber_orgs))
     )
 
@@ -69,4 +69,4 @@ def test_of_apps(productiv: Emulator, verbose: bool) -> None:
     with ProductivHook() as hook:
         rows = list(hook.list_apps(include_inactive=True, verbose=verbose))
 
-    assert in_rows(rows) == dict(lineage_fields(AppDetails if verbose else AppSummary))
+    assert types_in(rows) == dict(lineage_fields(AppDetails if verbose else AppSummary))

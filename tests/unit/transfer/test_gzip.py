@@ -19,15 +19,15 @@ from tests.support.file_server import gzip_bytes, ndjson
 
 @pytest.fixture(params=["isal", "zlib"], autouse=True, scope="module")
 def engine(request: pytest.FixtureRequest) -> Iterator[None]:
-    gzip._engine.cache_clear()
+    gzip._load_backend.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "zlib":
             patch.setitem(sys.modules, "isal", None)
         else:
             pytest.importorskip("isal", reason="the extra 'fast' is not installed")
-        gzip._engine()
+        gzip._load_backend()
         yield
-    gzip._engine.cache_clear()
+    gzip._load_backend.cache_clear()
 
 
 def decode(*chunks: bytes) -> tuple[bytes, GzipMembers]:

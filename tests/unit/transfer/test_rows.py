@@ -330,7 +330,7 @@ def test_it_works_without_the_extra() -> None:
         "import sys; sys.modules['stringzilla'] = None;"
         "from airflow_provider_isvapp.transfer import rows; inspector = rows.RowInspector();"
         """ inspector.feed(b'{"reference_date":"2024-01"}\\n' * 9);"""
-        " print(rows._engine() is bytes.count, inspector.rows)"
+        " print(rows._load_count() is bytes.count, inspector.rows)"
     )
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert output == "True 9\n"

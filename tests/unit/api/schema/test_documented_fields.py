@@ -26,10 +26,10 @@ from airflow_provider_isvapp.api.schema.fields import (
     ObjectOf,
     Scalar,
     Type,
-    asked_for,
     documented_paths,
     objects_in,
     read_object,
+    response_object,
 )
 from tests.unit.api.schema.values import values_of
 
@@ -290,9 +290,9 @@ def test_what_the_model_allows_comes_back_as_it_was(struct: type[Object], data: 
     assert json.loads(msgspec.json.encode(msgspec.json.decode(json.dumps(value), type=struct))) == value
 
 
-def test_a_field_that_has_to_be_asked_for_is_there_only_then() -> None:
+def test_a_field_that_needs_a_parameter_is_present_only_with_it() -> None:
     def fields(*parameters: str) -> dict[str, bool]:
-        read = read_object(asked_for(isvapp.SalesforceAccount, frozenset(parameters)))
+        read = read_object(response_object(isvapp.SalesforceAccount, frozenset(parameters)))
         return {field.name: field.required for field in read.fields}
 
     plain = {"isvapp_id": True, "salesforce_id": True, "name": True}
@@ -303,7 +303,7 @@ def test_a_field_that_has_to_be_asked_for_is_there_only_then() -> None:
         "subscriber_orgs": True,
     }
     assert {
-        field.name: field.required for field in read_object(asked_for(productiv.AppDetails, frozenset())).fields
+        field.name: field.required for field in read_object(response_object(productiv.AppDetails, frozenset())).fields
     } == {field.name: field.required for field in read_object(productiv.AppDetails).fields}
 
 
