@@ -6,15 +6,32 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
+
+import pytest
 
 from tests.support import ROOT
 
+ENVIRONMENT = ".venvs/airflow-3.3/.ready"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def up_to_date() -> None:
+    """Refuse to begin where the lanes would first make the environment anew, from which this test itself runs."""
+    if run("make", "--question", "--directory", ROOT, ENVIRONMENT).returncode != 0:
+        pytest.fail(f"the environment is older than what it is made of: run make {ENVIRONMENT}")
+
 
 def run_lanes(*lanes: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run lanes of the Makefile as ``make test`` does, but not as a part of the make that runs this test."""
+    """Run lanes of the Makefile as ``make test`` does."""
+    return run(ROOT / "scripts/run_lanes.sh", *lanes, **variables)
+
+
+def run(*command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command, but not as a part of the make that runs this test."""
     outer = {"CI", "ARGS", "MAKE", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"}
     return subprocess.run(
-        [ROOT / "scripts/run_lanes.sh", *lanes],
+        command,
         env={name: value for name, value in os.environ.items() if name not in outer} | variables,
         capture_output=True,
         text=True,
