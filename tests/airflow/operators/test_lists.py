@@ -239,9 +239,9 @@ def test_a_list_that_shrinks_is_refused_and_can_be_accepted(listed: VendorList) 
     before = {name: listed.store.read(name) for name in listed.store.names()}
     listed.spoil(kind="edit", replace={listed.rows_field: []}, times=2)
     with pytest.raises(AirflowException, match=f"MaxChange: it has 0 rows, 100% fewer than the {rows} ") as caught:
-        run()
+        run(rejected_path=f"{listed.store.root}/rejected")
     assert not isinstance(caught.value, AirflowFailException)
-    assert {name: listed.store.read(name) for name in listed.store.names()} == before
+    assert {name: listed.store.read(name) for name in listed.store.names()} == {**before, "rejected": b""}
     accepted = run(skip_checks="MaxChange")
     assert accepted["checks"] == [{"check": "MaxChange", "outcome": "skipped", "reason": None}]
     assert (accepted["rows"], accepted["baseline"]) == (0, f"{listed.store.root}/list")
