@@ -10,8 +10,9 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -195,11 +196,11 @@ _IMPORTS = "from pathlib import Path; from airflow_provider_isvapp.transfer.stag
 
 
 @pytest.fixture
-def open_folder(tmp_path: Path) -> Path:
-    """A folder whose parents every user may pass; each worker of pytest-xdist has one more."""
-    for folder in [tmp_path, *tmp_path.parents][: 4 if "PYTEST_XDIST_WORKER" in os.environ else 3]:
-        folder.chmod(0o755)
-    return tmp_path
+def open_folder() -> Iterator[Path]:
+    """A folder whose parents every user may pass. Pytest closes those of tmp_path again whenever another run starts."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.mark.parametrize("mode", [0o555, 0o700])
