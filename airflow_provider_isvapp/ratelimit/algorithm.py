@@ -218,7 +218,7 @@ def decode(text: str | None, rate_limit: RateLimit, now: float) -> LimiterState:
         if len(text) > LONGEST_TEXT:
             raise ValueError("a limiter's state is not that long")
         state = msgspec.json.decode(text, type=LimiterState)
-    except (ValueError, RecursionError):
+    except (ValueError, msgspec.MsgspecError, RecursionError):
         return fully_busy(rate_limit, now)
     return replace(state, queue=tuple(sorted(state.queue))) if _is_possible(state) else fully_busy(rate_limit, now)
 
