@@ -47,7 +47,7 @@ def test_fields_that_come_twice_from_the_test_button_of_airflow_2_are_one() -> N
     }
 
 
-def test_a_storage_address_that_cannot_be_read_is_left_to_the_limiter() -> None:
+def test_a_storage_url_that_cannot_be_read_is_left_to_the_limiter() -> None:
     assert connection_fields(stored(extra='{"rate_limit_storage": "redis://[x"}'))["extra"] == {
         "rate_limit_storage": "redis://[x"
     }

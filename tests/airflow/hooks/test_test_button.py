@@ -219,7 +219,7 @@ class TestAddress:
         assert not works
         assert "failed: self-signed certificate" in message
 
-    def test_a_server_that_never_answers(self, button: Press, scripted: ScriptedServer) -> None:
+    def test_a_server_that_never_responds(self, button: Press, scripted: ScriptedServer) -> None:
         scripted.script("*", *[Answer(misdeed="hang")] * 4)
         works, message = button(host=scripted.url, extra={"read_timeout": 0.2})
 
@@ -236,7 +236,7 @@ class TestAddress:
         assert "a web page" in message
         assert "check the connection's host" in message.lower()
 
-    def test_a_token_address_that_is_not_productivs(self, productiv_button: Press, scripted: ScriptedServer) -> None:
+    def test_a_token_url_that_is_not_productivs(self, productiv_button: Press, scripted: ScriptedServer) -> None:
         scripted.script("*", Answer(404, b"<p>sentinel"))
         works, message = productiv_button(extra={"auth_url": f"{scripted.url}/token"})
 
@@ -290,7 +290,7 @@ class TestLimit:
         assert "429, too many requests" in message
         assert "Look for what uses the account as well and does not share this limit" in message
 
-    def test_a_storage_that_does_not_answer(
+    def test_a_storage_that_does_not_respond(
         self, isvapp_button: Press, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pytest.importorskip("redis")

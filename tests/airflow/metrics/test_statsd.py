@@ -239,9 +239,7 @@ class Broken:
         raise RuntimeError("no such luck")
 
 
-def test_a_client_that_raises_is_told_of_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_client_that_raises_is_logged_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(metrics, "Stats", Broken())
     monkeypatch.setattr(metrics.log, "propagate", True)
 

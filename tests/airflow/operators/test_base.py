@@ -23,7 +23,7 @@ def found(path: Path) -> Publication:
     return Publication(destination=open_destination(str(path)), result=result, fields=())
 
 
-def test_a_divided_export_is_told_of_month_by_month(tmp_path: Path) -> None:
+def test_a_divided_export_is_reported_month_by_month(tmp_path: Path) -> None:
     template = tmp_path / "{reference_date}"
     told = found(template).objects
     assert [(item.name.uri, item.rows, item.written) for item in told] == [
@@ -42,6 +42,6 @@ def test_a_divided_export_is_told_of_month_by_month(tmp_path: Path) -> None:
     }
 
 
-def test_an_undivided_one_is_told_of_as_a_whole(tmp_path: Path) -> None:
+def test_an_undivided_one_is_reported_as_a_whole(tmp_path: Path) -> None:
     (told,) = found(tmp_path / "x").objects
     assert (told.name.uri, told.rows, told.metadata["crc32"]) == (f"file://{tmp_path}/x", 5, "0a0b0c0d")

@@ -123,7 +123,7 @@ class TestMonthOfRun:
 
         assert template.render(dag_run=run, dag=SimpleNamespace(timezone=UTC)) == month
 
-    def test_a_run_without_one_is_told_what_to_pass(self) -> None:
+    def test_a_run_without_one_names_what_to_pass(self) -> None:
         with pytest.raises(
             InvalidArgument,
             match=r"no partition key and no data interval .* Pass timeframe, .* CronDataIntervalTimetable",

@@ -67,7 +67,7 @@ class TestCreate:
             "isvapp_conn_id",
         }
 
-    def test_the_constructor_takes_templates_without_looking_at_them(self) -> None:
+    def test_the_constructor_takes_templates_without_reading_them(self) -> None:
         operator = IsvappCreateExportOperator(
             task_id="create", timeframe="{{ ds_nodash }}", taxonomy_ids="{{ params.taxonomies }}"
         )
@@ -105,7 +105,7 @@ class TestCreate:
             operator.execute(task_context())
         assert isvapp.exports == {}
 
-    def test_a_request_without_an_answer_is_not_sent_again(self, isvapp: Emulator) -> None:
+    def test_a_request_without_a_response_is_not_sent_again(self, isvapp: Emulator) -> None:
         isvapp.inject(Fault(endpoint="create_export", kind="reset"))
         operator = IsvappCreateExportOperator(
             task_id="create", timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["taxonomy"]
@@ -151,7 +151,7 @@ class TestDownload:
 
         assert file.read_bytes() == isvapp.export_bytes(ready)
 
-    def test_a_wrong_path_is_refused_before_anything_is_asked(self, isvapp: Emulator) -> None:
+    def test_a_wrong_path_is_refused_before_any_request(self, isvapp: Emulator) -> None:
         operator = IsvappDownloadExportOperator(task_id="download", export_id="export-1", path="/lake/usage/")
 
         with pytest.raises(AirflowFailException, match="names a folder"):
@@ -186,7 +186,7 @@ class TestDownload:
             operator.execute(task_context())
         assert isinstance(caught.value.__context__, errors.ExportExpired)
 
-    def test_an_export_that_the_vendor_does_not_know_yet_is_asked_for_again(
+    def test_an_export_that_the_vendor_does_not_know_yet_is_requested_again(
         self,
         isvapp: Emulator,
         ready: str,
@@ -322,7 +322,7 @@ class TestFetchSalesforceAccounts:
             IsvappFetchSalesforceAccountsOperator(task_id="accounts", path=str(file)).execute(task_context())
         assert file.read_bytes() == OLD_CONTENT
 
-    def test_a_wrong_path_is_refused_before_anything_is_asked(self, isvapp: Emulator) -> None:
+    def test_a_wrong_path_is_refused_before_any_request(self, isvapp: Emulator) -> None:
         with pytest.raises(AirflowFailException, match="no file system for ftpx://"):
             IsvappFetchSalesforceAccountsOperator(task_id="accounts", path="ftpx://h/x").execute(task_context())
         assert isvapp.requests == []

@@ -93,7 +93,7 @@ class TestOneTask:
         assert written["path"] == str(file)
         assert json.loads(json.dumps(written)) == written
 
-    def test_the_vendor_is_asked_no_more_than_needed(
+    def test_no_more_requests_are_sent_than_needed(
         self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finishing: Callable[[Any], None]
     ) -> None:
         run_to_its_end(lambda: export_to(tmp_path / "usage", deferrable=deferrable), task_context(), deferred=finishing)
@@ -310,7 +310,7 @@ class TestRetry:
         assert f"Export {first} of an earlier try is PENDING: continuing with it" in logs()
 
     @BOTH_MODES
-    def test_after_a_crash_in_the_wait_goes_on_with_the_same_export(
+    def test_after_a_crash_in_the_wait_continues_with_the_same_export(
         self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finishing: Callable[[Any], None]
     ) -> None:
         store = TaskStateStore()
@@ -612,7 +612,7 @@ class TestRequiredMonths:
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("months", ["2024-02", ["2024-02"]])
-    def test_the_single_download_is_told_the_months(
+    def test_the_single_download_takes_the_months(
         self, isvapp: Emulator, clock: ManualClock, tmp_path: Path, months: Any
     ) -> None:
         isvapp.inject(Fault(endpoint="create_export", kind="month_missing", month="2024-02", after=1))

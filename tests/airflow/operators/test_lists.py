@@ -126,7 +126,7 @@ def listed(
     )
 
 
-def test_a_written_list_is_told_of_as_an_export_is(
+def test_a_written_list_is_reported_as_an_export_is(
     listed: VendorList, logs: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[Event] = []
@@ -270,7 +270,7 @@ def test_fields_are_left_out_of_what_is_stored_and_of_its_schema(listed: VendorL
     assert gone not in dict(published.fields)
 
 
-def test_a_field_that_nobody_knows_publishes_nothing(listed: VendorList) -> None:
+def test_a_field_that_is_unknown_publishes_nothing(listed: VendorList) -> None:
     listed.store.put("list", OLD)
 
     with pytest.raises(AirflowFailException, match="'AppContcts': no row has it"):
@@ -379,7 +379,7 @@ def test_a_partition_is_late_two_intervals_after_its_date(run_type: str, partiti
 
 
 @pytest.mark.parametrize("run_type", ["manual", "asset_triggered", "dataset_triggered", "operator_triggered"])
-def test_a_run_that_somebody_or_an_asset_started_is_never_late(run_type: str) -> None:
+def test_a_run_that_a_user_or_an_asset_started_is_never_late(run_type: str) -> None:
     schedule = CronDataIntervalTimetable(MONTHLY, timezone="UTC")
     assert latest_snapshot(run_of(schedule, run_type=run_type, **FEBRUARY)) is None
 

@@ -59,7 +59,7 @@ def test_an_unknown_version_is_named_and_nothing_is_sent(productiv: Emulator, tm
     assert productiv.requests == []
 
 
-def test_a_wrong_path_is_refused_before_anything_is_asked(productiv: Emulator) -> None:
+def test_a_wrong_path_is_refused_before_any_request(productiv: Emulator) -> None:
     with pytest.raises(AirflowFailException, match="is relative"):
         ProductivFetchAppsOperator(task_id="apps", path="apps.ndjson").execute(task_context())
     assert productiv.requests == []

@@ -82,7 +82,7 @@ class TestS3:
         )
 
     @pytest.mark.parametrize("as_object", [False, True])
-    def test_the_connection_in_the_address_is_used(self, as_object: bool) -> None:
+    def test_the_connection_in_the_url_is_used(self, as_object: bool) -> None:
         address = "s3://lake@bucket/month=2024-02/usage.ndjson"
 
         destination = resolve_destination(ObjectStoragePath(address) if as_object else address)

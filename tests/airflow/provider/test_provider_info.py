@@ -117,7 +117,7 @@ class TestForms:
         assert {widget.field_class for widget in widgets.values()} <= {IntegerField, PasswordField, StringField}
 
 
-def test_the_storage_address_is_masked_since_it_can_hold_a_password() -> None:
+def test_the_storage_url_is_masked_since_it_can_hold_a_password() -> None:
     assert ISVAPP_FORM.provider_info()["conn-fields"]["rate_limit_storage"]["schema"]["format"] == "password"
 
 

@@ -198,7 +198,7 @@ class TestAllModesAlike:
         assert run_to_its_end(sensor_for(ready, mode), task_instance)["id"] == ready
         assert f"Polling export {ready} failed; will retry: ISVapp refused GET" in logs()
 
-    def test_the_grace_for_a_new_export_has_an_end_over_all_looks(
+    def test_the_grace_for_a_new_export_has_an_end_over_all_polls(
         self, isvapp: Emulator, mode: str, task_instance: TaskInstance, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(seconds=0.3))
@@ -249,7 +249,7 @@ class TestAllModesAlike:
         assert isinstance(caught.value.__context__, errors.InvalidArgument)
         assert isvapp.requests == []
 
-    def test_a_look_that_fails_is_not_a_failed_export(
+    def test_a_poll_that_fails_is_not_a_failed_export(
         self, isvapp: Emulator, ready: str, mode: str, task_instance: TaskInstance, logs: Callable[[], str]
     ) -> None:
         isvapp.inject(Fault(endpoint="show_export", kind="status", status=503, times=2))
@@ -297,7 +297,7 @@ class TestAllModesAlike:
         with pytest.raises(AirflowSkipException):
             run_to_its_end(sensor_for(ready, mode, timeout=0.3, soft_fail=True), task_instance)
 
-    def test_soft_fail_skips_at_the_first_look(self, isvapp: Emulator, mode: str, task_instance: TaskInstance) -> None:
+    def test_soft_fail_skips_at_the_first_poll(self, isvapp: Emulator, mode: str, task_instance: TaskInstance) -> None:
         with pytest.raises(AirflowSkipException):
             run_to_its_end(sensor_for("no-such-export", mode, soft_fail=True), task_instance)
 
@@ -350,7 +350,7 @@ class TestPoking:
             sensor_for(pending, mode, timeout=0.1).execute({"ti": TaskInstance(), "task": SimpleNamespace()})  # type: ignore[typeddict-item]
         assert closed == [None]
 
-    def test_rescheduling_counts_the_grace_for_a_new_export_from_the_first_look(
+    def test_rescheduling_counts_the_grace_for_a_new_export_from_the_first_poll(
         self, isvapp: Emulator, task_instance: TaskInstance, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(seconds=20))
@@ -359,7 +359,7 @@ class TestPoking:
         with pytest.raises(AirflowFailException, match="no-such-export"):
             sensor_for("no-such-export", "reschedule").execute({"ti": task_instance, "task": SimpleNamespace()})  # type: ignore[typeddict-item]
 
-    def test_rescheduling_counts_its_timeout_from_the_first_look(
+    def test_rescheduling_counts_its_timeout_from_the_first_poll(
         self, isvapp: Emulator, pending: str, task_instance: TaskInstance
     ) -> None:
         task_instance.first_look = datetime.now(UTC) - timedelta(seconds=31)

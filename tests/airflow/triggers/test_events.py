@@ -36,7 +36,7 @@ def through_the_database(event: dict[str, Any]) -> Any:
     return json.loads(json.dumps(event))
 
 
-def test_details_survive_without_the_download_address() -> None:
+def test_details_survive_without_the_download_url() -> None:
     export = Export.from_record(RECORD)
 
     event = through_the_database(ready_event(export))

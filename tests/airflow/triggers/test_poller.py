@@ -41,7 +41,7 @@ class TestOnePollForAll:
         assert counts["token"] == before["token"]  # that of the creation
         assert counts["list_exports"] <= 6
 
-    def test_an_export_that_is_not_listed_is_asked_for_singly(
+    def test_an_export_that_is_not_listed_is_requested_singly(
         self, isvapp: Emulator, pending: str, clock: ManualClock
     ) -> None:
         isvapp.inject(Fault(endpoint="list_exports", kind="edit", replace={"data": []}, times=None))
@@ -58,7 +58,7 @@ class TestOnePollForAll:
         counts = isvapp.request_counts()
         assert counts["show_export"] <= counts["list_exports"]
 
-    def test_the_list_is_asked_again_before_the_singles_go_on(
+    def test_the_list_is_requested_again_before_the_single_lookups_continue(
         self, isvapp: Emulator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         export_ids = create_exports(7)

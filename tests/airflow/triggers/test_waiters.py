@@ -45,7 +45,7 @@ class TestOutcomes:
         with pytest.raises(errors.ExportTimeout, match=r"the last poll failed: ISVapp gave no usable response .* 503"):
             run(one_wait(pending, seconds=0.2))
 
-    def test_an_export_is_looked_at_even_if_the_deadline_is_past(
+    def test_an_export_is_polled_even_if_the_deadline_is_past(
         self, isvapp: Emulator, pending: str, clock: ManualClock
     ) -> None:
         clock.advance(61)

@@ -23,7 +23,7 @@ ROUTES = (
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_nobody_without_the_right_gets_anything(path: str, airflow: AirflowUi, history: Emulator) -> None:
+def test_a_user_without_the_right_gets_nothing(path: str, airflow: AirflowUi, history: Emulator) -> None:
     anonymous = airflow.call("GET", path)
     forged = airflow.call("GET", path, token="a.b.c")
     refused = [airflow.call("GET", path, token=airflow.token(role)) for role in ("viewer", "user")]

@@ -121,7 +121,7 @@ def test_filters_by_state_and_text_with_mouse_and_keyboard(new_page: NewPage, hi
     wait_for_rows(page, FAILED)
 
 
-def test_an_address_leads_to_one_export_and_back(new_page: NewPage, history: Emulator) -> None:
+def test_a_url_leads_to_one_export_and_back(new_page: NewPage, history: Emulator) -> None:
     page = show(new_page())
     link = page.locator("tbody a").nth(2)
     export_id, address = link.inner_text(), link.get_attribute("href")

@@ -264,7 +264,7 @@ def test_a_month_that_halves_is_refused_and_accepted_in_the_form(
     window.get_by_text("Check MaxChange: skipped").wait_for()
 
 
-def test_no_answer_to_the_browser_held_a_secret(
+def test_no_response_to_the_browser_held_a_secret(
     window: Page, answers: list[tuple[str, bytes]], vendors: Emulator, run_id: str, export_id: str
 ) -> None:
     window.goto(f"{task_page(run_id, 'download_export')}/rendered_templates")

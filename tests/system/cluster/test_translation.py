@@ -65,7 +65,7 @@ def test_no_name_of_a_container_is_left(services: list[Service], local: dict[str
             assert not re.search(r"(?<![\w/.-])/opt/", text), f"{it.name}: {text}"
 
 
-def test_all_hosts_mean_the_same_by_an_address(local: dict[str, LocalService]) -> None:
+def test_all_hosts_mean_the_same_by_a_url(local: dict[str, LocalService]) -> None:
     server = local["airflow-apiserver"]
     port = server.environment["AIRFLOW__API__PORT"]
     assert f"http://127.0.0.1:{port}/api/v2/version" in server.healthcheck

@@ -163,7 +163,7 @@ def test_what_is_mounted_is_there(services: dict[str, Any], raw_compose: str) ->
             assert source in volumes or (source.startswith("./") and (ROOT / source).is_dir()), f"{name}: {source}"
 
 
-def test_addresses_name_services(services: dict[str, Any], airflow_environment: dict[str, str]) -> None:
+def test_urls_name_services(services: dict[str, Any], airflow_environment: dict[str, str]) -> None:
     text = json.dumps(services)
     hosts = {match.group(1) for match in re.finditer(r"(?:https?|redis)://(?:[^@\"/ ]*@)?([\w.-]+):\d+", text)}
     assert hosts - {"localhost", "127.0.0.1"} <= set(services)

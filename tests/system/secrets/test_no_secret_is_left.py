@@ -52,7 +52,7 @@ def test_the_search_finds_what_is_planted(place: str, aftermath: Aftermath) -> N
     assert [where for where in found if where.startswith(PLACES[place])], found
 
 
-def test_the_search_finds_planted_values_in_answers_of_the_api(aftermath: Aftermath) -> None:
+def test_the_search_finds_planted_values_in_responses_of_the_api(aftermath: Aftermath) -> None:
     task = "/api/v2/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}"
     for place, path in {
         "serialized DAG": "/api/v2/dags/{dag_id}/details",

@@ -112,7 +112,7 @@ def test_an_error_whose_body_stalls_is_the_error_that_its_status_says(raw, conne
 
 
 @pytest.mark.parametrize("body", sorted(set(CUT_BODIES) - {"invalid text"}))
-def test_a_success_whose_body_cannot_be_read_is_asked_for_again(raw, connect, body):
+def test_a_success_whose_body_cannot_be_read_is_requested_again(raw, connect, body):
     first, *rest = CUT_BODIES[body]
     raw.pieces = [b"HTTP/1.1 200 X\r\nConnection: close\r\n" + first, *rest]
 
@@ -126,7 +126,7 @@ def test_a_success_whose_body_cannot_be_read_is_asked_for_again(raw, connect, bo
 
 @pytest.mark.parametrize("status", [200, 500, 503])
 @pytest.mark.parametrize("body", ["truncated", "a bad chunk", "not the gzip that it says"])
-def test_a_create_without_a_readable_answer_is_not_sent_again(raw, connect, status, body):
+def test_a_create_without_a_readable_response_is_not_sent_again(raw, connect, status, body):
     first, *rest = CUT_BODIES[body]
     raw.pieces = [f"HTTP/1.1 {status} X\r\nConnection: close\r\n".encode() + first, *rest]
 
@@ -234,7 +234,7 @@ def test_a_small_body_that_becomes_a_large_one_stops_early(raw, connect, status,
 
 
 @pytest.mark.parametrize("encoding", ["gzip, gzip", "br", "zstd", "identity, gzip"])
-def test_an_encoding_that_was_not_asked_for_is_not_decoded(raw, connect, encoding):
+def test_an_encoding_that_was_not_requested_is_not_decoded(raw, connect, encoding):
     packed = gzip.compress(gzip.compress(b'{"success": true, "data": []}'))
     raw.pieces = [head(200, f"Content-Encoding: {encoding}", f"Content-Length: {len(packed)}"), packed]
 
@@ -259,7 +259,7 @@ def deflated(body: bytes, window: int) -> bytes:
     ids=["gzip", "x-gzip", "two members", "zlib format", "without a header"],
 )
 @pytest.mark.parametrize("padding", [0, 65_536 * 3 - 40, 300_000])
-def test_an_encoding_that_was_asked_for_is_decoded(raw, connect, encoding, pack, padding):
+def test_an_encoding_that_was_requested_is_decoded(raw, connect, encoding, pack, padding):
     packed = pack(b'{"success": true, "data": []' + b" " * padding + b"}")
     raw.pieces = [head(200, f"Content-Encoding: {encoding}", f"Content-Length: {len(packed)}"), packed]
 

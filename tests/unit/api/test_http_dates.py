@@ -40,11 +40,11 @@ def test_a_difference_is_put_into_words(ahead: float, words: str) -> None:
 
 
 @pytest.mark.parametrize("ahead", [None, 0, 60, -60])
-def test_what_an_answer_takes_is_no_difference(ahead: float | None) -> None:
+def test_what_a_response_takes_is_no_difference(ahead: float | None) -> None:
     assert clock_warning(ahead, vendor="ISVapp") == ""
 
 
-def test_each_answer_shows_the_difference(server: ScriptedServer, limiter: RecordingLimiter) -> None:
+def test_each_response_shows_the_difference(server: ScriptedServer, limiter: RecordingLimiter) -> None:
     transport = Transport(
         TransportSettings(vendor="ISVapp", base_url=server.url), limiter=limiter, clock=FakeTime(now=0)
     )

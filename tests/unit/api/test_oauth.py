@@ -77,7 +77,7 @@ def test_the_secret_goes_in_the_form(server, credentials):
     assert "authorization" not in server.seen[0].headers
 
 
-def test_one_token_a_scope_is_asked_for_and_kept(server, credentials, limiter):
+def test_one_token_a_scope_is_requested_and_kept(server, credentials, limiter):
     server.script("/token", token("for-exports"), token("for-identity"))
     tokens = credentials()
 
@@ -224,7 +224,7 @@ def test_a_refusal_without_a_code_may_be_either(server, credentials):
 
 
 @pytest.mark.parametrize(("status", "body"), [(404, b"{}"), (405, b""), (401, b"<html>Sign in</html>")])
-def test_an_address_without_a_token_endpoint_is_said(server, credentials, status, body):
+def test_a_url_without_a_token_endpoint_is_said(server, credentials, status, body):
     server.script("/token", Answer(status, body))
 
     with pytest.raises(RequestRefused, match=f"{server.url} has no token endpoint: check the connection's host") as no:
@@ -247,7 +247,7 @@ def test_a_vendor_that_repeats_the_secret_is_not_quoted(server, credentials):
     assert "sentinel" not in repr(caught.value) + caught.value.vendor_message
 
 
-def test_each_token_is_told_as_soon_as_it_is_there(server, credentials):
+def test_each_token_is_reported_as_soon_as_it_is_there(server, credentials):
     server.script("/token", token("one"), token("two"))
     told: list[str] = []
     tokens = credentials(on_new_token=told.append)
@@ -279,7 +279,7 @@ def test_a_token_without_the_scope_is_said(server, credentials, scope):
         b"\xff\xfe",
     ],
 )
-def test_an_answer_without_a_token_is_an_error_that_does_not_quote_it(server, credentials, body):
+def test_a_response_without_a_token_is_an_error_that_does_not_quote_it(server, credentials, body):
     server.script("/token", Answer(body=body))
 
     with pytest.raises(UnexpectedAnswer, match="Check the connection's host") as caught:

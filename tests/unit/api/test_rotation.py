@@ -88,7 +88,7 @@ def test_a_create_that_was_refused_is_sent_with_the_new_key(server, connection, 
     assert client.create_export(ExportRequest.checked(timeframe="2024-02", taxonomy_ids=["t1"])).id == "e1"
 
 
-def test_a_download_goes_on_with_the_new_key(server, connection, client):
+def test_a_download_continues_with_the_new_key(server, connection, client):
     record = {"id": "e1", "status": "COMPLETED", "download_url": f"{server.url}/file"}
     server.script("/api/v1/exports/e1", data(record))
     server.script("/file", REFUSED, Answer(body=b"bytes"))

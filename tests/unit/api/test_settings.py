@@ -72,7 +72,7 @@ def test_a_password_alone_is_an_api_key():
         ("https://gateway.test/my-api", None, None, "https://gateway.test/my-api"),
     ],
 )
-def test_host_may_be_a_name_or_a_full_address(host, port, schema, address):
+def test_host_may_be_a_name_or_a_full_url(host, port, schema, address):
     assert isvapp(host=host, port=port, schema=schema).transport.base_url == address
 
 

@@ -101,7 +101,7 @@ def test_a_request_that_is_not_safe_to_repeat_is_sent_once(server, ask, answer, 
     assert len(server.seen) == 1
 
 
-def test_an_answer_that_breaks_off_is_asked_for_again(server, ask):
+def test_a_response_that_breaks_off_is_requested_again(server, ask):
     server.script("/thing", Answer(200, b"half", {"Content-Length": "8"}), Answer(body=b"wholebody"))
 
     assert ask() == b"wholebody"

@@ -150,7 +150,7 @@ def test_an_export_that_is_there_has_to_pass_a_check_that_is_new(tmp_path: Path)
 
 
 @pytest.mark.parametrize("options", [{}, BY_MONTH], ids=str)
-def test_what_is_refused_can_be_kept_for_a_look(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_what_is_refused_can_be_kept_for_inspection(tmp_path: Path, options: dict[str, Any]) -> None:
     names = "{reference_date}.ndjson" if options else "x.ndjson"
     (tmp_path / "rejected").mkdir()
     events: list[Any] = []
@@ -183,7 +183,7 @@ def test_what_cannot_be_kept_is_refused_all_the_same(tmp_path: Path) -> None:
         download(tmp_path / "x", ndjson(1), checks=[refuse], rejected=rejected)
 
 
-def test_all_checks_are_asked_after_the_rules(tmp_path: Path) -> None:
+def test_all_checks_run_after_the_rules(tmp_path: Path) -> None:
     asked = []
 
     def first(candidate: Candidate) -> str:

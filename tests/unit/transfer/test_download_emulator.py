@@ -138,7 +138,7 @@ DAMAGE = [
         pytest.param({"kind": "flip", "at": 0.5}, {}, "retried", id="retried"),
     ],
 )
-def test_an_observer_is_told_of_each_trouble_and_of_the_end(
+def test_an_observer_gets_each_failure_and_the_end(
     target: Path, fault: dict[str, Any], config: dict[str, Any], then: Any
 ) -> None:
     events: list[Event] = []
@@ -194,7 +194,7 @@ def test_sizes_that_contradict_the_record(target: Path, name: str, framing: str)
         download.assert_untouched()
 
 
-def test_an_address_that_dies_is_renewed(target: Path) -> None:
+def test_a_url_that_dies_is_renewed(target: Path) -> None:
     with ready(target) as download:
         download.emulator.inject(Fault(endpoint="download", kind="cut", at=0.5))
         download.emulator.inject(Fault(endpoint="download", kind="status", status=403, after=1))

@@ -182,7 +182,7 @@ class TestList:
         assert (tmp_path / "apps").read_bytes() == ROWS_OF_APPS[0] + b'\n{"Id":"2","Instances":[{"n":2}]}\n'
 
     @pytest.mark.parametrize("name", ["Contcts", "Instances.Contacts", "Contacts.Id", "contacts"])
-    def test_a_name_that_nobody_knows_publishes_nothing(self, tmp_path: Path, name: str) -> None:
+    def test_a_name_that_is_unknown_publishes_nothing(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(
             InvalidArgument, match=f"'{re.escape(name)}': no row has it, and the vendor's documentation"
         ):
@@ -241,7 +241,7 @@ class TestExport:
         assert FIELD not in table.column_names
         assert table.column("other_fields").null_count == table.num_rows == 40
 
-    def test_a_name_that_nobody_knows_publishes_nothing(self, tmp_path: Path) -> None:
+    def test_a_name_that_is_unknown_publishes_nothing(self, tmp_path: Path) -> None:
         with pytest.raises(InvalidArgument, match="'account_name': no row has it"):
             self.download(tmp_path / "usage", exclude_fields=["account_name"], manifest=True)
         assert list(tmp_path.iterdir()) == []

@@ -140,7 +140,7 @@ def test_fail_does_so_at_the_first_row_of_a_month_that_is_there(tmp_path: Path) 
     assert (tmp_path / "2024-03").read_bytes() == b"old\n"
 
 
-def test_fail_goes_on_where_a_run_of_the_same_export_was_killed_between_two_months(tmp_path: Path) -> None:
+def test_fail_continues_where_a_run_of_the_same_export_was_killed_between_two_months(tmp_path: Path) -> None:
     download(tmp_path / "{reference_date}", **MONTHS)
     (tmp_path / "2024-03").unlink()
     result = download(tmp_path / "{reference_date}", if_exists="fail", **MONTHS)

@@ -144,7 +144,7 @@ def test_a_change_is_read_as_it_was_written_and_says_what_differs(change: MonthC
         ([], ["2024-02"], None, ()),
     ],
 )
-def test_a_stored_month_that_was_asked_for_is_missing(
+def test_a_stored_month_that_was_requested_is_missing(
     found: list[str], stored: list[str], expected: Any, missing: tuple[str, ...]
 ) -> None:
     assert missing_months(found, stored, expected) == missing

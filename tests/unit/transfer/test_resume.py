@@ -155,7 +155,7 @@ def test_a_length_that_is_no_size_is_an_error_of_this_package(tmp_path: Path, si
         download(source, tmp_path / "x")
 
 
-def test_a_part_with_numbers_that_nobody_can_convert_is_an_unexpected_answer(tmp_path: Path) -> None:
+def test_a_part_with_numbers_that_cannot_be_converted_is_an_unexpected_answer(tmp_path: Path) -> None:
     digits = b"9" * 5_000
     head = b"Content-Range: bytes %b-%b/*\r\n\r\n" % (digits, digits)
 

@@ -112,7 +112,7 @@ def test_an_upload_that_is_given_up_is_cancelled(server: GcsServer, content: byt
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
-def test_a_chunk_that_arrives_in_part_goes_on_there(server: GcsServer, status: int) -> None:
+def test_a_chunk_that_arrives_in_part_continues_there(server: GcsServer, status: int) -> None:
     """The storage has kept some of the bytes, and says so when it is asked."""
     interrupted: list[str] = []
 
@@ -132,7 +132,7 @@ def test_a_chunk_that_arrives_in_part_goes_on_there(server: GcsServer, status: i
 
 @pytest.mark.parametrize("exclusive", [True, False])
 @pytest.mark.parametrize("content", [BIG, OLD, b""], ids=["chunks", "one chunk", "empty"])
-def test_a_lost_response_is_asked_for_again(server: GcsServer, content: bytes, exclusive: bool) -> None:
+def test_a_lost_response_is_requested_again(server: GcsServer, content: bytes, exclusive: bool) -> None:
     lost: set[str] = set()
 
     def first_time(request: Any) -> bool:
@@ -219,7 +219,7 @@ def test_figures_that_cannot_be_added_do_not_undo_the_publication(
     assert "needs the permission storage.objects.update" in caplog.text
 
 
-def test_figures_are_not_added_to_what_somebody_else_changed(server: GcsServer) -> None:
+def test_figures_are_not_added_to_what_another_writer_changed(server: GcsServer) -> None:
     def changes_it_first(request: Any) -> None:
         if request.command == "PATCH" and "ifMetagenerationMatch" in request.path:
             server.store.buckets["lake"][KEY][0]["metageneration"] = "9"

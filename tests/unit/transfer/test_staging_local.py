@@ -73,7 +73,7 @@ OTHER_KINDS = [named_pipe, Path.mkdir, link_to_itself, loop_of_two, listening_so
 
 @pytest.mark.parametrize("make", OTHER_KINDS)
 @pytest.mark.parametrize("which", ["object", "manifest", "month", "manifest of a month"])
-def test_what_is_no_file_is_refused_before_anything_is_asked(tmp_path: Path, make: Any, which: str) -> None:
+def test_what_is_no_file_is_refused_before_any_request(tmp_path: Path, make: Any, which: str) -> None:
     options: dict[str, Any] = {"manifest": "manifest" in which}
     path, in_the_way = tmp_path / "x", "x"
     if "month" in which:
@@ -145,7 +145,7 @@ def test_the_longest_name_is_written_and_leaves_nothing(tmp_path: Path, letter: 
         ("{reference_date}/{reference_date}" + "n" * 240, {"partition_by": "reference_date", "manifest": True}),
     ],
 )
-def test_a_name_that_is_too_long_is_refused_before_anything_is_asked(
+def test_a_name_that_is_too_long_is_refused_before_any_request(
     tmp_path: Path, path: str, options: dict[str, Any]
 ) -> None:
     message = refused(tmp_path / path, **options)

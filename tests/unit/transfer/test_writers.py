@@ -107,9 +107,7 @@ def test_a_row_without_month_cannot_be_divided(tmp_path: Path) -> None:
         ({"require_months": True}, "require_months needs expected_months"),
     ],
 )
-def test_arguments_are_checked_before_anything_is_asked_for(
-    tmp_path: Path, options: dict[str, Any], message: str
-) -> None:
+def test_arguments_are_checked_before_any_request(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         download_with(lambda **_: pytest.fail("asked"), open_destination(str(tmp_path / "x")), **options)
 
@@ -265,7 +263,7 @@ def test_a_failed_download_leaves_the_manifest_of_the_old_object(tmp_path: Path)
     assert (tmp_path / "_x.manifest.json").read_bytes() == before
 
 
-def test_months_must_be_those_that_were_asked_for(tmp_path: Path) -> None:
+def test_months_must_be_those_that_were_requested(tmp_path: Path) -> None:
     with pytest.raises(ExportRefused, match="rows of 2024-02, which was not requested"):
         download(tmp_path / "x", expected_months=["2024-03"])
     with pytest.raises(ExportRefused, match="no rows of 2024-04, 2024-05, which was requested"):

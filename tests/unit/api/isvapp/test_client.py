@@ -67,7 +67,7 @@ def test_a_create_sends_the_request_and_returns_the_record(server, client):
     assert json.loads(server.seen[-1].body) == REQUEST.payload()
 
 
-def test_a_create_without_an_answer_is_not_sent_again(server, client):
+def test_a_create_without_a_response_is_not_sent_again(server, client):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports", Answer(misdeed="reset"), data({"id": "second", "status": "PENDING"}))
 
@@ -118,7 +118,7 @@ def test_what_is_odd_in_every_record_is_warned_of_once(server, client, caplog):
     assert "Export e0: the field 'is_expired' is a string of 5 characters" in warned[2]
 
 
-def test_another_export_than_asked_for_is_loud(server, client):
+def test_another_export_than_requested_is_loud(server, client):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", data({"id": "e2", "status": "PENDING"}))
 
@@ -226,7 +226,7 @@ def test_accounts_of_another_shape_are_loud(server, client, value, message):
         client.salesforce_account_lines()
 
 
-def test_a_download_asks_for_the_address_and_streams_the_bytes_on_the_wire(server, client):
+def test_a_download_requests_the_url_and_streams_the_bytes_on_the_wire(server, client):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", completed(server, download_size_compressed_bytes=len(FILE)))
     answer_headers = {"ETag": '"v1"', "Accept-Ranges": "bytes", "Content-Encoding": "gzip"}
@@ -254,7 +254,7 @@ def test_the_log_of_the_http_library_shows_no_download_token(server, client, cap
     assert "sentinel" not in caplog.text
 
 
-def test_a_download_goes_on_where_it_was_if_the_file_is_the_same(server, client):
+def test_a_download_continues_where_it_was_if_the_file_is_the_same(server, client):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", completed(server))
     headers = {"Content-Range": f"bytes 5-{len(FILE) - 1}/{len(FILE)}", "ETag": '"v1"'}
@@ -277,7 +277,7 @@ def test_without_a_validator_a_download_starts_again(server, client):
     assert "range" not in server.seen[-1].headers
 
 
-def test_another_part_than_asked_for_is_loud(server, client):
+def test_another_part_than_requested_is_loud(server, client):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", completed(server))
     server.script("/api/v1/exports/e1/download/t", Answer(206, FILE[4:], {"Content-Range": "bytes 4-9/10"}))
@@ -297,7 +297,7 @@ def test_a_range_that_no_longer_exists_starts_again(server, client):
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-def test_an_address_that_died_is_renewed_from_the_record(server, client, status):
+def test_a_url_that_died_is_renewed_from_the_record(server, client, status):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", completed(server, "/old"), completed(server, "/new"))
     server.script("/old", Answer(status, b'{"error": "link expired"}'))
@@ -316,7 +316,7 @@ def test_an_export_that_expired_meanwhile_has_its_own_error(server, client):
         client.open_download("e1")
 
 
-def test_an_address_that_is_refused_twice_is_the_vendors_refusal(server, client):
+def test_a_url_that_is_refused_twice_is_the_vendors_refusal(server, client):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", completed(server, "/sentinel-1"), completed(server, "/sentinel-2"))
     server.script("*", *[Answer(404, b'{"error": "no such file"}')] * 2)
@@ -347,7 +347,7 @@ def test_what_cannot_be_downloaded_says_why(server, client, record, kind, messag
     "address",
     ["https://evil.test/api/v1/exports/e1/download/sentinel", "/relative/sentinel", "file:///etc/passwd?sentinel"],
 )
-def test_a_download_address_elsewhere_gets_no_token(server, client, address):
+def test_a_download_url_elsewhere_gets_no_token(server, client, address):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", data({"id": "e1", "status": "COMPLETED", "download_url": address}))
 

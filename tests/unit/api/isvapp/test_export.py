@@ -46,7 +46,7 @@ def test_any_field_but_the_id_may_be_absent():
     assert (export.type, export.download_url, export.created_at, export.is_expired) == (None, None, None, None)
 
 
-def test_details_are_json_and_hold_no_download_address():
+def test_details_are_json_and_hold_no_download_url():
     export = Export.from_record(COMPLETED | {"priority": 3, "mirror": ["https://cdn.test/sentinel"]})
 
     details = export.details()
