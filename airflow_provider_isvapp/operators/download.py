@@ -50,7 +50,6 @@ class ExportDownload:
         require_months: bool,
         log: Log,
     ) -> None:
-        from airflow_provider_isvapp.transfer.audit import check_rejected
         from airflow_provider_isvapp.transfer.download import check_download  # codecs are not needed to parse a DAG
 
         self._destination = resolve_destination(path, storage_options=options.storage_options)
@@ -60,9 +59,7 @@ class ExportDownload:
         self._log = log
         check_download(self._destination, options, expected_months=expected_months, require_months=require_months)
         self._baseline = _resolve_other(baseline, options)
-        self._rejected = _resolve_other(rejected_path, options)
-        if self._rejected is not None:
-            check_rejected(self._rejected, self._destination, options)
+        self._rejected = _resolve_rejected(rejected_path, self._destination, options)
         self._destination.target().check_rights()
 
     def run(
@@ -121,6 +118,15 @@ def _resolve_other(path: PathArgument | None, options: WriteOptions) -> Destinat
     return None if path is None else resolve_destination(path, storage_options=options.storage_options)
 
 
+def _resolve_rejected(path: PathArgument | None, destination: Destination, options: WriteOptions) -> Destination | None:
+    from airflow_provider_isvapp.transfer.audit import check_rejected  # codecs are not needed to parse a DAG
+
+    rejected = _resolve_other(path, options)
+    if rejected is not None:
+        check_rejected(rejected, destination, options)
+    return rejected
+
+
 def latest_snapshot(context: Context) -> datetime | None:
     """Return the latest time to fetch a list for a run, one interval after the run's own; None for any time.
 
@@ -166,7 +172,6 @@ class ListSnapshot:
         rejected_path: PathArgument | None,
         allow_late: bool,
     ) -> None:
-        from airflow_provider_isvapp.transfer.audit import check_rejected
         from airflow_provider_isvapp.transfer.lists import check_list  # codecs are not needed to parse a DAG
 
         self._destination = resolve_destination(path, storage_options=options.storage_options)
@@ -174,9 +179,7 @@ class ListSnapshot:
         self._allow_late = allow_late
         check_list(self._destination, options)
         self._baseline = _resolve_other(baseline, options)
-        self._rejected = _resolve_other(rejected_path, options)
-        if self._rejected is not None:
-            check_rejected(self._rejected, self._destination, options)
+        self._rejected = _resolve_rejected(rejected_path, self._destination, options)
         self._destination.target().check_rights()
         self._started = time.monotonic()
 
