@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_isvapp.api.schema.fields import ListOf, MapOf, Object, ObjectOf, Type, read_object
-from airflow_provider_isvapp.api.schema.isvapp import TaxonomyItemRow
+from airflow_provider_isvapp.api.schema.isvapp import SalesforceAccount, TaxonomyItemRow
 from airflow_provider_isvapp.api.schema.productiv import AppDetails, AppSummary
 from airflow_provider_isvapp.emulator import Emulator
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
@@ -50,7 +50,12 @@ def personal_paths(kind: Type, path: tuple[str, ...] = ()) -> Iterator[tuple[str
 
 
 @pytest.mark.parametrize(
-    ("guide", "row"), [("productiv-apps.md", AppDetails), ("download-an-export.md", TaxonomyItemRow)]
+    ("guide", "row"),
+    [
+        ("productiv-apps.md", AppDetails),
+        ("download-an-export.md", TaxonomyItemRow),
+        ("salesforce-accounts.md", SalesforceAccount),
+    ],
 )
 def test_the_first_example_of_a_guide_leaves_out_all_personal_data(guide: str, row: type[Object]) -> None:
     page = ROOT / "docs" / "guides" / guide
