@@ -121,8 +121,8 @@ ODDITIES = {
     "an escape that is none": Oddity(row=lambda row: row.replace(b"Main", b"M\\xn"), refused=NO_ROW),
     "half a surrogate pair": Oddity(row=lambda row: row.replace(b"Main", b"\\ud800"), refused=NO_ROW),
     "deep nesting": Oddity(row=lambda row: b'{"a":' * 100_000, refused="line {} is nested too deeply"),
-    "unpacked by a gateway": Oddity(body=bytes),
-    "unpacked, and cut": Oddity(body=lambda plain: plain[:-1], refused="has .* bytes, and the export's record states"),
+    "decompressed by a gateway": Oddity(body=bytes),
+    "decompressed, and cut": Oddity(body=lambda plain: plain[:-1], refused="has .* bytes, and the export's record states"),
     "a gzip member more": Oddity(
         body=lambda plain: gzip_bytes(plain, ROWS[0] + b"\n"), refused="decompresses to more than the"
     ),
@@ -179,7 +179,7 @@ def test_every_oddity_is_decided(store: Store, name: str, form: str, place: str)
     options: dict[str, Any] = {**FORMS[form], **oddity.options, "attempts": 2, "sleep": lambda seconds: None}
     destination = store.destination("{reference_date}" if form == "by month" else "object.gz")
     with FileServer(Answer(body)) as server:
-        packed = gzip_bytes(plain) if body == plain or name == "unpacked, and cut" else body
+        packed = gzip_bytes(plain) if body == plain or name == "decompressed, and cut" else body
         source = server.source(compressed=len(packed), uncompressed=len(plain))
         if refused is not None:
             with pytest.raises((DamagedDownload, ExportRefused), match=refused.format(number + 1)) as caught:
