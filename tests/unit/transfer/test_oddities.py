@@ -122,7 +122,9 @@ ODDITIES = {
     "half a surrogate pair": Oddity(row=lambda row: row.replace(b"Main", b"\\ud800"), refused=NO_ROW),
     "deep nesting": Oddity(row=lambda row: b'{"a":' * 100_000, refused="line {} is nested too deeply"),
     "decompressed by a gateway": Oddity(body=bytes),
-    "decompressed, and cut": Oddity(body=lambda plain: plain[:-1], refused="has .* bytes, and the export's record states"),
+    "decompressed, and cut": Oddity(
+        body=lambda plain: plain[:-1], refused="has .* bytes, and the export's record states"
+    ),
     "a gzip member more": Oddity(
         body=lambda plain: gzip_bytes(plain, ROWS[0] + b"\n"), refused="decompresses to more than the"
     ),
