@@ -133,7 +133,7 @@ def refusal(what: str, reasons: Mapping[str, str]) -> str:
     """
     found = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     return (
-        f"{what} did not pass its checks. {found}. Nothing was published. To accept it, run the task again with "
+        f"{what} did not pass its checks. {found}. Nothing was published. Accept it with "
         f"skip_checks={','.join(reasons)!r}."
     )
 

@@ -76,8 +76,8 @@ def test_a_month_that_halves_its_rows_is_refused_and_can_be_accepted(tmp_path: P
     assert caught.value.permanent
     assert str(caught.value) == (
         "Export e-1 did not pass its checks. MaxChange: 2024-02 has 4 rows, 80% fewer than the 20 of the baseline, and "
-        f"50% is allowed; {caught.value.reasons['MaxChange'].partition('; ')[2]}. Nothing was published. To accept it, "
-        "run the task again with skip_checks='MaxChange'."
+        f"50% is allowed; {caught.value.reasons['MaxChange'].partition('; ')[2]}. Nothing was published. Accept it "
+        "with skip_checks='MaxChange'."
     )
     assert "2024-02 has" in caught.value.reasons["MaxChange"].partition("; ")[2]
     assert files(tmp_path) == before
