@@ -7,7 +7,7 @@ from __future__ import annotations
 import codecs
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -84,8 +84,8 @@ def _load_count() -> Callable[[bytes, bytes], int]:
 class RowInspector:
     """Checks that every line is one JSON object in UTF-8 with at most one month, and counts rows and months.
 
-    Each line is parsed separately, so that the result for a row depends only on that row. In an export, blank lines and
-    a byte order mark before the first row are ignored.
+    The result for a row depends only on that row: lines are parsed together only where each of them is one row. In an
+    export, blank lines and a byte order mark before the first row are ignored.
 
     :param row_type: the fields of a row to read.
     :param checker: compares each row with its documentation. Rows that match it are only parsed.
@@ -108,7 +108,9 @@ class RowInspector:
         self._by_month = by_month
         self._max_row_bytes = max_row_bytes
         self._checker = checker
-        self._decode = msgspec.json.Decoder(row_type).decode
+        decoder = msgspec.json.Decoder(row_type)
+        self._decode = decoder.decode
+        self._decode_lines = decoder.decode_lines
         self._count = _load_count()
         self._months: Counter[str | None] = Counter()
         self._open_line: list[bytes] = []
@@ -178,9 +180,16 @@ class RowInspector:
 
     def _read_all(self, block: bytes) -> list[str | None] | None:
         """Return the month of each line; None if a line is invalid, or if only a check of each line can tell."""
+        rows: Iterable[_HasMonth]
         try:
-            lines = BytesIO(block)
-            rows = map(self._decode, lines) if self._checker is None else self._checker.read_documented(lines)
+            if self._checker is not None:
+                rows = self._checker.read_documented(BytesIO(block))
+            elif lines := self._count_object_lines(block):
+                rows = self._decode_lines(block)
+                if len(rows) != lines:
+                    return None
+            else:
+                rows = map(self._decode, BytesIO(block))
             months = [row.reference_date for row in rows]
             if not block.isascii():
                 block.decode()
@@ -193,6 +202,20 @@ class RowInspector:
         ):
             return None
         return months
+
+    def _count_object_lines(self, block: bytes) -> int:
+        """Count the lines of a block if each newline but the last one separates two objects; return 0 otherwise.
+
+        If the block is valid JSON, a newline between a closing and an opening brace is between two objects: inside one,
+        there would be a comma, and a string has no newline. So these lines are rows if there are as many rows.
+
+        Only for stringzilla: splitting the block into lines takes less time than Python's search.
+        """
+        end = b"}\r\n" if block.endswith(b"}\r\n") else b"}\n"
+        if self._count is bytes.count or not (block.startswith(b"{") and block.endswith(end)):
+            return 0
+        lines = self._count(block, b"\n")
+        return lines if self._count(block, end + b"{") == lines - 1 else 0
 
     def _may_repeat_month(self, block: bytes, months: list[str | None]) -> bool:
         """Whether a row might have a second month: the decoder sees only the last one.

@@ -153,6 +153,8 @@ NO_ROWS = {
     "comment": b'{"a":1}//',
     "comment inside": b'{"a":/**/1}',
     "two rows": b'{"a":1}{"b":2}',
+    "two rows of a month": b'{"reference_date":"2024-01"}{"reference_date":"2024-01"}',
+    "two rows of a month, with a blank": b'{"reference_date":"2024-01"} {"reference_date":"2024-01"}',
     "two rows and a comma": b'{"a":1},{"b":2}',
     "text behind": b'{"a":1} x',
     "NUL behind": b'{"a":1}\x00',
@@ -298,7 +300,7 @@ def test_an_object_over_two_lines_is_not_ndjson() -> None:
 
 def test_an_object_over_two_lines_is_not_made_up_for_by_two_on_one() -> None:
     with pytest.raises(DamagedDownload, match="line 2"):
-        inspect(b'{"a":1}\n{"a":\n1}\n{"a":1}{"a":1}\n')
+        inspect(b'{"a":1}\n{"a":\n1}\n{"a":1}{"a":1}\n'.replace(b"{", b'{"reference_date":"2024-01",'))
 
 
 def test_the_message_does_not_show_the_row() -> None:
