@@ -70,9 +70,9 @@ class Progress:
 class TransferPipeline:
     """Moves a file from a download to a writer.
 
-    One thread receives and decompresses, one checks and one writes. The caller's thread only polls for cancellation: a
-    cancelled task stops at once, even while the network or the storage stalls. Only the checks hold the interpreter's
-    lock; the other threads run in parallel.
+    One thread receives, decompresses and checks, and another one writes. The caller's thread only polls for
+    cancellation: a cancelled task stops at once, even while the network or the storage stalls. A third thread for the
+    checks gains nothing: they hold the interpreter's lock, and the others would wait for it after every piece.
 
     Malformed rows stop the writing, but not the reading: at the end, sizes and checksums show whether the vendor
     produced them, in which case another download does not help.
@@ -189,15 +189,13 @@ class TransferPipeline:
 
     def _move(self, output: RowWriter) -> None:
         _keep_freed_memory()
-        pieces = Prefetch(self._decompressed(), name="isvapp-download")
-        chunks = Prefetch(self._checked(pieces), name="isvapp-check")
+        chunks = Prefetch(self._checked(), name="isvapp-download")
         writing = WorkerThread(lambda: self._write(chunks, output), name="isvapp-write")
         try:
             while not writing.poll():
                 self._check_cancelled()
         finally:
             self._download.cancel()
-            pieces.stop()
             chunks.stop()
             writing.join_briefly()
 
@@ -209,11 +207,12 @@ class TransferPipeline:
                 else:
                     yield from self._members.decode(data)
 
-    def _checked(self, pieces: Iterable[tuple[memoryview, bytes]]) -> Generator[Chunk]:
-        for compressed, plain in pieces:
-            self._measure(compressed, plain)
-            if (partitions := self._inspect(partial(self._inspector.feed, plain))) is not None:
-                yield from self._summed_up(self._without_fields(compressed, self._fields.feed(plain), partitions))
+    def _checked(self) -> Generator[Chunk]:
+        with closing(self._decompressed()) as pieces:
+            for compressed, plain in pieces:
+                self._measure(compressed, plain)
+                if (partitions := self._inspect(partial(self._inspector.feed, plain))) is not None:
+                    yield from self._summed_up(self._without_fields(compressed, self._fields.feed(plain), partitions))
         if self._members.inside_member:
             raise DamagedDownload(f"it ends inside gzip member {self._members.finished_members + 1}")
         self._check_size()
@@ -223,8 +222,8 @@ class TransferPipeline:
 
     def _write(self, chunks: Iterable[Chunk], output: RowWriter) -> None:
         for chunk in chunks:
-            # Computed here and not in the checking thread: the checksum releases the interpreter's lock, and the
-            # checking thread would wait for the lock again after every chunk, a quarter of the download's time.
+            # Computed here and not in the other thread: the checksum releases the interpreter's lock, and the thread
+            # that checks would wait for the lock again after every chunk.
             self._crc32.update(chunk.plain)
             self._kept_bytes += len(chunk.plain)
             if self._malformed is None:
