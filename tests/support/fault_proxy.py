@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
@@ -58,8 +59,7 @@ class FaultProxy(HttpServer):
 
     :param behind: origin of the server.
     :param refusal: makes the headers and the body of a response with a status, as this storage has it.
-    :param check: returns the status with which the storage refuses a request that it takes for damaged, where the
-        server does not check.
+    :param tls: what it speaks itself; to the server, it speaks plain HTTP.
     :ivar seen: method and path of each request.
     :ivar fault: what goes wrong from now on.
     :ivar after_piece: called after each MiB of a body.
@@ -72,7 +72,7 @@ class FaultProxy(HttpServer):
         behind: str,
         refusal: Callable[[int], tuple[dict[str, str], bytes]],
         *,
-        check: Callable[[Mapping[str, str], bytes], int | None] = lambda headers, body: None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.seen: list[str] = []
         self.fault: Fault | None = None
@@ -80,10 +80,9 @@ class FaultProxy(HttpServer):
         self.after_piece: Callable[[], None] = lambda: None
         self._behind = behind
         self._refusal = refusal
-        self._check = check
         self._session = requests.Session()
         self._session.trust_env = False
-        super().__init__()
+        super().__init__(tls=tls)
 
     def __exit__(self, *_: object) -> None:
         super().__exit__()
@@ -121,8 +120,6 @@ class FaultProxy(HttpServer):
                 if what == "flip" and body:
                     middle = len(body) // 2
                     body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
-                if damaged := proxy._check(self.headers, body):
-                    return self._respond(damaged, *proxy._refusal(damaged))
                 headers = {name: value for name, value in self.headers.items() if name != "Transfer-Encoding"}
                 with proxy._session.request(
                     self.command, proxy._behind + self.path, headers=headers, data=body, stream=True

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import logging
 import shutil
 import socket
 import subprocess
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,18 +25,50 @@ from tests.support import free_port
 
 
 @contextmanager
-def moto() -> Iterator[str]:
+def moto(port: int = 0) -> Iterator[str]:
     """Start an S3 server from a wheel and yield its URL."""
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     server.start()
+    serving = server._server
+    assert serving is not None
+    serving.app = with_checksums(serving.app)
     try:
-        host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
+        yield f"http://127.0.0.1:{serving.port}"
     finally:
         server.stop()
+
+
+def with_checksums(application: Any) -> Any:
+    """What S3 does with CRC-32, and moto does not: it refuses other bytes, and its response says what it has verified.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPart.html, API_CreateMultipartUpload.html
+    """
+
+    def serve(environ: dict[str, Any], start_response: Any) -> Any:
+        told = environ.get("HTTP_X_AMZ_CHECKSUM_CRC32")
+        if told is not None:
+            body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+            environ["wsgi.input"] = io.BytesIO(body)
+            if told != base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode():
+                headers, content = s3_refusal(400)
+                start_response("400 Bad Request", list(headers.items()))
+                return [content]
+        verified = {
+            "x-amz-checksum-crc32": told,
+            "x-amz-checksum-algorithm": environ.get("HTTP_X_AMZ_CHECKSUM_ALGORITHM"),
+        }
+
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            there = {name.lower() for name, _ in headers}
+            also = [(name, value) for name, value in verified.items() if value is not None and name not in there]
+            return start_response(status, headers + also, *error)
+
+        return application(environ, start)
+
+    return serve
 
 
 def s3_client(url: str, *, key: str = "key", secret: str = "secret", **config: Any) -> Any:

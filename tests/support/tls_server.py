@@ -26,10 +26,7 @@ class TlsServer:
 
     def __init__(self, folder: Path, *, host: str) -> None:
         self.certificate = folder / "certificate.pem"
-        key = folder / "key.pem"
-        write_certificate(self.certificate, key, host)
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(self.certificate, key)
+        self._context = server_context(self.certificate, host)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -54,6 +51,15 @@ class TlsServer:
                     self._context.wrap_socket(connection, server_side=True).close()
                 except OSError:
                     continue
+
+
+def server_context(certificate: Path, host: str) -> ssl.SSLContext:
+    """Make a certificate, and return what a server speaks TLS with."""
+    key = certificate.with_name("key.pem")
+    write_certificate(certificate, key, host)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
 
 
 def write_certificate(certificate: Path, key: Path, host: str) -> None:

@@ -11,9 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -31,6 +30,7 @@ from airflow_provider_isvapp.transfer.threads import Watchdog
 from tests.support import ROOT
 from tests.support.fault_proxy import Fault, FaultProxy, Kind
 from tests.support.object_stores import AZURE_KEY, gcs_client, in_fsspec, in_gcs, in_s3, s3_client, s3_refusal
+from tests.support.tls_server import server_context
 
 OLD = b'{"old":true}\n'
 SMALL = b'{"new":true}\n' * 100
@@ -115,17 +115,16 @@ class S3(Storage):
             "publish": method == "POST" and "uploadId=" in path,
         }[step]
 
-    @staticmethod
-    def check(headers: Mapping[str, str], body: bytes) -> int | None:
-        """What S3 does with the checksum of a request, and moto does not."""
-        told = headers.get("x-amz-checksum-crc32")
-        return None if told in (None, base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()) else 400
-
 
 @contextmanager
 def open_s3(request: pytest.FixtureRequest) -> Iterator[Storage]:
     server = request.getfixturevalue("s3_server")
-    with FaultProxy(server, s3_refusal, check=S3.check) as proxy:
+    certificate = request.getfixturevalue("tmp_path_factory").mktemp("s3") / "certificate.pem"
+    with (
+        FaultProxy(server, s3_refusal, tls=server_context(certificate, "127.0.0.1")) as proxy,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("AWS_CA_BUNDLE", str(certificate))
         yield S3(server, proxy)
 
 

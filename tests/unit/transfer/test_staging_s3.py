@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import re
 import threading
 import time
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ from tests.support.downloads import download_with
 from tests.support.fault_proxy import FaultProxy
 from tests.support.file_server import MONTHS, Answer, FileServer, Source, gzip_bytes, ndjson
 from tests.support.object_stores import in_s3, s3_client, s3_refusal
+from tests.support.tls_server import server_context
 
 # S3's own minimum, so that a few MB make several parts.
 PART = 5 * 1024 * 1024
@@ -142,6 +145,51 @@ def test_each_part_carries_its_checksum_unless_the_connection_says_otherwise(
     bucket.assert_holds(BIG)
     assert len(sums) > 1
     assert set(sums.values()) == {wanted == "when_supported"}
+
+
+@pytest.mark.parametrize(
+    ("server", "over_tls", "config", "is_signed"),
+    [
+        pytest.param("s3_server", True, {}, False, id="S3 over TLS verifies the CRC-32"),
+        pytest.param("s3_server", False, {}, True, id="plain HTTP"),
+        pytest.param("ceph_server", True, {}, True, id="Ceph ignores the CRC-32"),
+        pytest.param("s3_server", True, {"s3": {"payload_signing_enabled": True}}, True, id="as the connection says"),
+        pytest.param("s3_server", True, {"request_checksum_calculation": "when_required"}, True, id="no CRC-32"),
+    ],
+)
+def test_sha256_is_left_out_only_where_tls_and_a_verified_crc32_guard_the_bytes(
+    server: str,
+    over_tls: bool,
+    config: dict[str, Any],
+    is_signed: bool,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(s3, "PART_BYTES", PART)
+    certificate = tmp_path / "certificate.pem"
+    tls = server_context(certificate, "127.0.0.1") if over_tls else None
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+    told: dict[bytes, bytes] = {}
+
+    def look(request: Any, **_: Any) -> None:
+        told[bytes(request.body.data)] = request.headers["X-Amz-Content-SHA256"]
+
+    plain = bytes(range(256)) * (PART // 256) + b"the last part"
+    with FaultProxy(request.getfixturevalue(server), s3_refusal, tls=tls) as front:
+        client = s3_client(front.url, key=ACCESS_KEY, secret=SECRET_KEY, **config)
+        with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
+            client.create_bucket(Bucket="lake")
+        client.meta.events.register("before-send.s3.UploadPart", look)
+        staged = in_s3(client, PATH).target().stage(exclusive=False, content_type="text/plain", provenance=None)
+        staged.write(plain)
+        staged.flush()
+        staged.commit()
+        assert client.get_object(Bucket="lake", Key=PATH.partition("/")[2])["Body"].read() == plain
+    assert told == {
+        part: hashlib.sha256(part).hexdigest().encode() if is_signed else b"UNSIGNED-PAYLOAD"
+        for part in (plain[:PART], plain[PART:])
+    }
 
 
 def test_later_parts_are_larger_and_fewer_are_on_their_way(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
