@@ -30,7 +30,7 @@ from tests.support.ceph_gateway import ACCESS_KEY, SECRET_KEY
 Work = Callable[[], object]
 
 
-def file_address(server: str) -> str:
+def file_url(server: str) -> str:
     return f"{server}/api/v1/exports/{EXPORT_ID}/download/token"
 
 
@@ -116,7 +116,7 @@ def ours_to_parquet(server: str, target: str) -> Work:
 
 
 def pipe(decompress: str, server: str, target: str) -> Work:
-    command = f"set -o pipefail; curl -sf {file_address(server)} | {decompress} > {target}"
+    command = f"set -o pipefail; curl -sf {file_url(server)} | {decompress} > {target}"
     return lambda: subprocess.run(["bash", "-c", command], check=True)
 
 
@@ -125,7 +125,7 @@ def requests_and_gzip(server: str, target: str) -> Work:
     import requests
 
     def work() -> None:
-        with requests.get(file_address(server), stream=True, timeout=60) as response, Path(target).open("wb") as out:
+        with requests.get(file_url(server), stream=True, timeout=60) as response, Path(target).open("wb") as out:
             shutil.copyfileobj(gzip.GzipFile(fileobj=response.raw), out)
 
     return work
@@ -210,7 +210,7 @@ def in_memory(server: str, target: str, s3: str, plain: str) -> Work:
     bucket, _, key = target.partition("/")
 
     def work() -> None:
-        content = requests.get(file_address(server), timeout=600).content
+        content = requests.get(file_url(server), timeout=600).content
         client.upload_fileobj(io.BytesIO(gzip.decompress(content)), bucket, key)
 
     return work

@@ -141,8 +141,8 @@ def call(limiter: str, places: Places, port: int, number: int, start: multiproce
     while True:
         with permit():
             connection.request("GET", f"/{number}")
-            answer = connection.getresponse()
-        answer.read()
+            response = connection.getresponse()
+        response.read()
 
 
 def evaluate(limiter: str, delay: str, begin: float, end: float, arrivals: list[Arrival]) -> Result:

@@ -32,7 +32,7 @@ async def _serve(control: Connection, longest_delay: float) -> None:
     arrivals: list[Arrival] = []
     randomness = random.Random(2)
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while request := await reader.readuntil(b"\r\n\r\n"):
                 if longest_delay:
@@ -47,7 +47,7 @@ async def _serve(control: Connection, longest_delay: float) -> None:
 
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_reader(control.fileno(), stopped.set)
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(respond, "127.0.0.1", 0)
     control.send(server.sockets[0].getsockname()[1])
     await stopped.wait()
     server.close()

@@ -18,8 +18,8 @@ COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 class AirflowRest:
     """A client without a login: in the demo's Airflow, every user of this machine is an administrator."""
 
-    def __init__(self, address: str) -> None:
-        self._base = f"{address}/api/v2"
+    def __init__(self, url: str) -> None:
+        self._base = f"{url}/api/v2"
 
     def healthy(self) -> bool:
         """Tell whether every component has reported for duty."""
@@ -34,8 +34,8 @@ class AirflowRest:
 
     def test_connection(self, connection: dict[str, Any]) -> tuple[bool, str]:
         """Do what the Test button does."""
-        answer = self._call("POST", "connections/test", connection)
-        return answer["status"], answer["message"]
+        response = self._call("POST", "connections/test", connection)
+        return response["status"], response["message"]
 
     def has_dag(self, dag_id: str) -> bool:
         return any(dag["dag_id"] == dag_id for dag in self._call("GET", "dags")["dags"])
@@ -75,7 +75,7 @@ class AirflowRest:
             headers={"Content-Type": "application/json", "Accept": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return json.load(answer)
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return json.load(response)
         except urllib.error.HTTPError as error:
             raise DemoFailed(f"{method} {path} got status {error.code}: {error.read()[:500]!r}") from None

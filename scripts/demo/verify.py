@@ -49,8 +49,8 @@ def check_apps(result: dict[str, Any], emulator: Emulator) -> WrittenFile:
     }
     with urllib.request.urlopen(
         emulator.productiv_token_url, data=urllib.parse.urlencode(form).encode(), timeout=30
-    ) as answer:
-        token = json.load(answer)["access_token"]
+    ) as response:
+        token = json.load(response)["access_token"]
     return _check_rows(result, _get(f"{emulator.url}/pull/v1/apps", token)["Apps"])
 
 
@@ -82,5 +82,5 @@ def _local(address: str) -> Path:
 
 def _get(address: str, token: str) -> Any:
     request = urllib.request.Request(address, headers={"Authorization": f"Bearer {token}"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)

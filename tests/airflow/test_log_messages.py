@@ -57,7 +57,7 @@ class TestRequest:
             ),
         ],
     )
-    def test_is_said_in_words(self, log: Lines, request_for: dict[str, Any], words: str) -> None:
+    def test_a_request_is_logged_in_words(self, log: Lines, request_for: dict[str, Any], words: str) -> None:
         log_request(log, ExportRequest.checked(**request_for))
 
         assert log.lines == [f"Requesting an export (TAXONOMY_ITEM, MONTHLY) {words}"]
@@ -82,7 +82,7 @@ def test_a_percent_sign_is_no_placeholder(log: Lines) -> None:
 
 
 class TestReady:
-    def test_says_what_is_known(self, log: Lines) -> None:
+    def test_logs_the_known_figures(self, log: Lines) -> None:
         log_ready(
             log,
             {
@@ -100,13 +100,13 @@ class TestReady:
             "available until 2026-11-21 21:51:38 UTC"
         ]
 
-    def test_says_no_more_than_is_known(self, log: Lines) -> None:
+    def test_leaves_out_unknown_figures(self, log: Lines) -> None:
         log_ready(log, {"id": "export-1", "created_at": None})
 
         assert log.lines == ["Export export-1 is ready"]
 
 
-def test_a_wait_tells_changes_and_once_a_minute_that_there_is_none(log: Lines) -> None:
+def test_a_wait_logs_changes_and_once_per_minute_that_there_is_none(log: Lines) -> None:
     now = [0.0]
     wait = StatusLogger("export-1", log, clock=lambda: now[0])
 
@@ -125,7 +125,7 @@ def test_a_wait_tells_changes_and_once_a_minute_that_there_is_none(log: Lines) -
     ]
 
 
-def test_a_whole_task_reads_like_a_story(
+def test_the_log_of_a_whole_task(
     isvapp: Emulator,
     clock: ManualClock,
     tmp_path: Path,
@@ -152,7 +152,7 @@ def test_a_whole_task_reads_like_a_story(
     )
 
     (export_id,) = isvapp.exports
-    story = [
+    log_text = [
         r"Requesting an export \(TAXONOMY_ITEM, MONTHLY\) of the latest 12 completed months: all items of taxonomy",
         rf"Export {export_id} is created and PENDING",
         r"Waiting in the triggerer for at most 3600 s, until .* UTC, polling at least every 30 s",
@@ -168,7 +168,7 @@ def test_a_whole_task_reads_like_a_story(
     ]
     # Airflow 2.11 also prints what it logs.
     told = caplog.text if "Requesting" in caplog.text else logs()
-    assert re.search(".*".join(story), told, re.S), told
-    for said_once in (story[0], story[1], story[2], story[3], story[4], story[5]):
-        assert len(re.findall(said_once, told)) == 1
+    assert re.search(".*".join(log_text), told, re.S), told
+    for logged_once in (log_text[0], log_text[1], log_text[2], log_text[3], log_text[4], log_text[5]):
+        assert len(re.findall(logged_once, told)) == 1
     assert told.count("::group::") == told.count("::endgroup::")

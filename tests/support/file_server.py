@@ -11,7 +11,7 @@ import socket
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from io import BufferedIOBase
 
@@ -66,17 +66,17 @@ def gzip_bytes(*members: bytes, level: int = 1) -> bytes:
 
 
 @dataclass(frozen=True)
-class Answer:
+class FileResponse:
     """The response to one request.
 
     :param cut: send only so many bytes of the body.
-    :param reset: end with a connection reset and not in an orderly way.
-    :param announced: the Content-Length to state; None is the truth.
+    :param reset: end with a connection reset.
+    :param announced: the Content-Length to state; None for the true one.
     :param chunked: state no length.
-    :param encoded: say ``Content-Encoding: gzip``.
+    :param encoded: send ``Content-Encoding: gzip``.
     :param obeys_if_range: send the whole file if the validator does not match.
-    :param trickle: send what follows after the byte at ``cut`` byte by byte, some a second, until the server is closed.
-    :param stall: keep silent before the byte at ``cut`` until the server is closed.
+    :param trickle: send what follows the byte at ``cut`` byte by byte, a few per second, until the server is closed.
+    :param stall: send nothing before the byte at ``cut`` until the server is closed.
     """
 
     body: bytes
@@ -94,11 +94,11 @@ class Answer:
 
 
 class FileServer(HttpServer):
-    """Sends the given responses in turn, and the last one for ever."""
+    """Sends the given responses in turn, then the last one for every request."""
 
-    def __init__(self, *answers: Answer) -> None:
-        self.answers = list(answers)
-        self.ranges_asked: list[str | None] = []
+    def __init__(self, *responses: FileResponse) -> None:
+        self.responses = list(responses)
+        self.requested_ranges: list[str | None] = []
         super().__init__()
         self.url += "/file"
 
@@ -135,52 +135,52 @@ class FileServer(HttpServer):
         class Handler(QuietHandler):
             def do_GET(self) -> None:
                 asked = self.headers.get("Range")
-                files.ranges_asked.append(asked)
-                answer = files.answers.pop(0) if len(files.answers) > 1 else files.answers[0]
+                files.requested_ranges.append(asked)
+                response = files.responses.pop(0) if len(files.responses) > 1 else files.responses[0]
                 self.close_connection = True
-                body, status = answer.body, answer.status
-                matches = self.headers.get("If-Range") == answer.etag or not answer.obeys_if_range
+                body, status = response.body, response.status
+                matches = self.headers.get("If-Range") == response.etag or not response.obeys_if_range
                 begin = 0
-                if asked and answer.ranges and matches:
+                if asked and response.ranges and matches:
                     begin = int(asked.removeprefix("bytes=").removesuffix("-"))
                     body, status = body[begin:], 206
                 self.send_response(status)
                 if status == 206:
-                    last = len(answer.body) - 1
-                    self.send_header("Content-Range", f"bytes {begin}-{last}/{len(answer.body)}")
-                if answer.etag:
-                    self.send_header("ETag", answer.etag)
-                if answer.ranges:
+                    last = len(response.body) - 1
+                    self.send_header("Content-Range", f"bytes {begin}-{last}/{len(response.body)}")
+                if response.etag:
+                    self.send_header("ETag", response.etag)
+                if response.ranges:
                     self.send_header("Accept-Ranges", "bytes")
-                if answer.encoded:
+                if response.encoded:
                     self.send_header("Content-Encoding", "gzip")
-                if answer.chunked:
+                if response.chunked:
                     self.send_header("Transfer-Encoding", "chunked")
                 else:
-                    self.send_header("Content-Length", str(answer.announced or len(body)))
+                    self.send_header("Content-Length", str(response.announced or len(body)))
                 self.end_headers()
-                sent = body if answer.cut is None else body[: max(answer.cut - begin, 0)]
+                sent = body if response.cut is None else body[: max(response.cut - begin, 0)]
                 try:
-                    self._send(sent, answer)
+                    self._send(sent, response)
                 except ConnectionError:
                     return
-                if answer.trickle:
-                    files._trickle(self.wfile, body[len(sent) :], chunked=answer.chunked)
-                if answer.stall:
+                if response.trickle:
+                    files._trickle(self.wfile, body[len(sent) :], chunked=response.chunked)
+                if response.stall:
                     files._over.wait(30)
-                if answer.reset:
+                if response.reset:
                     self.wfile.flush()
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     self.connection.close()
 
-            def _send(self, sent: bytes, answer: Answer) -> None:
-                if not answer.chunked:
+            def _send(self, sent: bytes, response: FileResponse) -> None:
+                if not response.chunked:
                     self.wfile.write(sent)
                     return
                 for start in range(0, len(sent), 10_000):
                     chunk = sent[start : start + 10_000]
                     self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-                if not answer.trickle:
+                if not response.trickle:
                     self.wfile.write(b"0\r\n\r\n")
 
             def finish(self) -> None:
@@ -206,6 +206,3 @@ class Source:
             timeout=(5.0, self._read_timeout),
         )
         return DownloadResponse.from_response(self.export, response, offset=offset)
-
-    def with_id(self, export_id: str) -> Source:
-        return Source(self.url, replace(self.export, id=export_id), self._read_timeout)

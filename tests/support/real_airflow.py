@@ -199,10 +199,10 @@ class RealAirflow:
         if AIRFLOW_2:
             return True
         try:
-            status, answer = self.call("GET", "/api/v2/monitor/health")
+            status, response = self.call("GET", "/api/v2/monitor/health")
         except OSError:
             return False
-        return status == 200 and json.loads(answer)["scheduler"]["status"] == "healthy"
+        return status == 200 and json.loads(response)["scheduler"]["status"] == "healthy"
 
     def call(
         self, method: str, path: str, *, token: str | None = None, body: dict[str, Any] | None = None
@@ -215,8 +215,8 @@ class RealAirflow:
         if token is not None:
             request.add_header("Authorization", f"Bearer {token}")
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return answer.status, answer.read().decode()
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
@@ -245,11 +245,11 @@ class RealAirflow:
     def _send(self, method: str, path: str, body: dict[str, Any]) -> None:
         # SQLite refuses a write beside another one ("database is locked"), and Airflow responds with 500.
         for _ in range(20):
-            status, answer = self.call(method, f"/api/v2/{quote(path)}", body=body)
-            if status != 500 or "Database error" not in answer:
+            status, response = self.call(method, f"/api/v2/{quote(path)}", body=body)
+            if status != 500 or "Database error" not in response:
                 break
             time.sleep(1)
-        assert status < 300, f"{path}: {status} {answer[:1000]}"
+        assert status < 300, f"{path}: {status} {response[:1000]}"
 
     def logs(self) -> str:
         """Return the ends of all logs of the components and of the latest two tries."""

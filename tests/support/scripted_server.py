@@ -32,7 +32,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ScriptedResponse:
     """A response: a status and a body, or a misdeed ("reset", "hang")."""
 
     status: int = 200
@@ -41,15 +41,15 @@ class Answer:
     misdeed: str | None = None
 
 
-def data(value: Any, **envelope: Any) -> Answer:
+def data(value: Any, **envelope: Any) -> ScriptedResponse:
     """A response in ISVapp's envelope."""
-    return Answer(body=json.dumps({"data": value, "success": True} | envelope).encode())
+    return ScriptedResponse(body=json.dumps({"data": value, "success": True} | envelope).encode())
 
 
-def token(value: str = "token-1", scope: str | None = None, expires_in: float | None = 3600) -> Answer:
+def token(value: str = "token-1", scope: str | None = None, expires_in: float | None = 3600) -> ScriptedResponse:
     """A response of a token endpoint."""
-    answer = {"access_token": value, "token_type": "Bearer", "expires_in": expires_in}
-    return Answer(body=json.dumps(answer | ({"scope": scope} if scope else {})).encode())
+    response = {"access_token": value, "token_type": "Bearer", "expires_in": expires_in}
+    return ScriptedResponse(body=json.dumps(response | ({"scope": scope} if scope else {})).encode())
 
 
 class ScriptedServer(HttpServer):
@@ -57,12 +57,12 @@ class ScriptedServer(HttpServer):
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
-        self.default = Answer(500, b'{"error": "nothing scripted"}')
-        self._scripts: dict[str, deque[Answer]] = {}
+        self.default = ScriptedResponse(500, b'{"error": "nothing scripted"}')
+        self._scripts: dict[str, deque[ScriptedResponse]] = {}
         super().__init__()
 
-    def script(self, path: str, *answers: Answer) -> None:
-        self._scripts.setdefault(path, deque()).extend(answers)
+    def script(self, path: str, *responses: ScriptedResponse) -> None:
+        self._scripts.setdefault(path, deque()).extend(responses)
 
     def paths(self) -> list[str]:
         return [seen.path for seen in self.seen]
@@ -77,26 +77,26 @@ class ScriptedServer(HttpServer):
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 script.seen.append(Seen(self.command, parts.path, dict(parse_qsl(parts.query)), headers, body))
                 queue = script._scripts.get(parts.path) or script._scripts.get("*")
-                answer = queue.popleft() if queue else script.default
-                if answer.misdeed == "reset":
+                response = queue.popleft() if queue else script.default
+                if response.misdeed == "reset":
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     self.connection.close()
                     self.close_connection = True
                     return
-                if answer.misdeed == "hang":
+                if response.misdeed == "hang":
                     script._over.wait(30)
                     self.close_connection = True
                     return
-                self.send_response_only(answer.status)
-                if "Date" not in answer.headers:
+                self.send_response_only(response.status)
+                if "Date" not in response.headers:
                     self.send_header("Date", self.date_time_string())
-                for name, value in answer.headers.items():
+                for name, value in response.headers.items():
                     self.send_header(name, value)
-                if "Content-Length" not in answer.headers:
-                    self.send_header("Content-Length", str(len(answer.body)))
+                if "Content-Length" not in response.headers:
+                    self.send_header("Content-Length", str(len(response.body)))
                 self.end_headers()
-                self.wfile.write(answer.body)
-                if int(answer.headers.get("Content-Length", len(answer.body))) != len(answer.body):
+                self.wfile.write(response.body)
+                if int(response.headers.get("Content-Length", len(response.body))) != len(response.body):
                     self.close_connection = True
 
             do_POST = do_GET

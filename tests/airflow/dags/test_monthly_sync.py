@@ -25,7 +25,7 @@ def date_of(file: Path) -> date:
     return date.fromisoformat(file.parent.name.removeprefix("snapshot_date="))
 
 
-def test_the_monthly_sync_brings_the_month_before(
+def test_the_monthly_sync_writes_the_previous_month(
     emulator: Emulator, lake: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dag = parse("isvapp_monthly_sync")
@@ -89,7 +89,7 @@ def test_the_form_refuses_what_is_no_month_and_no_list(wrong: dict[str, Any], la
         params.get_param(name).resolve(wrong[name])
 
 
-def test_a_month_that_halves_is_refused_until_somebody_accepts_it(
+def test_a_month_that_halves_is_refused_until_a_user_accepts_it(
     emulator: Emulator, lake: Path, logs: Callable[[], str]
 ) -> None:
     usage = lake / "isvapp/feature_usage"

@@ -24,13 +24,13 @@ def anchors(page: Path) -> set[str]:
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.stem)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
-        address = urlsplit(target)
-        if address.scheme:
+        url = urlsplit(target)
+        if url.scheme:
             continue
-        leads_to = page.parent / address.path if address.path else page
+        leads_to = page.parent / url.path if url.path else page
         assert leads_to.exists(), f"{page.name} links to {target}"
-        if address.fragment:
-            assert address.fragment in anchors(leads_to), f"{page.name} links to {target}"
+        if url.fragment:
+            assert url.fragment in anchors(leads_to), f"{page.name} links to {target}"
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:

@@ -48,7 +48,7 @@ def messages() -> tuple[str, ...]:
     return tuple(text(node) for node in nodes() if isinstance(node, ast.Constant | ast.JoinedStr))
 
 
-def is_said(quotation: str) -> bool:
+def is_in_the_code(quotation: str) -> bool:
     """Say whether one message in the code has all the words of a quotation, in their order."""
     words = [part.strip() for part in quotation.split("…") if part.strip()]
     pattern = re.compile(".*".join(map(re.escape, words)), re.S)
@@ -59,13 +59,13 @@ def is_said(quotation: str) -> bool:
 def test_the_code_says_what_a_page_quotes(page: Path) -> None:
     # A status, a scheme and a pause are filled in by the code.
     filled_in = re.compile(r"(?<=\()\d{3}(?=\))|\b(ISVapp(?= refused| gave)|s3(?=://\.)|300(?= s:)|POST)\b")
-    unknown = [quote for quote in quotations(page) if not is_said(filled_in.sub("…", quote))]
+    unknown = [quote for quote in quotations(page) if not is_in_the_code(filled_in.sub("…", quote))]
     assert unknown == []
 
 
 def test_quotations_are_found_and_a_wrong_one_is_noticed() -> None:
     assert sum(len(quotations(page)) for page in PAGES) > 40
-    assert not is_said("Export … has left the building")
+    assert not is_in_the_code("Export … has left the building")
 
 
 def errors_of_ours() -> list[str]:

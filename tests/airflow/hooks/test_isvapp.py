@@ -85,7 +85,7 @@ def test_a_key_is_read_again_in_a_thread_beside_the_event_loop(
     assert asyncio.run(use()) == []
 
 
-def test_a_refusal_fails_the_task_for_good_with_the_vendors_words(isvapp: Emulator) -> None:
+def test_a_refusal_is_permanent_and_has_the_vendors_message(isvapp: Emulator) -> None:
     with IsvappHook() as hook, pytest.raises(AirflowFailException, match="no-such-export") as caught:
         hook.get_export("no-such-export")
 

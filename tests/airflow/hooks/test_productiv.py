@@ -56,7 +56,7 @@ def test_an_unknown_version_of_a_call_is_named(productiv: Emulator, call: str) -
         getattr(hook, call)(*arguments, api_version="v9")
 
 
-def test_an_unknown_app_fails_the_task_for_good(productiv: Emulator) -> None:
+def test_an_unknown_app_is_a_permanent_error(productiv: Emulator) -> None:
     with ProductivHook() as hook, pytest.raises(AirflowFailException, match="no-such-app"):
         hook.get_app("no-such-app")
 

@@ -81,7 +81,7 @@ def test_a_connections_own_field_wins(
     assert not (tmp_path / "configured").exists()
 
 
-def test_what_is_wrong_in_the_configuration_is_said_without_the_password(
+def test_an_error_of_the_configuration_is_shown_without_the_password(
     emulator: Emulator, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(CONFIGURED, "mongo://:sentinel@cache/0")
@@ -123,11 +123,11 @@ def test_a_password_in_the_configuration_is_hidden_from_logs(
         ("LocalExecutor;team1=CeleryExecutor;team2=KubernetesExecutor", ["CeleryExecutor", "KubernetesExecutor"]),
     ],
 )
-def test_executors_that_use_several_machines_are_known_in_every_notation(configured: str, executors: list[str]) -> None:
+def test_executors_of_several_machines_are_recognised_in_every_notation(configured: str, executors: list[str]) -> None:
     assert distributed_executors(configured) == executors
 
 
-def test_a_pod_of_the_kubernetes_executor_is_known_although_it_is_told_to_be_local(
+def test_a_pod_of_the_kubernetes_executor_is_recognised_with_a_local_executor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AIRFLOW_IS_K8S_EXECUTOR_POD", "True")

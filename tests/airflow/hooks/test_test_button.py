@@ -16,7 +16,7 @@ from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig, Fault, Ma
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
 from tests.support.airflow_connections import SetConnection, isvapp_fields, productiv_fields
-from tests.support.scripted_server import Answer, ScriptedServer
+from tests.support.scripted_server import ScriptedResponse, ScriptedServer
 from tests.support.tls_server import TlsServer
 
 COMPANY = "Bücher & Söhne GmbH"
@@ -171,7 +171,7 @@ class TestCredentials:
         assert "the token for scope 'identity' (400): invalid_scope" in message
         assert message.endswith("Give the client that scope in the vendor's settings.")
 
-    def test_a_scope_that_productiv_does_not_know(self, productiv_button: Press) -> None:
+    def test_an_unknown_scope_of_productiv(self, productiv_button: Press) -> None:
         works, message = productiv_button(extra={"scope": "apps.write"})
 
         assert not works
@@ -220,7 +220,7 @@ class TestAddress:
         assert "failed: self-signed certificate" in message
 
     def test_a_server_that_never_responds(self, button: Press, scripted: ScriptedServer) -> None:
-        scripted.script("*", *[Answer(misdeed="hang")] * 4)
+        scripted.script("*", *[ScriptedResponse(misdeed="hang")] * 4)
         works, message = button(host=scripted.url, extra={"read_timeout": 0.2})
 
         assert not works
@@ -228,7 +228,7 @@ class TestAddress:
 
     @pytest.mark.parametrize("status", [200, 404])
     def test_a_server_that_is_not_the_vendors(self, button: Press, scripted: ScriptedServer, status: int) -> None:
-        page = Answer(status, b"<!doctype html><p>sentinel", headers={"Content-Type": "text/html"})
+        page = ScriptedResponse(status, b"<!doctype html><p>sentinel", headers={"Content-Type": "text/html"})
         scripted.script("*", *[page] * 4)
         works, message = button(host=scripted.url)
 
@@ -237,7 +237,7 @@ class TestAddress:
         assert "check the connection's host" in message.lower()
 
     def test_a_token_url_that_is_not_productivs(self, productiv_button: Press, scripted: ScriptedServer) -> None:
-        scripted.script("*", Answer(404, b"<p>sentinel"))
+        scripted.script("*", ScriptedResponse(404, b"<p>sentinel"))
         works, message = productiv_button(extra={"auth_url": f"{scripted.url}/token"})
 
         assert not works

@@ -92,14 +92,14 @@ class TaskInstance:
     task_id, dag_id, run_id, map_index, try_number, max_tries = "wait", "dag", "run", -1, 1, 0
 
     def __init__(self) -> None:
-        self.first_look: datetime | None = None
+        self.first_poll: datetime | None = None
         self.xcoms: dict[str, Any] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = json.loads(json.dumps(value))
 
     def get_first_reschedule_date(self, context: Any) -> datetime | None:
-        return self.first_look
+        return self.first_poll
 
 
 def run_task(operator: Any, place: Place) -> Any:
@@ -110,7 +110,7 @@ def run_task(operator: Any, place: Place) -> Any:
         try:
             return call()
         except AirflowRescheduleException as again:
-            ti.first_look = ti.first_look or datetime.now(UTC)
+            ti.first_poll = ti.first_poll or datetime.now(UTC)
             time.sleep(max((again.reschedule_date - datetime.now(UTC)).total_seconds(), 0))
         except TaskDeferred as deferral:
             event = event_of(deferral.trigger)
@@ -453,7 +453,7 @@ def test_an_oddity_ends_in_the_right_result_or_in_a_clear_error(
         assert warned >= 8
 
 
-def test_a_type_that_is_not_known_is_written_as_it_comes(vendors: Vendors, tmp_path: Path) -> None:
+def test_an_unknown_type_is_written_unchanged(vendors: Vendors, tmp_path: Path) -> None:
     rows = b'{"user": 1, "reference_date": 7}\n{"user": 2}\n'
     packed = gzip.compress(rows, mtime=0)
     change = {

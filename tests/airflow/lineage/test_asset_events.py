@@ -77,10 +77,10 @@ def test_an_alias_gets_only_the_months_that_changed(
     assert events[f"file://{tmp_path}/{march}"]["changes"] == {march: lost}
     assert [item["reference_date"] for item in written["objects"]] == [march]
     assert context["outlet_events"][ASSET].extra == written
-    story = logs()
-    assert "Compared with the stored months: 11 unchanged, 1 restated" in story
-    assert f"{march} is restated (-100 rows" in story
-    assert f"1 of 12 months: {march}" in story
+    log_text = logs()
+    assert "Compared with the stored months: 11 unchanged, 1 restated" in log_text
+    assert f"{march} is restated (-100 rows" in log_text
+    assert f"1 of 12 months: {march}" in log_text
 
     # A try that died after its last manifest has announced nothing.
     again, context = export(**options, run_id="july", partition_events=True)

@@ -105,11 +105,11 @@ class TestEarly:
         context = task_context()
         seen = []
 
-        def look_at_the_link(_: float) -> None:
+        def open_the_link(_: float) -> None:
             seen.append(self.link(context))
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("airflow_provider_isvapp.operators.creation.time.sleep", look_at_the_link)
+        monkeypatch.setattr("airflow_provider_isvapp.operators.creation.time.sleep", open_the_link)
         with pytest.raises(KeyboardInterrupt):
             IsvappExportOperator(task_id="x", path=str(tmp_path / "x"), deferrable=False, **REQUEST).execute(context)
 

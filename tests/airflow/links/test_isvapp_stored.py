@@ -54,8 +54,8 @@ def test_the_ui_finds_the_links_of_single_and_of_mapped_tasks(
         # Mapped tasks run in any order.
         export_of = {record["request"]["ids"][0]: export_id for export_id, record in isvapp.exports.items()}
         for map_index, taxonomy_id in enumerate(["one", "two"]):
-            address = export_url("isvapp_default", export_of[taxonomy_id])
-            assert link("ISVapp export", "create", map_index) == address
+            url = export_url("isvapp_default", export_of[taxonomy_id])
+            assert link("ISVapp export", "create", map_index) == url
     else:
         assert stored.get_task("create").extra_links == []
 

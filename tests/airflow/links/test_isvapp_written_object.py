@@ -73,11 +73,11 @@ class TestAmazon:
         assert console_url(s3("eu-north-1")) is None
 
     def test_there_is_no_credential_in_it(self) -> None:
-        address = console_url(s3("eu-central-1"))
+        url = console_url(s3("eu-central-1"))
 
-        assert address is not None
-        assert "AKIA" not in address
-        assert "wJalr" not in address
+        assert url is not None
+        assert "AKIA" not in url
+        assert "wJalr" not in url
 
 
 class TestGoogle:
@@ -124,11 +124,11 @@ class TestStored:
     def console(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         asked: list[Any] = []
 
-        def address(destination: Destination, *, placeholder: str | None = None) -> str:
+        def url(destination: Destination, *, placeholder: str | None = None) -> str:
             asked.append((destination.key, placeholder))
             return "https://console.example.com/object"
 
-        monkeypatch.setattr(base, "console_url", address)
+        monkeypatch.setattr(base, "console_url", url)
         return asked
 
     def test_of_a_list(self, isvapp: Emulator, tmp_path: Path, console: list[Any]) -> None:

@@ -60,7 +60,7 @@ class MeteredAirflow:
                 text=True,
             )
         os.close(writer)
-        self._answers = os.fdopen(reader)
+        self._responses = os.fdopen(reader)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -71,14 +71,14 @@ class MeteredAirflow:
             self._process.wait(timeout=30)
         finally:
             self._process.kill()
-            self._answers.close()
+            self._responses.close()
 
     def run(self, dag_id: str) -> str:
         """Run a DAG and return the run's state."""
         assert self._process is not None
         assert self._process.stdin is not None
         print(dag_id, file=self._process.stdin, flush=True)
-        state = self._answers.readline().strip().rpartition(".")[2].lower()
+        state = self._responses.readline().strip().rpartition(".")[2].lower()
         assert state, self.log
         return state
 

@@ -15,7 +15,7 @@ from airflow import __version__ as airflow_version
 
 
 def main() -> None:
-    answers = os.fdopen(int(sys.argv[1]), "w", buffering=1)
+    responses = os.fdopen(int(sys.argv[1]), "w", buffering=1)
     try:
         from airflow.dag_processing.dagbag import DagBag
     except ImportError:  # before Airflow 3.2
@@ -23,7 +23,7 @@ def main() -> None:
     bag = DagBag()
     for dag_id in map(str.strip, sys.stdin):
         when = {"execution_date" if airflow_version.startswith("2.") else "logical_date": datetime.now(UTC)}
-        print(bag.dags[dag_id].test(**when).state, file=answers)
+        print(bag.dags[dag_id].test(**when).state, file=responses)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class TestAskAgain:
 
         assert next_request_time("2024-02", refusal, wait_for_month=TEN_DAYS, now=moment("2024-03-05"))
 
-    def test_at_the_deadline_the_refusal_is_final_and_says_so(self) -> None:
+    def test_at_the_deadline_the_refusal_is_final_and_names_it(self) -> None:
         with pytest.raises(RequestRefused, match=r"not complete The month ended at 2024-03-01 .* over at 2024-03-11"):
             next_request_time("2024-02", REFUSED, wait_for_month=TEN_DAYS, now=moment("2024-03-11 00:00"))
 
@@ -67,7 +67,7 @@ class TestAskAgain:
             ("LATEST_12_COMPLETED_MONTHS", "2024-03-05 06:00"),
         ],
     )
-    def test_any_other_timeframe_is_refused_for_good(self, timeframe: str, now: str) -> None:
+    def test_a_refusal_of_any_other_timeframe_is_final(self, timeframe: str, now: str) -> None:
         with pytest.raises(RequestRefused) as caught:
             next_request_time(timeframe, REFUSED, wait_for_month=TEN_DAYS, now=moment(now))
         assert caught.value is REFUSED

@@ -49,12 +49,12 @@ class TestCreate:
         export_id = operator.execute(task_context())
 
         assert list(isvapp.exports) == [export_id]
-        story = logs()
+        log_text = logs()
         assert (
             "Requesting an export (TAXONOMY_ITEM, MONTHLY) of the latest completed month: all items of 2 taxonomy "
-            "levels (level-1, level-2); only 2 accounts (0014x000FVCAPXF, 0014x000FVCAPXFAY5)" in story
+            "levels (level-1, level-2); only 2 accounts (0014x000FVCAPXF, 0014x000FVCAPXFAY5)" in log_text
         )
-        assert f"Export {export_id} is created and PENDING" in story
+        assert f"Export {export_id} is created and PENDING" in log_text
 
     def test_an_author_can_template_what_changes_by_run(self) -> None:
         assert set(IsvappCreateExportOperator.template_fields) == {
@@ -97,7 +97,7 @@ class TestCreate:
             operator.execute(task_context())
         assert isvapp.requests == []
 
-    def test_a_month_that_is_not_complete_is_refused_in_the_vendors_words(self, isvapp: Emulator) -> None:
+    def test_an_incomplete_month_is_refused_with_the_vendors_message(self, isvapp: Emulator) -> None:
         isvapp.inject(Fault(endpoint="create_export", kind="month_incomplete"))
         operator = IsvappCreateExportOperator(task_id="create", timeframe="2024-02", taxonomy_ids=["taxonomy"])
 
@@ -119,7 +119,7 @@ class TestCreate:
 
 
 class TestDownload:
-    def test_writes_the_rows_as_sent_and_says_what_it_wrote(
+    def test_writes_the_rows_as_sent_and_returns_the_result(
         self, isvapp: Emulator, ready: str, tmp_path: Path, logs: Callable[[], str]
     ) -> None:
         path = tmp_path / "month=2024-02" / "usage.ndjson"
@@ -174,7 +174,7 @@ class TestDownload:
             operator.execute(task_context())
         assert list(tmp_path.iterdir()) == []
 
-    def test_an_expired_export_fails_for_good(
+    def test_an_expired_export_is_a_permanent_error(
         self, isvapp: Emulator, ready: str, clock: ManualClock, tmp_path: Path
     ) -> None:
         with IsvappHook() as hook:
@@ -186,7 +186,7 @@ class TestDownload:
             operator.execute(task_context())
         assert isinstance(caught.value.__context__, errors.ExportExpired)
 
-    def test_an_export_that_the_vendor_does_not_know_yet_is_requested_again(
+    def test_an_export_that_has_not_appeared_yet_is_requested_again(
         self,
         isvapp: Emulator,
         ready: str,
@@ -203,7 +203,7 @@ class TestDownload:
         assert "since the export may be new: ISVapp refused" in logs()
         assert [(r.endpoint, r.status) for r in isvapp.requests].count(("show_export", 404)) == 3
 
-    def test_an_export_that_the_vendor_never_knows_fails_for_good(
+    def test_an_export_that_never_appears_is_a_permanent_error(
         self, isvapp: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(isvapp_hook, "SECONDS_BETWEEN_POLLS", 0.02)
@@ -247,7 +247,7 @@ class TestDownload:
         assert file.read_bytes() == OLD_CONTENT
         assert list(tmp_path.iterdir()) == [file]
 
-    def test_the_outlets_event_says_what_was_written(self, isvapp: Emulator, ready: str, tmp_path: Path) -> None:
+    def test_the_event_of_an_outlet_has_the_result(self, isvapp: Emulator, ready: str, tmp_path: Path) -> None:
         asset = Asset(uri="s3://lake/usage")
         operator = IsvappDownloadExportOperator(
             task_id="download", export_id=ready, path=str(tmp_path / "usage"), outlets=[asset]
@@ -270,8 +270,8 @@ class TestDownload:
         with IsvappHook() as hook:
             export_id = hook.create_export(timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["taxonomy"]).id
             clock.advance(61)
-            address = hook.get_export(export_id).download_url
-        assert address is not None
+            url = hook.get_export(export_id).download_url
+        assert url is not None
         emulator.inject(Fault(endpoint="download", kind="status", status=500))
         operator = IsvappDownloadExportOperator(task_id="download", export_id=export_id, path=str(tmp_path / "usage"))
         context = task_context()
@@ -286,7 +286,7 @@ class TestDownload:
         while error is not None:
             told.append(repr(error))
             error = error.__cause__ or error.__context__
-        for secret in (address.rpartition("/")[2], emulator.client_secret):
+        for secret in (url.rpartition("/")[2], emulator.client_secret):
             assert secret not in "\n".join(told)
 
 

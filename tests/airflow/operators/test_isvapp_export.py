@@ -103,7 +103,7 @@ class TestOneTask:
         assert counts["create_export"] == counts["download"] == 1
         assert counts.get("list_exports", 0) + counts["show_export"] == 2
 
-    def test_an_export_that_the_vendor_does_not_know_yet_is_waited_for(
+    def test_waits_for_an_export_that_has_not_appeared_yet(
         self,
         isvapp: Emulator,
         tmp_path: Path,
@@ -148,7 +148,7 @@ class TestOneTask:
         assert written["outcome"] == "written"
 
     @pytest.mark.parametrize("event", [None, "success", [], {"export_id": 7}, {"export_id": "another", "export": {}}])
-    def test_an_event_that_is_not_understood_downloads_nothing(
+    def test_an_unknown_event_downloads_nothing(
         self, isvapp: Emulator, tmp_path: Path, deferrable: bool, clock: ManualClock, event: Any
     ) -> None:
         store = TaskStateStore()
@@ -178,7 +178,7 @@ class TestOneTask:
 
     @pytest.mark.parametrize("name", ["poll_interval", "timeout"])
     @pytest.mark.parametrize("value", NO_DURATIONS)
-    def test_what_is_no_duration_is_named_before_anything_is_sent(
+    def test_an_invalid_duration_is_named_before_anything_is_sent(
         self, isvapp: Emulator, tmp_path: Path, deferrable: bool, name: str, value: Any
     ) -> None:
         operator = export_to(tmp_path / "usage", deferrable=deferrable, **{name: value})
@@ -188,7 +188,7 @@ class TestOneTask:
         assert isinstance(caught.value.__context__, errors.InvalidArgument)
         assert isvapp.requests == []
 
-    def test_the_outlets_event_says_what_was_written(
+    def test_the_event_of_an_outlet_has_the_result(
         self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finishing: Callable[[Any], None]
     ) -> None:
         asset = Asset(uri="s3://lake/usage")
@@ -200,7 +200,7 @@ class TestOneTask:
 
         assert context["outlet_events"][asset].extra == written
 
-    def test_an_export_that_errors_fails_with_the_vendors_words_and_a_retry_creates_one_more(
+    def test_an_errored_export_fails_with_the_vendors_message_and_a_retry_creates_another(
         self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finishing: Callable[[Any], None]
     ) -> None:
         isvapp.inject(Fault(endpoint="create_export", kind="export_errors", message="the warehouse is closed"))
@@ -229,7 +229,7 @@ class TestOneTask:
         with pytest.raises(AirflowSensorTimeout, match="last seen PENDING"):
             run_to_its_end(lambda: operator, task_context())
 
-    def test_a_failed_look_is_not_a_failed_export(
+    def test_a_failed_poll_is_not_a_failed_export(
         self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finishing: Callable[[Any], None]
     ) -> None:
         isvapp.inject(Fault(endpoint="list_exports" if deferrable else "show_export", kind="status", status=503))
@@ -242,7 +242,7 @@ class TestOneTask:
 
 
 @pytest.mark.parametrize("event", [None, {}, {"export_id": "export-1"}, "export-1"])
-def test_an_event_that_says_nothing_does_not_end_the_task_well(isvapp: Emulator, tmp_path: Path, event: Any) -> None:
+def test_an_event_without_a_result_fails_the_task(isvapp: Emulator, tmp_path: Path, event: Any) -> None:
     with pytest.raises(AirflowException, match="an event that this version does not understand"):
         export_to(tmp_path / "usage").resume(task_context(), event)
     assert list(tmp_path.iterdir()) == []
@@ -301,7 +301,7 @@ def create(**arguments: Any) -> IsvappCreateExportOperator:
 class TestRetry:
     """A retry is another execution with the same store: a crash leaves nothing else."""
 
-    def test_takes_the_export_over(self, isvapp: Emulator, logs: Callable[[], str]) -> None:
+    def test_a_retry_continues_with_the_export(self, isvapp: Emulator, logs: Callable[[], str]) -> None:
         store = TaskStateStore()
         first = create().execute(task_context(store))
 
@@ -339,7 +339,7 @@ class TestRetry:
         assert create().execute(task_context()) != create().execute(task_context())
         assert len(isvapp.exports) == 2
 
-    def test_a_clear_starts_afresh(self, isvapp: Emulator, logs: Callable[[], str]) -> None:
+    def test_a_clear_creates_a_new_export(self, isvapp: Emulator, logs: Callable[[], str]) -> None:
         store = TaskStateStore()
         first = create().execute(task_context(store, max_tries=3))
 
@@ -366,14 +366,14 @@ class TestRetry:
 
         assert first != exports[0] == exports[1]
 
-    def test_an_export_that_the_vendor_does_not_know_is_replaced(self, isvapp: Emulator) -> None:
+    def test_an_unknown_export_is_replaced(self, isvapp: Emulator) -> None:
         store = TaskStateStore()
         first = create().execute(task_context(store))
         isvapp.inject(Fault(endpoint="show_export", kind="status", status=404, message="not found"))
 
         assert create().execute(task_context(store)) != first
 
-    def test_an_export_that_the_vendor_does_not_know_yet_is_not_replaced(
+    def test_an_export_that_has_not_appeared_yet_is_not_replaced(
         self, isvapp: Emulator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(seconds=60))
@@ -383,7 +383,7 @@ class TestRetry:
 
         assert create().execute(task_context(store)) == first
 
-    def test_when_the_vendor_cannot_say_nothing_is_created(self, isvapp: Emulator) -> None:
+    def test_creates_nothing_while_the_vendor_does_not_respond(self, isvapp: Emulator) -> None:
         store = TaskStateStore()
         first = create().execute(task_context(store))
         isvapp.inject(Fault(endpoint="show_export", kind="status", status=503))
@@ -392,7 +392,7 @@ class TestRetry:
             create().execute(task_context(store))
         assert create().execute(task_context(store)) == first
 
-    def test_a_damaged_file_is_not_taken_over(
+    def test_a_retry_does_not_continue_with_a_damaged_file(
         self, isvapp: Emulator, tmp_path: Path, finishing: Callable[[Any], None]
     ) -> None:
         isvapp.inject(Fault(endpoint="download", kind="flip", at=-8, times=5))
@@ -426,14 +426,14 @@ def last_month() -> str:
 
 class TestWaitForMonth:
     @pytest.fixture(autouse=True)
-    def not_for_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short_request_interval(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("airflow_provider_isvapp.operators.creation.REQUEST_INTERVAL", timedelta(seconds=0.05))
 
     def wait(self, **arguments: Any) -> Any:
         return lambda: create(timeframe=last_month(), wait_for_month=timedelta(days=45), **arguments)
 
     @BOTH_MODES
-    def test_a_month_that_is_refused_twice_is_exported_in_the_end(
+    def test_a_month_that_is_refused_twice_is_exported_at_the_third_request(
         self, isvapp: Emulator, deferrable: bool, logs: Callable[[], str]
     ) -> None:
         isvapp.inject(Fault(endpoint="create_export", kind="month_incomplete", times=2))
@@ -447,7 +447,7 @@ class TestWaitForMonth:
         assert f"{last_month()} counts as not complete yet, since it ended less than 45 days" in logs()
 
     @pytest.mark.parametrize("status", [401, 403, 409])
-    def test_another_refusal_is_final_in_the_vendors_words(self, isvapp: Emulator, status: int) -> None:
+    def test_another_refusal_is_final_and_has_the_vendors_message(self, isvapp: Emulator, status: int) -> None:
         isvapp.inject(
             Fault(endpoint="create_export", kind="status", status=status, message="the contract has ended", times=None)
         )
@@ -455,7 +455,7 @@ class TestWaitForMonth:
         with pytest.raises(AirflowFailException, match="the contract has ended"):
             self.wait(deferrable=True)().execute(task_context())
 
-    def test_a_month_of_long_ago_is_refused_for_good(self, isvapp: Emulator) -> None:
+    def test_the_refusal_of_an_old_month_is_final(self, isvapp: Emulator) -> None:
         isvapp.inject(Fault(endpoint="create_export", kind="month_incomplete"))
         operator = create(timeframe="2020-02", wait_for_month=timedelta(days=10), deferrable=True)
 
@@ -463,7 +463,7 @@ class TestWaitForMonth:
             operator.execute(task_context())
         assert isvapp.request_counts()["create_export"] == 1
 
-    def test_the_deferral_ends_by_itself_if_no_triggerer_runs(self, isvapp: Emulator) -> None:
+    def test_the_deferral_times_out_without_a_triggerer(self, isvapp: Emulator) -> None:
         isvapp.inject(Fault(endpoint="create_export", kind="month_incomplete"))
 
         with pytest.raises(TaskDeferred) as caught:
@@ -500,7 +500,7 @@ class TestWaitForMonth:
 
 
 class TestChecks:
-    def test_a_refused_month_asks_for_a_new_export_and_can_be_accepted(
+    def test_a_refused_month_requests_a_new_export_and_can_be_accepted(
         self, store: Store, isvapp: Emulator, finishing: Callable[[Any], None]
     ) -> None:
         def run(context: Any, **arguments: Any) -> Any:
@@ -574,7 +574,7 @@ class TestChecks:
 
 
 class TestRequiredMonths:
-    def test_a_month_that_has_vanished_is_named_and_the_old_object_stays(
+    def test_a_missing_month_is_named_and_the_old_object_stays(
         self, isvapp: Emulator, tmp_path: Path, finishing: Callable[[Any], None]
     ) -> None:
         isvapp.inject(Fault(endpoint="create_export", kind="month_missing", month="2024-02"))
@@ -632,7 +632,7 @@ class TestRequiredMonths:
         with pytest.raises(AirflowException, match="no rows of 2024-02"):
             download(exports[1])
 
-    def test_the_single_download_cannot_know_the_months_by_itself(self, isvapp: Emulator, tmp_path: Path) -> None:
+    def test_the_single_download_needs_the_expected_months(self, isvapp: Emulator, tmp_path: Path) -> None:
         operator = IsvappDownloadExportOperator(
             task_id="download", export_id="export-1", path=str(tmp_path / "usage"), require_months=True
         )
@@ -656,7 +656,7 @@ class TestMinRows:
             ({"min_rows": 10}, r"it has 0 rows, and min_rows is 10\. Set min_rows=0"),
         ],
     )
-    def test_the_one_task_asks_for_a_new_export_in_its_next_try(
+    def test_the_next_try_of_the_one_task_requests_a_new_export(
         self, isvapp: Emulator, tmp_path: Path, finishing: Any, options: dict[str, Any], message: str
     ) -> None:
         file = tmp_path / "usage"
@@ -697,7 +697,7 @@ class TestMinRows:
 class TestMalformedRows:
     """Rows that are none, in a file that is as its record says: too long ones are the ones that an option can make."""
 
-    def test_the_one_task_downloads_no_more_but_asks_for_a_new_export_in_its_next_try(
+    def test_the_one_task_downloads_once_and_its_next_try_requests_a_new_export(
         self, isvapp: Emulator, tmp_path: Path, finishing: Any
     ) -> None:
         context = task_context(TaskStateStore())
@@ -720,7 +720,7 @@ class TestMalformedRows:
         with pytest.raises(AirflowFailException, match="line 1 is longer than 99 bytes"):
             download.execute(task_context())
 
-    def test_sizes_are_required_where_they_are_wanted(
+    def test_require_sizes_refuses_a_record_without_sizes(
         self, isvapp: Emulator, clock: ManualClock, tmp_path: Path
     ) -> None:
         sizes = ["download_size_compressed_bytes", "download_size_uncompressed_bytes"]

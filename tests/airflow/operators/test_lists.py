@@ -178,10 +178,10 @@ def test_a_written_list_is_reported_as_an_export_is(
     (event,) = events
     assert isinstance(event, DownloadFinished)
     assert (event.rows, event.bytes, event.compressed_bytes) == (written["rows"], len(plain), None)
-    story = logs()
-    assert f"Wrote {path}: {written['rows']} rows, {len(plain):,} bytes in " in story
-    assert f"; as of {listed.snapshot_date()}" in story
-    assert f"Wrote its manifest, {manifest}" in story
+    log_text = logs()
+    assert f"Wrote {path}: {written['rows']} rows, {len(plain):,} bytes in " in log_text
+    assert f"; as of {listed.snapshot_date()}" in log_text
+    assert f"Wrote its manifest, {manifest}" in log_text
 
 
 @pytest.mark.parametrize("options", [{}, {"manifest": True, "if_exists": "fail"}, {"if_exists": "skip"}], ids=str)
@@ -385,7 +385,7 @@ def test_a_run_that_a_user_or_an_asset_started_is_never_late(run_type: str) -> N
 
 
 @pytest.mark.parametrize("days", [-1, 1])
-def test_a_late_run_is_refused_for_good_and_the_old_object_stays(listed: VendorList, days: int) -> None:
+def test_a_late_run_is_a_permanent_error_and_the_old_object_stays(listed: VendorList, days: int) -> None:
     listed.store.put("list", OLD)
     date = datetime.fromisoformat(listed.snapshot_date()).replace(tzinfo=UTC)
     # A daily run whose time ends some days before or after the date of the list.

@@ -292,7 +292,7 @@ class TestGcs:
         self.write_and_read(f"gs://lake@bucket/{self.KEY}")
         assert server.store.tokens
 
-    def test_nobody_in_particular(self, server: Any, set_connection: SetConnection) -> None:
+    def test_an_anonymous_client(self, server: Any, set_connection: SetConnection) -> None:
         server.store.tokens = None
         extra = {"is_anonymous": True, "gcs.endpoint": server.url}
         set_connection("lake", conn_type="google_cloud_platform", extra=json.dumps(extra))
@@ -323,7 +323,7 @@ class TestGcs:
             resolve_destination(f"gs://lake@bucket/{self.KEY}")
         assert "secret!" not in str(raised.value)
 
-    def test_an_account_that_is_gone_says_what_to_check(
+    def test_the_error_of_a_missing_account_names_what_to_check(
         self, server: Any, keyfile: dict[str, str], set_connection: SetConnection
     ) -> None:
         server.store.public_keys.clear()
@@ -332,7 +332,7 @@ class TestGcs:
         with pytest.raises(StorageFailed, match="Check the credentials of the Google Cloud connection"):
             resolve_destination(f"gs://lake@bucket/{self.KEY}").target().info()
 
-    def test_an_environment_without_credentials_says_so(self, server: Any) -> None:
+    def test_the_error_of_an_environment_without_credentials_names_them(self, server: Any) -> None:
         with pytest.raises(StorageFailed, match="Check the credentials of the Google Cloud connection"):
             resolve_destination(f"gs://bucket/{self.KEY}")
 

@@ -227,7 +227,7 @@ def test_a_connection_of_each_form_writes(
     ],
     ids=["key", "SAS token"],
 )
-def test_wrong_credentials_are_said_to_be_wrong(
+def test_wrong_credentials_are_named(
     account: Account, define: Callable[..., None], fields: dict[str, Any], message: str
 ) -> None:
     define("wasb", {"host": account.url, "login": AZURE_ACCOUNT} | fields)

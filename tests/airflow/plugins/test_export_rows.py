@@ -63,7 +63,7 @@ def test_an_errored_export_took_until_its_error() -> None:
     assert (failed.state, failed.duration_seconds, failed.error_message) == ("failed", 60.0, "No.")
 
 
-def test_an_expired_export_says_since_when() -> None:
+def test_an_expired_export_has_its_expiry() -> None:
     expired = row(is_expired=None, expires_at="2026-03-06T08:59:00Z")
 
     assert (expired.state, expired.expires_in_seconds) == ("expired", -60.0)

@@ -71,7 +71,7 @@ def test_the_creator_comes_before_those_that_wait_and_download_whatever_the_orde
     assert find() == {"e1": task()}
 
 
-def test_where_the_creator_is_not_known_the_first_user_is_named() -> None:
+def test_without_a_known_creator_the_first_user_is_named() -> None:
     leave_link("e1", at=NOW + timedelta(minutes=6), task_id="download", operator="IsvappDownloadExportOperator")
     leave_link("e1", at=NOW, task_id="wait", operator="IsvappExportSensor")
 
@@ -141,7 +141,7 @@ def test_only_the_newest_links_are_read(monkeypatch: pytest.MonkeyPatch) -> None
     assert set(find()) == {"e1", "e2"}
 
 
-def test_one_query_finds_them_all_and_goes_by_the_index_of_the_keys() -> None:
+def test_one_query_finds_them_all_by_the_index_of_the_keys() -> None:
     from airflow import settings
     from sqlalchemy import event
 

@@ -19,7 +19,7 @@ from airflow_provider_isvapp.plugins.export_list import to_rows
 from airflow_provider_isvapp.version_compat import shows_guarded_pages
 from tests.support.airflow_connections import SetConnection
 from tests.support.left_links import forget_links, leave_link
-from tests.support.scripted_server import Answer, ScriptedServer, data
+from tests.support.scripted_server import ScriptedResponse, ScriptedServer, data
 
 pytestmark = [
     pytest.mark.skipif(not shows_guarded_pages(), reason="Airflow before 3.1.1 shows no guarded pages"),
@@ -146,30 +146,30 @@ def test_the_vendors_data_are_processed_outside_the_event_loop(
 
 ECHO = json.dumps({"error": f"No: Bearer {API_KEY} for {COMPLETED['download_url']}"}).encode()
 UNREADABLE = {
-    "cut off": Answer(200, b'{"data": [', {"Content-Length": "5000"}),
-    "empty": Answer(200, b""),
-    "a web page": Answer(200, b"<html>Welcome</html>"),
-    "not utf-8": Answer(200, b'{"data": ["\xff\xfe"], "success": true}'),
-    "deep": Answer(200, b'{"data": ' + b"[" * 200_000),
-    "deep and whole": Answer(200, b'{"data": ' + b"[" * 100_000 + b"]" * 100_000 + b', "success": true}'),
-    "deep record": Answer(
+    "cut off": ScriptedResponse(200, b'{"data": [', {"Content-Length": "5000"}),
+    "empty": ScriptedResponse(200, b""),
+    "a web page": ScriptedResponse(200, b"<html>Welcome</html>"),
+    "not utf-8": ScriptedResponse(200, b'{"data": ["\xff\xfe"], "success": true}'),
+    "deep": ScriptedResponse(200, b'{"data": ' + b"[" * 200_000),
+    "deep and whole": ScriptedResponse(200, b'{"data": ' + b"[" * 100_000 + b"]" * 100_000 + b', "success": true}'),
+    "deep record": ScriptedResponse(
         200,
         b'{"data": [{"id": "a", "status": "PENDING", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b'}], "success": true}',
     ),
-    "a number beyond all": Answer(200, b'{"data": [' + b"9" * 5000 + b'], "success": true}'),
-    "an infinite number": Answer(200, b'{"data": [1e999], "success": true}'),
-    "a scalar": Answer(200, b"7"),
-    "another shape": Answer(200, b'{"data": {"a": 1}, "success": true}'),
-    "no success": Answer(200, ECHO[:-1] + b', "success": false}'),
+    "a number beyond all": ScriptedResponse(200, b'{"data": [' + b"9" * 5000 + b'], "success": true}'),
+    "an infinite number": ScriptedResponse(200, b'{"data": [1e999], "success": true}'),
+    "a scalar": ScriptedResponse(200, b"7"),
+    "another shape": ScriptedResponse(200, b'{"data": {"a": 1}, "success": true}'),
+    "no success": ScriptedResponse(200, ECHO[:-1] + b', "success": false}'),
     "a status that is a key": data([COMPLETED | {"status": [API_KEY]}]),
-    "a false encoding": Answer(200, b"no gzip", {"Content-Encoding": "gzip"}),
-    "a bad chunk": Answer(200, b"zz\r\n", {"Transfer-Encoding": "chunked", "Content-Length": "4"}),
-    "reset": Answer(misdeed="reset"),
-    "hang": Answer(misdeed="hang"),
-    "a redirect": Answer(302, b"", {"Location": "http://[::1"}),
-    "a redirect with a token": Answer(302, b"", {"Location": f"https://example.com/{DOWNLOAD_TOKEN}"}),
+    "a false encoding": ScriptedResponse(200, b"no gzip", {"Content-Encoding": "gzip"}),
+    "a bad chunk": ScriptedResponse(200, b"zz\r\n", {"Transfer-Encoding": "chunked", "Content-Length": "4"}),
+    "reset": ScriptedResponse(misdeed="reset"),
+    "hang": ScriptedResponse(misdeed="hang"),
+    "a redirect": ScriptedResponse(302, b"", {"Location": "http://[::1"}),
+    "a redirect with a token": ScriptedResponse(302, b"", {"Location": f"https://example.com/{DOWNLOAD_TOKEN}"}),
     **{
-        f"{status} {how}": Answer(status, *what)
+        f"{status} {how}": ScriptedResponse(status, *what)
         for status in (400, 401, 403, 404, 429, 500, 502, 503)
         for how, what in {
             "cut off": (b'{"error": "no', {"Content-Length": "5000"}),
@@ -185,7 +185,9 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("response", UNREADABLE.values(), ids=UNREADABLE)
-def test_every_error_reaches_the_page_with_the_next_step(vendor: ScriptedServer, ask: Ask, response: Answer) -> None:
+def test_every_error_reaches_the_page_with_the_next_step(
+    vendor: ScriptedServer, ask: Ask, response: ScriptedResponse
+) -> None:
     vendor.script("*", *[response] * 5)
 
     shown = ask("nobody")

@@ -72,14 +72,14 @@ def test_ten_viewers_at_once_cost_one_request(recent: ExportListCache, vendor: V
 
 
 def test_a_reading_is_cached_for_a_few_seconds(recent: ExportListCache, vendor: Vendor, clock: Clock) -> None:
-    async def look_three_times() -> list[Reading]:
+    async def read_three_times() -> list[Reading]:
         readings = [await recent.of("a")]
         clock.now += 4.9
         readings.append(await recent.of("a"))
         clock.now += 0.2
         return [*readings, await recent.of("a")]
 
-    first, second, third = asyncio.run(look_three_times())
+    first, second, third = asyncio.run(read_three_times())
 
     assert second is first
     assert ids(third) == ["a-2"]
@@ -95,13 +95,13 @@ def test_connections_are_read_apart(recent: ExportListCache, vendor: Vendor) -> 
 def test_a_failure_is_cached_too(recent: ExportListCache, vendor: Vendor, clock: Clock) -> None:
     vendor.error = ProviderError("The secret is wrong.")
 
-    async def look_twice() -> list[Reading]:
+    async def read_twice() -> list[Reading]:
         readings = [await recent.of("a"), await recent.of("a")]
         vendor.error = None
         clock.now += 6
         return [*readings, await recent.of("a")]
 
-    first, second, third = asyncio.run(look_twice())
+    first, second, third = asyncio.run(read_twice())
 
     assert (first.error, first.exports) == ("The secret is wrong.", ())
     assert second is first

@@ -99,7 +99,9 @@ class TestForms:
         # With a hidden extra, the Test button of Airflow 2.11 does nothing in the form of a saved connection.
         assert behaviour["hidden_fields"] == ["schema"]
 
-    def test_both_forms_label_airflows_own_fields_alike(self, form: ConnectionForm, known: tuple[str, ...]) -> None:
+    def test_both_forms_have_the_same_labels_for_airflows_own_fields(
+        self, form: ConnectionForm, known: tuple[str, ...]
+    ) -> None:
         new, old = form.provider_info()["ui-field-behaviour"], form.ui_field_behaviour()
 
         assert new["relabeling"] == old["relabeling"]
@@ -139,7 +141,7 @@ def test_the_form_does_not_replace_a_number_that_is_too_small(form: ConnectionFo
 
 
 @cache
-def what_the_ui_asks_for() -> dict[str, dict[str, Any]]:
+def form_of_the_ui() -> dict[str, dict[str, Any]]:
     """Return what Airflow 3's UI receives about each connection type, in a process of its own.
 
     Before 3.2, Airflow replaces modules of Flask to find it out.
@@ -152,8 +154,8 @@ print(json.dumps({meta.connection_type: meta.model_dump(mode="json") for meta in
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    answer: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+    response: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return response
 
 
 class TestInstalled:
@@ -167,7 +169,7 @@ class TestInstalled:
             pytest.skip("the package is not installed here")
 
     @pytest.mark.filterwarnings("ignore")
-    def test_airflow_knows_the_section_of_its_configuration(self) -> None:
+    def test_airflow_registers_the_section_of_its_configuration(self) -> None:
         listed = subprocess.run(
             [Path(sys.executable).parent / "airflow", "config", "list", "--section", "isvapp", "--defaults", "-V"],
             capture_output=True,
@@ -195,7 +197,7 @@ class TestInstalled:
     def test_airflow_3_draws_the_form(self, conn_type: str, form: ConnectionForm) -> None:
         if airflow_version.startswith("3.0."):
             pytest.importorskip("flask_appbuilder", reason="Airflow 3.0 draws no further field without Flask")
-        drawn = what_the_ui_asks_for()[conn_type]
+        drawn = form_of_the_ui()[conn_type]
 
         assert sorted(drawn["extra_fields"]) == sorted(field.name for field in form.fields)
         own_fields = drawn["standard_fields"]

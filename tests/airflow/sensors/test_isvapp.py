@@ -38,13 +38,13 @@ class TaskInstance:
     task_id, dag_id, run_id, map_index, try_number, max_tries = "wait", "dag", "run", -1, 1, 0
 
     def __init__(self) -> None:
-        self.first_look: datetime | None = None
+        self.first_poll: datetime | None = None
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Take the extra link, which tests/airflow/links looks at."""
 
     def get_first_reschedule_date(self, context: Any) -> datetime | None:
-        return self.first_look
+        return self.first_poll
 
 
 CONTEXT: Any = {"ti": TaskInstance(), "task": SimpleNamespace()}
@@ -55,7 +55,7 @@ def task_instance(monkeypatch: pytest.MonkeyPatch) -> TaskInstance:
     ti = TaskInstance()
     if airflow_version.startswith("2."):
         # Airflow 2.11 asks its database instead.
-        monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: ti.first_look)
+        monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: ti.first_poll)
     monkeypatch.setattr(isvapp_triggers, "EARLIEST_EVENT", 0.0)
     monkeypatch.setattr(waiters, "FIRST_INTERVAL", 0.02)
     monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(0))
@@ -88,7 +88,7 @@ def run_to_its_end(sensor: IsvappExportSensor, ti: TaskInstance) -> Any:
         try:
             return sensor.execute(context)
         except AirflowRescheduleException as again:
-            ti.first_look = ti.first_look or datetime.now(UTC)
+            ti.first_poll = ti.first_poll or datetime.now(UTC)
             time.sleep(max((again.reschedule_date - datetime.now(UTC)).total_seconds(), 0))
         except TaskDeferred as deferred:
             return sensor.resume_execution(deferred.method_name, {"event": event_of(deferred.trigger)}, context)
@@ -131,7 +131,7 @@ class TestAllModesAlike:
         looks = isvapp.request_counts()
         assert looks["show_export"] + looks.get("list_exports", 0) >= 3
 
-    def test_an_errored_export_fails_for_good_with_the_vendors_message(
+    def test_an_errored_export_is_permanent_and_has_the_vendors_message(
         self, isvapp: Emulator, pending: str, mode: str, clock: ManualClock, task_instance: TaskInstance
     ) -> None:
         isvapp.inject(Fault(endpoint="show_export", kind="export_errors", message="Salesforce said no"))
@@ -155,7 +155,7 @@ class TestAllModesAlike:
             run_to_its_end(sensor_for(ready, mode), task_instance)
         assert isinstance(caught.value.__context__, errors.ExportFailed)
 
-    def test_an_expired_export_fails_for_good_with_an_error_of_its_own(
+    def test_an_expired_export_is_permanent_and_has_its_own_error(
         self, isvapp: Emulator, ready: str, mode: str, clock: ManualClock, task_instance: TaskInstance
     ) -> None:
         with IsvappHook() as hook:
@@ -166,7 +166,7 @@ class TestAllModesAlike:
             run_to_its_end(sensor_for(ready, mode), task_instance)
         assert isinstance(caught.value.__context__, errors.ExportExpired)
 
-    def test_an_unknown_status_that_says_nothing_is_a_wait_until_the_deadline(
+    def test_an_unknown_status_without_times_waits_until_the_deadline(
         self, isvapp: Emulator, ready: str, mode: str, task_instance: TaskInstance, logs: Callable[[], str]
     ) -> None:
         replaced = {"status": "PAUSED", "completed_at": None}
@@ -182,7 +182,7 @@ class TestAllModesAlike:
             run_to_its_end(sensor_for("no-such-export", mode), task_instance)
         assert isvapp.request_counts()["show_export"] == 1
 
-    def test_an_export_that_the_vendor_does_not_know_yet_is_waited_for(
+    def test_waits_for_an_export_that_has_not_appeared_yet(
         self,
         isvapp: Emulator,
         ready: str,
@@ -224,7 +224,7 @@ class TestAllModesAlike:
         look = sensor.poke
         rotated: list[None] = []
 
-        def look_and_rotate(context: Any) -> Any:
+        def poll_and_rotate(context: Any) -> Any:
             try:
                 return look(context)
             finally:
@@ -234,7 +234,7 @@ class TestAllModesAlike:
                     set_connection("isvapp_default", **key | {"password": "new-key"})
                     clock.advance(61)
 
-        sensor.poke = look_and_rotate  # type: ignore[method-assign]
+        sensor.poke = poll_and_rotate  # type: ignore[method-assign]
 
         assert run_to_its_end(sensor, task_instance)["id"] == export_id
         assert rotated
@@ -314,16 +314,16 @@ class TestAllModesAlike:
         with IsvappHook() as hook:
             export_id = hook.create_export(timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["taxonomy"]).id
             clock.advance(61)
-            address = hook.get_export(export_id).download_url
+            url = hook.get_export(export_id).download_url
         emulator.inject(Fault(endpoint="show_export", kind="edit", replace={"status": "PENDING"}))
-        assert address is not None
+        assert url is not None
         sensor = sensor_for(export_id, mode)
 
         details = run_to_its_end(sensor, task_instance)
 
         rendered = {name: getattr(sensor, name) for name in sensor.template_fields}
         everything = "\n".join([json.dumps(details), json.dumps(rendered), repr(sensor), logs()])
-        assert address.rpartition("/")[2] not in everything
+        assert url.rpartition("/")[2] not in everything
         assert emulator.client_secret not in everything
 
 
@@ -354,7 +354,7 @@ class TestPoking:
         self, isvapp: Emulator, task_instance: TaskInstance, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(seconds=20))
-        task_instance.first_look = datetime.now(UTC) - timedelta(seconds=21)
+        task_instance.first_poll = datetime.now(UTC) - timedelta(seconds=21)
 
         with pytest.raises(AirflowFailException, match="no-such-export"):
             sensor_for("no-such-export", "reschedule").execute({"ti": task_instance, "task": SimpleNamespace()})  # type: ignore[typeddict-item]
@@ -362,7 +362,7 @@ class TestPoking:
     def test_rescheduling_counts_its_timeout_from_the_first_poll(
         self, isvapp: Emulator, pending: str, task_instance: TaskInstance
     ) -> None:
-        task_instance.first_look = datetime.now(UTC) - timedelta(seconds=31)
+        task_instance.first_poll = datetime.now(UTC) - timedelta(seconds=31)
 
         with pytest.raises(AirflowSensorTimeout, match="within 30 s"):
             sensor_for(pending, "reschedule").execute({"ti": task_instance, "task": SimpleNamespace()})  # type: ignore[typeddict-item]

@@ -97,7 +97,7 @@ def test_yields_an_error_instead_of_raising_it(isvapp: Emulator) -> None:
         ("deadline", 10**400),
     ],
 )
-def test_an_argument_that_is_no_time_is_named_before_anything_is_sent(isvapp: Emulator, name: str, value: Any) -> None:
+def test_an_invalid_time_is_named_before_anything_is_sent(isvapp: Emulator, name: str, value: Any) -> None:
     trigger = trigger_for("export-1")
     setattr(trigger, name, value)
 
@@ -123,9 +123,7 @@ def test_a_defect_becomes_an_event_with_a_retryable_error(
 
 
 @pytest.mark.usefixtures("at_once")
-def test_an_export_that_the_vendor_does_not_know_yet_is_waited_for(
-    isvapp: Emulator, pending: str, clock: ManualClock
-) -> None:
+def test_waits_for_an_export_that_has_not_appeared_yet(isvapp: Emulator, pending: str, clock: ManualClock) -> None:
     clock.advance(61)
     isvapp.inject(Fault(endpoint="list_exports", kind="edit", replace={"data": []}, times=3))
     isvapp.inject(Fault(endpoint="show_export", kind="status", status=404, message="not found", times=3))
@@ -194,7 +192,7 @@ def test_a_cancelled_trigger_leaves_the_export_alone(isvapp: Emulator, pending: 
 
 
 @pytest.mark.usefixtures("at_once")
-def test_holds_and_tells_no_secret(
+def test_no_secret_is_in_the_trigger_its_events_and_the_log(
     emulator: Emulator,
     clock: ManualClock,
     set_connection: SetConnection,
@@ -206,12 +204,12 @@ def test_holds_and_tells_no_secret(
     with IsvappHook() as hook:
         export_id = hook.create_export(timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["taxonomy"]).id
         clock.advance(61)
-        address = hook.get_export(export_id).download_url
-    assert address is not None
+        url = hook.get_export(export_id).download_url
+    assert url is not None
     trigger = trigger_for(export_id)
     told = [repr(trigger), json.dumps(trigger.serialize()), json.dumps(run(trigger))]
     emulator.inject(Fault(endpoint="list_exports", kind="status", status=403, message="no", times=None))
     told += [json.dumps(run(trigger_for(export_id))), logs()]
 
-    for secret in (emulator.client_secret, address.rpartition("/")[2]):
+    for secret in (emulator.client_secret, url.rpartition("/")[2]):
         assert secret not in "\n".join(told)

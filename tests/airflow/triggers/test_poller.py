@@ -21,7 +21,7 @@ from tests.airflow.triggers.polling import POLL_INTERVAL, connect, create_export
 
 
 class TestOnePollForAll:
-    def test_one_request_a_round_answers_every_waiter(self, isvapp: Emulator, clock: ManualClock) -> None:
+    def test_one_request_per_round_serves_every_waiter(self, isvapp: Emulator, clock: ManualClock) -> None:
         export_ids = create_exports(30)
         before = isvapp.request_counts()
 
@@ -78,7 +78,7 @@ class TestOnePollForAll:
             *["list_exports", "show_export"],
         ]
 
-    def test_a_single_is_asked_at_its_own_pace(self, isvapp: Emulator) -> None:
+    def test_an_export_that_is_polled_alone_has_its_own_interval(self, isvapp: Emulator) -> None:
         hasty, patient = create_exports(2)
         isvapp.inject(Fault(endpoint="list_exports", kind="edit", replace={"data": []}, times=None))
 
@@ -219,7 +219,7 @@ class TestLife:
         run(scenario())
         assert seen == ["none"]
 
-    def test_looks_the_connection_up_once(self, isvapp: Emulator, clock: ManualClock) -> None:
+    def test_reads_the_connection_once(self, isvapp: Emulator, clock: ManualClock) -> None:
         export_ids = create_exports(5)
         looked_up: list[None] = []
 

@@ -27,7 +27,7 @@ class BreakingClient(IsvappClient):
 
 
 class TestTrouble:
-    def test_survives_failed_polls_and_tells_each_task_once(self, isvapp: Emulator, clock: ManualClock) -> None:
+    def test_survives_failed_polls_and_notifies_each_task_once(self, isvapp: Emulator, clock: ManualClock) -> None:
         export_ids = create_exports(2)
         isvapp.inject(Fault(endpoint="list_exports", kind="status", status=503, times=3))
         waiting_task: contextvars.ContextVar[str] = contextvars.ContextVar("waiting_task")
@@ -121,9 +121,7 @@ class TestTrouble:
 
         assert run(one_wait(pending)).id == pending
 
-    def test_a_connection_that_does_not_exist_is_looked_up_again_before_it_fails(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_missing_connection_is_read_again_before_the_wait_fails(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(waiters, "LASTING_REFUSAL", 0.15)
         with pytest.raises(errors.InvalidConnection, match="Connection 'isvapp_default' is not defined in Airflow"):
             run(one_wait("export-1"))
@@ -136,7 +134,7 @@ class TestTrouble:
         with pytest.raises(errors.InvalidConnection, match="password: empty"):
             run(one_wait("export-1"))
 
-    def test_a_connection_that_cannot_be_looked_up_now_is_looked_up_again(
+    def test_a_connection_that_cannot_be_read_now_is_read_again(
         self, isvapp: Emulator, pending: str, clock: ManualClock
     ) -> None:
         clock.advance(61)
@@ -186,7 +184,7 @@ class TestTrouble:
 
         assert len(run(scenario())) == 20
 
-    def test_a_defect_that_one_export_brings_out_fails_its_own_wait_only(
+    def test_a_defect_in_handling_one_export_fails_only_its_own_wait(
         self, isvapp: Emulator, clock: ManualClock
     ) -> None:
         odd, good = create_exports(2)

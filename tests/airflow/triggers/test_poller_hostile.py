@@ -18,7 +18,7 @@ from airflow_provider_isvapp.triggers import waiters
 from airflow_provider_isvapp.triggers.poller import ExportPoller
 from tests.airflow.triggers.polling import connect, create_exports, rounds, run, wait_for
 from tests.support.airflow_connections import SetConnection, isvapp_fields
-from tests.support.scripted_server import Answer, ScriptedServer, data
+from tests.support.scripted_server import ScriptedResponse, ScriptedServer, data
 
 WAITS = 100
 IDS = [f"export-{number}" for number in range(WAITS)]
@@ -29,10 +29,10 @@ def record(export_id: str) -> dict[str, Any]:
     return {"id": export_id, "status": "COMPLETED", "is_expired": False}
 
 
-def records(*raw: bytes) -> Answer:
+def records(*raw: bytes) -> ScriptedResponse:
     """A list of all exports, with these bytes as further records."""
     rows = [*(json.dumps(record(export_id)).encode() for export_id in IDS), *raw]
-    return Answer(body=b'{"success": true, "data": [' + b",".join(rows) + b"]}")
+    return ScriptedResponse(body=b'{"success": true, "data": [' + b",".join(rows) + b"]}")
 
 
 @pytest.fixture
@@ -55,14 +55,14 @@ def outcomes(*, more: tuple[str, ...] = ()) -> list[Export | BaseException]:
 
 # A response of each kind; tests/airflow/hostile sends many more to the triggers.
 HOSTILE = {
-    "no envelope": Answer(body=b'{"message": "maintenance"}'),
-    "array": Answer(body=b"[]"),
-    "redirect": Answer(status=302, headers={"Location": "http://[::1"}),
-    "401": Answer(status=401, body=b'{"error": "who are you"}'),
-    "404": Answer(status=404, body=b"<html>default backend</html>"),
-    "503": Answer(status=503),
-    "reset": Answer(misdeed="reset"),
-    "hang": Answer(misdeed="hang"),
+    "no envelope": ScriptedResponse(body=b'{"message": "maintenance"}'),
+    "array": ScriptedResponse(body=b"[]"),
+    "redirect": ScriptedResponse(status=302, headers={"Location": "http://[::1"}),
+    "401": ScriptedResponse(status=401, body=b'{"error": "who are you"}'),
+    "404": ScriptedResponse(status=404, body=b"<html>default backend</html>"),
+    "503": ScriptedResponse(status=503),
+    "reset": ScriptedResponse(misdeed="reset"),
+    "hang": ScriptedResponse(misdeed="hang"),
 }
 
 
@@ -77,7 +77,7 @@ def test_one_response_to_the_list_fails_no_wait(server: ScriptedServer, hostile:
     assert set(server.paths()) == {LIST}
 
 
-def test_several_polls_without_the_documented_envelope_fail_no_wait_for_good(server: ScriptedServer) -> None:
+def test_several_polls_without_the_documented_envelope_end_no_wait(server: ScriptedServer) -> None:
     server.script(LIST, *[HOSTILE["no envelope"], HOSTILE["array"], HOSTILE["404"]], *[records()] * 20)
 
     assert [result for result in outcomes() if not isinstance(result, Export)] == []
@@ -98,7 +98,7 @@ def test_one_record_in_the_list_concerns_its_own_wait_only(
     # What cannot be read at all may be read later.
     monkeypatch.setattr(waiters, "LASTING_FAILURE", 0.0)
     server.script(LIST, *[records(ODD_RECORDS[odd])] * 20)
-    server.script(f"{LIST}/odd", *[Answer(body=b'{"success": true, "data": ' + ODD_RECORDS[odd] + b"}")] * 20)
+    server.script(f"{LIST}/odd", *[ScriptedResponse(body=b'{"success": true, "data": ' + ODD_RECORDS[odd] + b"}")] * 20)
 
     *results, own = outcomes(more=("odd",))
 
@@ -110,7 +110,7 @@ def test_one_record_in_the_list_concerns_its_own_wait_only(
 
 def test_a_record_that_is_odd_once_fails_no_wait(server: ScriptedServer) -> None:
     server.script(LIST, *[records(ODD_RECORDS["status"])] * 20)
-    server.script(f"{LIST}/odd", Answer(body=b"<html>"), data(record("odd")))
+    server.script(f"{LIST}/odd", ScriptedResponse(body=b"<html>"), data(record("odd")))
 
     assert [result for result in outcomes(more=("odd",)) if not isinstance(result, Export)] == []
 
@@ -177,7 +177,7 @@ def test_a_host_that_moves_fails_no_wait(isvapp: Emulator, set_connection: SetCo
         assert run(scenario()).id == export_id
 
 
-def test_refused_credentials_end_all_waits_in_the_end(
+def test_lasting_refused_credentials_end_all_waits(
     emulator: Emulator, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiters, "LASTING_REFUSAL", 0.3)

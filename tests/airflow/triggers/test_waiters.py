@@ -52,7 +52,7 @@ class TestOutcomes:
 
         assert run(one_wait(pending, seconds=-600.0)).id == pending
 
-    def test_the_last_look_is_at_the_deadline(
+    def test_the_last_poll_is_at_the_deadline(
         self, isvapp: Emulator, pending: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Without a deadline, the first look would come later than `run` waits.

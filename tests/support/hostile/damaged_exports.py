@@ -27,7 +27,7 @@ from typing import Any
 from airflow_provider_isvapp.errors import TransferError
 from airflow_provider_isvapp.transfer.destination import open_destination
 from tests.support.downloads import download_with
-from tests.support.file_server import Answer, FileServer, export_row, gzip_bytes
+from tests.support.file_server import FileResponse, FileServer, export_row, gzip_bytes
 
 SEED = 16
 MONTHS = ("2024-02", "2024-03", "2024-04")
@@ -112,7 +112,7 @@ class Case:
     body: bytes
     sizes: dict[str, int]
     form: dict[str, Any]
-    answer: Answer
+    response: FileResponse
 
     @property
     def is_hidden(self) -> bool:
@@ -146,8 +146,8 @@ def make_case(number: int, seed: int = SEED) -> Case:
     else:
         body = damage(packed, choice)
     framing: dict[str, Any] = choice.choice(({}, {"chunked": True}, {"announced": len(packed)}))
-    answer = Answer(body, ranges=False, **framing)
-    return Case(plain=plain, body=body, sizes=sizes, form=choice.choice(FORMS), answer=answer)
+    response = FileResponse(body, ranges=False, **framing)
+    return Case(plain=plain, body=body, sizes=sizes, form=choice.choice(FORMS), response=response)
 
 
 def published(folder: Path, case: Case) -> bytes | None:
@@ -166,7 +166,7 @@ def published(folder: Path, case: Case) -> bytes | None:
 
 def judge(case: Case, server: FileServer, folder: Path) -> str:
     """Download one, and say what came of it; ``WRONG`` if what is published is not what the vendor has made."""
-    server.answers = [case.answer]
+    server.responses = [case.response]
     path = str(folder / ("{reference_date}" if "partition_by" in case.form else "export.gz"))
     arguments = {"attempts": 1, "log": logging.getLogger("quiet"), **case.form}
     try:

@@ -46,7 +46,7 @@ class AirflowUi(RealAirflow):
     def __enter__(self) -> Self:
         super().__enter__()
         try:
-            self.wait_for("the API server", self._answers, seconds=SECONDS_TO_START)
+            self.wait_for("the API server", self._responds, seconds=SECONDS_TO_START)
         except BaseException:
             self.__exit__()
             raise
@@ -76,11 +76,11 @@ class AirflowUi(RealAirflow):
     def token(self, role: str) -> str:
         """Sign in and return the token that stands for the session."""
         credentials = {"username": role, "password": self.password(role)}
-        status, answer = self.call("POST", "/auth/token", body=credentials)
-        assert status == 201, answer
-        return str(json.loads(answer)["access_token"])
+        status, response = self.call("POST", "/auth/token", body=credentials)
+        assert status == 201, response
+        return str(json.loads(response)["access_token"])
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         try:
             return self.call("GET", "/api/v2/version")[0] == 200
         except OSError:

@@ -91,13 +91,13 @@ def emulator(airflow: AirflowUi) -> Iterator[Emulator]:
         }
         token = airflow.token("admin")
         for conn_id, fields in connections.items():
-            status, answer = airflow.call(
+            status, response = airflow.call(
                 "POST",
                 "/api/v2/connections",
                 token=token,
                 body={"connection_id": conn_id, **fields},  # type: ignore[dict-item]
             )
-            assert status == 201, answer
+            assert status == 201, response
         yield server
 
 

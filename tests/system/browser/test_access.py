@@ -38,10 +38,10 @@ def test_a_user_without_the_right_gets_nothing(path: str, airflow: AirflowUi, hi
 
 
 def test_only_isvapp_connections_are_listed(airflow: AirflowUi, history: Emulator) -> None:
-    status, answer = airflow.call("GET", "/isvapp-exports/connections", token=airflow.token("op"))
+    status, response = airflow.call("GET", "/isvapp-exports/connections", token=airflow.token("op"))
 
     expected = [*COPIES, "isvapp_default", "isvapp_nowhere", "isvapp_other_secret"]
-    assert (status, json.loads(answer)) == (200, {"connections": expected})
+    assert (status, json.loads(response)) == (200, {"connections": expected})
 
 
 @pytest.mark.parametrize(
@@ -53,15 +53,15 @@ def test_only_isvapp_connections_are_listed(airflow: AirflowUi, history: Emulato
         ("not_there", "Connection 'not_there' is not defined in Airflow"),
     ],
 )
-def test_a_connection_that_cannot_be_read_says_why(
+def test_the_reason_is_shown_for_a_connection_that_cannot_be_read(
     conn_id: str, message: str, airflow: AirflowUi, history: Emulator
 ) -> None:
     path = f"/isvapp-exports/connections/{conn_id}/exports"
-    status, answer = airflow.call("GET", path, token=airflow.token("op"))
+    status, response = airflow.call("GET", path, token=airflow.token("op"))
 
-    assert (status, json.loads(answer)["exports"]) == (200, [])
-    assert message in json.loads(answer)["error"]
-    assert "sentinel" not in answer
+    assert (status, json.loads(response)["exports"]) == (200, [])
+    assert message in json.loads(response)["error"]
+    assert "sentinel" not in response
 
 
 @pytest.mark.parametrize("name", ["isvapp.py", "..%2Fexports_app.py", "%2e%2e%2fexports_app.py", "main.js%00"])

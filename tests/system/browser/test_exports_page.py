@@ -151,7 +151,7 @@ def test_refreshing_twice_costs_one_request(new_page: NewPage, history: Emulator
     assert [request.endpoint for request in history.requests[before:]] == ["list_exports"]
 
 
-def test_a_refresh_that_fails_says_why_and_keeps_what_was_read(
+def test_a_failed_refresh_shows_the_reason_and_keeps_the_list(
     new_page: NewPage, history: Emulator, pictures: Path
 ) -> None:
     page = show(new_page(), "?connection=isvapp_copy_1")
@@ -169,8 +169,8 @@ def test_a_wrong_secret_is_explained_and_none_reaches_the_browser(
     new_page: NewPage, history: Emulator, pictures: Path
 ) -> None:
     page = new_page()
-    answers: list[Response] = []
-    page.on("response", lambda answer: answers.append(answer))
+    responses: list[Response] = []
+    page.on("response", lambda response: responses.append(response))
     show(page, "?connection=isvapp_other_secret")
     page.screenshot(path=pictures / "exports-page-wrong-secret.png")
 
@@ -184,7 +184,9 @@ def test_a_wrong_secret_is_explained_and_none_reaches_the_browser(
     assert page.get_by_role("alert").count() == 0
 
     ours = {
-        answer.url.partition("/isvapp-exports/")[2]: answer.text() for answer in answers if "/isvapp-exp" in answer.url
+        response.url.partition("/isvapp-exports/")[2]: response.text()
+        for response in responses
+        if "/isvapp-exp" in response.url
     }
     assert '"state":"expired"' in ours["connections/isvapp_default/exports"]
     assert ours["page/main.js"]
@@ -192,7 +194,7 @@ def test_a_wrong_secret_is_explained_and_none_reaches_the_browser(
         assert not [path for path, body in ours.items() if secret in body]
 
 
-def test_says_what_to_do_where_there_is_nothing_to_show(new_page: NewPage, history: Emulator, pictures: Path) -> None:
+def test_an_empty_list_shows_the_next_step(new_page: NewPage, history: Emulator, pictures: Path) -> None:
     history.clear_faults()
     history.inject(Fault(endpoint="list_exports", kind="edit", times=None, replace={"data": []}))
     page = show(new_page(), "?connection=isvapp_copy_2")

@@ -26,10 +26,10 @@ CONN_ID = "isvapp_by_form"
 def stored(airflow: AirflowUi) -> dict[str, object]:
     """Return the extra of the connection, and remove it."""
     path, token = f"/api/v2/connections/{CONN_ID}", airflow.token("admin")
-    status, answer = airflow.call("GET", path, token=token)
-    assert status == 200, answer
+    status, response = airflow.call("GET", path, token=token)
+    assert status == 200, response
     airflow.call("DELETE", path, token=token)
-    extra: dict[str, object] = json.loads(json.loads(answer)["extra"])
+    extra: dict[str, object] = json.loads(json.loads(response)["extra"])
     return extra
 
 

@@ -24,7 +24,7 @@ from airflow_provider_isvapp.checks import MaxChange
 from airflow_provider_isvapp.emulator import Emulator, Fault
 from airflow_provider_isvapp.transfer.destination import open_destination
 from tests.support.downloads import download_with
-from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
+from tests.support.file_server import FileResponse, FileServer, gzip_bytes, ndjson
 from tests.system.browser.airflow_ui import AirflowUi
 from tests.system.browser.conftest import NewPage
 from tests.system.browser.connections_page import fill_in, press_test, save
@@ -41,13 +41,13 @@ ROWS = 1000
 
 
 @pytest.fixture(scope="module")
-def answers() -> list[tuple[str, bytes]]:
+def responses() -> list[tuple[str, bytes]]:
     """All responses that the API server has sent to the window so far, with their URLs."""
     return []
 
 
 @pytest.fixture(scope="module")
-def window(session_of: Callable[[str], BrowserContext], answers: list[tuple[str, bytes]]) -> Iterator[Page]:
+def window(session_of: Callable[[str], BrowserContext], responses: list[tuple[str, bytes]]) -> Iterator[Page]:
     """The window in which all of it happens, of an engineer on call."""
     from playwright.sync_api import Error
 
@@ -55,7 +55,7 @@ def window(session_of: Callable[[str], BrowserContext], answers: list[tuple[str,
         # A page that was left no longer receives its responses.
         with suppress(Error):
             answer = route.fetch()
-            answers.append((route.request.url, answer.body()))
+            responses.append((route.request.url, answer.body()))
             route.fulfill(response=answer)
 
     page = session_of("op").new_page()
@@ -146,7 +146,7 @@ def test_the_form_stores_what_was_filled_in(airflow: AirflowUi, vendors: Emulato
     assert extras[productiv] | productiv_extra == extras[productiv]
 
 
-def test_the_test_button_says_that_a_connection_works(
+def test_the_test_button_accepts_a_working_connection(
     window: Page, vendors: Emulator, isvapp: str, productiv: str, pictures: Path
 ) -> None:
     asked = vendors.request_counts()
@@ -159,9 +159,7 @@ def test_the_test_button_says_that_a_connection_works(
     assert counts["account"] == counts["productiv_token"] == 1
 
 
-def test_the_test_button_says_what_is_wrong(
-    window: Page, airflow: AirflowUi, vendors: Emulator, pictures: Path
-) -> None:
+def test_the_test_button_shows_the_error(window: Page, airflow: AirflowUi, vendors: Emulator, pictures: Path) -> None:
     host, _, port = vendors.url.rpartition(":")
     labels = ("Base URL", "Port", "Client ID", "Client secret or API key")
     values = (host, port, vendors.client_id, "sentinel-mistyped-secret")
@@ -179,13 +177,13 @@ def test_the_test_button_says_what_is_wrong(
     assert "sentinel" not in message
 
 
-def test_the_run_brings_the_month(airflow: AirflowUi, vendors: Emulator, export_id: str) -> None:
+def test_the_run_writes_the_month(airflow: AirflowUi, vendors: Emulator, export_id: str) -> None:
     (usage,) = airflow.lake_of(airflow.home).rglob("usage.ndjson")
 
     assert usage.read_bytes() == vendors.export_bytes(export_id)
 
 
-def test_the_log_of_a_task_tells_what_it_did(window: Page, run_id: str, export_id: str, pictures: Path) -> None:
+def test_the_log_of_a_task_has_each_step(window: Page, run_id: str, export_id: str, pictures: Path) -> None:
     window.goto(task_page(run_id, "download_export"))
     window.get_by_text(f"Downloading export {export_id}").wait_for()
     window.screenshot(path=pictures / "task-log.png")
@@ -232,7 +230,7 @@ def halved(airflow: AirflowUi, vendors: Emulator, export_id: str) -> Iterator[st
     last_day = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC) - timedelta(days=1)
     before = usage.parent.with_name(f"month={last_day:%Y-%m}") / usage.name
     before.parent.mkdir()
-    with FileServer(Answer(gzip_bytes(ndjson(ROWS, [f"{last_day:%Y-%m}"])))) as server:
+    with FileServer(FileResponse(gzip_bytes(ndjson(ROWS, [f"{last_day:%Y-%m}"])))) as server:
         download_with(server.source(), open_destination(str(before)), checks=[MaxChange()])
     fault = Fault(endpoint="create_export", kind="month_restated", month=month, restatement="rows_lost", times=None)
     vendors.inject(fault)
@@ -265,15 +263,15 @@ def test_a_month_that_halves_is_refused_and_accepted_in_the_form(
 
 
 def test_no_response_to_the_browser_held_a_secret(
-    window: Page, answers: list[tuple[str, bytes]], vendors: Emulator, run_id: str, export_id: str
+    window: Page, responses: list[tuple[str, bytes]], vendors: Emulator, run_id: str, export_id: str
 ) -> None:
     window.goto(f"{task_page(run_id, 'download_export')}/rendered_templates")
     window.get_by_text(export_id).first.wait_for()
 
     # The search sees what the pages show.
-    assert [url for url, body in answers if export_id.encode() in body]
+    assert [url for url, body in responses if export_id.encode() in body]
     for secret in (vendors.client_secret, vendors.productiv_client_secret, vendors.token_mark):
-        assert [url for url, body in answers if secret.encode() in body] == []
+        assert [url for url, body in responses if secret.encode() in body] == []
 
 
 def run_by_form(

@@ -93,8 +93,8 @@ def measure(exports: int, *, rows: int, kills: bool, console: Console) -> tuple[
         console.step(f"PostgreSQL, Valkey and a {store.name} are up; hosts, logs and volumes are in {_short(FOLDER)}")
         # As in .env: the values that a user may change.
         values |= {"S3_ACCESS_KEY": store.access_key, "S3_SECRET_KEY": store.secret_key}
-        addresses = Addresses({"postgres": database.port, "redis": broker.port, "s3": store.port})
-        services = localised(read_services(values), FOLDER, addresses, rows=rows)
+        urls = Addresses({"postgres": database.port, "redis": broker.port, "s3": store.port})
+        services = localised(read_services(values), FOLDER, urls, rows=rows)
         with Cluster(services, LOGS) as cluster, UsageMeter(cluster.roots) as usage:
             cluster.start(console.step)
             return _through(
@@ -151,7 +151,7 @@ def _through(
             say=console.step,
         )
         wall_seconds = time.monotonic() - began
-    usage.look()
+    usage.sample()
     console.step("The run succeeded; comparing every object with what the vendors hold")
     arrivals, created = vendors.arrivals(), vendors.exports()
     isvapp = [arrival for arrival in arrivals if arrival.is_isvapp]

@@ -52,8 +52,8 @@ class Vendors:
     :param address: its base URL.
     """
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self, url: str) -> None:
+        self._url = url
 
     def arrivals(self) -> list[Arrival]:
         """Return all requests so far."""
@@ -74,8 +74,8 @@ class Vendors:
 
     def accounts(self) -> list[Any]:
         """Return ISVapp's response to a request of the harness."""
-        answer = json.loads(self._get("/api/v1/salesforce_accounts", API_KEY))
-        return list(answer["data"])
+        response = json.loads(self._get("/api/v1/salesforce_accounts", API_KEY))
+        return list(response["data"])
 
     def apps(self, client_id: str, client_secret: str) -> list[Any]:
         """Return Productiv's response to a request of the harness."""
@@ -85,9 +85,9 @@ class Vendors:
             "client_id": client_id,
             "client_secret": client_secret,
         }
-        token_url = f"{self._address}/oauth2/token"
-        with urllib.request.urlopen(token_url, data=urllib.parse.urlencode(form).encode(), timeout=30) as answer:
-            token = json.load(answer)["access_token"]
+        token_url = f"{self._url}/oauth2/token"
+        with urllib.request.urlopen(token_url, data=urllib.parse.urlencode(form).encode(), timeout=30) as response:
+            token = json.load(response)["access_token"]
         return list(json.loads(self._get("/pull/v1/apps", token))["Apps"])
 
     def _control(self, what: str) -> Any:
@@ -95,10 +95,8 @@ class Vendors:
 
     def _get(self, path: str, token: str | None = None) -> bytes:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        with urllib.request.urlopen(
-            urllib.request.Request(self._address + path, headers=headers), timeout=120
-        ) as answer:
-            return bytes(answer.read())
+        with urllib.request.urlopen(urllib.request.Request(self._url + path, headers=headers), timeout=120) as response:
+            return bytes(response.read())
 
 
 def by_endpoint(arrivals: Iterable[Arrival]) -> dict[str, int]:

@@ -50,7 +50,7 @@ class Cluster:
             for host in self.hosts.values():
                 if not host.started and all(self._is(*need) for need in host.service.needs.items()):
                     host.start()
-                host.look()
+                host.run_health_check()
                 if host.name not in up and (host.healthy or host.status == 0):
                     up.add(host.name)
                     say(f"{host.name} is {'healthy' if host.healthy else 'done'}")

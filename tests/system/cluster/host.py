@@ -101,7 +101,7 @@ class Host:
             assert time.monotonic() < deadline, f"{self.name}: SIGKILL left processes alive"
             time.sleep(0.05)
 
-    def look(self) -> None:
+    def run_health_check(self) -> None:
         """Run the health check beside the caller, again and again until it succeeds once."""
         if not self.started or self.healthy or not self.service.healthcheck:
             return

@@ -97,8 +97,8 @@ class DagRun:
     :param database: of Airflow, as psycopg takes it.
     """
 
-    def __init__(self, address: str, database: str) -> None:
-        self._address = address
+    def __init__(self, url: str, database: str) -> None:
+        self._url = url
         self._session = psycopg.connect(database, autocommit=True)
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ class DagRun:
         """Start it, as a user does in the UI."""
         body = {"dag_run_id": RUN_ID, "conf": {"exports": exports}, "logical_date": None}
         request = urllib.request.Request(
-            f"{self._address}/api/v2/dags/{DAG_ID}/dagRuns",
+            f"{self._url}/api/v2/dags/{DAG_ID}/dagRuns",
             data=json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )

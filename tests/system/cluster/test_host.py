@@ -79,7 +79,7 @@ def test_hosts_start_in_order(tmp_path: Path) -> None:
     assert not [process for process in processes if process.is_running()]
 
 
-def test_a_host_that_ends_by_itself_is_noticed(tmp_path: Path) -> None:
+def test_a_host_that_exits_is_noticed(tmp_path: Path) -> None:
     with (
         Cluster([service(tmp_path, "broken", "exit 3", "false")], tmp_path) as cluster,
         pytest.raises(ClusterFailed, match="broken ended with status 3"),

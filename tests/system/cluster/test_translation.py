@@ -29,7 +29,7 @@ def without_addresses(text: str) -> str:
     return re.sub(r"[\w.-]+:\d{4,5}(?!\d)", "<address>", text)
 
 
-def test_every_service_runs_as_often_as_the_file_says(services: list[Service], local: dict[str, LocalService]) -> None:
+def test_every_service_has_the_replicas_of_the_file(services: list[Service], local: dict[str, LocalService]) -> None:
     started = {it.service for it in local.values()}
     assert started == {service.name for service in services} - set(REPLACED)
     assert {"airflow-worker-1", "airflow-worker-2"} <= set(local)

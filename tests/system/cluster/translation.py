@@ -97,7 +97,7 @@ class LocalService:
     needs: dict[str, str]
 
 
-def localised(services: list[Service], folder: Path, addresses: Addresses, *, rows: int) -> list[LocalService]:
+def localised(services: list[Service], folder: Path, urls: Addresses, *, rows: int) -> list[LocalService]:
     """Translate all services that are not replaced.
 
     :param folder: for the files of all hosts, and the volumes.
@@ -110,27 +110,25 @@ def localised(services: list[Service], folder: Path, addresses: Addresses, *, ro
             continue
         for number in range(1, service.replicas + 1):
             name = service.name if service.replicas == 1 else f"{service.name}-{number}"
-            found.append(_localised(service, name, hosts, folder, addresses, rows))
+            found.append(_localised(service, name, hosts, folder, urls, rows))
     return found
 
 
-def _localised(
-    service: Service, name: str, hosts: set[str], folder: Path, addresses: Addresses, rows: int
-) -> LocalService:
+def _localised(service: Service, name: str, hosts: set[str], folder: Path, urls: Addresses, rows: int) -> LocalService:
     assert service.image == AIRFLOW_IMAGE, f"nothing here stands for {service.image} of {service.name}"
     home = folder / "hosts" / name
     airflow_home = home / "opt" / "airflow"
 
     def here(text: str) -> str:
         # A service's other names lead to it as well.
-        translated = addresses.translated(text, host=name, hosts=hosts)
+        translated = urls.translated(text, host=name, hosts=hosts)
         return translated.replace("/opt/airflow", str(airflow_home)).replace("/opt/isvapp", str(ROOT / "docker"))
 
     words = service.entrypoint + service.command
     if not service.entrypoint and words[0] not in PROGRAMS:
         words = ("airflow", *words)
     if service.name == "emulator":
-        words = tuple(_emulator_argument(word, name, addresses, rows) for word in words)
+        words = tuple(_emulator_argument(word, name, urls, rows) for word in words)
     own = {
         "AIRFLOW_HOME": str(airflow_home),
         "HOME": str(home / "home"),
@@ -139,7 +137,7 @@ def _localised(
         "LANG": "C.UTF-8",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), *os.environ["PATH"].split(os.pathsep)]),
     }
-    listens = {option: str(addresses.port(name, port)) for option, port in LISTENS.items()}
+    listens = {option: str(urls.port(name, port)) for option, port in LISTENS.items()}
     return LocalService(
         name=name,
         service=service.name,
@@ -152,13 +150,13 @@ def _localised(
     )
 
 
-def _emulator_argument(word: str, name: str, addresses: Addresses, rows: int) -> str:
+def _emulator_argument(word: str, name: str, urls: Addresses, rows: int) -> str:
     option, _, value = word.partition("=")
     match option:
         case "--host":
             return "--host=127.0.0.1"
         case "--port":
-            return f"--port={addresses.port(name, int(value))}"
+            return f"--port={urls.port(name, int(value))}"
         case "--rows":
             return f"--rows={rows}"
     return word

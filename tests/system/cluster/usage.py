@@ -65,15 +65,15 @@ class UsageMeter:
         self._over.set()
         self._thread.join()
 
-    def look(self) -> None:
+    def sample(self) -> None:
         """Measure now."""
         with self._lock:
-            self._look()
+            self._sample()
 
     def ending(self, name: str) -> None:
         """Keep what a host has used that is about to be killed."""
         with self._lock:
-            self._look()
+            self._sample()
             self._before[name] = self._usages[name].cpu_seconds  # type: ignore[assignment]
 
     def usages(self) -> dict[str, Usage]:
@@ -84,9 +84,9 @@ class UsageMeter:
 
     def _run(self) -> None:
         while not self._over.wait(SECONDS_BETWEEN_POLLS):
-            self.look()
+            self.sample()
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         processes = dict(_processes())
         names = self._names()
         members: defaultdict[str, list[int]] = defaultdict(list)

@@ -253,14 +253,14 @@ def test_the_emulator_starts_with_these_arguments(
             line = process.stdout.readline()  # type: ignore[union-attr]
             assert line, greeting
             greeting += line
-        address = re.search(r"http://127\.0\.0\.1:\d+", greeting).group()  # type: ignore[union-attr]
+        url = re.search(r"http://127\.0\.0\.1:\d+", greeting).group()  # type: ignore[union-attr]
         # The path of the health check.
         health = urlsplit(service["healthcheck"]["test"][-1]).path
-        assert requests.get(address + health, timeout=10).status_code == 200
+        assert requests.get(url + health, timeout=10).status_code == 200
         fields = connection(airflow_environment, "isvapp_default")
         form = {"grant_type": "client_credentials", "scope": "identity"}
         login = (fields["login"], fields["password"])
-        token = requests.post(f"{address}/api/oauth2/token", data=form, auth=login, timeout=10)
+        token = requests.post(f"{url}/api/oauth2/token", data=form, auth=login, timeout=10)
         assert token.status_code == 200, token.text
     finally:
         process.terminate()

@@ -117,7 +117,7 @@ def prometheus(tmp_path: Path, started: Callable[..., None]) -> Callable[[str], 
     return start
 
 
-def answer(prometheus: str, query: str) -> list[dict[str, Any]]:
+def results_of(prometheus: str, query: str) -> list[dict[str, Any]]:
     reply = requests.get(f"{prometheus}/api/v1/query", params={"query": query}, timeout=10).json()
     assert reply["status"] == "success", f"{query}: {reply}"
     result: list[dict[str, Any]] = reply["data"]["result"]
@@ -129,7 +129,7 @@ def dashboard_queries() -> list[str]:
     return [target["expr"] for panel in panels for target in panel.get("targets", ())]
 
 
-def asked(query: str) -> str:
+def query_of(query: str) -> str:
     """Put in what Grafana would: ranges that hold the whole test, however slow the machine is."""
     return query.replace("$__rate_interval", "1h").replace("$__range", "1h")
 
@@ -137,7 +137,7 @@ def asked(query: str) -> str:
 def assert_all_move(address: str) -> None:
     """Ask every query of the dashboard: each has a value, and "or vector(0)" speaks for none that is not there."""
     for query in dashboard_queries():
-        found = [float(series["value"][1]) for series in answer(address, asked(query))]
+        found = [float(series["value"][1]) for series in results_of(address, query_of(query))]
         assert found, query
         assert max(found) > 0, query
 
@@ -164,15 +164,15 @@ def test_promtool_accepts_the_alerts_of_the_page(tmp_path: Path) -> None:
     assert f"{rules.count('alert:')} rules found" in ended.stdout
 
 
-def test_prometheus_answers_every_query_of_the_dashboard(
+def test_prometheus_has_data_for_every_query_of_the_dashboard(
     exposition: Exposition, exposed_at: str, prometheus: Callable[[str], str]
 ) -> None:
     exposition.take(every_line())
     address = prometheus(exposed_at)
     for seen in range(1, 5):
-        wait_for("a scrape", lambda seen=seen: answer(address, f"airflow_isvapp_exports_created >= {seen}"))  # type: ignore[misc]
+        wait_for("a scrape", lambda seen=seen: results_of(address, f"airflow_isvapp_exports_created >= {seen}"))  # type: ignore[misc]
         exposition.take(every_line(number=seen))
-    wait_for("the last scrape", lambda: answer(address, "airflow_isvapp_exports_created >= 5"))
+    wait_for("the last scrape", lambda: results_of(address, "airflow_isvapp_exports_created >= 5"))
 
     assert_all_move(address)
 
@@ -224,6 +224,6 @@ def test_the_real_chain_from_end_to_end(exporter: tuple[int, str], prometheus: C
         for seen in range(1, 6):
             for line in every_line(number=seen):
                 sender.sendto(line.encode(), ("127.0.0.1", port))
-            wait_for("a scrape", lambda seen=seen: answer(address, f"airflow_isvapp_exports_created >= {seen}"))  # type: ignore[misc]
+            wait_for("a scrape", lambda seen=seen: results_of(address, f"airflow_isvapp_exports_created >= {seen}"))  # type: ignore[misc]
 
     assert_all_move(address)

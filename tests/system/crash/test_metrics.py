@@ -65,9 +65,9 @@ def test_a_killed_task_counts_its_export_once(airflow: RealAirflow, new_lines: C
 def test_the_page_counts_in_the_api_server(
     airflow: RealAirflow, emulator: Emulator, new_lines: Callable[[], list[Line]]
 ) -> None:
-    status, answer = airflow.call("GET", "/isvapp-exports/connections/isvapp_default/exports")
-    assert status == 200, answer
-    assert len(json.loads(answer)["exports"]) == len(emulator.exports)
+    status, response = airflow.call("GET", "/isvapp-exports/connections/isvapp_default/exports")
+    assert status == 200, response
+    assert len(json.loads(response)["exports"]) == len(emulator.exports)
 
     # Every other process has had a token for long.
     assert total(new_lines(), "isvapp.requests.token.200") >= 1

@@ -31,7 +31,7 @@ def wait_for_runs(airflow: RealAirflow, dag_id: str, number: int) -> list[str]:
     return sorted(airflow.partition_keys(dag_id))
 
 
-def test_a_backfill_brings_each_month_and_starts_its_consumer(
+def test_a_backfill_writes_each_month_and_starts_its_consumer(
     airflow: RealAirflow, lake: Path, statsd: StatsdServer
 ) -> None:
     airflow.unpause("monthly_usage")

@@ -178,9 +178,9 @@ def _connections(vendors: Emulator, broken: dict[str, Emulator], storage: str) -
 
 
 def _post(airflow: RealAirflow, path: str, body: dict[str, Any]) -> Trace:
-    status, answer = airflow.call("POST", path, body=body)
-    assert status in (200, 201), answer
-    return Trace(f"api: POST {path}", answer.encode())
+    status, response = airflow.call("POST", path, body=body)
+    assert status in (200, 201), response
+    return Trace(f"api: POST {path}", response.encode())
 
 
 def _start(airflow: RealAirflow) -> dict[str, str]:
@@ -197,9 +197,9 @@ def _start(airflow: RealAirflow) -> dict[str, str]:
 
 
 def _ask(airflow: RealAirflow, path: str) -> str:
-    status, answer = airflow.call("GET", path)
-    assert status == 200, answer
-    return answer
+    status, response = airflow.call("GET", path)
+    assert status == 200, response
+    return response
 
 
 def _ended(airflow: RealAirflow, runs: dict[str, str]) -> bool:

@@ -97,8 +97,8 @@ def in_api(airflow: RealAirflow) -> Iterator[Trace]:
             address = path.format_map({name: quote(str(value), safe="") for name, value in situation.items()})
             if address not in asked:
                 asked.add(address)
-                status, answer = airflow.call("GET", f"{address}?limit=1000&full_content=true")
-                yield Trace(f"api: {status} {path}", answer.encode())
+                status, response = airflow.call("GET", f"{address}?limit=1000&full_content=true")
+                yield Trace(f"api: {status} {path}", response.encode())
 
 
 # The page of this package, and what Airflow's own pages ask beyond the public API.
@@ -137,6 +137,6 @@ def _situations(airflow: RealAirflow) -> Iterator[dict[str, Any]]:
 
 
 def _get(airflow: RealAirflow, path: str) -> Any:
-    status, answer = airflow.call("GET", path)
-    assert status == 200, f"{path}: {status} {answer[:500]}"
-    return json.loads(answer)
+    status, response = airflow.call("GET", path)
+    assert status == 200, f"{path}: {status} {response[:500]}"
+    return json.loads(response)

@@ -33,7 +33,7 @@ from airflow_provider_isvapp.errors import (
     UnexpectedAnswer,
 )
 from tests.support.raw_server import RawServer
-from tests.support.scripted_server import Answer, data
+from tests.support.scripted_server import ScriptedResponse, data
 from tests.support.tls_server import TlsServer
 from tests.unit.api.conftest import FakeTime, RecordingLimiter
 
@@ -89,7 +89,7 @@ ERRORS: dict[int, type[ProviderError]] = {
 
 @pytest.mark.parametrize("body", CUT_BODIES)
 @pytest.mark.parametrize("status", ERRORS)
-def test_an_error_whose_body_cannot_be_read_is_the_error_that_its_status_says(raw, connect, status, body):
+def test_an_error_with_an_unreadable_body_is_decided_by_its_status(raw, connect, status, body):
     first, *rest = CUT_BODIES[body]
     raw.pieces = [f"HTTP/1.1 {status} X\r\nConnection: close\r\n".encode() + first, *rest]
 
@@ -103,7 +103,7 @@ def test_an_error_whose_body_cannot_be_read_is_the_error_that_its_status_says(ra
 
 @pytest.mark.parametrize("body", ["truncated", "empty and promised", "a chunk that ends early", "half a gzip"])
 @pytest.mark.parametrize("status", [401, 404, 429, 503])
-def test_an_error_whose_body_stalls_is_the_error_that_its_status_says(raw, connect, status, body):
+def test_an_error_with_a_stalled_body_is_decided_by_its_status(raw, connect, status, body):
     first, *rest = CUT_BODIES[body]
     raw.pieces, raw.stays = [f"HTTP/1.1 {status} X\r\n".encode() + first, *rest], True
 
@@ -324,7 +324,7 @@ def test_the_key_is_in_no_message_and_no_log(server, connect, status, caplog):
     caplog.set_level("DEBUG")
     said = b'{"success": false, "error": "%s sentinel-api-key\\/\\u0026 sentinel-api-key%%2f%%26"}' % KEY.encode()
     headers = {"Location": f"http://{KEY.partition('/')[0]}.test/{KEY}"}
-    server.script("*", *[Answer(status, said, headers)] * 2)
+    server.script("*", *[ScriptedResponse(status, said, headers)] * 2)
 
     with connect(server.url) as client, pytest.raises(ProviderError) as caught:
         client.list_exports()
@@ -342,7 +342,7 @@ def test_a_download_url_that_is_echoed_is_not_shown(server, connect, status, cap
     url = f"{server.url}/files/sentinel-path?sig=sentinel%2Fquery"
     server.script("/api/v1/exports/e1", *[data({"id": "e1", "status": "COMPLETED", "download_url": url})] * 2)
     for said in (f"no {url}", "no /files/sentinel-path", "no sentinel-path", "bad sig=sentinel%2Fquery"):
-        server.script("/files/sentinel-path", *[Answer(status, said.encode())] * 2)
+        server.script("/files/sentinel-path", *[ScriptedResponse(status, said.encode())] * 2)
 
     with connect(server.url) as client, pytest.raises(ProviderError) as caught:
         client.open_download("e1")

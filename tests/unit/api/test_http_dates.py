@@ -10,7 +10,7 @@ from airflow_provider_isvapp.api.connection_check import clock_warning
 from airflow_provider_isvapp.api.responses import http_date
 from airflow_provider_isvapp.api.settings import TransportSettings
 from airflow_provider_isvapp.api.transport import Request, Transport
-from tests.support.scripted_server import Answer, ScriptedServer
+from tests.support.scripted_server import ScriptedResponse, ScriptedServer
 from tests.unit.api.conftest import FakeTime, RecordingLimiter
 
 NOON = datetime(2026, 3, 6, 12, tzinfo=UTC).timestamp()
@@ -49,7 +49,7 @@ def test_each_response_shows_the_difference(server: ScriptedServer, limiter: Rec
         TransportSettings(vendor="ISVapp", base_url=server.url), limiter=limiter, clock=FakeTime(now=0)
     )
     request = Request(method="GET", url=f"{server.url}/thing", label="GET /thing", endpoint="thing")
-    server.script("/thing", Answer(body=b"{}"))
+    server.script("/thing", ScriptedResponse(body=b"{}"))
     assert transport.clock_skew is None
 
     transport.fetch(request)

@@ -44,7 +44,7 @@ def proxy() -> Iterator[WireServer]:
         yield server
 
 
-def ask(base_url: str, time: FakeTime, *, url_field: str = "host", **settings: Any) -> tuple[ProviderError, int]:
+def send(base_url: str, time: FakeTime, *, url_field: str = "host", **settings: Any) -> tuple[ProviderError, int]:
     """Return the error of a request, and how many permits it took."""
     limiter = RecordingLimiter()
     limits = {"attempts": 2, "connect_timeout": 5, **settings}
@@ -76,7 +76,7 @@ def test_a_proxy_that_refuses_is_named_with_its_status_and_variable(
     variable = f"{scheme.upper()}_PROXY"
     monkeypatch.setenv(variable, f"http://user:sentinel@127.0.0.1:{proxy.port}")
 
-    error, permits = ask(f"{scheme}://status-{status}.test", time)
+    error, permits = send(f"{scheme}://status-{status}.test", time)
 
     assert type(error) is (InvalidConnection if tries == 1 else ServiceUnavailable)
     assert permits == tries
@@ -89,7 +89,7 @@ def test_a_proxy_that_refuses_is_named_with_its_status_and_variable(
 def test_a_proxy_that_is_not_there_is_named(time, monkeypatch, variable):
     monkeypatch.setenv(variable, "http://user:sentinel@127.0.0.1:9")
 
-    error, permits = ask("https://isvapp.test", time)
+    error, permits = send("https://isvapp.test", time)
 
     assert permits == 2
     assert f"the proxy 127.0.0.1:9 (set by {variable}) did not connect (connection refused)" in str(error)
@@ -100,7 +100,7 @@ def test_a_proxy_that_is_not_for_this_host_is_not_blamed(time, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
-    error, _ = ask("http://127.0.0.1:9", time)
+    error, _ = send("http://127.0.0.1:9", time)
 
     assert "no connection (connection refused)" in str(error)
     assert "proxy" not in str(error)
@@ -113,7 +113,7 @@ def test_a_proxy_that_is_not_for_this_host_is_not_blamed(time, monkeypatch):
 def test_a_proxy_with_a_typo_is_named_by_its_variable(time, monkeypatch, url):
     monkeypatch.setenv("HTTPS_PROXY", url.replace("//", "//user:sentinel@"))
 
-    error, _ = ask("https://isvapp.test", time)
+    error, _ = send("https://isvapp.test", time)
 
     assert type(error) is InvalidConnection
     assert str(error).startswith("HTTPS_PROXY does not hold a usable proxy URL. Set it to http://host:port")
@@ -135,17 +135,17 @@ def test_a_response_has_a_deadline_through_a_socks_proxy(time, monkeypatch):
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 150\r\n\r\n"
     with SocksServer(itertools.chain([head], itertools.repeat(b"x", 150)), pause=0.1) as server:
         monkeypatch.setenv("ALL_PROXY", server.url.replace("http:", "socks5h:"))
-        error, permits = ask("http://isvapp.test", time, attempts=1, read_timeout=1.0)
+        error, permits = send("http://isvapp.test", time, attempts=1, read_timeout=1.0)
 
     assert (server.requests, permits) == (1, 1)
     assert "no whole response within 5 s" in str(error)
 
 
 @pytest.mark.skipif(HAS_SOCKS, reason="the package for SOCKS is installed")
-def test_a_socks_proxy_without_its_package_is_said(time, monkeypatch):
+def test_a_socks_proxy_without_its_package_is_an_error(time, monkeypatch):
     monkeypatch.setenv("ALL_PROXY", "socks5h://user:sentinel@127.0.0.1:9")
 
-    error, _ = ask("https://isvapp.test", time)
+    error, _ = send("https://isvapp.test", time)
 
     assert type(error) is InvalidConnection
     assert "The proxy 127.0.0.1:9 (set by ALL_PROXY) speaks SOCKS" in str(error)
@@ -161,7 +161,7 @@ def test_a_bundle_without_certificates_is_named(time, monkeypatch, tmp_path: Pat
     monkeypatch.setenv(variable, str(bundle))
 
     with WireServer(lambda _: ()) as server:
-        error, _ = ask(f"https://127.0.0.1:{server.port}", time)
+        error, _ = send(f"https://127.0.0.1:{server.port}", time)
 
     assert type(error) is InvalidConnection
     assert str(error).startswith(f"{variable} names '{bundle}', from which no certificates can be read. Correct")
@@ -169,7 +169,7 @@ def test_a_bundle_without_certificates_is_named(time, monkeypatch, tmp_path: Pat
 
 @pytest.mark.parametrize("field", ["host", "extra auth_url"])
 def test_a_host_that_does_not_resolve_names_the_field_first(time, field):
-    error, permits = ask("https://no-such-host.invalid", time, url_field=field)
+    error, permits = send("https://no-such-host.invalid", time, url_field=field)
 
     assert permits == 2
     step = f"no connection (the host name is unknown). Check the connection's {field}; if it is right, check the DNS"

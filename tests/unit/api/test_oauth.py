@@ -21,7 +21,7 @@ from airflow_provider_isvapp.errors import (
     ServiceUnavailable,
     UnexpectedAnswer,
 )
-from tests.support.scripted_server import Answer, ScriptedServer, token
+from tests.support.scripted_server import ScriptedResponse, ScriptedServer, token
 from tests.unit.api.conftest import FakeTime, RecordingLimiter
 
 SECRET = "sentinel secret+/&"
@@ -51,7 +51,7 @@ def credentials(server: ScriptedServer, transport: Transport, time: FakeTime) ->
     return build
 
 
-def test_the_secret_goes_as_http_basic(server, credentials):
+def test_the_secret_is_sent_as_http_basic(server, credentials):
     server.script("/token", token("t1", scope="exports"))
 
     assert credentials().token("exports") == "t1"
@@ -63,7 +63,7 @@ def test_the_secret_goes_as_http_basic(server, credentials):
     assert (kind, base64.b64decode(pair)) == ("Basic", b"the client:sentinel secret+/&")
 
 
-def test_the_secret_goes_in_the_form(server, credentials):
+def test_the_secret_is_sent_in_the_form(server, credentials):
     server.script("/token", token("t1"))
 
     assert credentials(SecretStyle.FORM).token("apps") == "t1"
@@ -113,7 +113,7 @@ def test_a_short_lived_token_is_not_renewed_at_once(server, credentials, time):
 
 
 @pytest.mark.parametrize("expires_in", [-5, 0, 0.001, None])
-def test_a_life_that_makes_no_sense_does_not_cost_a_token_with_each_request(server, credentials, time, expires_in):
+def test_an_invalid_lifetime_does_not_cost_a_token_per_request(server, credentials, time, expires_in):
     server.script("/token", token("old", expires_in=expires_in), token("new"))
     tokens = credentials()
 
@@ -125,8 +125,10 @@ def test_a_life_that_makes_no_sense_does_not_cost_a_token_with_each_request(serv
 
 
 @pytest.mark.parametrize("expires_in", [b"1e999", b'""', b'"soon"', b"[]", b"true", b"-1e999", b"NaN"])
-def test_a_life_that_is_no_number_is_not_known(server, credentials, time, expires_in):
-    server.script("/token", Answer(body=b'{"access_token": "t", "expires_in": %s}' % expires_in), token("new"))
+def test_a_lifetime_that_is_not_a_number_counts_as_unknown(server, credentials, time, expires_in):
+    server.script(
+        "/token", ScriptedResponse(body=b'{"access_token": "t", "expires_in": %s}' % expires_in), token("new")
+    )
     tokens = credentials()
 
     assert tokens.token("exports") == "t"
@@ -136,8 +138,8 @@ def test_a_life_that_is_no_number_is_not_known(server, credentials, time, expire
     assert tokens.token("exports") == "new"
 
 
-def test_a_life_may_be_a_string(server, credentials, time):
-    server.script("/token", Answer(body=b'{"access_token": "t", "expires_in": "3600"}'), token("new"))
+def test_a_lifetime_may_be_a_string(server, credentials, time):
+    server.script("/token", ScriptedResponse(body=b'{"access_token": "t", "expires_in": "3600"}'), token("new"))
     tokens = credentials()
 
     for passed, expected in ((0, "t"), (3500, "t"), (60, "new")):
@@ -149,15 +151,15 @@ def test_a_life_may_be_a_string(server, credentials, time):
     "scope",
     [b'""', b'" "', b"null", b"7", b"{}", b'"identity,exports"', b'"identity, exports"', b'["identity", "exports"]'],
 )
-def test_a_scope_that_is_odd_is_read_or_not_known(server, credentials, scope):
-    server.script("/token", Answer(body=b'{"access_token": " t\\n", "scope": %s}' % scope))
+def test_an_odd_scope_is_read_or_counts_as_unknown(server, credentials, scope):
+    server.script("/token", ScriptedResponse(body=b'{"access_token": " t\\n", "scope": %s}' % scope))
 
     assert credentials().token("exports") == "t"
 
 
-def test_a_401_brings_one_new_token(server, credentials, transport):
+def test_a_401_requests_one_new_token(server, credentials, transport):
     server.script("/token", token("stale"), token("fresh"))
-    server.script("/thing", Answer(401, b'{"error": "token expired"}'), Answer(body=b"ok"))
+    server.script("/thing", ScriptedResponse(401, b'{"error": "token expired"}'), ScriptedResponse(body=b"ok"))
     request = Request(
         method="POST",
         url=f"{server.url}/thing",
@@ -177,7 +179,7 @@ def test_a_401_brings_one_new_token(server, credentials, transport):
 
 def test_a_second_401_is_final(server, credentials, transport):
     server.script("/token", token("one"), token("two"), token("three"))
-    server.script("/thing", *[Answer(401, b'{"error": "account locked"}')] * 3)
+    server.script("/thing", *[ScriptedResponse(401, b'{"error": "account locked"}')] * 3)
     request = Request(method="GET", url=f"{server.url}/thing", label="GET /thing", endpoint="thing", scope="exports")
 
     with pytest.raises(AuthenticationRefused, match="account locked"):
@@ -186,7 +188,7 @@ def test_a_second_401_is_final(server, credentials, transport):
 
 
 def test_an_api_key_is_not_renewed(server, transport):
-    server.script("/thing", *[Answer(401, b'{"error": "unknown key"}')] * 2)
+    server.script("/thing", *[ScriptedResponse(401, b'{"error": "unknown key"}')] * 2)
     request = Request(method="GET", url=f"{server.url}/thing", label="GET /thing", endpoint="thing", scope="exports")
 
     with pytest.raises(AuthenticationRefused, match="unknown key"):
@@ -198,7 +200,7 @@ def test_an_api_key_is_not_renewed(server, transport):
     ("status", "body"), [(400, b'{"error": "invalid_client"}'), (401, b'{"error": "wrong secret", "success": false}')]
 )
 def test_a_wrong_secret_names_the_fields(server, credentials, status, body):
-    server.script("/token", Answer(status, body))
+    server.script("/token", ScriptedResponse(status, body))
 
     with pytest.raises(AuthenticationRefused, match=r"(invalid_client|wrong secret).*login and password") as caught:
         credentials().token("exports")
@@ -209,7 +211,7 @@ def test_a_wrong_secret_names_the_fields(server, credentials, status, body):
     ("status", "body"), [(400, b'{"error": "invalid_scope", "error_description": "Not for you."}'), (403, b"")]
 )
 def test_a_scope_that_the_client_may_not_have_is_no_wrong_secret(server, credentials, status, body):
-    server.script("/token", Answer(status, body))
+    server.script("/token", ScriptedResponse(status, body))
 
     with pytest.raises(PermissionRefused, match=r"'exports'.*Give the client that scope") as caught:
         credentials().token("exports")
@@ -217,30 +219,30 @@ def test_a_scope_that_the_client_may_not_have_is_no_wrong_secret(server, credent
 
 
 def test_a_refusal_without_a_code_may_be_either(server, credentials):
-    server.script("/token", Answer(400, b'{"error": "Bad request", "success": false}'))
+    server.script("/token", ScriptedResponse(400, b'{"error": "Bad request", "success": false}'))
 
     with pytest.raises(AuthenticationRefused, match=r"login and password.*; or give the client that scope"):
         credentials().token("exports")
 
 
 @pytest.mark.parametrize(("status", "body"), [(404, b"{}"), (405, b""), (401, b"<html>Sign in</html>")])
-def test_a_url_without_a_token_endpoint_is_said(server, credentials, status, body):
-    server.script("/token", Answer(status, body))
+def test_a_url_without_a_token_endpoint_is_an_error(server, credentials, status, body):
+    server.script("/token", ScriptedResponse(status, body))
 
     with pytest.raises(RequestRefused, match=f"{server.url} has no token endpoint: check the connection's host") as no:
         credentials().token("exports")
     assert type(no.value) is RequestRefused
 
 
-def test_a_web_page_in_place_of_a_token_is_said(server, credentials):
-    server.script("/token", Answer(body=b"<html></html>"))
+def test_a_web_page_in_place_of_a_token_is_an_error(server, credentials):
+    server.script("/token", ScriptedResponse(body=b"<html></html>"))
 
     with pytest.raises(UnexpectedAnswer, match="a web page"):
         credentials().token("exports")
 
 
 def test_a_vendor_that_repeats_the_secret_is_not_quoted(server, credentials):
-    server.script("/token", Answer(401, json.dumps({"error": f"{SECRET} is wrong"}).encode()))
+    server.script("/token", ScriptedResponse(401, json.dumps({"error": f"{SECRET} is wrong"}).encode()))
 
     with pytest.raises(AuthenticationRefused, match=r"\*\*\* is wrong") as caught:
         credentials().token("exports")
@@ -259,7 +261,7 @@ def test_each_token_is_reported_as_soon_as_it_is_there(server, credentials):
 
 
 @pytest.mark.parametrize("scope", ["identity", "identity,account"])
-def test_a_token_without_the_scope_is_said(server, credentials, scope):
+def test_a_token_without_the_scope_is_an_error(server, credentials, scope):
     server.script("/token", token("t1", scope=scope))
 
     with pytest.raises(PermissionRefused, match="without the scope 'exports'"):
@@ -280,7 +282,7 @@ def test_a_token_without_the_scope_is_said(server, credentials, scope):
     ],
 )
 def test_a_response_without_a_token_is_an_error_that_does_not_quote_it(server, credentials, body):
-    server.script("/token", Answer(body=body))
+    server.script("/token", ScriptedResponse(body=body))
 
     with pytest.raises(UnexpectedAnswer, match="Check the connection's host") as caught:
         credentials().token("exports")
@@ -288,13 +290,13 @@ def test_a_response_without_a_token_is_an_error_that_does_not_quote_it(server, c
 
 
 def test_the_token_endpoint_is_retried(server, credentials):
-    server.script("/token", Answer(503), token("t1"))
+    server.script("/token", ScriptedResponse(503), token("t1"))
 
     assert credentials().token("exports") == "t1"
 
 
 def test_a_token_endpoint_that_stays_down_is_no_wrong_secret(server, credentials):
-    server.script("/token", Answer(503), Answer(503))
+    server.script("/token", ScriptedResponse(503), ScriptedResponse(503))
 
     with pytest.raises(
         ServiceUnavailable, match=r"the token for scope 'exports' at http://127\.0\.0\.1:\d+ after 2 attempts"

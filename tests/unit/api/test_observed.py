@@ -16,7 +16,7 @@ from airflow_provider_isvapp.api.settings import IsvappSettings, ProductivSettin
 from airflow_provider_isvapp.api.transport import Request, Transport
 from airflow_provider_isvapp.errors import OutcomeUnknown, ProviderError
 from airflow_provider_isvapp.events import Event, ExportCreated, RequestSent
-from tests.support.scripted_server import Answer, ScriptedServer
+from tests.support.scripted_server import ScriptedResponse, ScriptedServer
 from tests.unit.api.conftest import FakeTime, RecordingLimiter
 
 pytest.importorskip("aiohttp", reason="the extra 'emulator' is not installed")
@@ -68,7 +68,7 @@ def transport(server: ScriptedServer, limiter: RecordingLimiter, time: FakeTime,
 
 
 def test_each_try_counts(server: ScriptedServer, transport: Transport, events: list[Event]) -> None:
-    server.script("/thing", Answer(misdeed="reset"), Answer(503))
+    server.script("/thing", ScriptedResponse(misdeed="reset"), ScriptedResponse(503))
     request = Request(method="GET", url=f"{server.url}/thing", label="GET /thing", endpoint="thing", scope="exports")
 
     with pytest.raises(ProviderError):
@@ -81,7 +81,7 @@ def test_each_try_counts(server: ScriptedServer, transport: Transport, events: l
 def test_an_export_that_may_not_exist_is_not_counted(
     server: ScriptedServer, limiter: RecordingLimiter, events: list[Event]
 ) -> None:
-    server.script("/api/v1/exports", Answer(misdeed="reset"))
+    server.script("/api/v1/exports", ScriptedResponse(misdeed="reset"))
     settings = IsvappSettings.from_connection(login=None, password="key", host=server.url)
 
     with IsvappClient(settings, limiter=limiter, observe=events.append) as client, pytest.raises(OutcomeUnknown):

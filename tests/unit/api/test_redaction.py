@@ -144,7 +144,7 @@ def test_of_a_documented_download_url_only_the_token_is_removed() -> None:
     assert redactor("bad token tok-en") == "bad token ***"
 
 
-def test_a_download_url_is_known_for_a_while() -> None:
+def test_recent_download_urls_are_redacted() -> None:
     redactor = Redactor()
     redactor.add_url("https://api.test/files/abcdef0123456789?sig=tok%2Fen")
 

@@ -11,10 +11,10 @@ from airflow_provider_isvapp.api.isvapp.models import ExportRequest
 from airflow_provider_isvapp.api.productiv import ProductivClient
 from airflow_provider_isvapp.api.settings import IsvappSettings, ProductivSettings
 from airflow_provider_isvapp.errors import AuthenticationRefused, ProviderError
-from tests.support.scripted_server import Answer, ScriptedServer, data, token
+from tests.support.scripted_server import ScriptedResponse, ScriptedServer, data, token
 from tests.unit.api.conftest import FakeTime, RecordingLimiter
 
-REFUSED = Answer(401, b'{"error": "unknown key", "success": false}')
+REFUSED = ScriptedResponse(401, b'{"error": "unknown key", "success": false}')
 
 
 class StoredConnection:
@@ -91,7 +91,7 @@ def test_a_create_that_was_refused_is_sent_with_the_new_key(server, connection, 
 def test_a_download_continues_with_the_new_key(server, connection, client):
     record = {"id": "e1", "status": "COMPLETED", "download_url": f"{server.url}/file"}
     server.script("/api/v1/exports/e1", data(record))
-    server.script("/file", REFUSED, Answer(body=b"bytes"))
+    server.script("/file", REFUSED, ScriptedResponse(body=b"bytes"))
     connection.fields["password"] = "new-key"
 
     with client.open_download("e1") as body:
@@ -110,7 +110,7 @@ def test_new_credentials_for_another_host_are_not_sent_to_the_old_one(server, co
     assert keys(server) == ["old-key"]
 
 
-def test_a_connection_that_cannot_be_read_again_is_said_and_leaves_the_retries(server, connection, client):
+def test_a_connection_that_cannot_be_read_again_is_a_retryable_error(server, connection, client):
     server.script("/api/v1/exports", REFUSED)
 
     def unreachable() -> IsvappSettings:
@@ -129,7 +129,7 @@ def test_a_rotated_client_secret_is_read_again(server, limiter, time, where):
     def settings(secret: str) -> IsvappSettings:
         return IsvappSettings.from_connection(login="client", password=secret, host=server.url, extra={"attempts": 1})
 
-    wrong = Answer(401, b'{"error": "invalid_client"}')
+    wrong = ScriptedResponse(401, b'{"error": "invalid_client"}')
     if where == "the API":  # a token that was good is refused, and so is the client that asks for another one
         server.script("/api/oauth2/token", token("one"), wrong, token("two"))
         server.script("/api/v1/exports", REFUSED, data([]))
@@ -153,8 +153,8 @@ def test_productiv_reads_a_rotated_secret_again(server, limiter, time):
         extra = {"attempts": 1, "auth_url": f"{server.url}/token"}
         return ProductivSettings.from_connection(login="client", password=secret, host=server.url, extra=extra)
 
-    server.script("/token", Answer(401, b'{"error": "invalid_client"}'), token("two"))
-    server.script("/pull/v1/apps", Answer(body=b'{"Apps": [], "AsOfDate": "2026-03-05"}'))
+    server.script("/token", ScriptedResponse(401, b'{"error": "invalid_client"}'), token("two"))
+    server.script("/pull/v1/apps", ScriptedResponse(body=b'{"Apps": [], "AsOfDate": "2026-03-05"}'))
     with ProductivClient(
         settings("old secret"), limiter=limiter, reload_settings=lambda: settings("new secret"), clock=time
     ) as client:

@@ -20,7 +20,7 @@ from tests.unit.api.conftest import RecordingLimiter
 def failure(limiter: RecordingLimiter) -> Callable[[str], str]:
     """Request a URL and return the error's message."""
 
-    def ask(base_url: str) -> str:
+    def send(base_url: str) -> str:
         transport = Transport(TransportSettings(vendor="ISVapp", base_url=base_url), limiter=limiter)
         request = Request(method="GET", url=f"{base_url}/sentinel", label="GET /thing", endpoint="thing")
         with pytest.raises(InvalidConnection) as caught:
@@ -29,7 +29,7 @@ def failure(limiter: RecordingLimiter) -> Callable[[str], str]:
         assert "sentinel" not in "".join(traceback.format_exception(caught.value))
         return str(caught.value)
 
-    return ask
+    return send
 
 
 def test_an_untrusted_certificate(failure: Callable[[str], str], tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_certificate_for_another_host(
     assert "Check the connection's host" in said
 
 
-def test_a_server_that_does_not_speak_tls(failure: Callable[[str], str], server: ScriptedServer) -> None:
+def test_a_server_without_tls(failure: Callable[[str], str], server: ScriptedServer) -> None:
     said = failure(server.url.replace("http://", "https://"))
 
     assert "the server does not speak TLS" in said

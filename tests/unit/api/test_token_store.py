@@ -206,7 +206,7 @@ def test_an_entry_of_another_scope_is_a_miss(
     assert store_of(storage_of, time).get("identity", issuer).value == "token-3"
 
 
-def test_a_storage_that_brings_a_refused_token_back_is_not_believed(
+def test_a_refused_token_that_a_storage_restores_is_not_used(
     tmp_path: Path, storage_of: OpenStorage, issuer: Issuer, time: FakeTime
 ) -> None:
     store = store_of(storage_of, time)

@@ -23,7 +23,7 @@ from airflow_provider_isvapp.errors import (
     RequestRefused,
     ServiceUnavailable,
 )
-from tests.support.scripted_server import Answer, ScriptedServer
+from tests.support.scripted_server import ScriptedResponse, ScriptedServer
 from tests.unit.api.conftest import FakeTime, RecordingLimiter
 
 KEY = "sentinel-api-key"
@@ -48,7 +48,7 @@ def ask(server: ScriptedServer, transport: Transport) -> Callable[..., bytes]:
 
 
 def test_sends_the_token_and_reads_the_body(server, ask, limiter):
-    server.script("/thing", Answer(body=b"hello"))
+    server.script("/thing", ScriptedResponse(body=b"hello"))
 
     assert ask() == b"hello"
 
@@ -58,7 +58,7 @@ def test_sends_the_token_and_reads_the_body(server, ask, limiter):
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_server_errors_are_retried(server, ask, time, limiter, status):
-    server.script("/thing", Answer(status), Answer(status), Answer(body=b"at last"))
+    server.script("/thing", ScriptedResponse(status), ScriptedResponse(status), ScriptedResponse(body=b"at last"))
 
     assert ask() == b"at last"
 
@@ -67,8 +67,8 @@ def test_server_errors_are_retried(server, ask, time, limiter, status):
     assert limiter.permits == 3, "a retry passes the limiter like any request"
 
 
-def test_the_last_reason_is_told_when_the_tries_are_used_up(server, ask):
-    server.script("/thing", *[Answer(503, b'{"error": "maintenance until noon", "success": false}')] * 3)
+def test_the_error_has_the_reason_of_the_last_attempt(server, ask):
+    server.script("/thing", *[ScriptedResponse(503, b'{"error": "maintenance until noon", "success": false}')] * 3)
 
     with pytest.raises(
         ServiceUnavailable, match=r"GET /thing at \S+ after 3 attempts; last error: status 503: maintenance until noon"
@@ -79,22 +79,22 @@ def test_the_last_reason_is_told_when_the_tries_are_used_up(server, ask):
 
 @pytest.mark.parametrize("misdeed", ["reset", "hang"])
 def test_resets_and_timeouts_are_retried_when_the_request_is_safe_to_repeat(server, ask, misdeed):
-    server.script("/thing", Answer(misdeed=misdeed), Answer(body=b"fine"))
+    server.script("/thing", ScriptedResponse(misdeed=misdeed), ScriptedResponse(body=b"fine"))
 
     assert ask() == b"fine"
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("response", "reason"),
     [
-        (Answer(misdeed="reset"), "the connection broke"),
-        (Answer(misdeed="hang"), "no response within 1 s"),
-        (Answer(502, b"<html>"), "status 502"),
-        (Answer(200, b"{", {"Content-Length": "100"}), "the connection broke"),
+        (ScriptedResponse(misdeed="reset"), "the connection broke"),
+        (ScriptedResponse(misdeed="hang"), "no response within 1 s"),
+        (ScriptedResponse(502, b"<html>"), "status 502"),
+        (ScriptedResponse(200, b"{", {"Content-Length": "100"}), "the connection broke"),
     ],
 )
-def test_a_request_that_is_not_safe_to_repeat_is_sent_once(server, ask, answer, reason):
-    server.script("/thing", answer, Answer(body=b"a second export"))
+def test_a_request_that_is_not_safe_to_repeat_is_sent_once(server, ask, response, reason):
+    server.script("/thing", response, ScriptedResponse(body=b"a second export"))
 
     with pytest.raises(OutcomeUnknown, match=reason):
         ask(method="POST", idempotent=False)
@@ -102,13 +102,15 @@ def test_a_request_that_is_not_safe_to_repeat_is_sent_once(server, ask, answer, 
 
 
 def test_a_response_that_breaks_off_is_requested_again(server, ask):
-    server.script("/thing", Answer(200, b"half", {"Content-Length": "8"}), Answer(body=b"wholebody"))
+    server.script(
+        "/thing", ScriptedResponse(200, b"half", {"Content-Length": "8"}), ScriptedResponse(body=b"wholebody")
+    )
 
     assert ask() == b"wholebody"
 
 
 def test_a_429_blocks_the_limit_and_is_retried_even_for_a_create(server, ask, limiter, time):
-    server.script("/thing", Answer(429, headers={"Retry-After": "7"}), Answer(body=b"created"))
+    server.script("/thing", ScriptedResponse(429, headers={"Retry-After": "7"}), ScriptedResponse(body=b"created"))
 
     assert ask(method="POST", idempotent=False) == b"created"
 
@@ -117,7 +119,7 @@ def test_a_429_blocks_the_limit_and_is_retried_even_for_a_create(server, ask, li
 
 
 def test_a_429_without_retry_after_blocks_the_limit_for_its_window(server, ask, limiter, time):
-    server.script("/thing", Answer(429), Answer(body=b"ok"))
+    server.script("/thing", ScriptedResponse(429), ScriptedResponse(body=b"ok"))
 
     assert ask() == b"ok"
 
@@ -131,7 +133,7 @@ def test_retry_after_may_be_a_date_which_is_meant_by_the_vendors_clock(server, a
         "Date": format_datetime(theirs, usegmt=True),
         "Retry-After": format_datetime(theirs + timedelta(seconds=11), usegmt=True),
     }
-    server.script("/thing", Answer(503, headers=headers), Answer(body=b"ok"))
+    server.script("/thing", ScriptedResponse(503, headers=headers), ScriptedResponse(body=b"ok"))
 
     assert ask() == b"ok"
 
@@ -141,7 +143,7 @@ def test_retry_after_may_be_a_date_which_is_meant_by_the_vendors_clock(server, a
 def test_a_date_without_one_to_compare_with_is_meant_by_our_clock(server, ask, time):
     moment = datetime.fromtimestamp(time.now, UTC) + timedelta(seconds=11)
     headers = {"Date": "-", "Retry-After": format_datetime(moment, usegmt=True)}
-    server.script("/thing", Answer(503, headers=headers), Answer(body=b"ok"))
+    server.script("/thing", ScriptedResponse(503, headers=headers), ScriptedResponse(body=b"ok"))
 
     assert ask() == b"ok"
 
@@ -150,7 +152,7 @@ def test_a_date_without_one_to_compare_with_is_meant_by_our_clock(server, ask, t
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_zero_does_not_use_up_all_attempts_at_once(server, ask, time, limiter, status):
-    server.script("/thing", *[Answer(status, headers={"Retry-After": "0"})] * 2, Answer(body=b"ok"))
+    server.script("/thing", *[ScriptedResponse(status, headers={"Retry-After": "0"})] * 2, ScriptedResponse(body=b"ok"))
 
     assert ask() == b"ok"
 
@@ -160,7 +162,7 @@ def test_retry_after_zero_does_not_use_up_all_attempts_at_once(server, ask, time
 
 
 def test_retry_after_is_capped(server, ask, time):
-    server.script("/thing", Answer(503, headers={"Retry-After": "86400"}), Answer(body=b"ok"))
+    server.script("/thing", ScriptedResponse(503, headers={"Retry-After": "86400"}), ScriptedResponse(body=b"ok"))
 
     assert ask() == b"ok"
 
@@ -168,7 +170,7 @@ def test_retry_after_is_capped(server, ask, time):
 
 
 def test_a_429_blocks_the_limit_for_up_to_five_minutes_while_an_attempt_waits_two(server, ask, limiter, time):
-    server.script("/thing", Answer(429, headers={"Retry-After": "86400"}), Answer(body=b"ok"))
+    server.script("/thing", ScriptedResponse(429, headers={"Retry-After": "86400"}), ScriptedResponse(body=b"ok"))
 
     assert ask() == b"ok"
 
@@ -187,7 +189,7 @@ def test_a_429_blocks_the_limit_for_up_to_five_minutes_while_an_attempt_waits_tw
     ],
 )
 def test_a_refusal_is_final_and_repeats_the_vendor(server, ask, status, kind, advice):
-    server.script("/thing", Answer(status, b'{"error": "timeframe is not completed", "success": false}'))
+    server.script("/thing", ScriptedResponse(status, b'{"error": "timeframe is not completed", "success": false}'))
 
     with pytest.raises(kind) as caught:
         ask()
@@ -200,14 +202,14 @@ def test_a_refusal_is_final_and_repeats_the_vendor(server, ask, status, kind, ad
 
 
 def test_a_refusal_that_repeats_the_token_does_not_spread_it(server, ask):
-    server.script("/thing", Answer(400, f'{{"error": "bad key {KEY}"}}'.encode()))
+    server.script("/thing", ScriptedResponse(400, f'{{"error": "bad key {KEY}"}}'.encode()))
 
     with pytest.raises(RequestRefused, match=r"bad key \*\*\*"):
         ask()
 
 
-def test_a_refusal_by_a_web_page_says_so(server, ask):
-    server.script("/thing", Answer(403, b"<html><title>Forbidden</title></html>"))
+def test_a_refusal_by_a_web_page_is_named(server, ask):
+    server.script("/thing", ScriptedResponse(403, b"<html><title>Forbidden</title></html>"))
 
     with pytest.raises(PermissionRefused, match="a web page instead of an API response"):
         ask()
@@ -215,8 +217,8 @@ def test_a_refusal_by_a_web_page_says_so(server, ask):
 
 def test_a_redirect_is_not_followed(server, ask):
     with ScriptedServer() as other:
-        other.script("*", Answer(body=b"caught a token"))
-        server.script("/thing", Answer(302, headers={"Location": f"{other.url}/elsewhere?secret=1"}))
+        other.script("*", ScriptedResponse(body=b"caught a token"))
+        server.script("/thing", ScriptedResponse(302, headers={"Location": f"{other.url}/elsewhere?secret=1"}))
 
         with pytest.raises(ForeignAddress, match=r"redirect to 127\.0\.0\.1, which is not followed") as caught:
             ask()
@@ -247,7 +249,7 @@ def test_netrc_does_not_replace_the_token(server, ask, tmp_path, monkeypatch):
     netrc.write_text("machine 127.0.0.1 login somebody password else\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
-    server.script("/thing", Answer(body=b"ok"))
+    server.script("/thing", ScriptedResponse(body=b"ok"))
 
     ask()
 
@@ -255,7 +257,7 @@ def test_netrc_does_not_replace_the_token(server, ask, tmp_path, monkeypatch):
 
 
 def test_nothing_secret_is_chained_to_an_error(server, transport):
-    server.script("/exports/e1/download/sentinel-token", *[Answer(misdeed="reset")] * 3)
+    server.script("/exports/e1/download/sentinel-token", *[ScriptedResponse(misdeed="reset")] * 3)
     request = Request(
         method="GET",
         url=f"{server.url}/exports/e1/download/sentinel-token",

@@ -17,7 +17,7 @@ from airflow_provider_isvapp.api.network import host_of, origin
 from airflow_provider_isvapp.api.settings import TransportSettings
 from airflow_provider_isvapp.api.transport import Request, Transport
 from airflow_provider_isvapp.errors import ForeignAddress, ProviderError
-from tests.support.scripted_server import Answer, ScriptedServer
+from tests.support.scripted_server import ScriptedResponse, ScriptedServer
 from tests.unit.api.conftest import FakeTime, RecordingLimiter
 
 KEY = "sentinel-api-key"
@@ -54,7 +54,7 @@ class TwoServers:
         clock = FakeTime()
         self.transport = Transport(limit, limiter=RecordingLimiter(), clock=clock, sleep=clock.sleep)
 
-    def ask(self, url: str) -> ProviderError | None:
+    def send(self, url: str) -> ProviderError | None:
         request = Request(method="GET", url=url, label="the download", endpoint="download", scope="exports")
         try:
             self.transport.fetch(request, ApiKey(KEY))
@@ -67,7 +67,7 @@ class TwoServers:
 def servers() -> Iterator[TwoServers]:
     with ScriptedServer() as own, ScriptedServer() as other:
         for server in (own, other):
-            server.default = Answer(body=b"ok")
+            server.default = ScriptedResponse(body=b"ok")
         both = TwoServers(own, other)
         yield both
         both.transport.close()
@@ -124,13 +124,13 @@ def urls(draw: st.DrawFn) -> str:
 @example(url="http://127.0.0.1:OWN#@127.0.0.1:OTHER/d")
 @example(url="http://127.0.0.1:OTHER\t\\@127.0.0.1:OWN/d")
 @example(url="http://127.0.0.1:OWN/d")
-def test_a_token_only_goes_where_the_connection_leads(servers: TwoServers, url: str) -> None:
+def test_a_token_is_only_sent_to_the_origin_of_the_connection(servers: TwoServers, url: str) -> None:
     own, other = (server.url.rpartition(":")[2] for server in (servers.own, servers.other))
     sent = len(servers.own.seen)
     servers.transport.close()  # so that each request opens a socket
 
     with opened_sockets() as opened:
-        error = servers.ask(url.replace("OWN", own).replace("OTHER", other))
+        error = servers.send(url.replace("OWN", own).replace("OTHER", other))
 
     assert set(opened) <= {("127.0.0.1", int(own))}
     assert servers.other.seen == []
@@ -162,7 +162,7 @@ def test_a_token_only_goes_where_the_connection_leads(servers: TwoServers, url: 
 )
 def test_what_no_vendors_url_has_is_refused_and_nothing_is_sent(servers: TwoServers, url: str) -> None:
     with opened_sockets() as opened:
-        error = servers.ask(url.replace("OWN", servers.own.url.rpartition(":")[2]))
+        error = servers.send(url.replace("OWN", servers.own.url.rpartition(":")[2]))
 
     assert isinstance(error, ForeignAddress)
     assert "nothing was sent" in str(error)
@@ -173,7 +173,7 @@ def test_a_usual_url_is_requested(servers: TwoServers) -> None:
     url = f"{servers.own.url}/api/v1/exports/e-1/download/To_ken~%2F?signature=a%3D&x=1+2"
     sent = len(servers.own.seen)
 
-    assert servers.ask(url) is None
+    assert servers.send(url) is None
     assert servers.own.seen[sent].path == "/api/v1/exports/e-1/download/To_ken~%2F"
     assert servers.own.seen[sent].headers["authorization"] == f"Bearer {KEY}"
 

@@ -56,10 +56,10 @@ def test_options_and_attributes_on_the_page_exist() -> None:
 
 
 def test_the_control_urls_on_the_page_exist() -> None:
-    addresses = [name.split() for name in first_cells(section("Looking inside")) if name.startswith(("GET", "POST"))]
-    assert len(addresses) > 6
+    urls = [name.split() for name in first_cells(section("Looking inside")) if name.startswith(("GET", "POST"))]
+    assert len(urls) > 6
     with Emulator() as emulator:
-        for method, path in addresses:
+        for method, path in urls:
             response = requests.request(method, emulator.url + path.replace("{id}", "x"), data="{}", timeout=10)
             assert response.headers["Content-Type"].startswith("application/json"), path
             # The response for an unknown path is ISVapp's, with "success"; these are the emulator's own.

@@ -40,7 +40,7 @@ def members(body: bytes) -> int:
     return count
 
 
-def test_a_download_is_gzip_and_says_so(ready: Ready) -> None:
+def test_a_download_is_gzip_with_its_header(ready: Ready) -> None:
     caller, export_id = ready()
     response = caller.download(export_id)
     assert response.headers["Content-Encoding"] == "gzip"

@@ -14,7 +14,7 @@ import requests
 from airflow_provider_isvapp.emulator import Fault, FaultKind, ManualClock
 from airflow_provider_isvapp.emulator.data import Restatement
 from tests.unit.emulator.caller import Caller
-from tests.unit.emulator.wire import WireAnswer, exchange
+from tests.unit.emulator.wire import WireResponse, exchange
 
 Start = Callable[..., Caller]
 Ready = Callable[..., tuple[Caller, str]]
@@ -42,14 +42,14 @@ def inject(caller: Caller, endpoint: str, kind: str, **fields: Any) -> None:
     caller.emulator.inject(Fault(endpoint=endpoint, kind=kind, **fields))
 
 
-def wire(caller: Caller, path: str) -> WireAnswer:
+def wire(caller: Caller, path: str) -> WireResponse:
     return exchange(path if path.startswith("http") else caller.emulator.url + path, caller.bearer)
 
 
 # Which requests a fault applies to
 
 
-def test_a_fault_happens_as_often_as_it_says(caller: Caller) -> None:
+def test_a_fault_happens_as_often_as_requested(caller: Caller) -> None:
     inject(caller, "account", "status", times=2, after=1)
     assert [caller.get(ACCOUNT).status_code for _ in range(5)] == [200, 503, 503, 200, 200]
     inject(caller, "account", "status", times=None)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True)
-class WireAnswer:
+class WireResponse:
     """Header lines in lower case, all bytes after them, and whether the connection was reset."""
 
     status: int
@@ -19,7 +19,7 @@ class WireAnswer:
     was_reset: bool
 
 
-def exchange(url: str, bearer: str) -> WireAnswer:
+def exchange(url: str, bearer: str) -> WireResponse:
     address = urlsplit(url)
     assert address.hostname is not None
     with socket.create_connection((address.hostname, address.port or 80), timeout=10) as connection:
@@ -36,4 +36,4 @@ def exchange(url: str, bearer: str) -> WireAnswer:
     head, _, body = received.partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in lines)
-    return WireAnswer(int(first.split()[1]) if first else 0, headers, body, was_reset)
+    return WireResponse(int(first.split()[1]) if first else 0, headers, body, was_reset)

@@ -165,9 +165,7 @@ def test_a_download_url_leads_nowhere_else(
 
 
 @pytest.mark.parametrize("name", ["account", "create", "show", "list", "download", "accounts"])
-def test_no_response_brings_an_api_key_into_the_open(
-    name: str, vendors: Vendors, elsewhere: WireServer, logged: LogText
-) -> None:
+def test_no_response_reveals_an_api_key(name: str, vendors: Vendors, elsewhere: WireServer, logged: LogText) -> None:
     endpoint = ENDPOINTS[name]
     cells = itertools.chain(
         responses.bodies(endpoint, vendors.url, statuses=(200, 403)),

@@ -331,7 +331,7 @@ class Run:
         for at, length in blocks:
             self._later(at, partial(self.table.block_for, length))
         for number, caller in enumerate(everybody):
-            self._later(caller.starts, partial(self._look, number, caller, None))
+            self._later(caller.starts, partial(self._poll, number, caller, None))
         while self._events:
             self.table.now, _, step = heapq.heappop(self._events)
             step()
@@ -341,7 +341,7 @@ class Run:
         self._number += 1
         heapq.heappush(self._events, (at, self._number, step))
 
-    def _look(self, number: int, caller: Caller, arrived: float | None) -> None:
+    def _poll(self, number: int, caller: Caller, arrived: float | None) -> None:
         ticket, now = f"ticket {number:03}", self.table.now
         decision = self.table.acquire(ticket, arrived)
         self.first_looks.setdefault(number, now)
@@ -350,7 +350,7 @@ class Run:
         elif caller.fate == "leaves":
             self.table.cancel(ticket)
         elif caller.fate != "killed waiting":
-            self._later(now + decision.poll_after + caller.late, lambda: self._look(number, caller, decision.arrived))
+            self._later(now + decision.poll_after + caller.late, lambda: self._poll(number, caller, decision.arrived))
 
     def _send(self, number: int, ticket: str, caller: Caller) -> None:
         self.granted.append((self.table.now, number))

@@ -27,7 +27,7 @@ def send(limiter: Limiter) -> float:
         return time.monotonic()
 
 
-def start_with_both_permits_just_answered(storage: str, key: str) -> Limiter:
+def start_with_both_permits_just_released(storage: str, key: str) -> Limiter:
     limiter = open_two_a_second(storage, key)
     send(limiter)
     send(limiter)
@@ -38,7 +38,7 @@ def test_processes_share_the_rate_in_order_of_arrival(storage: str, key: str) ->
     with workers(*(Worker(storage, "loop", 2, key=key) for _ in range(4))) as everybody:
         for worker in everybody:
             worker.wait_until_ready()
-        start_with_both_permits_just_answered(storage, key)  # so that all are in the queue when the first can start
+        start_with_both_permits_just_released(storage, key)  # so that all are in the queue when the first can start
         for worker in everybody:
             worker.begin()
         times = [worker.all_times() for worker in everybody]

@@ -13,7 +13,7 @@ from airflow_provider_isvapp.transfer.audit import find_month_mismatch
 from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from tests.support.downloads import download_with
-from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
+from tests.support.file_server import FileResponse, FileServer, gzip_bytes, ndjson
 
 YEAR = [f"2023-{month:02}" for month in range(3, 13)] + ["2024-01", "2024-02"]
 
@@ -68,9 +68,9 @@ def test_months_that_are_none_or_too_many_are_named(found: dict[str, int], probl
 
 def download(path: Path, plain: bytes, **arguments: Any) -> WriteResult:
     arguments = {"attempts": 3, "sleep": lambda seconds: None, **arguments}
-    with FileServer(Answer(gzip_bytes(plain))) as server:
+    with FileServer(FileResponse(gzip_bytes(plain))) as server:
         result = download_with(server.source(), open_destination(str(path)), **arguments)
-        assert len(server.ranges_asked) <= 1
+        assert len(server.requested_ranges) <= 1
         return result
 
 

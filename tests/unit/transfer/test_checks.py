@@ -35,7 +35,7 @@ from airflow_provider_isvapp.transfer.summary import KeyIndex, MonthSummary, Rep
 from tests.support import ROOT
 from tests.support.doubles import AnyRow
 from tests.support.downloads import download_with
-from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
+from tests.support.file_server import FileResponse, FileServer, gzip_bytes, ndjson
 
 MONTHS = ("2024-02", "2024-03")
 BOTH = ["MaxChange", "UniqueKeys"]
@@ -47,7 +47,7 @@ def download(path: Path, plain: bytes, **arguments: Any) -> WriteResult:
     for name in ("baseline", "rejected"):
         if name in arguments:
             arguments[name] = open_destination(str(arguments[name]))
-    with FileServer(Answer(gzip_bytes(plain))) as server:
+    with FileServer(FileResponse(gzip_bytes(plain))) as server:
         return download_with(server.source(), open_destination(str(path)), **arguments)
 
 
@@ -126,7 +126,7 @@ def test_a_process_that_is_killed_between_object_and_manifest_leaves_no_baseline
     path = tmp_path / "x"
     download(path, ndjson(40))
     old = (tmp_path / "_x.manifest.json").read_bytes()
-    with FileServer(Answer(gzip_bytes(ndjson(30)))) as server:
+    with FileServer(FileResponse(gzip_bytes(ndjson(30)))) as server:
         killed(server.url, path)
 
     assert path.read_bytes() == ndjson(30)

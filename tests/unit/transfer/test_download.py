@@ -25,7 +25,7 @@ from airflow_provider_isvapp.errors import (
 from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.results import WriteResult
 from tests.support.downloads import download_with
-from tests.support.file_server import Answer, FileServer, Source, gzip_bytes, ndjson
+from tests.support.file_server import FileResponse, FileServer, Source, gzip_bytes, ndjson
 
 PLAIN = ndjson(6_000, months=("2024-02", "2024-03"))
 BODY = gzip_bytes(PLAIN)
@@ -62,37 +62,37 @@ def assert_untouched(target: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
-        pytest.param(Answer(BODY), id="plain"),
-        pytest.param(Answer(BODY, encoded=True), id="content-encoding"),
-        pytest.param(Answer(BODY, chunked=True), id="chunked"),
-        pytest.param(Answer(gzip_bytes(PLAIN[:100_001], b"", PLAIN[100_001:])), id="members"),
+        pytest.param(FileResponse(BODY), id="plain"),
+        pytest.param(FileResponse(BODY, encoded=True), id="content-encoding"),
+        pytest.param(FileResponse(BODY, chunked=True), id="chunked"),
+        pytest.param(FileResponse(gzip_bytes(PLAIN[:100_001], b"", PLAIN[100_001:])), id="members"),
     ],
 )
-def test_exact_bytes(answer: Answer, target: Path) -> None:
-    with FileServer(answer) as server:
-        result = download(server.source(compressed=len(answer.body), uncompressed=len(PLAIN)), target)
+def test_exact_bytes(response: FileResponse, target: Path) -> None:
+    with FileServer(response) as server:
+        result = download(server.source(compressed=len(response.body), uncompressed=len(PLAIN)), target)
     assert_written(target)
     assert result.rows == 6_000
     assert result.bytes == len(PLAIN)
-    assert result.compressed_bytes == len(answer.body)
+    assert result.compressed_bytes == len(response.body)
     assert result.months == {"2024-02": 3_000, "2024-03": 3_000}
     assert result.attempts == 1
     assert result.export_id == "e-1"
 
 
 @pytest.mark.parametrize(
-    ("answer", "sizes"),
+    ("response", "sizes"),
     [
-        pytest.param(Answer(b""), {}, id="content-length 0"),
-        pytest.param(Answer(b"", chunked=True), {"compressed": 0}, id="record says 0"),
-        pytest.param(Answer(b"", chunked=True), {"uncompressed": 0}, id="record says 0 uncompressed"),
-        pytest.param(Answer(gzip_bytes(b"")), {}, id="gzip of nothing"),
+        pytest.param(FileResponse(b""), {}, id="content-length 0"),
+        pytest.param(FileResponse(b"", chunked=True), {"compressed": 0}, id="record says 0"),
+        pytest.param(FileResponse(b"", chunked=True), {"uncompressed": 0}, id="record says 0 uncompressed"),
+        pytest.param(FileResponse(gzip_bytes(b"")), {}, id="gzip of nothing"),
     ],
 )
-def test_an_empty_export_is_an_empty_object(answer: Answer, sizes: dict[str, int], target: Path) -> None:
-    with FileServer(answer) as server:
+def test_an_empty_export_is_an_empty_object(response: FileResponse, sizes: dict[str, int], target: Path) -> None:
+    with FileServer(response) as server:
         result = download(server.source(**sizes), target, min_rows=0)
     assert_written(target, b"")
     assert (result.rows, result.bytes, result.months) == (0, 0, {})
@@ -100,7 +100,7 @@ def test_an_empty_export_is_an_empty_object(answer: Answer, sizes: dict[str, int
 
 def test_nothing_is_no_empty_export_unless_something_says_so(target: Path) -> None:
     with (
-        FileServer(Answer(b"", chunked=True)) as server,
+        FileServer(FileResponse(b"", chunked=True)) as server,
         pytest.raises(DamagedDownload, match="the response was empty"),
     ):
         download(server.source(), target)
@@ -114,36 +114,38 @@ def flipped(position: int) -> bytes:
 HTML = b"<html><body>502 Bad Gateway</body></html>"
 
 DAMAGED = [
-    pytest.param(Answer(BODY[: len(BODY) // 2]), "ends inside gzip member 1", id="cut with an honest length"),
-    pytest.param(Answer(BODY[: len(BODY) // 2], chunked=True), "ends inside gzip member 1", id="cut, chunked"),
-    pytest.param(Answer(BODY[:-1], chunked=True), "ends inside gzip member 1", id="last byte missing, chunked"),
-    pytest.param(Answer(flipped(len(BODY) // 2)), "gzip member 1 is corrupt|line [0-9]+ is not|after line", id="bit"),
-    pytest.param(Answer(flipped(len(BODY) - 8)), "gzip member 1 is corrupt", id="crc"),
-    pytest.param(Answer(flipped(len(BODY) - 1)), "gzip member 1 is corrupt", id="isize"),
-    pytest.param(Answer(BODY + b"junk"), "not gzip follow after gzip member 1", id="trailing garbage"),
-    pytest.param(Answer(BODY + gzip_bytes(PLAIN)[:-5]), "ends inside gzip member 2", id="second member cut"),
-    pytest.param(Answer(HTML), "it is not gzip", id="html"),
-    pytest.param(Answer(PLAIN), "it is not gzip", id="not compressed"),
-    pytest.param(Answer(gzip_bytes(HTML)), "line 1 is not a row", id="compressed html"),
-    pytest.param(Answer(gzip_bytes(PLAIN[:-2])), "line 6000 is not a row", id="cut before it was compressed"),
+    pytest.param(FileResponse(BODY[: len(BODY) // 2]), "ends inside gzip member 1", id="cut with an honest length"),
+    pytest.param(FileResponse(BODY[: len(BODY) // 2], chunked=True), "ends inside gzip member 1", id="cut, chunked"),
+    pytest.param(FileResponse(BODY[:-1], chunked=True), "ends inside gzip member 1", id="last byte missing, chunked"),
+    pytest.param(
+        FileResponse(flipped(len(BODY) // 2)), "gzip member 1 is corrupt|line [0-9]+ is not|after line", id="bit"
+    ),
+    pytest.param(FileResponse(flipped(len(BODY) - 8)), "gzip member 1 is corrupt", id="crc"),
+    pytest.param(FileResponse(flipped(len(BODY) - 1)), "gzip member 1 is corrupt", id="isize"),
+    pytest.param(FileResponse(BODY + b"junk"), "not gzip follow after gzip member 1", id="trailing garbage"),
+    pytest.param(FileResponse(BODY + gzip_bytes(PLAIN)[:-5]), "ends inside gzip member 2", id="second member cut"),
+    pytest.param(FileResponse(HTML), "it is not gzip", id="html"),
+    pytest.param(FileResponse(PLAIN), "it is not gzip", id="not compressed"),
+    pytest.param(FileResponse(gzip_bytes(HTML)), "line 1 is not a row", id="compressed html"),
+    pytest.param(FileResponse(gzip_bytes(PLAIN[:-2])), "line 6000 is not a row", id="cut before it was compressed"),
 ]
 
 
-@pytest.mark.parametrize(("answer", "message"), DAMAGED)
-def test_damage_publishes_nothing(answer: Answer, message: str, target: Path) -> None:
+@pytest.mark.parametrize(("response", "message"), DAMAGED)
+def test_damage_publishes_nothing(response: FileResponse, message: str, target: Path) -> None:
     waits = Waits()
-    with FileServer(answer) as server, pytest.raises(DamagedDownload, match=message) as caught:
+    with FileServer(response) as server, pytest.raises(DamagedDownload, match=message) as caught:
         download(server.source(), target, attempts=3, sleep=waits)
     assert_untouched(target)
     assert "export e-1" in str(caught.value)
     assert "Nothing was published" in str(caught.value)
-    assert len(server.ranges_asked) == 3
+    assert len(server.requested_ranges) == 3
     assert waits == [1.0, 2.0]
 
 
-@pytest.mark.parametrize(("answer", "message"), DAMAGED)
-def test_a_damaged_file_is_fetched_again(answer: Answer, message: str, target: Path) -> None:
-    with FileServer(answer, Answer(BODY)) as server:
+@pytest.mark.parametrize(("response", "message"), DAMAGED)
+def test_a_damaged_file_is_fetched_again(response: FileResponse, message: str, target: Path) -> None:
+    with FileServer(response, FileResponse(BODY)) as server:
         result = download(server.source(), target)
     assert_written(target)
     assert result.rows == 6_000
@@ -165,7 +167,7 @@ def test_a_damaged_file_is_fetched_again(answer: Answer, message: str, target: P
     ],
 )
 def test_sizes_that_contradict_the_record(sizes: dict[str, int], message: str, target: Path) -> None:
-    with FileServer(Answer(BODY)) as server, pytest.raises(DamagedDownload, match=message):
+    with FileServer(FileResponse(BODY)) as server, pytest.raises(DamagedDownload, match=message):
         download(server.source(**sizes), target, attempts=2)
     assert_untouched(target)
 
@@ -176,11 +178,11 @@ CUTS = [len(BODY) // 100, len(BODY) // 2, len(BODY) - 1]
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 def test_a_broken_connection_resumes(cut: int, reset: bool, target: Path) -> None:
-    with FileServer(Answer(BODY, cut=cut, reset=reset), Answer(BODY)) as server:
+    with FileServer(FileResponse(BODY, cut=cut, reset=reset), FileResponse(BODY)) as server:
         result = download(server.source(compressed=len(BODY)), target)
     assert_written(target)
     assert result.attempts == 2
-    first, second = server.ranges_asked
+    first, second = server.requested_ranges
     assert first is None
     # What a reset threw away in the receive buffer is asked for again.
     assert second is None or 0 < int(second.removeprefix("bytes=").removesuffix("-")) <= cut
@@ -189,10 +191,10 @@ def test_a_broken_connection_resumes(cut: int, reset: bool, target: Path) -> Non
 
 
 def test_a_body_that_a_proxy_cut_resumes_where_the_record_knows_better(target: Path) -> None:
-    with FileServer(Answer(BODY, cut=70_000, chunked=True), Answer(BODY, chunked=True)) as server:
+    with FileServer(FileResponse(BODY, cut=70_000, chunked=True), FileResponse(BODY, chunked=True)) as server:
         download(server.source(compressed=len(BODY)), target)
     assert_written(target)
-    assert server.ranges_asked == [None, "bytes=70000-"]
+    assert server.requested_ranges == [None, "bytes=70000-"]
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -202,11 +204,11 @@ def test_a_body_that_a_proxy_cut_resumes_where_the_record_knows_better(target: P
     ids=["no ranges", "no etag", "weak etag"],
 )
 def test_without_ranges_or_a_strong_validator_it_starts_again(cut: int, weak: dict[str, Any], target: Path) -> None:
-    with FileServer(Answer(BODY, cut=cut, **weak), Answer(BODY, **weak)) as server:
+    with FileServer(FileResponse(BODY, cut=cut, **weak), FileResponse(BODY, **weak)) as server:
         result = download(server.source(), target)
     assert_written(target)
     assert result.attempts == 2
-    assert len(server.ranges_asked) == 2
+    assert len(server.requested_ranges) == 2
 
 
 OTHER = ndjson(5_000, months=("2024-04",))
@@ -215,8 +217,8 @@ OTHER = ndjson(5_000, months=("2024-04",))
 @pytest.mark.parametrize("obeys", [True, False], ids=["If-Range obeyed", "If-Range ignored"])
 @pytest.mark.parametrize("cut", CUTS)
 def test_two_files_are_never_spliced(cut: int, obeys: bool, target: Path) -> None:
-    changed = Answer(gzip_bytes(OTHER), etag='"v2"', obeys_if_range=obeys)
-    with FileServer(Answer(BODY, cut=cut), changed) as server:
+    changed = FileResponse(gzip_bytes(OTHER), etag='"v2"', obeys_if_range=obeys)
+    with FileServer(FileResponse(BODY, cut=cut), changed) as server:
         result = download(server.source(), target)
     assert_written(target, OTHER)
     assert result.attempts == 3
@@ -225,16 +227,16 @@ def test_two_files_are_never_spliced(cut: int, obeys: bool, target: Path) -> Non
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_connections_that_always_break_end_in_an_error(cut: int, target: Path) -> None:
-    answer = Answer(BODY, cut=cut, ranges=False)
-    with FileServer(answer) as server, pytest.raises(BrokenTransfer, match="export e-1"):
+    response = FileResponse(BODY, cut=cut, ranges=False)
+    with FileServer(response) as server, pytest.raises(BrokenTransfer, match="export e-1"):
         download(server.source(), target, attempts=3)
     assert_untouched(target)
-    assert len(server.ranges_asked) == 3
+    assert len(server.requested_ranges) == 3
 
 
 def test_a_silent_server_ends_in_an_error(target: Path) -> None:
-    answer = Answer(BODY, cut=50_000, stall=True)
-    with FileServer(answer) as server, pytest.raises(BrokenTransfer, match="stalled"):
+    response = FileResponse(BODY, cut=50_000, stall=True)
+    with FileServer(response) as server, pytest.raises(BrokenTransfer, match="stalled"):
         download(server.source(read_timeout=0.2), target, attempts=1)
     assert_untouched(target)
 
@@ -247,7 +249,7 @@ def test_cancelling_does_not_wait_for_a_silent_server(target: Path) -> None:
         return len(asked) > 6
 
     with (
-        FileServer(Answer(BODY, cut=50_000, stall=True)) as server,
+        FileServer(FileResponse(BODY, cut=50_000, stall=True)) as server,
         pytest.raises(TransferCancelled, match="export e-1 was stopped"),
     ):
         download(server.source(read_timeout=8.0), target, cancelled=cancelled)
@@ -255,10 +257,10 @@ def test_cancelling_does_not_wait_for_a_silent_server(target: Path) -> None:
 
 
 def test_fail_leaves_what_is_there(target: Path) -> None:
-    with FileServer(Answer(BODY)) as server, pytest.raises(DestinationExists, match=r"export\.ndjson exists"):
+    with FileServer(FileResponse(BODY)) as server, pytest.raises(DestinationExists, match=r"export\.ndjson exists"):
         download(server.source(), target, if_exists="fail")
     assert_untouched(target)
-    assert server.ranges_asked == []
+    assert server.requested_ranges == []
 
 
 def test_fail_leaves_what_came_while_it_worked(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,14 +273,17 @@ def test_fail_leaves_what_came_while_it_worked(target: Path, monkeypatch: pytest
             appeared.append(None)
         return False
 
-    with FileServer(Answer(BODY)) as server, pytest.raises(DestinationExists):
+    with FileServer(FileResponse(BODY)) as server, pytest.raises(DestinationExists):
         download(server.source(), target, if_exists="fail", cancelled=cancelled)
     assert_untouched(target)
 
 
 def test_a_full_disk_publishes_nothing(target: Path, full_disk: Callable[[int], None]) -> None:
     full_disk(100_000)
-    with FileServer(Answer(BODY)) as server, pytest.raises(StorageFailed, match=r"(No space left|File too large)"):
+    with (
+        FileServer(FileResponse(BODY)) as server,
+        pytest.raises(StorageFailed, match=r"(No space left|File too large)"),
+    ):
         download(server.source(), target)
     assert_untouched(target)
 
@@ -288,7 +293,7 @@ def test_progress_is_logged_every_few_seconds(target: Path, caplog: pytest.LogCa
     looks = itertools.count(1)
     caplog.set_level(logging.INFO)
     body = BODY * (4_000_000 // len(BODY))
-    with FileServer(Answer(body, cut=len(body) // 2, stall=True)) as server, pytest.raises(TransferCancelled):
+    with FileServer(FileResponse(body, cut=len(body) // 2, stall=True)) as server, pytest.raises(TransferCancelled):
         download(
             server.source(compressed=len(body)),
             target,
@@ -313,9 +318,9 @@ def test_bytes_in_are_bytes_out(rows: int, splits: list[int], cuts: list[int], c
     plain = ndjson(rows)
     edges = [0, *sorted(min(split, len(plain)) for split in splits), len(plain)]
     body = gzip_bytes(*(plain[a:b] for a, b in itertools.pairwise(edges)))
-    answers = [Answer(body, cut=min(cut, len(body) - 1), chunked=chunked) for cut in cuts]
+    responses = [FileResponse(body, cut=min(cut, len(body) - 1), chunked=chunked) for cut in cuts]
     target = tmp_path / "export.ndjson"
-    with FileServer(*answers, Answer(body, chunked=chunked)) as server:
+    with FileServer(*responses, FileResponse(body, chunked=chunked)) as server:
         result = download(server.source(compressed=len(body)), target, min_rows=0)
     assert_written(target, plain)
     assert result.rows == rows

@@ -32,9 +32,6 @@ ROW = {
 }
 
 
-SHIELD = '$.Compliance["Swiss-U.S. Privacy Shield"]'
-
-
 def details() -> dict[str, Any]:
     row: dict[str, Any] = json.loads(to_json(app(1, 0, verbose=True)))
     return row

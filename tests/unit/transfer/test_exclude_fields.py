@@ -26,7 +26,7 @@ from airflow_provider_isvapp.transfer.lists import write_list
 from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from tests.support.doubles import AnyRow
-from tests.support.file_server import Answer, FileServer, Source, ndjson
+from tests.support.file_server import FileResponse, FileServer, Source, ndjson
 
 # One ends as another does behind a quotation mark.
 NAMES = ["a", "b", "Contacts", "Contact", "ü/", 'x"a', 'x\\"a']
@@ -163,7 +163,7 @@ def write(folder: Path, *, documented: Sequence[str] = ("Id", "Instances[].Conta
 
 
 class TestList:
-    def test_it_is_stored_without_the_field_and_says_so(self, tmp_path: Path) -> None:
+    def test_the_object_lacks_the_field_and_its_provenance_names_it(self, tmp_path: Path) -> None:
         result = write(tmp_path, exclude_fields=["Contacts"], manifest=True)
 
         stored = (tmp_path / "apps").read_bytes()
@@ -205,7 +205,7 @@ def kept(file: bytes) -> list[dict[str, Any]]:
 
 class TestExport:
     def download(self, path: Path, **options: Any) -> WriteResult:
-        with FileServer(Answer(gzip.compress(FILE))) as server:
+        with FileServer(FileResponse(gzip.compress(FILE))) as server:
             return download_export(
                 Source(server.url, Export(id="e-1", status=ExportStatus.COMPLETED), 10.0),
                 open_destination(str(path)),

@@ -14,22 +14,22 @@ from airflow_provider_isvapp.errors import DestinationExists
 from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from tests.support.downloads import download_with
-from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
+from tests.support.file_server import FileResponse, FileServer, gzip_bytes, ndjson
 
 PLAIN = ndjson(3_000, months=("2024-02", "2024-03"))
 
 
 def download(path: Path | str, plain: bytes = PLAIN, **options: Any) -> WriteResult:
     options = {"sleep": lambda seconds: None, "attempts": 1, **options}
-    with FileServer(Answer(gzip_bytes(plain))) as server:
+    with FileServer(FileResponse(gzip_bytes(plain))) as server:
         return download_with(server.source(), open_destination(str(path)), **options)
 
 
 def test_skip_leaves_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"old\n")
-    with FileServer(Answer(gzip_bytes(PLAIN))) as server:
+    with FileServer(FileResponse(gzip_bytes(PLAIN))) as server:
         result = download_with(server.source(), open_destination(str(tmp_path / "x")), if_exists="skip")
-        assert server.ranges_asked == []
+        assert server.requested_ranges == []
     assert result.outcome is Outcome.SKIPPED
     assert result.rows is None
     assert (tmp_path / "x").read_bytes() == b"old\n"
@@ -45,12 +45,12 @@ def test_skip_leaves_what_is_there(tmp_path: Path) -> None:
 def test_a_rerun_of_the_same_export_downloads_nothing(tmp_path: Path, if_exists: Any, form: dict[str, Any]) -> None:
     if form.get("output_format") == "parquet":
         pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
-    with FileServer(Answer(gzip_bytes(PLAIN))) as server:
+    with FileServer(FileResponse(gzip_bytes(PLAIN))) as server:
         destination = open_destination(str(tmp_path / "x.gz"))
         options: Any = {"export_id": "e-1", "if_exists": if_exists, **form}
         first = download_with(server.source(), destination, **options)
         again = download_with(server.source(), destination, **options)
-        assert len(server.ranges_asked) == 1
+        assert len(server.requested_ranges) == 1
     assert (first.outcome, again.outcome) == (Outcome.WRITTEN, Outcome.UNCHANGED)
     for figure in ("rows", "bytes", "compressed_bytes", "crc32", "months", "manifests"):
         assert getattr(again, figure) == getattr(first, figure)
@@ -99,9 +99,9 @@ def test_a_rerun_of_a_divided_export_downloads_nothing(tmp_path: Path, if_exists
     (tmp_path / "in[1]" / "notes").write_bytes(b"none\n")
     template = tmp_path / "in[1]" / "{reference_date}" / "{reference_date}.gz"
     first = download(template, **MONTHS, **more)
-    with FileServer(Answer(b"")) as server:
+    with FileServer(FileResponse(b"")) as server:
         again = download_with(server.source(), open_destination(str(template)), if_exists=if_exists, **MONTHS, **more)
-        assert server.ranges_asked == []
+        assert server.requested_ranges == []
     assert (first.outcome, again.outcome) == (Outcome.WRITTEN, Outcome.UNCHANGED)
     for figure in ("rows", "bytes", "compressed_bytes", "crc32", "months", "manifests"):
         assert getattr(again, figure) == getattr(first, figure)

@@ -101,7 +101,7 @@ def test_damage_is_named(body: bytes, message: str) -> None:
         decode(body)
 
 
-def test_no_flipped_bit_goes_unnoticed() -> None:
+def test_every_flipped_bit_is_noticed() -> None:
     body = gzip_bytes(b"0123456789" * 3)
     for position in range(10, len(body)):
         damaged = broken(body, position)

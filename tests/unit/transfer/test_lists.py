@@ -157,7 +157,7 @@ def test_the_same_list_of_another_day_gets_a_new_manifest(store: Store) -> None:
     assert store.manifest()["source"]["snapshot_date"] == "2024-03-02"
 
 
-def test_the_manifest_says_what_the_object_holds(store: Store) -> None:
+def test_the_manifest_describes_the_object(store: Store) -> None:
     result = store.write(manifest=True, snapshot_date="2024-03-01")
     assert store.names() == ["_apps.gz.manifest.json", "apps.gz"]
     assert result.manifests == (manifest_of(store.destination).uri,)

@@ -20,7 +20,7 @@ from airflow_provider_isvapp.transfer.destination import Destination, open_desti
 from airflow_provider_isvapp.transfer.results import WriteResult
 from tests.support import ROOT
 from tests.support.downloads import download_with
-from tests.support.file_server import Answer, FileServer, export_row, gzip_bytes
+from tests.support.file_server import FileResponse, FileServer, export_row, gzip_bytes
 from tests.support.object_stores import in_s3, s3_client
 
 MONTHS = ("2024-02", "2024-03")
@@ -180,14 +180,14 @@ def test_every_oddity_is_decided(store: Store, name: str, form: str, place: str)
     refused = oddity.refused if isinstance(oddity.refused, str) else oddity.refused.get(form)
     options: dict[str, Any] = {**FORMS[form], **oddity.options, "attempts": 2, "sleep": lambda seconds: None}
     destination = store.destination("{reference_date}" if form == "by month" else "object.gz")
-    with FileServer(Answer(body)) as server:
+    with FileServer(FileResponse(body)) as server:
         packed = gzip_bytes(plain) if body == plain or name == "decompressed, and cut" else body
         source = server.source(compressed=len(packed), uncompressed=len(plain))
         if refused is not None:
             with pytest.raises((DamagedDownload, ExportRefused), match=refused.format(number + 1)) as caught:
                 download_with(source, destination, **options)
             # A new download is for damage in transit, a new export for what the vendor has made.
-            assert len(server.ranges_asked) == (1 if isinstance(caught.value, ExportRefused) else 2)
+            assert len(server.requested_ranges) == (1 if isinstance(caught.value, ExportRefused) else 2)
             assert isinstance(caught.value, ExportRefused) == refused.startswith(("line", "row"))
             assert store.content() == {}
             return
@@ -234,7 +234,7 @@ def test_a_file_that_no_size_confirms(tmp_path: Path, form: str, caplog: pytest.
     path = str(tmp_path / ("{reference_date}" if form == "by month" else "object.gz"))
 
     def download(body: bytes, **options: Any) -> WriteResult:
-        with FileServer(Answer(body)) as server:
+        with FileServer(FileResponse(body)) as server:
             return download_with(server.source(), open_destination(path), attempts=1, **FORMS[form], **options)
 
     with pytest.raises(ExportRefused, match="cannot be verified against a size"):
@@ -253,14 +253,14 @@ def test_one_size_is_enough(tmp_path: Path, sizes: str) -> None:
     plain = b"".join(row + b"\n" for row in ROWS)
     body = gzip_bytes(plain)
     known = {"compressed": len(body)} if sizes == "compressed" else {"uncompressed": len(plain)}
-    with FileServer(Answer(body)) as server:
+    with FileServer(FileResponse(body)) as server:
         result = download_with(server.source(**known), open_destination(str(tmp_path / "x")), require_sizes=True)
     assert result.sizes_verified
 
 
 def test_a_page_in_the_place_of_an_unpacked_file_is_damage(tmp_path: Path) -> None:
     page = b"<html>busy</html>"
-    with FileServer(Answer(page)) as server, pytest.raises(DamagedDownload, match="it is not gzip"):
+    with FileServer(FileResponse(page)) as server, pytest.raises(DamagedDownload, match="it is not gzip"):
         download_with(server.source(uncompressed=len(page)), open_destination(str(tmp_path / "x")), attempts=1)
 
 
@@ -293,7 +293,7 @@ def test_each_check_finds_what_the_page_says(tmp_path: Path, name: str, validate
     if name.startswith("bytes flipped"):
         body = body[:40] + bytes([body[40] ^ 1]) + body[41:]
     destination = open_destination(str(tmp_path / "object"))
-    with FileServer(Answer(body)) as server:
+    with FileServer(FileResponse(body)) as server:
         source = server.source(compressed=len(body), uncompressed=len(plain))
         verdict = verdicts[validate == "full"]
         if verdict == FOUND:
@@ -305,7 +305,10 @@ def test_each_check_finds_what_the_page_says(tmp_path: Path, name: str, validate
             assert bool(result.drift) == (verdict == REPORTED)
             assert (tmp_path / "object").read_bytes() == plain
     if verdict == REPORTED:
-        with FileServer(Answer(body)) as server, pytest.raises(ExportRefused, match="differs from its documentation"):
+        with (
+            FileServer(FileResponse(body)) as server,
+            pytest.raises(ExportRefused, match="differs from its documentation"),
+        ):
             download_with(server.source(), destination, validate=validate, on_drift="fail", export_id="e-2")
 
 

@@ -15,7 +15,7 @@ from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.download import download_export
 from airflow_provider_isvapp.transfer.staging.local import LocalFile
 from tests.support import ROOT
-from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
+from tests.support.file_server import FileResponse, FileServer, gzip_bytes, ndjson
 from tests.support.object_stores import gcs_client, in_gcs, in_s3, s3_client
 
 OLD = b'{"old":true}\n'
@@ -39,7 +39,7 @@ def body() -> bytes:
 def test_a_local_file(tmp_path: Path, body: bytes, step: str) -> None:
     target = tmp_path / "export.ndjson"
     target.write_bytes(OLD)
-    with FileServer(Answer(body)) as server:
+    with FileServer(FileResponse(body)) as server:
         run_killed(server.url, str(target), step)
     left = [path.name for path in tmp_path.iterdir() if path != target]
     if step in STEPS_BEFORE:
@@ -50,7 +50,7 @@ def test_a_local_file(tmp_path: Path, body: bytes, step: str) -> None:
     else:
         assert target.read_bytes() == PLAIN
         assert left == []
-    with FileServer(Answer(gzip_bytes(NEW))) as server:
+    with FileServer(FileResponse(gzip_bytes(NEW))) as server:
         download_export(server.source(), open_destination(str(target)))
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
     assert target.read_bytes() == NEW
@@ -68,7 +68,7 @@ def test_an_s3_object(s3_server: str, body: bytes, step: str) -> None:
     def open_uploads() -> int:
         return len(fs.call_s3("list_multipart_uploads", Bucket=bucket).get("Uploads", []))
 
-    with FileServer(Answer(body)) as server:
+    with FileServer(FileResponse(body)) as server:
         run_killed(server.url, f"{s3_server} {bucket}/{key}", step)
     fs.invalidate_cache()
     if step in STEPS_BEFORE:
@@ -79,7 +79,7 @@ def test_an_s3_object(s3_server: str, body: bytes, step: str) -> None:
         assert fs.cat_file(f"{bucket}/{key}") == PLAIN
         assert open_uploads() == 0
     destination = in_s3(s3_client(s3_server), f"{bucket}/{key}")
-    with FileServer(Answer(gzip_bytes(NEW))) as server:
+    with FileServer(FileResponse(gzip_bytes(NEW))) as server:
         download_export(server.source(), destination)
     fs.invalidate_cache()
     assert fs.cat_file(f"{bucket}/{key}") == NEW
@@ -96,12 +96,12 @@ def test_a_gcs_object(body: bytes, step: str) -> None:
         client = gcs_client(gcs.url)
         client.bucket("lake").blob("export.ndjson").upload_from_string(OLD)
         destination = in_gcs(client, "lake/export.ndjson")
-        with FileServer(Answer(body)) as server:
+        with FileServer(FileResponse(body)) as server:
             run_killed(server.url, f"{gcs.url} {destination.uri}", step)
         objects = gcs.store.buckets["lake"]
         assert objects["export.ndjson"][1] == (OLD if step in STEPS_BEFORE else PLAIN)
         gcs.seen.clear()
-        with FileServer(Answer(body)) as server:
+        with FileServer(FileResponse(body)) as server:
             again = download_export(server.source(), destination, export_id="e-1")
             assert again.outcome == ("written" if step in STEPS_BEFORE else "unchanged")
         # Without its figures, the object is read again to count them.
@@ -141,7 +141,7 @@ def test_a_file_keeps_its_mode_and_its_link(tmp_path: Path) -> None:
     target.chmod(0o640)
     link = tmp_path / "link"
     link.symlink_to(target)
-    with FileServer(Answer(gzip_bytes(NEW))) as server:
+    with FileServer(FileResponse(gzip_bytes(NEW))) as server:
         download_export(server.source(), open_destination(str(link)))
     assert link.is_symlink()
     assert target.read_bytes() == NEW

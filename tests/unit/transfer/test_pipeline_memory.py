@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import ROOT
 from tests.support.ceph_gateway import ACCESS_KEY
-from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
+from tests.support.file_server import FileResponse, FileServer, gzip_bytes, ndjson
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 
@@ -95,13 +95,13 @@ def measured(program: str, *arguments: str) -> tuple[float, int]:
 @pytest.mark.parametrize("plain", [ROWS, DULL], ids=["rows", "dull rows"])
 def test_to_a_file(tmp_path: Path, plain: bytes) -> None:
     body = gzip_bytes(plain) * (120_000_000 // len(plain))
-    with FileServer(Answer(body)) as server:
+    with FileServer(FileResponse(body)) as server:
         assert peak_mib(server.url, str(tmp_path)) < LIMIT_MIB / 2
 
 
 def test_to_s3(s3_server: str) -> None:
     body = gzip_bytes(ROWS) * (120_000_000 // len(ROWS))
-    with FileServer(Answer(body)) as server:
+    with FileServer(FileResponse(body)) as server:
         assert peak_mib(server.url, s3_server, key=ACCESS_KEY) < LIMIT_MIB
 
 
@@ -109,7 +109,7 @@ def test_of_months_to_s3(s3_server: str) -> None:
     """One part is being filled for each month, beside those on their way."""
     rows = ndjson(24_000, months=[f"2024-{month:02}" for month in range(1, 13)])
     body = gzip_bytes(rows) * (300_000_000 // len(rows))
-    with FileServer(Answer(body)) as server:
+    with FileServer(FileResponse(body)) as server:
         assert peak_mib(server.url, s3_server, key=ACCESS_KEY, name="{reference_date}") < LIMIT_MIB + 12 * 8
 
 

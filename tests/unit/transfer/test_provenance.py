@@ -18,7 +18,7 @@ from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.staging.base import Provenance
 from airflow_provider_isvapp.transfer.staging.local import LocalTarget
 from tests.support.downloads import download_with
-from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
+from tests.support.file_server import FileResponse, FileServer, gzip_bytes, ndjson
 
 PLAIN = ndjson(300)
 FULL: dict[str, Any] = {
@@ -61,7 +61,7 @@ HOSTILE = [
 
 def download(path: Path, **options: Any) -> WriteResult:
     options = {"sleep": lambda seconds: None, "attempts": 1, "export_id": "e-1", **options}
-    with FileServer(Answer(gzip_bytes(PLAIN))) as server:
+    with FileServer(FileResponse(gzip_bytes(PLAIN))) as server:
         return download_with(server.source(), open_destination(str(path)), **options)
 
 

@@ -34,7 +34,7 @@ from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.summary import COUNTERS, MonthSummary, RowSummarizer
 from tests.support import ROOT
 from tests.support.downloads import download_with
-from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
+from tests.support.file_server import FileResponse, FileServer, gzip_bytes, ndjson
 from tests.support.object_stores import in_s3, moto, s3_client
 
 pytest.importorskip("aiohttp", reason="the extra 'emulator' is not installed")
@@ -67,7 +67,9 @@ MONTHS = st.lists(st.builds(_row, st.integers(0, 4), st.integers(0, 4), st.integ
 
 @settings(max_examples=100, deadline=None)
 @given(rows=MONTHS, seed=st.integers(0, 2**32), data=st.data())
-def test_a_month_is_what_its_rows_say(rows: list[dict[str, Any]], seed: int, data: st.DataObject) -> None:
+def test_the_status_of_a_month_follows_from_its_rows(
+    rows: list[dict[str, Any]], seed: int, data: st.DataObject
+) -> None:
     """Any permutation is unchanged, any other name relabelled, and any changed, lost or doubled row restated."""
     stored = summarize(rows)
     rand = random.Random(seed)
@@ -121,7 +123,7 @@ def test_a_counter_that_appears_or_disappears_is_in_the_differences() -> None:
         (MonthChange(status=MonthStatus.RESTATED, differences={"rows": 0}), "restated (the sums are the same)"),
     ],
 )
-def test_a_change_is_read_as_it_was_written_and_says_what_differs(change: MonthChange, text: str) -> None:
+def test_a_change_is_read_as_it_was_written_and_names_the_differences(change: MonthChange, text: str) -> None:
     assert str(change) == text
     assert MonthChange.from_json(json.loads(json.dumps(change.as_json()))) == change
     assert MonthChange.from_json({"status": "other"}) is None
@@ -446,9 +448,9 @@ def test_a_month_that_a_killed_run_left_without_its_manifest_is_new(
     target = tmp_path / "{reference_date}.ndjson"
     old, new = (ndjson(rows, months=tuple(then)) for rows in (40, 60))
     options = {"partition_by": "reference_date", "if_changed": "publish"}
-    with FileServer(Answer(gzip_bytes(old))) as server:
+    with FileServer(FileResponse(gzip_bytes(old))) as server:
         download_with(server.source(), open_destination(str(target)), **options)
-    with FileServer(Answer(gzip_bytes(new))) as server:
+    with FileServer(FileResponse(gzip_bytes(new))) as server:
         ended = subprocess.run(
             [sys.executable, "-c", KILLED, server.url, str(target), str(commits)],
             cwd=ROOT,

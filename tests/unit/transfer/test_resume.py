@@ -24,7 +24,7 @@ from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.results import WriteResult
 from airflow_provider_isvapp.transfer.staging.local import LocalFile
 from tests.support.downloads import download_with
-from tests.support.file_server import Answer, FileServer, Source, export_row, gzip_bytes, ndjson
+from tests.support.file_server import FileResponse, FileServer, Source, export_row, gzip_bytes, ndjson
 
 PLAIN = ndjson(6_000)
 BODY = gzip_bytes(PLAIN)
@@ -52,8 +52,8 @@ def download(source: Source, target: Path, **options: Any) -> WriteResult:
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 def test_a_body_that_trickles_is_a_broken_transfer(tmp_path: Path, chunked: bool) -> None:
-    answer = Answer(BODY, cut=50_000, trickle=True, chunked=chunked)
-    with FileServer(answer) as server, pytest.raises(BrokenTransfer) as caught:
+    response = FileResponse(BODY, cut=50_000, trickle=True, chunked=chunked)
+    with FileServer(response) as server, pytest.raises(BrokenTransfer) as caught:
         download(server.source(), tmp_path / "x", clock=Clock())
     assert "export e-1 was too slow" in str(caught.value)
     assert "bytes arrived within 120 s. The minimum is 2 KiB per second." in str(caught.value)
@@ -62,11 +62,11 @@ def test_a_body_that_trickles_is_a_broken_transfer(tmp_path: Path, chunked: bool
 
 
 def test_a_download_that_trickled_is_resumed_with_the_bytes_that_came(tmp_path: Path) -> None:
-    with FileServer(Answer(BODY, cut=50_000, trickle=True), Answer(BODY)) as server:
+    with FileServer(FileResponse(BODY, cut=50_000, trickle=True), FileResponse(BODY)) as server:
         result = download(server.source(compressed=len(BODY)), tmp_path / "x", clock=Clock(), attempts=2)
     assert (tmp_path / "x").read_bytes() == PLAIN
     assert result.attempts == 2
-    offset = server.ranges_asked[1]
+    offset = server.requested_ranges[1]
     assert offset is not None
     assert 50_000 <= int(offset.removeprefix("bytes=").removesuffix("-")) < 51_000
 
@@ -88,7 +88,7 @@ def test_a_storage_that_is_slow_makes_no_download_too_slow(tmp_path: Path, monke
     monkeypatch.setattr(LocalFile, "write", slow)
     # More pieces than are decompressed ahead.
     plain = PLAIN * 4
-    with FileServer(Answer(gzip_bytes(*[PLAIN] * 4))) as server:
+    with FileServer(FileResponse(gzip_bytes(*[PLAIN] * 4))) as server:
         download(server.source(), tmp_path / "x", clock=clock, cancelled=cancelled)
     assert (tmp_path / "x").read_bytes() == plain
     assert clock.looks > 8
@@ -100,7 +100,7 @@ def raw_server(head: bytes, endless: bytes) -> Iterator[Source]:
     over = threading.Event()
     listening = socket.create_server(("127.0.0.1", 0))
 
-    def answer() -> None:
+    def respond() -> None:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = listening.accept()
@@ -113,7 +113,7 @@ def raw_server(head: bytes, endless: bytes) -> Iterator[Source]:
             while endless and not over.wait(0.02 if len(endless) == 1 else 0):
                 connection.sendall(endless)
 
-    threading.Thread(target=answer, daemon=True).start()
+    threading.Thread(target=respond, daemon=True).start()
     try:
         export = Export(id="e-1", status=ExportStatus.COMPLETED)
         yield Source(f"http://127.0.0.1:{listening.getsockname()[1]}/file", export, 5.0)
@@ -155,7 +155,7 @@ def test_a_length_that_is_no_size_is_an_error_of_this_package(tmp_path: Path, si
         download(source, tmp_path / "x")
 
 
-def test_a_part_with_numbers_that_cannot_be_converted_is_an_unexpected_answer(tmp_path: Path) -> None:
+def test_a_part_with_invalid_numbers_is_an_unexpected_response(tmp_path: Path) -> None:
     digits = b"9" * 5_000
     head = b"Content-Range: bytes %b-%b/*\r\n\r\n" % (digits, digits)
 
@@ -165,26 +165,26 @@ def test_a_part_with_numbers_that_cannot_be_converted_is_an_unexpected_answer(tm
             DownloadResponse.from_response(source.export, response, offset=5)
 
 
-def test_no_more_is_decompressed_than_the_record_says(tmp_path: Path, full_disk: Callable[[int], None]) -> None:
+def test_no_more_is_decompressed_than_the_recorded_size(tmp_path: Path, full_disk: Callable[[int], None]) -> None:
     """A file that grows by a thousand times is stopped at the record's size; a disk of 1 MB is not filled."""
     row = export_row(1) + b"\n"
     bomb = gzip_bytes(row * 100_000, level=9)
     full_disk(1_000_000)
-    with FileServer(Answer(bomb)) as server, pytest.raises(DamagedDownload, match="more than the 130000 bytes"):
+    with FileServer(FileResponse(bomb)) as server, pytest.raises(DamagedDownload, match="more than the 130000 bytes"):
         download(server.source(compressed=len(bomb), uncompressed=130_000), tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_more_is_received_than_the_record_says(tmp_path: Path) -> None:
-    answer = Answer(BODY, chunked=True, cut=60_000, stall=True)
-    with FileServer(answer) as server, pytest.raises(DamagedDownload, match="more than the 50000 bytes"):
+def test_no_more_is_received_than_the_recorded_size(tmp_path: Path) -> None:
+    response = FileResponse(BODY, chunked=True, cut=60_000, stall=True)
+    with FileServer(response) as server, pytest.raises(DamagedDownload, match="more than the 50000 bytes"):
         download(server.source(compressed=50_000, read_timeout=0.5), tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_announced_length_is_compared_before_the_first_byte(tmp_path: Path) -> None:
-    answer = Answer(BODY, cut=0, stall=True)
-    with FileServer(answer) as server, pytest.raises(DamagedDownload, match=f"{len(BODY)} bytes, and the export's"):
+    response = FileResponse(BODY, cut=0, stall=True)
+    with FileServer(response) as server, pytest.raises(DamagedDownload, match=f"{len(BODY)} bytes, and the export's"):
         download(server.source(compressed=50_000, read_timeout=30.0), tmp_path / "x")
 
 
@@ -195,7 +195,7 @@ def test_too_many_months_are_noticed_while_they_come(tmp_path: Path, divided: bo
     plain = b"".join(b'{"reference_date":"%b","n":1}\n' % month.encode() * rows for month in months)
     options: dict[str, Any] = {"partition_by": "reference_date"} if divided else {}
     target = tmp_path / ("{reference_date}" if divided else "x")
-    with FileServer(Answer(gzip_bytes(plain))) as server, pytest.raises(DamagedDownload) as caught:
+    with FileServer(FileResponse(gzip_bytes(plain))) as server, pytest.raises(DamagedDownload) as caught:
         download(server.source(), target, **options)
     assert f"it has rows of more than {MOST_MONTHS} months, and an export has at most twelve" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -204,6 +204,6 @@ def test_too_many_months_are_noticed_while_they_come(tmp_path: Path, divided: bo
 def test_as_many_months_as_may_be_are_written(tmp_path: Path) -> None:
     months = [f"{year:04d}-{month:02d}" for year, month in itertools.product(range(2020, 2025), range(1, 13))]
     plain = ndjson(3 * len(months), months=months)
-    with FileServer(Answer(gzip_bytes(plain))) as server:
+    with FileServer(FileResponse(gzip_bytes(plain))) as server:
         result = download(server.source(), tmp_path / "{reference_date}", partition_by="reference_date")
     assert len(result.objects) == MOST_MONTHS == len(list(tmp_path.iterdir()))

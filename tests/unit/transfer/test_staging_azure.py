@@ -23,7 +23,7 @@ from airflow_provider_isvapp.transfer.staging.base import Provenance
 from airflow_provider_isvapp.transfer.staging.bucket import PartPool
 from tests.support.downloads import download_with
 from tests.support.fault_proxy import Fault, FaultProxy
-from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
+from tests.support.file_server import FileResponse, FileServer, gzip_bytes, ndjson
 from tests.support.object_stores import AZURE_ACCOUNT, AZURE_KEY
 
 blob = pytest.importorskip("azure.storage.blob", reason="the extra 'azure' is not installed")
@@ -88,7 +88,7 @@ def container(azure_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Co
 
 
 def download(body: bytes, destination: Destination, **options: Any) -> WriteResult:
-    with FileServer(Answer(body)) as server:
+    with FileServer(FileResponse(body)) as server:
         return download_with(server.source(), destination, attempts=1, **options)
 
 
@@ -184,7 +184,7 @@ def test_what_can_never_be_written_is_said_before_any_request_to_the_vendor(
     prepare(container)
     with FileServer() as server, pytest.raises(error, match=message):
         download_with(server.source(), container.destination())
-    assert server.ranges_asked == []
+    assert server.requested_ranges == []
 
 
 def hold_a_lease(container: Container) -> None:
@@ -324,7 +324,7 @@ def test_an_option_that_azure_does_not_take_is_refused_first(
 ) -> None:
     with FileServer() as server, pytest.raises(InvalidArgument, match=f"storage_options: {message}"):
         download_with(server.source(), container.destination(options=options))
-    assert (server.ranges_asked, container.requests) == ([], [])
+    assert (server.requested_ranges, container.requests) == ([], [])
 
 
 def read_what_is_replaced(container: Container) -> None:

@@ -13,7 +13,7 @@ from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, I
 from airflow_provider_isvapp.transfer.destination import Destination, open_destination
 from airflow_provider_isvapp.transfer.results import Outcome
 from tests.support.downloads import download_with
-from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
+from tests.support.file_server import FileResponse, FileServer, gzip_bytes, ndjson
 from tests.support.object_stores import FsspecPath, in_fsspec
 
 OLD = b'{"old":true}\n'
@@ -27,7 +27,7 @@ def destination(tmp_path: Path) -> Destination:
 
 
 def test_exact_bytes_replace_the_old_ones(destination: Destination, tmp_path: Path) -> None:
-    with FileServer(Answer(gzip_bytes(BIG))) as server:
+    with FileServer(FileResponse(gzip_bytes(BIG))) as server:
         result = download_with(server.source(), destination, manifest=True)
     assert (tmp_path / "usage").read_bytes() == BIG
     assert sorted(path.name for path in tmp_path.iterdir()) == ["_usage.manifest.json", "usage"]
@@ -47,7 +47,7 @@ def test_nothing_shows_before_the_last_step(destination: Destination, tmp_path: 
 
 
 def test_a_damaged_download_publishes_nothing(destination: Destination, tmp_path: Path) -> None:
-    with FileServer(Answer(gzip_bytes(BIG)[:-1])) as server, pytest.raises(DamagedDownload):
+    with FileServer(FileResponse(gzip_bytes(BIG)[:-1])) as server, pytest.raises(DamagedDownload):
         download_with(server.source(), destination, attempts=1)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("usage", OLD)]
 
@@ -59,7 +59,7 @@ def test_what_is_there_stays_where_it_may_not_be_replaced(destination: Destinati
     with pytest.raises(DestinationExists):
         staged.commit()
     staged.abort()
-    with FileServer(Answer(gzip_bytes(BIG))) as server:
+    with FileServer(FileResponse(gzip_bytes(BIG))) as server:
         assert download_with(server.source(), destination, if_exists="skip").outcome is Outcome.SKIPPED
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("usage", OLD)]
 
@@ -70,7 +70,10 @@ def test_a_rename_that_was_not_done_is_a_failure(
     """As WebHDFS says it: with a value that its client ignores."""
     store: Any = destination.store
     monkeypatch.setattr(type(store.fs), "mv", lambda *_: False)
-    with FileServer(Answer(gzip_bytes(BIG))) as server, pytest.raises(StorageFailed, match="did not rename the file"):
+    with (
+        FileServer(FileResponse(gzip_bytes(BIG))) as server,
+        pytest.raises(StorageFailed, match="did not rename the file"),
+    ):
         download_with(server.source(), destination)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("usage", OLD)]
 

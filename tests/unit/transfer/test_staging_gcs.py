@@ -16,7 +16,7 @@ import pytest
 from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, InvalidArgument, StorageFailed
 from airflow_provider_isvapp.transfer.staging.base import Provenance, commit_staged
 from tests.support.downloads import download_with
-from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
+from tests.support.file_server import FileResponse, FileServer, gzip_bytes, ndjson
 from tests.support.gcs_server import CHUNK_BYTES, GcsServer
 from tests.support.object_stores import gcs_client, in_gcs
 
@@ -368,7 +368,7 @@ def test_wrong_options_are_refused_before_anything_is_sent(
 @pytest.mark.parametrize("rows", [10, 30_000], ids=["one chunk", "chunks"])
 def test_a_rerun_reads_nothing_again(server: GcsServer, rows: int) -> None:
     place = in_gcs(gcs_client(server.url), f"lake/{KEY}")
-    with FileServer(Answer(gzip_bytes(ndjson(rows)))) as vendor:
+    with FileServer(FileResponse(gzip_bytes(ndjson(rows)))) as vendor:
         first = download_with(vendor.source(), place, export_id="e-1")
         again = download_with(vendor.source(), place, export_id="e-1")
     assert (first.outcome, again.outcome) == ("written", "unchanged")
@@ -379,7 +379,7 @@ def test_a_rerun_reads_nothing_again(server: GcsServer, rows: int) -> None:
 def test_a_rerun_of_months_knows_them_without_the_request(server: GcsServer) -> None:
     months = [f"2024-{month:02}" for month in range(1, 13)]
     place = in_gcs(gcs_client(server.url), "lake/{reference_date}/usage.ndjson")
-    with FileServer(Answer(gzip_bytes(ndjson(36_000, months=months)))) as vendor:
+    with FileServer(FileResponse(gzip_bytes(ndjson(36_000, months=months)))) as vendor:
         options: dict[str, Any] = {"export_id": "e-1", "partition_by": "reference_date"}
         first = download_with(vendor.source(), place, **options)
         again = download_with(vendor.source(), place, **options)
@@ -393,7 +393,7 @@ def test_a_rerun_of_months_knows_them_without_the_request(server: GcsServer) -> 
 def test_a_damaged_download_publishes_nothing(server: GcsServer, rows: int) -> None:
     publish(target_at(server), OLD)
     place = in_gcs(gcs_client(server.url), f"lake/{KEY}")
-    with FileServer(Answer(gzip_bytes(ndjson(rows))[:-1])) as vendor, pytest.raises(DamagedDownload):
+    with FileServer(FileResponse(gzip_bytes(ndjson(rows))[:-1])) as vendor, pytest.raises(DamagedDownload):
         download_with(vendor.source(), place, attempts=1)
     assert content_of(server) == OLD
     assert open_uploads(server) == 0

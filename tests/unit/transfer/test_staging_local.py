@@ -24,7 +24,7 @@ from airflow_provider_isvapp.transfer.results import WriteResult
 from airflow_provider_isvapp.transfer.staging.local import LocalFile, LocalTarget
 from tests.support.doubles import AnyRow
 from tests.support.downloads import download_with
-from tests.support.file_server import Answer, FileServer, gzip_bytes, ndjson
+from tests.support.file_server import FileResponse, FileServer, gzip_bytes, ndjson
 
 PLAIN = ndjson(300, months=("2024-02", "2024-03"))
 BODY = gzip_bytes(PLAIN)
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(30)
 
 def download(path: Path | str, **options: Any) -> WriteResult:
     options = {"sleep": lambda seconds: None, "attempts": 1, **options}
-    with FileServer(Answer(BODY)) as server:
+    with FileServer(FileResponse(BODY)) as server:
         return download_with(server.source(), open_destination(str(path)), **options)
 
 
@@ -272,7 +272,7 @@ def test_a_link_is_followed_also_to_a_file_that_is_not_there_yet(tmp_path: Path)
 
 
 @pytest.mark.parametrize("exclusive", [False, True])
-def test_an_error_after_publication_does_not_say_that_nothing_was_published(
+def test_an_error_after_publication_does_not_claim_that_nothing_was_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exclusive: bool
 ) -> None:
     file = LocalFile(tmp_path / "x", exclusive=exclusive)
@@ -300,7 +300,7 @@ def no_room_for_manifests(folder: Path) -> Callable[[], bool]:
     return cancelled
 
 
-def test_a_manifest_that_fails_after_publication_says_what_is_published(tmp_path: Path) -> None:
+def test_the_error_of_a_manifest_names_the_published_object(tmp_path: Path) -> None:
     with pytest.raises(StorageFailed) as caught:
         download(tmp_path / "x", manifest=True, cancelled=no_room_for_manifests(tmp_path))
     assert "The object is published, but its manifest" in str(caught.value)
@@ -326,7 +326,7 @@ def test_a_manifest_that_cannot_be_staged_keeps_the_object_from_being_published(
     assert names(tmp_path) == ["x"]
 
 
-def test_a_month_that_fails_after_another_says_which_are_published(tmp_path: Path) -> None:
+def test_the_error_of_a_month_names_the_published_months(tmp_path: Path) -> None:
     def cancelled() -> bool:
         (tmp_path / "2024-03").mkdir(exist_ok=True)
         return False

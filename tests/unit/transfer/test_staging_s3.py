@@ -26,7 +26,7 @@ from tests.support.ceph_gateway import ACCESS_KEY, SECRET_KEY
 from tests.support.doubles import AnyRow
 from tests.support.downloads import download_with
 from tests.support.fault_proxy import FaultProxy
-from tests.support.file_server import MONTHS, Answer, FileServer, Source, gzip_bytes, ndjson
+from tests.support.file_server import MONTHS, FileResponse, FileServer, Source, gzip_bytes, ndjson
 from tests.support.object_stores import in_s3, s3_client, s3_refusal
 from tests.support.tls_server import server_context
 
@@ -105,7 +105,7 @@ def download(source: Source, destination: Destination, **options: Any) -> WriteR
 @on_every_store
 @pytest.mark.parametrize("plain", [BIG, SMALL, b""], ids=["parts", "one request", "empty"])
 def test_exact_bytes(bucket: Bucket, front: FaultProxy, plain: bytes) -> None:
-    with FileServer(Answer(gzip_bytes(plain))) as server:
+    with FileServer(FileResponse(gzip_bytes(plain))) as server:
         result = download(server.source(uncompressed=len(plain)), bucket.destination(), min_rows=0)
     bucket.assert_holds(plain)
     assert (result.path, result.bytes, result.rows) == (f"s3://{PATH}", len(plain), plain.count(b"\n"))
@@ -121,7 +121,7 @@ def test_parts_are_sent_at_the_same_time(bucket: Bucket, front: FaultProxy) -> N
             together.wait(timeout=10)
 
     front.before = wait_for_another
-    with FileServer(Answer(BIG_BODY)) as server:
+    with FileServer(FileResponse(BIG_BODY)) as server:
         download(server.source(), bucket.destination())
     bucket.assert_holds(BIG)
 
@@ -140,7 +140,7 @@ def test_each_part_carries_its_checksum_unless_the_connection_says_otherwise(
             sums[int(number[1])] = request.headers.get("x-amz-checksum-crc32") == crc32
 
     bucket.client.meta.events.register("before-send.s3.UploadPart", look)
-    with FileServer(Answer(BIG_BODY)) as server:
+    with FileServer(FileResponse(BIG_BODY)) as server:
         download(server.source(), bucket.destination())
     bucket.assert_holds(BIG)
     assert len(sums) > 1
@@ -218,7 +218,7 @@ def test_later_parts_are_larger_and_fewer_are_on_their_way(bucket: Bucket, monke
     events.register("provide-client-params.s3.UploadPart", number)
     events.register("after-call.s3.UploadPart", ends)
     plain = BIG * 7
-    with FileServer(Answer(BIG_BODY * 7)) as server:
+    with FileServer(FileResponse(BIG_BODY * 7)) as server:
         download(server.source(), bucket.destination())
     bucket.assert_holds(plain)
     count = len(sizes)
@@ -234,7 +234,7 @@ def test_later_parts_are_larger_and_fewer_are_on_their_way(bucket: Bucket, monke
 
 def test_an_upload_that_is_not_begun_keeps_the_old_object(bucket: Bucket, front: FaultProxy) -> None:
     front.before = lambda method, path: 403 if method == "POST" and "?uploads" in path else None
-    with FileServer(Answer(BIG_BODY)) as server, pytest.raises(StorageFailed, match="published nothing"):
+    with FileServer(FileResponse(BIG_BODY)) as server, pytest.raises(StorageFailed, match="published nothing"):
         download(server.source(), bucket.destination())
     bucket.assert_holds(OLD)
 
@@ -244,14 +244,14 @@ def test_an_upload_that_is_not_begun_keeps_the_old_object(bucket: Bucket, front:
 def test_a_damaged_download_publishes_nothing(bucket: Bucket, plain: bytes) -> None:
     body = gzip_bytes(plain)
     damaged = body[:-8] + bytes([body[-8] ^ 1]) + body[-7:]
-    with FileServer(Answer(damaged)) as server, pytest.raises(DamagedDownload):
+    with FileServer(FileResponse(damaged)) as server, pytest.raises(DamagedDownload):
         download(server.source(), bucket.destination(), attempts=2)
     bucket.assert_holds(OLD)
 
 
 def test_a_damaged_download_is_fetched_again(bucket: Bucket) -> None:
     body = gzip_bytes(BIG)
-    with FileServer(Answer(body[:-1], chunked=True), Answer(body)) as server:
+    with FileServer(FileResponse(body[:-1], chunked=True), FileResponse(body)) as server:
         assert download(server.source(), bucket.destination()).attempts == 2
     bucket.assert_holds(BIG)
 
@@ -264,7 +264,7 @@ def test_the_upload_of_a_killed_process_is_aborted_by_the_next(bucket: Bucket) -
     )
     bucket.fs.call_s3("create_multipart_upload", Bucket="lake", Key="usage/export.ndjson.other")
     assert len(bucket.open_uploads()) == 2
-    with FileServer(Answer(gzip_bytes(SMALL))) as server:
+    with FileServer(FileResponse(gzip_bytes(SMALL))) as server:
         download(server.source(), bucket.destination())
     assert bucket.read() == SMALL
     assert [upload["Key"] for upload in bucket.open_uploads()] == ["usage/export.ndjson.other"]
@@ -279,7 +279,7 @@ def test_cancelling_does_not_wait_for_a_slow_storage(bucket: Bucket, front: Faul
             time.sleep(2)
 
     front.before = be_slow
-    with FileServer(Answer(BIG_BODY)) as server, pytest.raises(TransferCancelled):
+    with FileServer(FileResponse(BIG_BODY)) as server, pytest.raises(TransferCancelled):
         download(server.source(), bucket.destination(), cancelled=killed.is_set)
     front.before = lambda method, path: None
     bucket.assert_holds(OLD)
@@ -287,7 +287,7 @@ def test_cancelling_does_not_wait_for_a_slow_storage(bucket: Bucket, front: Faul
 
 def test_writing_needs_no_right_to_list_uploads(bucket: Bucket, front: FaultProxy) -> None:
     front.before = lambda method, path: 403 if method == "GET" and "uploads" in path else None
-    with FileServer(Answer(BIG_BODY)) as server:
+    with FileServer(FileResponse(BIG_BODY)) as server:
         download(server.source(), bucket.destination())
     front.before = lambda method, path: None
     bucket.assert_holds(BIG)
@@ -307,14 +307,14 @@ def test_of_two_tasks_the_one_that_began_first_gives_way(bucket: Bucket, front: 
         upload_id = re.findall("uploadId=([^&]+)", path)[0]
         # As S3 says it; moto responds with 500 where an upload is gone.
         front.before = lambda method, path: 404 if upload_id in path and method != "DELETE" else None
-        with FileServer(Answer(gzip_bytes(other))) as server:
+        with FileServer(FileResponse(gzip_bytes(other))) as server:
             second.append(download(server.source(export_id="e-2"), bucket.destination()))
         second_is_over.set()
         return 404
 
     front.before = start_another
     with (
-        FileServer(Answer(BIG_BODY)) as server,
+        FileServer(FileResponse(BIG_BODY)) as server,
         pytest.raises(StorageFailed, match="another task that writes the same object"),
     ):
         download(server.source(), bucket.destination())
@@ -334,7 +334,7 @@ def test_fail_is_decided_by_the_storage_in_the_last_step(bucket: Bucket, front: 
             bucket.fs.pipe_file(PATH, OLD)
 
     front.before = appear
-    with FileServer(Answer(gzip_bytes(plain))) as server, pytest.raises(DestinationExists, match="exists"):
+    with FileServer(FileResponse(gzip_bytes(plain))) as server, pytest.raises(DestinationExists, match="exists"):
         download(server.source(), bucket.destination(), if_exists="fail")
     bucket.assert_holds(OLD)
 
@@ -355,7 +355,7 @@ def test_skip_leaves_what_appears_meanwhile_without_a_manifest(
 
     front.before = appear
     options = {"if_exists": "skip", "manifest": True, "partition_by": partition_by}
-    with FileServer(Answer(gzip_bytes(ndjson(400, months=months)))) as server:
+    with FileServer(FileResponse(gzip_bytes(ndjson(400, months=months)))) as server:
         result = download(server.source(), bucket.destination(path), **options)
     assert bucket.read(taken) == OLD
     if partition_by is None:
@@ -377,10 +377,10 @@ def test_a_rerun_downloads_nothing(bucket: Bucket, plain: bytes, compression: An
     body = gzip_bytes(plain) if compression is None else gzip_bytes(plain, level=0)
     options = {"export_id": "e-1", "compression": compression}
     place = bucket.destination(PATH if compression is None else f"{PATH}.gz")
-    with FileServer(Answer(body)) as server:
+    with FileServer(FileResponse(body)) as server:
         first = download(server.source(), place, **options)
         again = download(server.source(), place, **options)
-        asked = len(server.ranges_asked)
+        asked = len(server.requested_ranges)
         other = download(server.source(export_id="e-2"), place, **options | {"export_id": "e-2"})
     assert asked == 1
     assert again.outcome is Outcome.UNCHANGED
@@ -401,11 +401,11 @@ def test_the_manifest_of_a_multipart_upload_has_its_figures(
     """Its metadata lacks them: a rerun reads the manifest, not the object, and needs no list of months."""
     path = PATH if partition_by is None else "lake/usage/{reference_date}.ndjson"
     options = {"export_id": "e-1", "manifest": True, "partition_by": partition_by}
-    with FileServer(Answer(BIG_BODY)) as server:
+    with FileServer(FileResponse(BIG_BODY)) as server:
         first = download(server.source(), bucket.destination(path), **options)
         front.seen.clear()
         again = download(server.source(), bucket.destination(path), **options)
-        assert len(server.ranges_asked) == 1
+        assert len(server.requested_ranges) == 1
     assert again.outcome is Outcome.UNCHANGED
     assert (again.rows, again.bytes, again.crc32, again.months) == (first.rows, first.bytes, first.crc32, first.months)
     read = {request for request in front.seen if request.startswith("GET /lake/usage")}
@@ -415,7 +415,7 @@ def test_the_manifest_of_a_multipart_upload_has_its_figures(
 
 @on_every_store
 def test_an_object_that_was_replaced_is_not_taken_for_the_export(bucket: Bucket) -> None:
-    with FileServer(Answer(gzip_bytes(SMALL))) as server:
+    with FileServer(FileResponse(gzip_bytes(SMALL))) as server:
         download(server.source(), bucket.destination(), export_id="e-1")
         bucket.fs.pipe_file(PATH, OLD)
         again = download(server.source(), bucket.destination(), export_id="e-1")
@@ -426,7 +426,7 @@ def test_an_object_that_was_replaced_is_not_taken_for_the_export(bucket: Bucket)
 def test_storage_options_are_used(bucket: Bucket) -> None:
     destination = bucket.destination(options={"ServerSideEncryption": "AES256"})
     for plain in (BIG, SMALL):
-        with FileServer(Answer(gzip_bytes(plain))) as server:
+        with FileServer(FileResponse(gzip_bytes(plain))) as server:
             download(server.source(), destination)
         head = bucket.fs.call_s3("head_object", Bucket="lake", Key="usage/export.ndjson")
         assert head["ServerSideEncryption"] == "AES256"

@@ -28,7 +28,7 @@ def test_it_is_done_when_the_work_is() -> None:
     finish(work)
 
 
-def test_an_error_is_raised_in_the_end() -> None:
+def test_an_error_is_raised_at_the_exit() -> None:
     def fail() -> None:
         raise ValueError("damaged")
 

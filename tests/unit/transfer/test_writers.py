@@ -20,7 +20,7 @@ from airflow_provider_isvapp.transfer import parquet
 from airflow_provider_isvapp.transfer.destination import open_destination
 from airflow_provider_isvapp.transfer.results import WriteResult
 from tests.support.downloads import download_with
-from tests.support.file_server import MONTHS, Answer, FileServer, export_row, gzip_bytes, ndjson
+from tests.support.file_server import MONTHS, FileResponse, FileServer, export_row, gzip_bytes, ndjson
 
 PLAIN = ndjson(3_000, months=("2024-02", "2024-03"))
 
@@ -28,7 +28,7 @@ PLAIN = ndjson(3_000, months=("2024-02", "2024-03"))
 def download(path: Path | str, plain: bytes = PLAIN, **options: Any) -> WriteResult:
     body = options.pop("body", None) or gzip_bytes(plain)
     options = {"sleep": lambda seconds: None, "attempts": 1, **options}
-    with FileServer(Answer(body)) as server:
+    with FileServer(FileResponse(body)) as server:
         return download_with(server.source(), open_destination(str(path)), **options)
 
 
@@ -112,7 +112,7 @@ def test_arguments_are_checked_before_any_request(tmp_path: Path, options: dict[
         download_with(lambda **_: pytest.fail("asked"), open_destination(str(tmp_path / "x")), **options)
 
 
-def test_parquet_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_parquet_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(InvalidArgument, match=r"pip install 'airflow-provider-isvapp\[parquet\]'"):
         download(tmp_path / "x", output_format="parquet")
@@ -135,7 +135,7 @@ def test_gzip_keeps_the_vendors_file(tmp_path: Path) -> None:
 
 
 def test_an_empty_export_is_a_gzip_file_nevertheless(tmp_path: Path) -> None:
-    with FileServer(Answer(b"")) as server:
+    with FileServer(FileResponse(b"")) as server:
         download_with(server.source(), open_destination(str(tmp_path / "x.gz")), compression="gzip")
     assert gzip.decompress((tmp_path / "x.gz").read_bytes()) == b""
     assert (tmp_path / "x.gz").stat().st_size > 0

@@ -22,7 +22,7 @@ from airflow_provider_isvapp.errors import (
     RequestRefused,
     UnexpectedAnswer,
 )
-from tests.support.scripted_server import Answer, ScriptedServer, data, token
+from tests.support.scripted_server import ScriptedResponse, ScriptedServer, data, token
 from tests.unit.api.conftest import FakeTime, RecordingLimiter
 
 REQUEST = ExportRequest.checked(timeframe="2024-02", taxonomy_ids=["t1"])
@@ -36,11 +36,13 @@ def client(server: ScriptedServer, limiter: RecordingLimiter, time: FakeTime) ->
         yield running
 
 
-def completed(server: ScriptedServer, address: str = "/api/v1/exports/e1/download/t", **fields: object) -> Answer:
+def completed(
+    server: ScriptedServer, address: str = "/api/v1/exports/e1/download/t", **fields: object
+) -> ScriptedResponse:
     return data({"id": "e1", "status": "COMPLETED", "download_url": f"{server.url}{address}"} | fields)
 
 
-def test_each_endpoint_asks_for_its_own_smallest_scope(server, client):
+def test_each_endpoint_requests_only_its_own_scope(server, client):
     server.script("/api/oauth2/token", token("a"), token("b"), token("c"))
     server.script("/api/v1/account", data({"id": 7, "company_name": "Example GmbH", "plan": "gold"}))
     server.script("/api/v1/exports", data([]))
@@ -69,7 +71,7 @@ def test_a_create_sends_the_request_and_returns_the_record(server, client):
 
 def test_a_create_without_a_response_is_not_sent_again(server, client):
     server.script("/api/oauth2/token", token())
-    server.script("/api/v1/exports", Answer(misdeed="reset"), data({"id": "second", "status": "PENDING"}))
+    server.script("/api/v1/exports", ScriptedResponse(misdeed="reset"), data({"id": "second", "status": "PENDING"}))
 
     with pytest.raises(OutcomeUnknown, match="no clear response to POST /api/v1/exports"):
         client.create_export(REQUEST)
@@ -89,7 +91,7 @@ def test_a_create_without_a_response_is_not_sent_again(server, client):
 )
 def test_a_create_whose_response_is_unreadable_may_have_been_carried_out(server, client, body):
     server.script("/api/oauth2/token", token())
-    server.script("/api/v1/exports", Answer(201, body), data({"id": "second", "status": "PENDING"}))
+    server.script("/api/v1/exports", ScriptedResponse(201, body), data({"id": "second", "status": "PENDING"}))
 
     with pytest.raises(OutcomeUnknown, match="may have been carried out"):
         client.create_export(REQUEST)
@@ -97,8 +99,8 @@ def test_a_create_whose_response_is_unreadable_may_have_been_carried_out(server,
 
 
 def test_a_byte_order_mark_is_no_part_of_the_json(server, client):
-    server.script("/api/oauth2/token", Answer(body=b"\xef\xbb\xbf" + token().body))
-    server.script("/api/v1/account", Answer(body=b"\xef\xbb\xbf" + data({"id": 1}).body))
+    server.script("/api/oauth2/token", ScriptedResponse(body=b"\xef\xbb\xbf" + token().body))
+    server.script("/api/v1/account", ScriptedResponse(body=b"\xef\xbb\xbf" + data({"id": 1}).body))
 
     assert client.get_account().id == "1"
 
@@ -148,43 +150,49 @@ def test_an_id_that_is_none_is_an_error_before_anything_is_sent(server, client, 
 
 def test_an_export_id_cannot_lead_to_another_path(server, client):
     server.script("/api/oauth2/token", token())
-    server.script("/api/v1/exports/..%2Faccount", Answer(404, b'{"error": "no such export", "success": false}'))
+    server.script(
+        "/api/v1/exports/..%2Faccount", ScriptedResponse(404, b'{"error": "no such export", "success": false}')
+    )
 
     with pytest.raises(RequestRefused, match="no such export"):
         client.get_export("../account")
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "message"),
+    ("response", "kind", "message"),
     [
         (
-            Answer(body=b'{"error": "maintenance", "success": false}'),
+            ScriptedResponse(body=b'{"error": "maintenance", "success": false}'),
             RequestRefused,
             "refused GET /api/v1/account: maintenance",
         ),
-        (Answer(body=b'{"success": false}'), RequestRefused, "without a message"),
-        (Answer(body=b""), UnexpectedAnswer, "an empty body"),
-        (Answer(body=b"  \n"), UnexpectedAnswer, "an empty body"),
+        (ScriptedResponse(body=b'{"success": false}'), RequestRefused, "without a message"),
+        (ScriptedResponse(body=b""), UnexpectedAnswer, "an empty body"),
+        (ScriptedResponse(body=b"  \n"), UnexpectedAnswer, "an empty body"),
         (
-            Answer(body=b"<html>hi</html>", headers={"Content-Type": "text/html"}),
+            ScriptedResponse(body=b"<html>hi</html>", headers={"Content-Type": "text/html"}),
             UnexpectedAnswer,
             "a web page (text/html, 15 bytes)",
         ),
-        (Answer(body=b'{"data": '), UnexpectedAnswer, "something that is not a JSON object"),
-        (Answer(body=b"\xff\xfe"), UnexpectedAnswer, "something that is not a JSON object"),
-        (Answer(body=b"[1]"), ContractBroken, "something that is not a JSON object"),
-        (Answer(body=b'{"data": {"id": 1}}'), ContractBroken, "documented envelope"),
-        (Answer(body=b'{"success": true}'), ContractBroken, "documented envelope"),
-        (Answer(body=b'{"success": "yes", "data": 1}'), ContractBroken, "documented envelope"),
-        (Answer(body=b'{"success": "false", "error": "no"}'), RequestRefused, "refused GET /api/v1/account: no"),
+        (ScriptedResponse(body=b'{"data": '), UnexpectedAnswer, "something that is not a JSON object"),
+        (ScriptedResponse(body=b"\xff\xfe"), UnexpectedAnswer, "something that is not a JSON object"),
+        (ScriptedResponse(body=b"[1]"), ContractBroken, "something that is not a JSON object"),
+        (ScriptedResponse(body=b'{"data": {"id": 1}}'), ContractBroken, "documented envelope"),
+        (ScriptedResponse(body=b'{"success": true}'), ContractBroken, "documented envelope"),
+        (ScriptedResponse(body=b'{"success": "yes", "data": 1}'), ContractBroken, "documented envelope"),
+        (
+            ScriptedResponse(body=b'{"success": "false", "error": "no"}'),
+            RequestRefused,
+            "refused GET /api/v1/account: no",
+        ),
         (data({"company_name": "x"}), ContractBroken, "an account without an id"),
         (data([]), ContractBroken, "an account without an id"),
-        (Answer(204), UnexpectedAnswer, "status 204 and an empty body"),
+        (ScriptedResponse(204), UnexpectedAnswer, "status 204 and an empty body"),
     ],
 )
-def test_answers_that_are_not_as_documented(server, client, answer, kind, message):
+def test_undocumented_responses(server, client, response, kind, message):
     server.script("/api/oauth2/token", token())
-    server.script("/api/v1/account", answer)
+    server.script("/api/v1/account", response)
 
     with pytest.raises(kind) as caught:
         client.get_account()
@@ -198,7 +206,8 @@ def test_accounts_take_both_parameters_and_keep_the_vendors_bytes(server, client
     ]
     server.script("/api/oauth2/token", token())
     server.script(
-        "/api/v1/salesforce_accounts", Answer(body=b'{"data": [' + b" ,\n".join(rows) + b'], "success": true}')
+        "/api/v1/salesforce_accounts",
+        ScriptedResponse(body=b'{"data": [' + b" ,\n".join(rows) + b'], "success": true}'),
     )
 
     lines = client.salesforce_account_lines(include_health_scores=True, include_subscriber_orgs=True).lines
@@ -230,7 +239,7 @@ def test_a_download_requests_the_url_and_streams_the_bytes_on_the_wire(server, c
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", completed(server, download_size_compressed_bytes=len(FILE)))
     answer_headers = {"ETag": '"v1"', "Accept-Ranges": "bytes", "Content-Encoding": "gzip"}
-    server.script("/api/v1/exports/e1/download/t", Answer(body=FILE, headers=answer_headers))
+    server.script("/api/v1/exports/e1/download/t", ScriptedResponse(body=FILE, headers=answer_headers))
 
     with client.open_download("e1") as body:
         assert (body.start, body.content_length, body.validator, body.accepts_ranges) == (0, len(FILE), '"v1"', True)
@@ -245,7 +254,7 @@ def test_the_log_of_the_http_library_shows_no_download_token(server, client, cap
     caplog.set_level("DEBUG")
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", completed(server, "/api/v1/exports/e1/download/sentinel"))
-    server.script("/api/v1/exports/e1/download/sentinel", Answer(body=FILE))
+    server.script("/api/v1/exports/e1/download/sentinel", ScriptedResponse(body=FILE))
 
     with client.open_download("e1") as body:
         body.read(1000)
@@ -258,7 +267,7 @@ def test_a_download_continues_where_it_was_if_the_file_is_the_same(server, clien
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", completed(server))
     headers = {"Content-Range": f"bytes 5-{len(FILE) - 1}/{len(FILE)}", "ETag": '"v1"'}
-    server.script("/api/v1/exports/e1/download/t", Answer(206, FILE[5:], headers))
+    server.script("/api/v1/exports/e1/download/t", ScriptedResponse(206, FILE[5:], headers))
 
     with client.open_download("e1", offset=5, validator='"v1"') as body:
         assert body.start == 5
@@ -270,7 +279,7 @@ def test_a_download_continues_where_it_was_if_the_file_is_the_same(server, clien
 def test_without_a_validator_a_download_starts_again(server, client):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", completed(server))
-    server.script("/api/v1/exports/e1/download/t", Answer(body=FILE))
+    server.script("/api/v1/exports/e1/download/t", ScriptedResponse(body=FILE))
 
     with client.open_download("e1", offset=5) as body:
         assert body.start == 0
@@ -280,7 +289,7 @@ def test_without_a_validator_a_download_starts_again(server, client):
 def test_another_part_than_requested_is_loud(server, client):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", completed(server))
-    server.script("/api/v1/exports/e1/download/t", Answer(206, FILE[4:], {"Content-Range": "bytes 4-9/10"}))
+    server.script("/api/v1/exports/e1/download/t", ScriptedResponse(206, FILE[4:], {"Content-Range": "bytes 4-9/10"}))
 
     with pytest.raises(UnexpectedAnswer, match="status 206 and not with the file"):
         client.open_download("e1", offset=5, validator='"v1"')
@@ -289,7 +298,7 @@ def test_another_part_than_requested_is_loud(server, client):
 def test_a_range_that_no_longer_exists_starts_again(server, client):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", completed(server))
-    server.script("/api/v1/exports/e1/download/t", Answer(416), Answer(body=FILE))
+    server.script("/api/v1/exports/e1/download/t", ScriptedResponse(416), ScriptedResponse(body=FILE))
 
     with client.open_download("e1", offset=500, validator='"v1"') as body:
         assert body.start == 0
@@ -300,8 +309,8 @@ def test_a_range_that_no_longer_exists_starts_again(server, client):
 def test_a_url_that_died_is_renewed_from_the_record(server, client, status):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", completed(server, "/old"), completed(server, "/new"))
-    server.script("/old", Answer(status, b'{"error": "link expired"}'))
-    server.script("/new", Answer(body=FILE))
+    server.script("/old", ScriptedResponse(status, b'{"error": "link expired"}'))
+    server.script("/new", ScriptedResponse(body=FILE))
 
     with client.open_download("e1") as body:
         assert body.read(1000) == FILE
@@ -310,7 +319,7 @@ def test_a_url_that_died_is_renewed_from_the_record(server, client, status):
 def test_an_export_that_expired_meanwhile_has_its_own_error(server, client):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", completed(server, "/old"), completed(server, "/old", is_expired=True))
-    server.script("/old", Answer(410, b'{"error": "gone"}'))
+    server.script("/old", ScriptedResponse(410, b'{"error": "gone"}'))
 
     with pytest.raises(ExportExpired, match="Export e1 expired"):
         client.open_download("e1")
@@ -319,7 +328,7 @@ def test_an_export_that_expired_meanwhile_has_its_own_error(server, client):
 def test_a_url_that_is_refused_twice_is_the_vendors_refusal(server, client):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", completed(server, "/sentinel-1"), completed(server, "/sentinel-2"))
-    server.script("*", *[Answer(404, b'{"error": "no such file"}')] * 2)
+    server.script("*", *[ScriptedResponse(404, b'{"error": "no such file"}')] * 2)
 
     with pytest.raises(RequestRefused, match=r"refused the download of export e1 .*no such file") as caught:
         client.open_download("e1")
@@ -335,7 +344,7 @@ def test_a_url_that_is_refused_twice_is_the_vendors_refusal(server, client):
         ({"status": "COMPLETED"}, ContractBroken, "has no download_url"),
     ],
 )
-def test_what_cannot_be_downloaded_says_why(server, client, record, kind, message):
+def test_the_error_has_the_reason_why_an_export_cannot_be_downloaded(server, client, record, kind, message):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", data({"id": "e1"} | record))
 
@@ -358,16 +367,16 @@ def test_a_download_url_elsewhere_gets_no_token(server, client, address):
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
-        Answer(body=FILE[:20], headers={"Content-Length": str(len(FILE))}),
-        Answer(body=FILE[:20], headers={"Content-Length": "4000000"}),
+        ScriptedResponse(body=FILE[:20], headers={"Content-Length": str(len(FILE))}),
+        ScriptedResponse(body=FILE[:20], headers={"Content-Length": "4000000"}),
     ],
 )
-def test_a_body_that_ends_early_is_broken_and_not_short(server, client, answer):
+def test_a_body_that_ends_early_is_broken_and_not_short(server, client, response):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", completed(server))
-    server.script("/api/v1/exports/e1/download/t", answer)
+    server.script("/api/v1/exports/e1/download/t", response)
 
     broken = pytest.raises(BrokenTransfer, match="download of export e1 broke off")
     with client.open_download("e1") as body, broken as caught:
@@ -378,7 +387,7 @@ def test_a_body_that_ends_early_is_broken_and_not_short(server, client, answer):
 def test_a_weak_validator_is_none(server, client):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", completed(server))
-    server.script("/api/v1/exports/e1/download/t", Answer(body=FILE, headers={"ETag": 'W/"v1"'}))
+    server.script("/api/v1/exports/e1/download/t", ScriptedResponse(body=FILE, headers={"ETag": 'W/"v1"'}))
 
     with client.open_download("e1") as body:
         assert body.validator is None

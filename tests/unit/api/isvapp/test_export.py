@@ -158,7 +158,7 @@ def test_a_documented_record_is_no_oddity():
         ({"errored_at": "2023-10-01T08:42:22Z"}, ExportStatus.ERRORED, ExportState.FAILED),
     ],
 )
-def test_an_unknown_status_is_what_the_record_says(status, change, meant, state):
+def test_an_unknown_status_is_decided_by_the_record(status, change, meant, state):
     told: dict[str, str] = {}
 
     export = Export.from_record(COMPLETED | change | {"status": status}, on_undocumented=told.__setitem__)
@@ -202,7 +202,7 @@ def test_require_ready():
     assert not is_ready_or_raise(Export.from_record({"id": "e1", "status": "PENDING"}), now=NOW)
 
 
-def test_an_errored_export_fails_with_the_vendors_words():
+def test_an_errored_export_fails_with_the_vendors_message():
     record = {"id": "e1", "status": "ERRORED", "error_message": "too many taxonomy items"}
     with pytest.raises(ExportFailed, match="Export e1 errored at ISVapp: too many taxonomy items") as caught:
         is_ready_or_raise(Export.from_record(record), now=NOW)

@@ -15,7 +15,7 @@ from airflow_provider_isvapp.errors import (
     NotFound,
     RequestRefused,
 )
-from tests.support.scripted_server import Answer, ScriptedServer, token
+from tests.support.scripted_server import ScriptedResponse, ScriptedServer, token
 from tests.unit.api.conftest import FakeTime, RecordingLimiter
 
 APPS = b"""{"AsOfDate": "2026-10-31", "ResponseTimeMs": 12, "Page": 1,
@@ -44,7 +44,7 @@ def connect(
 
 def test_apps_keep_their_bytes_and_the_date(server, connect, limiter):
     server.script("/oauth2/token", token())
-    server.script("/pull/v1/apps", Answer(body=APPS))
+    server.script("/pull/v1/apps", ScriptedResponse(body=APPS))
 
     apps = connect().list_apps()
 
@@ -61,7 +61,7 @@ def test_apps_keep_their_bytes_and_the_date(server, connect, limiter):
 
 def test_the_switches_are_sent(server, connect):
     server.script("/oauth2/token", token())
-    server.script("/pull/v1/apps", Answer(body=APPS))
+    server.script("/pull/v1/apps", ScriptedResponse(body=APPS))
 
     connect().list_apps(include_inactive=True, verbose=True)
 
@@ -71,7 +71,7 @@ def test_the_switches_are_sent(server, connect):
 @pytest.mark.parametrize("version", ["v1", "v2", "v3"])
 def test_the_version_is_the_connections_or_the_callers(server, connect, version):
     server.script("/oauth2/token", token(), token())
-    server.script(f"/pull/{version}/apps", Answer(body=APPS), Answer(body=APPS))
+    server.script(f"/pull/{version}/apps", ScriptedResponse(body=APPS), ScriptedResponse(body=APPS))
 
     connect(api_version=version).list_apps()
     connect(api_version="v1").list_apps(api_version=version)
@@ -81,7 +81,7 @@ def test_the_version_is_the_connections_or_the_callers(server, connect, version)
 
 def test_one_app(server, connect):
     server.script("/oauth2/token", token())
-    server.script("/pull/v2/apps/crm%2Fsales", Answer(body=ONE_APP))
+    server.script("/pull/v2/apps/crm%2Fsales", ScriptedResponse(body=ONE_APP))
 
     details = connect(api_version="v2").get_app("crm/sales")
 
@@ -96,7 +96,7 @@ def test_one_app(server, connect):
 
 def test_an_unknown_app_is_not_found(server, connect):
     server.script("/oauth2/token", token())
-    server.script("/pull/v1/apps/nope", Answer(404, b'{"message": "No such application"}'))
+    server.script("/pull/v1/apps/nope", ScriptedResponse(404, b'{"message": "No such application"}'))
 
     with pytest.raises(NotFound, match="No such application"):
         connect().get_app("nope")
@@ -121,14 +121,14 @@ def test_an_empty_application_id_is_an_error_before_anything_is_sent(server, con
 )
 def test_a_list_of_another_shape_is_loud(server, connect, body, message):
     server.script("/oauth2/token", token())
-    server.script("/pull/v1/apps", Answer(body=body))
+    server.script("/pull/v1/apps", ScriptedResponse(body=body))
 
     with pytest.raises(ContractBroken, match=message):
         connect().list_apps()
 
 
 def test_credentials_can_be_checked_with_one_request(server, connect):
-    server.script("/oauth2/token", Answer(400, b'{"error": "invalid_client"}'), token())
+    server.script("/oauth2/token", ScriptedResponse(400, b'{"error": "invalid_client"}'), token())
     client = connect()
 
     with pytest.raises(AuthenticationRefused, match="invalid_client"):
@@ -140,7 +140,7 @@ def test_credentials_can_be_checked_with_one_request(server, connect):
 
 def test_a_refusal_without_a_documented_format_still_reaches_the_user(server, connect):
     server.script("/oauth2/token", token())
-    server.script("/pull/v1/apps", Answer(400, b"verbose is not available"))
+    server.script("/pull/v1/apps", ScriptedResponse(400, b"verbose is not available"))
 
     with pytest.raises(RequestRefused, match=r"Productiv refused GET /pull/v1/apps \(400\): verbose is not available"):
         connect().list_apps()
