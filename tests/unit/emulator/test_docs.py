@@ -56,7 +56,7 @@ def test_options_and_attributes_on_the_page_exist() -> None:
 
 
 def test_the_control_urls_on_the_page_exist() -> None:
-    urls = [name.split() for name in first_cells(section("Looking inside")) if name.startswith(("GET", "POST"))]
+    urls = [name.split() for name in first_cells(section("Inspecting it")) if name.startswith(("GET", "POST"))]
     assert len(urls) > 6
     with Emulator() as emulator:
         for method, path in urls:
