@@ -280,6 +280,11 @@ def _settings(home: Path, port: int) -> dict[str, str]:
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(),
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
+        # In Airflow 2.11, a finished task schedules what is downstream of it, beside the scheduler. SQLite has no row
+        # locks, so both may schedule the same task, and each adds one to its try number.
+        "AIRFLOW__SCHEDULER__SCHEDULE_AFTER_TASK_EXECUTION": "False",
+        # In Airflow 3, a try fails before it runs if the API server of a busy machine responds later than this.
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
         # How soon another triggerer takes over what a dead one held.
         "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "4",
