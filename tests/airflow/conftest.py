@@ -7,9 +7,18 @@ from collections.abc import Iterator
 import pytest
 
 from airflow_provider_isvapp.ratelimit import storage
-from tests.support.airflow_connections import clock, emulator, isvapp, logs, productiv, set_connection
+from tests.support.airflow_connections import (
+    clock,
+    download_url,
+    emulator,
+    isvapp,
+    logs,
+    productiv,
+    ready,
+    set_connection,
+)
 
-__all__ = ["clock", "emulator", "isvapp", "logs", "productiv", "set_connection"]
+__all__ = ["clock", "download_url", "emulator", "isvapp", "logs", "productiv", "ready", "set_connection"]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -94,6 +94,30 @@ def productiv(emulator: Emulator, set_connection: SetConnection) -> Emulator:
     return emulator
 
 
+def _isvapp_hook() -> Any:
+    from airflow_provider_isvapp.hooks.isvapp import IsvappHook  # after the modules that warn while they are imported
+
+    return IsvappHook()
+
+
+@pytest.fixture
+def ready(isvapp: Emulator, clock: ManualClock) -> str:
+    """The id of an export that can be downloaded."""
+    with _isvapp_hook() as hook:
+        export_id = hook.create_export(timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["taxonomy"]).id
+    clock.advance(61)
+    return export_id
+
+
+@pytest.fixture
+def download_url(ready: str) -> str:
+    """The signed URL of that export's file."""
+    with _isvapp_hook() as hook:
+        url = hook.get_export(ready).download_url
+    assert url is not None
+    return url
+
+
 def forget_shared_tokens() -> None:
     """Make the next task ask for a token, as if none had ever been requested."""
     storage._cells.clear()

@@ -12,21 +12,13 @@ import pytest
 from airflow_provider_isvapp.api.schema.fields import lineage_fields
 from airflow_provider_isvapp.api.schema.isvapp import TaxonomyItemRow, salesforce_account
 from airflow_provider_isvapp.api.schema.productiv import AppDetails, AppSummary
-from airflow_provider_isvapp.emulator import Emulator, ManualClock
+from airflow_provider_isvapp.emulator import Emulator
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
 from airflow_provider_isvapp.operators.isvapp import IsvappDownloadExportOperator
 from tests.support.task_context import task_context
 
 JSON_TYPES = {str: "string", bool: "boolean", list: "array", dict: "object", int: "number", float: "number"}
-
-
-@pytest.fixture
-def ready(isvapp: Emulator, clock: ManualClock) -> str:
-    with IsvappHook() as hook:
-        export_id = hook.create_export(timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["taxonomy"]).id
-    clock.advance(61)
-    return export_id
 
 
 def types_in(rows: list[dict[str, object]]) -> dict[str, str]:

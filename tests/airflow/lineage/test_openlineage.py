@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
-from airflow_provider_isvapp.hooks.isvapp import IsvappHook
+from airflow_provider_isvapp.emulator import Emulator, Fault
 from airflow_provider_isvapp.operators.isvapp import (
     IsvappDownloadExportOperator,
     IsvappFetchSalesforceAccountsOperator,
@@ -19,14 +18,6 @@ from airflow_provider_isvapp.operators.productiv import ProductivFetchAppsOperat
 from airflow_provider_isvapp.version_compat import AirflowException, AssetAlias
 from tests.support.airflow_connections import SetConnection
 from tests.support.task_context import task_context
-
-
-@pytest.fixture
-def ready(isvapp: Emulator, clock: ManualClock) -> str:
-    with IsvappHook() as hook:
-        export_id = hook.create_export(timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["taxonomy"]).id
-    clock.advance(61)
-    return export_id
 
 
 def inputs(lineage: Any) -> list[tuple[str, str]]:

@@ -23,18 +23,9 @@ from airflow_provider_isvapp.operators.isvapp import (
     IsvappFetchSalesforceAccountsOperator,
 )
 from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, Asset, ObjectStoragePath
-from tests.support.airflow_connections import SetConnection, isvapp_fields
 from tests.support.task_context import task_context
 
 OLD_CONTENT = b'{"what was": "here before"}\n'
-
-
-@pytest.fixture
-def ready(isvapp: Emulator, clock: ManualClock) -> str:
-    with IsvappHook() as hook:
-        export_id = hook.create_export(timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["taxonomy"]).id
-    clock.advance(61)
-    return export_id
 
 
 class TestCreate:
@@ -259,21 +250,10 @@ class TestDownload:
         assert context["outlet_events"][asset].extra == written
 
     def test_no_secret_is_in_the_result_the_fields_or_the_log(
-        self,
-        emulator: Emulator,
-        clock: ManualClock,
-        set_connection: SetConnection,
-        tmp_path: Path,
-        logs: Callable[[], str],
+        self, emulator: Emulator, ready: str, download_url: str, tmp_path: Path, logs: Callable[[], str]
     ) -> None:
-        set_connection("isvapp_default", **isvapp_fields(emulator))
-        with IsvappHook() as hook:
-            export_id = hook.create_export(timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["taxonomy"]).id
-            clock.advance(61)
-            url = hook.get_export(export_id).download_url
-        assert url is not None
         emulator.inject(Fault(endpoint="download", kind="status", status=500))
-        operator = IsvappDownloadExportOperator(task_id="download", export_id=export_id, path=str(tmp_path / "usage"))
+        operator = IsvappDownloadExportOperator(task_id="download", export_id=ready, path=str(tmp_path / "usage"))
         context = task_context()
 
         with pytest.raises(AirflowException) as caught:
@@ -281,13 +261,13 @@ class TestDownload:
         written = operator.execute(context)
 
         fields = {name: getattr(operator, name) for name in operator.template_fields}
-        told = [json.dumps(written), json.dumps(fields), repr(vars(operator)), logs()]
+        outputs = [json.dumps(written), json.dumps(fields), repr(vars(operator)), logs()]
         error: BaseException | None = caught.value
         while error is not None:
-            told.append(repr(error))
+            outputs.append(repr(error))
             error = error.__cause__ or error.__context__
-        for secret in (url.rpartition("/")[2], emulator.client_secret):
-            assert secret not in "\n".join(told)
+        for secret in (download_url.rpartition("/")[2], emulator.client_secret):
+            assert secret not in "\n".join(outputs)
 
 
 class TestFetchSalesforceAccounts:

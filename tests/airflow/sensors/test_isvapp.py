@@ -304,26 +304,20 @@ class TestAllModesAlike:
     def test_no_secret_leaves_the_sensor(
         self,
         emulator: Emulator,
-        clock: ManualClock,
-        set_connection: SetConnection,
+        ready: str,
+        download_url: str,
         mode: str,
         task_instance: TaskInstance,
         logs: Callable[[], str],
     ) -> None:
-        set_connection("isvapp_default", **isvapp_fields(emulator))
-        with IsvappHook() as hook:
-            export_id = hook.create_export(timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["taxonomy"]).id
-            clock.advance(61)
-            url = hook.get_export(export_id).download_url
         emulator.inject(Fault(endpoint="show_export", kind="edit", replace={"status": "PENDING"}))
-        assert url is not None
-        sensor = sensor_for(export_id, mode)
+        sensor = sensor_for(ready, mode)
 
         details = run_to_its_end(sensor, task_instance)
 
         rendered = {name: getattr(sensor, name) for name in sensor.template_fields}
         everything = "\n".join([json.dumps(details), json.dumps(rendered), repr(sensor), logs()])
-        assert url.rpartition("/")[2] not in everything
+        assert download_url.rpartition("/")[2] not in everything
         assert emulator.client_secret not in everything
 
 

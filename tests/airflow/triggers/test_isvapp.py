@@ -17,7 +17,6 @@ from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.triggers import isvapp as isvapp_triggers
 from airflow_provider_isvapp.triggers import waiters
 from airflow_provider_isvapp.triggers.isvapp import IsvappExportTrigger, read_event
-from tests.support.airflow_connections import SetConnection, isvapp_fields
 
 
 @pytest.fixture
@@ -193,23 +192,13 @@ def test_a_cancelled_trigger_leaves_the_export_alone(isvapp: Emulator, pending: 
 
 @pytest.mark.usefixtures("at_once")
 def test_no_secret_is_in_the_trigger_its_events_and_the_log(
-    emulator: Emulator,
-    clock: ManualClock,
-    set_connection: SetConnection,
-    logs: Callable[[], str],
-    monkeypatch: pytest.MonkeyPatch,
+    emulator: Emulator, ready: str, download_url: str, logs: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiters, "LASTING_REFUSAL", 0.0)
-    set_connection("isvapp_default", **isvapp_fields(emulator))
-    with IsvappHook() as hook:
-        export_id = hook.create_export(timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["taxonomy"]).id
-        clock.advance(61)
-        url = hook.get_export(export_id).download_url
-    assert url is not None
-    trigger = trigger_for(export_id)
-    told = [repr(trigger), json.dumps(trigger.serialize()), json.dumps(run(trigger))]
+    trigger = trigger_for(ready)
+    outputs = [repr(trigger), json.dumps(trigger.serialize()), json.dumps(run(trigger))]
     emulator.inject(Fault(endpoint="list_exports", kind="status", status=403, message="no", times=None))
-    told += [json.dumps(run(trigger_for(export_id))), logs()]
+    outputs += [json.dumps(run(trigger_for(ready))), logs()]
 
-    for secret in (emulator.client_secret, url.rpartition("/")[2]):
-        assert secret not in "\n".join(told)
+    for secret in (emulator.client_secret, download_url.rpartition("/")[2]):
+        assert secret not in "\n".join(outputs)

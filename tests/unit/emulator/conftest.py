@@ -35,3 +35,17 @@ def start(clock: ManualClock) -> Iterator[Callable[..., Caller]]:
 @pytest.fixture
 def caller(start: Callable[..., Caller]) -> Caller:
     return start()
+
+
+@pytest.fixture
+def ready(start: Callable[..., Caller], clock: ManualClock) -> Callable[..., tuple[Caller, str]]:
+    """Start emulators with one export that can be downloaded."""
+
+    def ready(**options: Any) -> tuple[Caller, str]:
+        caller = start(**options)
+        export_id = caller.export()
+        clock.advance(60)
+        assert caller.record(export_id)["status"] == "COMPLETED"
+        return caller, export_id
+
+    return ready

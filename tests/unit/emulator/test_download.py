@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -14,19 +13,6 @@ from tests.unit.emulator.caller import Caller
 
 Start = Callable[..., Caller]
 Ready = Callable[..., tuple[Caller, str]]
-
-
-@pytest.fixture
-def ready(start: Start, clock: ManualClock) -> Ready:
-    """Start an emulator with one export that can be downloaded."""
-
-    def ready(**options: Any) -> tuple[Caller, str]:
-        caller = start(**options)
-        export_id = caller.export()
-        clock.advance(60)
-        return caller, export_id
-
-    return ready
 
 
 def members(body: bytes) -> int:

@@ -24,20 +24,6 @@ COUNTERS = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def ready(start: Start, clock: ManualClock) -> Ready:
-    """Start an emulator with one export that can be downloaded."""
-
-    def ready(**options: Any) -> tuple[Caller, str]:
-        caller = start(**options)
-        export_id = caller.export()
-        clock.advance(60)
-        assert caller.record(export_id)["status"] == "COMPLETED"
-        return caller, export_id
-
-    return ready
-
-
 def inject(caller: Caller, endpoint: str, kind: str, **fields: Any) -> None:
     caller.emulator.inject(Fault(endpoint=endpoint, kind=kind, **fields))
 
