@@ -1,17 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Where the operators write: a local folder, and S3 behind a connection."""
+"""Where the operators write (a local folder, and S3 behind a connection), and how tests create exports."""
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import boto3
 import pytest
 
+from airflow_provider_isvapp.api.isvapp import export_state
+from airflow_provider_isvapp.emulator import ManualClock
+from airflow_provider_isvapp.hooks import isvapp as isvapp_hook
+from airflow_provider_isvapp.operators import creation
+from airflow_provider_isvapp.operators.isvapp import IsvappCreateExportOperator, IsvappExportOperator
+from airflow_provider_isvapp.triggers import isvapp as isvapp_triggers
+from airflow_provider_isvapp.triggers import waiters
 from tests.support.airflow_connections import SetConnection
 from tests.support.object_stores import moto
 
@@ -72,3 +83,39 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, set_connection: SetCon
     extra = {"endpoint_url": url, "region_name": "us-east-1"}
     set_connection("lake", conn_type="aws", login="x", password="y", extra=extra)
     return s3_store(url, "list-" + hashlib.sha256(str(tmp_path).encode()).hexdigest()[:20])
+
+
+@pytest.fixture
+def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Poll, request and resume without the pauses of production."""
+    for module in (isvapp_triggers, creation):
+        monkeypatch.setattr(module, "EARLIEST_EVENT", 0.0)
+    monkeypatch.setattr(waiters, "FIRST_INTERVAL", 0.02)
+    monkeypatch.setattr(isvapp_hook, "SECONDS_BETWEEN_POLLS", 0.02)
+    monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(0))
+    monkeypatch.setattr("airflow_provider_isvapp.transfer.resume._FIRST_WAIT", 0.0)
+
+
+@pytest.fixture
+def finish_exports(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Let the vendor finish its exports while the task sleeps or, passed as ``deferred``, while it is deferred."""
+    monkeypatch.setattr(creation, "time", SimpleNamespace(**vars(time) | {"sleep": lambda _: clock.advance(61)}))
+    return lambda _: clock.advance(61)
+
+
+def export_to(file: Path | str, **arguments: Any) -> IsvappExportOperator:
+    return IsvappExportOperator(
+        **{
+            "task_id": "export",
+            "timeframe": "LATEST_COMPLETED_MONTH",
+            "taxonomy_ids": ["taxonomy"],
+            "path": str(file),
+            **arguments,
+        }
+    )
+
+
+def create_operator(**arguments: Any) -> IsvappCreateExportOperator:
+    return IsvappCreateExportOperator(
+        **{"task_id": "create", "timeframe": "LATEST_COMPLETED_MONTH", "taxonomy_ids": ["taxonomy"], **arguments}
+    )

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import time
 from collections.abc import Callable
@@ -14,72 +13,35 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow import DAG
-from airflow.serialization import serialized_objects
 
 from airflow_provider_isvapp import errors
 from airflow_provider_isvapp.api.isvapp import export_state
-from airflow_provider_isvapp.checks import Candidate, MaxChange
 from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
-from airflow_provider_isvapp.hooks import isvapp as isvapp_hook
 from airflow_provider_isvapp.operators import creation
 from airflow_provider_isvapp.operators.creation import MONTH_OF_RUN
 from airflow_provider_isvapp.operators.isvapp import (
-    IsvappCreateExportOperator,
     IsvappDownloadExportOperator,
     IsvappExportOperator,
 )
-from airflow_provider_isvapp.triggers import isvapp, waiters
 from airflow_provider_isvapp.version_compat import AirflowException, AirflowFailException, AirflowSensorTimeout, Asset
-from tests.airflow.operators.conftest import Store
+from tests.airflow.operators.conftest import create_operator, export_to
 from tests.support.airflow_connections import SetConnection, isvapp_fields
 from tests.support.task_context import TaskDeferred, TaskStateStore, run_to_its_end, task_context
 
-# SerializedDAG before Airflow 3.2.
-DAG_SERIALIZATION: Any = vars(serialized_objects).get("DagSerialization") or vars(serialized_objects)["SerializedDAG"]
-OLD_CONTENT = b'{"what was": "here before"}\n'
+pytestmark = pytest.mark.usefixtures("quick_polls")
 NO_DURATIONS = [0, -1, float("nan"), float("inf"), "30", None, True]
 BOTH_MODES = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "poking"])
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (isvapp, creation):
-        monkeypatch.setattr(module, "EARLIEST_EVENT", 0.0)
-    monkeypatch.setattr(waiters, "FIRST_INTERVAL", 0.02)
-    monkeypatch.setattr(isvapp_hook, "SECONDS_BETWEEN_POLLS", 0.02)
-    monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(0))
-    monkeypatch.setattr("airflow_provider_isvapp.transfer.resume._FIRST_WAIT", 0.0)
-
-
-@pytest.fixture
-def finishing(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
-    """Let the vendor finish its exports while the task sleeps or, passed as ``deferred``, while it is deferred."""
-    monkeypatch.setattr(creation, "time", SimpleNamespace(**vars(time) | {"sleep": lambda _: clock.advance(61)}))
-    return lambda _: clock.advance(61)
-
-
-def export_to(file: Path | str, **arguments: Any) -> IsvappExportOperator:
-    return IsvappExportOperator(
-        **{
-            "task_id": "export",
-            "timeframe": "LATEST_COMPLETED_MONTH",
-            "taxonomy_ids": ["taxonomy"],
-            "path": str(file),
-            **arguments,
-        }
-    )
 
 
 @BOTH_MODES
 class TestOneTask:
     def test_does_what_the_three_single_operators_do(
-        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finishing: Callable[[Any], None]
+        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finish_exports: Callable[[Any], None]
     ) -> None:
         file = tmp_path / "usage.ndjson"
         context = task_context()
 
-        written = run_to_its_end(lambda: export_to(file, deferrable=deferrable), context, deferred=finishing)
+        written = run_to_its_end(lambda: export_to(file, deferrable=deferrable), context, deferred=finish_exports)
 
         (export_id,) = isvapp.exports
         assert file.read_bytes() == isvapp.export_bytes(export_id)
@@ -94,9 +56,11 @@ class TestOneTask:
         assert json.loads(json.dumps(written)) == written
 
     def test_no_more_requests_are_sent_than_needed(
-        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finishing: Callable[[Any], None]
+        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finish_exports: Callable[[Any], None]
     ) -> None:
-        run_to_its_end(lambda: export_to(tmp_path / "usage", deferrable=deferrable), task_context(), deferred=finishing)
+        run_to_its_end(
+            lambda: export_to(tmp_path / "usage", deferrable=deferrable), task_context(), deferred=finish_exports
+        )
 
         counts = isvapp.request_counts()
         # The response to the creation is the poll before the wait; a download reads the record for its URL.
@@ -108,7 +72,7 @@ class TestOneTask:
         isvapp: Emulator,
         tmp_path: Path,
         deferrable: bool,
-        finishing: Callable[[Any], None],
+        finish_exports: Callable[[Any], None],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(seconds=60))
@@ -117,7 +81,7 @@ class TestOneTask:
         isvapp.inject(Fault(endpoint="list_exports", kind="edit", replace={"data": []}, times=2))
 
         written = run_to_its_end(
-            lambda: export_to(tmp_path / "usage", deferrable=deferrable), task_context(), deferred=finishing
+            lambda: export_to(tmp_path / "usage", deferrable=deferrable), task_context(), deferred=finish_exports
         )
 
         assert written["outcome"] == "written"
@@ -164,7 +128,7 @@ class TestOneTask:
     def test_an_event_about_the_export_of_another_task_downloads_nothing(
         self, isvapp: Emulator, tmp_path: Path, deferrable: bool, clock: ManualClock
     ) -> None:
-        other = create().execute(task_context())
+        other = create_operator().execute(task_context())
         store = TaskStateStore()
         operator = export_to(tmp_path / "usage", deferrable=True)
         with pytest.raises(TaskDeferred):
@@ -189,26 +153,28 @@ class TestOneTask:
         assert isvapp.requests == []
 
     def test_the_event_of_an_outlet_has_the_result(
-        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finishing: Callable[[Any], None]
+        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finish_exports: Callable[[Any], None]
     ) -> None:
         asset = Asset(uri="s3://lake/usage")
         context = task_context()
 
         written = run_to_its_end(
-            lambda: export_to(tmp_path / "usage", deferrable=deferrable, outlets=[asset]), context, deferred=finishing
+            lambda: export_to(tmp_path / "usage", deferrable=deferrable, outlets=[asset]),
+            context,
+            deferred=finish_exports,
         )
 
         assert context["outlet_events"][asset].extra == written
 
     def test_an_errored_export_fails_with_the_vendors_message_and_a_retry_creates_another(
-        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finishing: Callable[[Any], None]
+        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finish_exports: Callable[[Any], None]
     ) -> None:
         isvapp.inject(Fault(endpoint="create_export", kind="export_errors", message="the warehouse is closed"))
         context = task_context(TaskStateStore())
 
         def run() -> Any:
             return run_to_its_end(
-                lambda: export_to(tmp_path / "usage", deferrable=deferrable), context, deferred=finishing
+                lambda: export_to(tmp_path / "usage", deferrable=deferrable), context, deferred=finish_exports
             )
 
         with pytest.raises(AirflowException, match=r"warehouse is closed.*A retry of this task creates one") as e:
@@ -230,12 +196,12 @@ class TestOneTask:
             run_to_its_end(lambda: operator, task_context())
 
     def test_a_failed_poll_is_not_a_failed_export(
-        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finishing: Callable[[Any], None]
+        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finish_exports: Callable[[Any], None]
     ) -> None:
         isvapp.inject(Fault(endpoint="list_exports" if deferrable else "show_export", kind="status", status=503))
 
         written = run_to_its_end(
-            lambda: export_to(tmp_path / "usage", deferrable=deferrable), task_context(), deferred=finishing
+            lambda: export_to(tmp_path / "usage", deferrable=deferrable), task_context(), deferred=finish_exports
         )
 
         assert written["rows"] == 200
@@ -292,33 +258,27 @@ class TestAuthoring:
         assert {"timeframe", "taxonomy_ids", "path", "isvapp_conn_id"} <= set(operator.template_fields)
 
 
-def create(**arguments: Any) -> IsvappCreateExportOperator:
-    return IsvappCreateExportOperator(
-        **{"task_id": "create", "timeframe": "LATEST_COMPLETED_MONTH", "taxonomy_ids": ["taxonomy"], **arguments}
-    )
-
-
 class TestRetry:
     """A retry is another execution with the same store: a crash leaves nothing else."""
 
     def test_a_retry_continues_with_the_export(self, isvapp: Emulator, logs: Callable[[], str]) -> None:
         store = TaskStateStore()
-        first = create().execute(task_context(store))
+        first = create_operator().execute(task_context(store))
 
-        assert create().execute(task_context(store)) == first
+        assert create_operator().execute(task_context(store)) == first
         assert list(isvapp.exports) == [first]
         assert f"Export {first} of an earlier try is PENDING: continuing with it" in logs()
 
     @BOTH_MODES
     def test_after_a_crash_in_the_wait_continues_with_the_same_export(
-        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finishing: Callable[[Any], None]
+        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finish_exports: Callable[[Any], None]
     ) -> None:
         store = TaskStateStore()
         with pytest.raises(TaskDeferred):
             export_to(tmp_path / "usage", deferrable=True).execute(task_context(store))
 
         written = run_to_its_end(
-            lambda: export_to(tmp_path / "usage", deferrable=deferrable), task_context(store), deferred=finishing
+            lambda: export_to(tmp_path / "usage", deferrable=deferrable), task_context(store), deferred=finish_exports
         )
 
         assert list(isvapp.exports) == [written["export_id"]]
@@ -336,14 +296,14 @@ class TestRetry:
         assert list(isvapp.exports) == [written["export_id"]]
 
     def test_without_a_store_each_try_creates_an_export(self, isvapp: Emulator) -> None:
-        assert create().execute(task_context()) != create().execute(task_context())
+        assert create_operator().execute(task_context()) != create_operator().execute(task_context())
         assert len(isvapp.exports) == 2
 
     def test_a_clear_creates_a_new_export(self, isvapp: Emulator, logs: Callable[[], str]) -> None:
         store = TaskStateStore()
-        first = create().execute(task_context(store, max_tries=3))
+        first = create_operator().execute(task_context(store, max_tries=3))
 
-        second = create().execute(task_context(store, max_tries=4))
+        second = create_operator().execute(task_context(store, max_tries=4))
 
         assert list(isvapp.exports) == [first, second]
         assert f"Export {first} of an earlier try is not used: the task was cleared since" in logs()
@@ -351,49 +311,49 @@ class TestRetry:
     def test_another_request_gets_another_export(self, isvapp: Emulator) -> None:
         store = TaskStateStore()
 
-        exports = [create(taxonomy_ids=[name]).execute(task_context(store)) for name in ("one", "two", "two")]
+        exports = [create_operator(taxonomy_ids=[name]).execute(task_context(store)) for name in ("one", "two", "two")]
 
         assert exports[0] != exports[1] == exports[2]
 
     @pytest.mark.parametrize("kind", ["export_errors", "export_expires"])
     def test_a_lost_export_is_replaced_once(self, isvapp: Emulator, clock: ManualClock, kind: str) -> None:
         store = TaskStateStore()
-        first = create().execute(task_context(store))
+        first = create_operator().execute(task_context(store))
         clock.advance(61)
         isvapp.inject(Fault(endpoint="show_export", kind=kind, message="broken" if kind == "export_errors" else None))
 
-        exports = [create().execute(task_context(store)) for _ in range(2)]
+        exports = [create_operator().execute(task_context(store)) for _ in range(2)]
 
         assert first != exports[0] == exports[1]
 
     def test_an_unknown_export_is_replaced(self, isvapp: Emulator) -> None:
         store = TaskStateStore()
-        first = create().execute(task_context(store))
+        first = create_operator().execute(task_context(store))
         isvapp.inject(Fault(endpoint="show_export", kind="status", status=404, message="not found"))
 
-        assert create().execute(task_context(store)) != first
+        assert create_operator().execute(task_context(store)) != first
 
     def test_an_export_that_has_not_appeared_yet_is_not_replaced(
         self, isvapp: Emulator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(export_state, "NOT_FOUND_GRACE", timedelta(seconds=60))
         store = TaskStateStore()
-        first = create().execute(task_context(store))
+        first = create_operator().execute(task_context(store))
         isvapp.inject(Fault(endpoint="show_export", kind="status", status=404, message="not found", times=2))
 
-        assert create().execute(task_context(store)) == first
+        assert create_operator().execute(task_context(store)) == first
 
     def test_creates_nothing_while_the_vendor_does_not_respond(self, isvapp: Emulator) -> None:
         store = TaskStateStore()
-        first = create().execute(task_context(store))
+        first = create_operator().execute(task_context(store))
         isvapp.inject(Fault(endpoint="show_export", kind="status", status=503))
 
         with pytest.raises(AirflowException):
-            create().execute(task_context(store))
-        assert create().execute(task_context(store)) == first
+            create_operator().execute(task_context(store))
+        assert create_operator().execute(task_context(store)) == first
 
     def test_a_retry_does_not_continue_with_a_damaged_file(
-        self, isvapp: Emulator, tmp_path: Path, finishing: Callable[[Any], None]
+        self, isvapp: Emulator, tmp_path: Path, finish_exports: Callable[[Any], None]
     ) -> None:
         isvapp.inject(Fault(endpoint="download", kind="flip", at=-8, times=5))
         context = task_context(TaskStateStore())
@@ -408,7 +368,7 @@ class TestRetry:
 
     def test_the_store_holds_no_secret(self, isvapp: Emulator, tmp_path: Path) -> None:
         store = TaskStateStore()
-        export_id = create().execute(task_context(store))
+        export_id = create_operator().execute(task_context(store))
 
         (kept,) = map(json.loads, store.values.values())
         assert kept == {
@@ -430,7 +390,7 @@ class TestWaitForMonth:
         monkeypatch.setattr("airflow_provider_isvapp.operators.creation.REQUEST_INTERVAL", timedelta(seconds=0.05))
 
     def wait(self, **arguments: Any) -> Any:
-        return lambda: create(timeframe=last_month(), wait_for_month=timedelta(days=45), **arguments)
+        return lambda: create_operator(timeframe=last_month(), wait_for_month=timedelta(days=45), **arguments)
 
     @BOTH_MODES
     def test_a_month_that_is_refused_twice_is_exported_at_the_third_request(
@@ -457,7 +417,7 @@ class TestWaitForMonth:
 
     def test_the_refusal_of_an_old_month_is_final(self, isvapp: Emulator) -> None:
         isvapp.inject(Fault(endpoint="create_export", kind="month_incomplete"))
-        operator = create(timeframe="2020-02", wait_for_month=timedelta(days=10), deferrable=True)
+        operator = create_operator(timeframe="2020-02", wait_for_month=timedelta(days=10), deferrable=True)
 
         with pytest.raises(AirflowFailException, match=r"2020-02.*wait_for_month was over at 2020-03-11"):
             operator.execute(task_context())
@@ -497,237 +457,3 @@ class TestWaitForMonth:
 
         assert file.read_bytes() == isvapp.export_bytes(written["export_id"])
         assert len(isvapp.exports) == 1
-
-
-class TestChecks:
-    def test_a_refused_month_requests_a_new_export_and_can_be_accepted(
-        self, store: Store, isvapp: Emulator, finishing: Callable[[Any], None]
-    ) -> None:
-        def run(context: Any, **arguments: Any) -> Any:
-            arguments = {"checks": [MaxChange(), lambda candidate: None], **arguments}
-            return run_to_its_end(
-                lambda: export_to(
-                    f"{store.root}/usage", timeframe="2024-02", min_rows=0, deferrable=False, **arguments
-                ),
-                context,
-            )
-
-        def lose_the_month() -> None:
-            isvapp.inject(Fault(endpoint="create_export", kind="month_missing", month="2024-02"))
-
-        first = run(task_context())
-        assert first["baseline"] is None
-        assert [(item["check"], item["outcome"]) for item in first["checks"]] == [
-            ("MaxChange", "passed"),
-            ("<lambda>", "passed"),
-        ]
-        before = {name: store.read(name) for name in store.names()}
-        assert set(before) == {"usage", "_usage.manifest.json"}
-        lose_the_month()
-        context = task_context(TaskStateStore())
-        refused = r"checks\. MaxChange: it has 0 rows, 100% fewer than the 200 of .* A retry of this task creates one"
-        with pytest.raises(AirflowException, match=refused):
-            run(context, rejected_path=f"{store.root}/rejected")
-        assert {name: store.read(name) for name in store.names()} == {**before, "rejected": b""}
-        again = run(context)
-        assert (again["rows"], again["baseline"]) == (200, f"{store.root}/usage")
-        assert isvapp.request_counts()["create_export"] == 3
-        lose_the_month()
-        accepted = run(task_context(), skip_checks="True")
-        assert (accepted["rows"], accepted["baseline"]) == (0, f"{store.root}/usage")
-        assert {item["outcome"] for item in accepted["checks"]} == {"skipped"}
-        assert store.read("usage") == b""
-
-    def test_the_single_download_fails_at_once(self, store: Store, isvapp: Emulator, clock: ManualClock) -> None:
-        export_id = create(timeframe="2024-02").execute(task_context())
-        clock.advance(61)
-        operator = IsvappDownloadExportOperator(
-            task_id="download",
-            export_id=export_id,
-            path=f"{store.root}/usage",
-            checks=[lambda candidate: "never"],
-            rejected_path=f"{store.root}/rejected",
-        )
-        with pytest.raises(AirflowFailException, match=r"did not pass its checks\. <lambda>: never"):
-            operator.execute(task_context())
-        assert store.names() == ["rejected"]
-        assert store.read("rejected") == isvapp.export_bytes(export_id)
-
-    def test_a_dag_is_stored_with_them_and_is_the_same_at_every_parse(self) -> None:
-        """Airflow stores a new version of a DAG whose serialized form has changed."""
-
-        def at_least(rows: int, candidate: Candidate) -> str | None:
-            return None if candidate.rows >= rows else "too few"
-
-        def stored() -> str:
-            checks = [MaxChange(), lambda candidate: None, functools.partial(at_least, 1)]
-            with DAG("checked", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
-                export_to(Path("/lake/usage"), checks=checks)
-                IsvappExportOperator.partial(task_id="mapped", taxonomy_ids=["taxonomy"], checks=checks).expand(
-                    path=["/lake/usage"]
-                )
-            return json.dumps(DAG_SERIALIZATION.to_dict(dag), sort_keys=True)
-
-        assert stored() == stored()
-        read = DAG_SERIALIZATION.from_dict(json.loads(stored()))
-        assert sorted(read.task_ids) == ["export", "mapped"]
-
-
-class TestRequiredMonths:
-    def test_a_missing_month_is_named_and_the_old_object_stays(
-        self, isvapp: Emulator, tmp_path: Path, finishing: Callable[[Any], None]
-    ) -> None:
-        isvapp.inject(Fault(endpoint="create_export", kind="month_missing", month="2024-02"))
-        file = tmp_path / "usage"
-        file.write_bytes(OLD_CONTENT)
-        context = task_context(TaskStateStore())
-
-        def run() -> Any:
-            return run_to_its_end(
-                lambda: export_to(file, timeframe="2024-02", require_months=True, deferrable=False), context
-            )
-
-        with pytest.raises(AirflowException, match="no rows of 2024-02"):
-            run()
-        assert file.read_bytes() == OLD_CONTENT
-        assert run()["months"] == {"2024-02": 200}
-        assert isvapp.request_counts()["create_export"] == 2
-
-    def test_a_gap_in_twelve_months_is_named(
-        self, isvapp: Emulator, tmp_path: Path, finishing: Callable[[Any], None]
-    ) -> None:
-        latest = datetime.now(UTC).replace(day=1)
-        gone = (latest - timedelta(days=150)).strftime("%Y-%m")
-        isvapp.inject(Fault(endpoint="create_export", kind="month_missing", month=gone))
-        operator = export_to(
-            tmp_path / "{reference_date}",
-            timeframe="LATEST_12_COMPLETED_MONTHS",
-            partition_by="reference_date",
-            require_months=True,
-            deferrable=False,
-        )
-
-        with pytest.raises(AirflowException, match=f"no rows of {gone}, between"):
-            operator.execute(task_context())
-        assert list(tmp_path.iterdir()) == []
-
-    @pytest.mark.parametrize("months", ["2024-02", ["2024-02"]])
-    def test_the_single_download_takes_the_months(
-        self, isvapp: Emulator, clock: ManualClock, tmp_path: Path, months: Any
-    ) -> None:
-        isvapp.inject(Fault(endpoint="create_export", kind="month_missing", month="2024-02", after=1))
-        exports = [create(timeframe="2024-02").execute(task_context()) for _ in range(2)]
-        clock.advance(61)
-
-        def download(export_id: str) -> Any:
-            return IsvappDownloadExportOperator(
-                task_id="download",
-                export_id=export_id,
-                path=str(tmp_path / "usage"),
-                expected_months=months,
-                require_months=True,
-            ).execute(task_context())
-
-        assert download(exports[0])["months"] == {"2024-02": 200}
-        with pytest.raises(AirflowException, match="no rows of 2024-02"):
-            download(exports[1])
-
-    def test_the_single_download_needs_the_expected_months(self, isvapp: Emulator, tmp_path: Path) -> None:
-        operator = IsvappDownloadExportOperator(
-            task_id="download", export_id="export-1", path=str(tmp_path / "usage"), require_months=True
-        )
-
-        with pytest.raises(AirflowFailException, match="require_months needs expected_months"):
-            operator.execute(task_context())
-        assert isvapp.requests == []
-
-
-class TestMinRows:
-    """An export without rows, in the place of an object that has some."""
-
-    @pytest.fixture(autouse=True)
-    def no_rows(self, isvapp: Emulator) -> None:
-        isvapp.inject(Fault(endpoint="create_export", kind="month_missing", month="2024-02"))
-
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
-            ({}, r"it has no rows, and the object at the path has some\. Set min_rows=0"),
-            ({"min_rows": 10}, r"it has 0 rows, and min_rows is 10\. Set min_rows=0"),
-        ],
-    )
-    def test_the_next_try_of_the_one_task_requests_a_new_export(
-        self, isvapp: Emulator, tmp_path: Path, finishing: Any, options: dict[str, Any], message: str
-    ) -> None:
-        file = tmp_path / "usage"
-        file.write_bytes(OLD_CONTENT)
-        context = task_context(TaskStateStore())
-
-        def run() -> Any:
-            return export_to(file, timeframe="2024-02", deferrable=False, **options).execute(context)
-
-        with pytest.raises(AirflowException, match=message) as caught:
-            run()
-        assert not isinstance(caught.value, AirflowFailException)
-        assert file.read_bytes() == OLD_CONTENT
-        assert list(tmp_path.iterdir()) == [file]
-        assert run()["rows"] == 200
-        assert isvapp.request_counts()["create_export"] == 2
-
-    def test_the_single_download_fails_at_once_since_its_file_stays_the_same(
-        self, isvapp: Emulator, clock: ManualClock, tmp_path: Path
-    ) -> None:
-        file = tmp_path / "usage"
-        file.write_bytes(OLD_CONTENT)
-        export_id = create(timeframe="2024-02").execute(task_context())
-        clock.advance(61)
-
-        def download(**options: Any) -> Any:
-            return IsvappDownloadExportOperator(
-                task_id="download", export_id=export_id, path=str(file), **options
-            ).execute(task_context())
-
-        with pytest.raises(AirflowFailException, match="it has no rows, and the object at the path has some"):
-            download()
-        assert file.read_bytes() == OLD_CONTENT
-        assert download(min_rows=0)["outcome"] == "written"
-        assert file.read_bytes() == b""
-
-
-class TestMalformedRows:
-    """Rows that are none, in a file that is as its record says: too long ones are the ones that an option can make."""
-
-    def test_the_one_task_downloads_once_and_its_next_try_requests_a_new_export(
-        self, isvapp: Emulator, tmp_path: Path, finishing: Any
-    ) -> None:
-        context = task_context(TaskStateStore())
-
-        def run(**options: Any) -> Any:
-            return export_to(tmp_path / "usage", timeframe="2024-02", deferrable=False, **options).execute(context)
-
-        with pytest.raises(AirflowException, match=r"line 1 is longer than 99 bytes.*A retry of this task creates one"):
-            run(max_row_bytes=99)
-        assert isvapp.request_counts()["download"] == 1
-        assert run(require_sizes=True)["sizes_verified"] is True
-        assert isvapp.request_counts()["create_export"] == 2
-
-    def test_the_single_download_fails_at_once(self, isvapp: Emulator, clock: ManualClock, tmp_path: Path) -> None:
-        export_id = create(timeframe="2024-02").execute(task_context())
-        clock.advance(61)
-        download = IsvappDownloadExportOperator(
-            task_id="download", export_id=export_id, path=str(tmp_path / "usage"), max_row_bytes=99
-        )
-        with pytest.raises(AirflowFailException, match="line 1 is longer than 99 bytes"):
-            download.execute(task_context())
-
-    def test_require_sizes_refuses_a_record_without_sizes(
-        self, isvapp: Emulator, clock: ManualClock, tmp_path: Path
-    ) -> None:
-        sizes = ["download_size_compressed_bytes", "download_size_uncompressed_bytes"]
-        isvapp.inject(Fault(endpoint="show_export", kind="edit", remove=sizes, times=9))
-        export_id = create(timeframe="2024-02").execute(task_context())
-        clock.advance(61)
-        arguments = {"task_id": "download", "export_id": export_id, "path": str(tmp_path / "usage")}
-        with pytest.raises(AirflowFailException, match="cannot be verified against a size"):
-            IsvappDownloadExportOperator(**arguments, require_sizes=True).execute(task_context())
-        assert IsvappDownloadExportOperator(**arguments).execute(task_context())["sizes_verified"] is False
