@@ -37,9 +37,10 @@ from airflow_provider_isvapp.transfer.staging.bucket import (
     before_request,
 )
 
-# S3 takes no less than 5 MiB. Each part on its way has a connection, and S3 gives each connection so much.
-PART_BYTES = 6 * 1024 * 1024
-# S3 takes 10,000 parts of an object. The later ones are larger, which is enough for 138 GB.
+# S3 takes no less. Each part on its way has a connection, and S3 gives each connection so much: the smaller the parts,
+# the more of them fit into the same memory.
+PART_BYTES = 5 * 1024 * 1024
+# S3 takes 10,000 parts of an object. The later ones are larger, which is enough for 115 GB.
 _LARGER_AFTER = {2_000: 2, 6_000: 3}
 
 _CHECKSUMS = ("ChecksumCRC64NVME", "ChecksumCRC32", "ChecksumCRC32C", "ChecksumSHA256", "ChecksumSHA1")
@@ -63,7 +64,7 @@ class S3Object(MultipartObject):
     one that began first fails, which is also what is wanted when Airflow took a live task for dead.
     """
 
-    pool = PartPool(6)
+    pool = PartPool(7)
     _store: S3Store
 
     def __init__(self, target: S3Target, **arguments: Any) -> None:

@@ -53,7 +53,6 @@ def main(url: str, where: str, step: str) -> None:
         gcs.CHUNK_BYTES = 1024 * 1024
         destination, kind = in_gcs(gcs_client(server), key.removeprefix("gs://")), gcs.GcsObject
     elif key:
-        s3.PART_BYTES = 5 * 1024 * 1024
         destination, kind = in_s3(s3_client(server), key), s3.S3Object  # type: ignore[assignment]
     else:
         destination, kind = open_destination(where), local.LocalFile  # type: ignore[assignment]

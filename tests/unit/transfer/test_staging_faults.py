@@ -282,8 +282,7 @@ def opened(request: pytest.FixtureRequest) -> Iterator[Storage]:
 
 
 @pytest.fixture
-def storage(opened: Storage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
-    monkeypatch.setattr(s3, "PART_BYTES", 5 * 1024 * 1024)
+def storage(opened: Storage) -> Iterator[Storage]:
     opened.clear()
     opened.proxy.seen.clear()
     yield opened
