@@ -43,7 +43,7 @@ from airflow_provider_isvapp.transfer.existing import (
     has_rows,
     must_keep_existing,
 )
-from airflow_provider_isvapp.transfer.manifest import Description, check_targets, find_manifests, publish
+from airflow_provider_isvapp.transfer.manifest import Description, check_targets, find_manifests, publish_with_manifests
 from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.pipeline import TransferPipeline
 from airflow_provider_isvapp.transfer.restatements import MonthChange, MonthStatus
@@ -180,7 +180,7 @@ def download_export(
                         destination, run.summary, options, expected_months=expected_months, task_run=task_run
                     )
                     found_objects = [item for item in run.objects if item.reference_date in differing]
-                objects, manifests = publish(
+                objects, manifests = publish_with_manifests(
                     run.commit,
                     found_objects,
                     destination=destination,

@@ -28,7 +28,7 @@ from airflow_provider_isvapp.transfer.drift import DriftReport, RowChecker
 from airflow_provider_isvapp.transfer.exclude_fields import FieldFilter
 from airflow_provider_isvapp.transfer.existing import has_rows, must_keep_existing
 from airflow_provider_isvapp.transfer.gzip import Crc32
-from airflow_provider_isvapp.transfer.manifest import Description, check_targets, find_manifests, publish
+from airflow_provider_isvapp.transfer.manifest import Description, check_targets, find_manifests, publish_with_manifests
 from airflow_provider_isvapp.transfer.options import SNAPSHOT_PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.rows import ListRow, RowInspector
@@ -151,7 +151,7 @@ def write_list(
     try:
         for batch in _batches(rows):
             writer.write(Chunk(memoryview(b""), fields.strip(batch)))
-        objects, manifests = publish(
+        objects, manifests = publish_with_manifests(
             writer.commit,
             writer.flush(provenance),
             destination=destination,

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Publishes objects, and beside each a small JSON file that says what it holds."""
+"""Manifests: a small JSON file beside each object that describes it, published after the object."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Description:
         return json.dumps(content, indent=2).encode() + b"\n"
 
 
-def publish(
+def publish_with_manifests(
     commit: Callable[[Sequence[WrittenObject]], Sequence[WrittenObject]],
     objects: Sequence[WrittenObject],
     *,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -19,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig
-from scripts.demo.airflow_processes import AirflowProcesses, end_processes, wait_until_healthy
+from scripts.demo.airflow_processes import AirflowProcesses, end_processes, one_machine_settings, wait_until_healthy
 from scripts.demo.airflow_rest import AirflowRest
 from scripts.demo.console import Console, DemoFailed, only_run
 from scripts.demo.follow import follow_run, wait_for_dag
@@ -163,20 +162,8 @@ def _environment(port: int) -> dict[str, str]:
         "AIRFLOW_HOME": str(HOME),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-        # SQLite takes one writer at a time: more tasks at once end in "database is locked".
-        "AIRFLOW__CORE__PARALLELISM": "2",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
-        # Without a login, only this machine may reach it.
-        "AIRFLOW__API__HOST": "127.0.0.1",
-        "AIRFLOW__API__PORT": str(port),
-        "AIRFLOW__API__WORKERS": "1",
-        "AIRFLOW__API__SECRET_KEY": secrets.token_hex(),
-        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(),
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port(8793)),
-        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port(8794)),
+        **one_machine_settings(port, log_ports=(_free_port(8793), _free_port(8794))),
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -21,6 +22,28 @@ from scripts.demo.console import DemoFailed
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 LOG_LINES_SHOWN = 25
 SECONDS_TO_END = 5
+
+
+def one_machine_settings(port: int, *, log_ports: tuple[int, int]) -> dict[str, str]:
+    """Return the variables of an Airflow without a login that only this machine can reach.
+
+    :param port: the API server's port.
+    :param log_ports: the ports of the workers' and the triggerer's log servers.
+    """
+    return {
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        # SQLite allows one writer: more tasks at once end in "database is locked".
+        "AIRFLOW__CORE__PARALLELISM": "2",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API__SECRET_KEY": secrets.token_hex(),
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(),
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(log_ports[0]),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(log_ports[1]),
+    }
 
 
 class AirflowProcesses:

@@ -23,6 +23,7 @@ from urllib.parse import quote
 import psutil
 from airflow import __version__ as airflow_version
 
+from scripts.demo.airflow_processes import one_machine_settings
 from tests.support import ROOT, free_port
 
 AIRFLOW_2 = airflow_version.startswith("2.")
@@ -267,17 +268,8 @@ def _settings(home: Path, port: int) -> dict[str, str]:
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": f"{home}/logs",
         "PYTHONPATH": str(ROOT),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "tests/system/crash/dags"),
-        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-        # SQLite takes one writer at a time: more tasks at once end in "database is locked".
-        "AIRFLOW__CORE__PARALLELISM": "2",
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
-        "AIRFLOW__API__HOST": "127.0.0.1",
-        "AIRFLOW__API__PORT": str(port),
-        "AIRFLOW__API__WORKERS": "1",
-        "AIRFLOW__API__SECRET_KEY": secrets.token_hex(),
-        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(),
+        **one_machine_settings(port, log_ports=(free_port(), free_port())),
         "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
         # In Airflow 2.11, a finished task schedules what is downstream of it, beside the scheduler. SQLite has no row
@@ -288,8 +280,6 @@ def _settings(home: Path, port: int) -> dict[str, str]:
         # How soon another triggerer takes over what a dead one held.
         "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "4",
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
-        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
         # Airflow 2.11 refuses SQLite with this executor, if not told that this is for tests.
         "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
     }

@@ -46,11 +46,6 @@ def issuer() -> Issuer:
 
 
 @pytest.fixture
-def time() -> FakeTime:
-    return FakeTime()
-
-
-@pytest.fixture
 def storage_of(tmp_path: Path, time: FakeTime) -> OpenStorage:
     return lambda key: FileStorage(tmp_path, key, clock=time)
 
