@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""How fast an export comes to a file and to S3, and in how much memory: ``make bench-download``.
+"""Time and memory of an export's download to a file and to S3: ``make bench-download``.
 
-Serves one export on loopback and brings it to storage in every way there is to compare, in turns, each in a process of
-its own; to a file once for each shape that rows may have, on a memory disk. Prints the best and the median of all
-rounds as the Markdown tables of docs/data-path.md, where ``--write`` puts them. Ends with status 1 if this provider
-misses one of its goals, by the best of both.
+Serves one export on loopback and writes it to storage in every compared way, in turns, each in a separate process; to a
+file on a memory disk, once for each shape that rows may have. Prints the best and the median of all rounds as the
+Markdown tables of docs/data-path.md; ``--write`` updates them there. Exits with status 1 if the best round of this
+provider misses one of its goals.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def serving(file: Path, plain_bytes: int) -> Iterator[str]:
 
 @contextmanager
 def moto() -> Iterator[str]:
-    """moto's server in a process of its own."""
+    """moto's server in a separate process."""
     code = (
         "import sys; from moto.server import ThreadedMotoServer;"
         " server = ThreadedMotoServer('127.0.0.1', 0, verbose=False);"
@@ -181,7 +181,7 @@ def moto() -> Iterator[str]:
 
 
 def warm_up(s3: str) -> Any:
-    """Make the bucket, and let the server load what it loads when it is first asked; return a client."""
+    """Create the bucket, so that the server has loaded its modules, and return a client."""
     client = boto3_client(s3)
     client.create_bucket(Bucket=BUCKET)
     client.upload_fileobj(io.BytesIO(bytes(20_000_000)), BUCKET, "warm-up")

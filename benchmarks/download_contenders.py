@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""One way to bring an export to storage, in a process of its own: prints its seconds and its memory as JSON.
+"""Runs one way to write an export to storage in a separate process, and prints its seconds and its memory as JSON.
 
 Arguments: the contender, the URL of the export's server, the target, and for S3 the server's URL and a file
 with the plain bytes. Clocks start when everything is imported, so that only the work is compared.
@@ -56,7 +56,7 @@ def ours(server: str, destination: Any, **options: Any) -> Work:
 
     def work() -> None:
         result = download_export(source, destination, export_id=EXPORT_ID, options=WriteOptions(**options))
-        # An export that is there already is not downloaded again, which would look like a very fast download.
+        # An export that exists already is not downloaded again, which would measure as a very fast download.
         assert result.outcome is Outcome.WRITTEN, result.outcome
 
     return work

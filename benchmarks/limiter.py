@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """How well limiters keep two requests per second together, in eight processes: ``make bench-limiter``.
 
-Each limiter's processes send requests as fast as it lets them, to a server that notes the arrivals; once straight, once
+Each limiter's processes send requests as fast as it allows, to a server that records the arrivals; once straight, once
 with a random delay of up to 150 ms before each arrival, as networks have it. Everything that is compared runs here, one
 after the other, against the same servers. Ends with status 1 if this provider's limiter misses its goals.
 """
@@ -103,7 +103,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def measure(limiter: str, delay: str, places: Places, seconds: float) -> Result:
-    """Let all callers loose on a new server for so many seconds."""
+    """Run all callers against a new server for a number of seconds."""
     control, servers_end = spawn.Pipe()
     server = spawn.Process(target=serve, args=(servers_end, DELAYS[delay]), daemon=True)
     server.start()

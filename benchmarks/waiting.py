@@ -6,7 +6,7 @@ The emulator runs in this process. For each way a new process starts all waits i
 
 - ``shared``: this provider's triggers, within two requests per second.
 - ``each``: every wait polls its own export from a thread, within the same two requests per second.
-- ``each, no limit``: the same as fast as it goes. The emulator takes it; the vendor would respond with 429.
+- ``each, no limit``: the same without a limit. The emulator accepts that; the vendor would respond with 429.
 
 Exports finish one after the other. The delay is the time from the vendor's completion to the trigger's event. A way
 that is not through when the time is up is cut off there. Ends with status 1 if the shared poll misses what it is for.
@@ -41,7 +41,7 @@ class Plan:
 
     :param spread: seconds over which the exports finish.
     :param first: seconds from the start of the waits until the first export finishes.
-    :param seconds: when to stop, whatever is still waited for.
+    :param seconds: when to stop, even if exports are still pending.
     """
 
     way: str
@@ -235,7 +235,7 @@ async def shared_poll(export_id: str, plan: Plan) -> AsyncIterator[None]:
 
 
 async def own_poll(export_id: str, plan: Plan) -> AsyncIterator[None]:
-    """Wait as a trigger with a poll of its own does."""
+    """Wait as a trigger with a separate poll does."""
     from datetime import UTC
 
     from airflow_provider_isvapp.api.isvapp.export_state import is_ready_or_raise

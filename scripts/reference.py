@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """Write the docstrings into the pages of docs/reference: ``make reference``.
 
-A page says ``<!-- reference: dotted.name -->``, and what stands between that line and ``<!-- end -->`` is made here. So
-the reference reads the same on a code hosting site and through Sphinx. After the name, ``members`` adds the public
+A page has a line ``<!-- reference: dotted.name -->``, and this script writes the text from there to ``<!-- end -->``.
+The reference then reads the same on a code hosting site and through Sphinx. After the name, ``members`` adds the public
 methods of a class or the public objects of a module; other words add single members.
 """
 

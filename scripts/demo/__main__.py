@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """``make demo``: the monthly sync in a real Airflow, against the emulator, checked to the last byte.
 
-Everything lives in ``.demo/``, which each run makes afresh. Ends by itself with ``--once``, else on Ctrl-C.
+Everything is in ``.demo/``, which each run creates again. Exits after the run with ``--once``, else on Ctrl-C.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--once", action="store_true", help="end when the DAG has run")
     parser.add_argument("--port", type=int, default=8080, help="port of Airflow's UI; another one if it is taken")
     arguments = parser.parse_args()
-    # Ended by a closed terminal or by kill, the processes end too.
+    # End the processes when the terminal is closed or the demo is killed.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
     # A shell starts background jobs with it ignored.
@@ -97,7 +97,7 @@ def _fresh_home(console: Console) -> None:
 
 def _connect(airflow: AirflowRest, emulator: Emulator, console: Console) -> None:
     host, _, port = emulator.url.rpartition(":")
-    # The port stands in its own field: without one, Airflow 3.3's Test button refuses a saved connection.
+    # The port is in its own field: without one, Airflow 3.3's Test button refuses a saved connection.
     isvapp = {
         "connection_id": "isvapp_default",
         "conn_type": "isvapp",

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The processes of a local Airflow: started in sessions of their own, watched, and ended without leftovers."""
+"""The processes of a local Airflow: started in separate sessions, monitored, and ended without leftovers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class AirflowProcesses:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        # A second Ctrl-C, out of impatience, must not leave processes behind.
+        # A second Ctrl-C must not leave processes behind.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         end_processes(self._home)
         for process in self._running.values():
@@ -89,7 +89,7 @@ class AirflowProcesses:
             raise DemoFailed(f"'airflow {' '.join(arguments)}' ended with {status}.\n{_tail(log)}")
 
     def start(self) -> None:
-        """Start every component; :meth:`check` tells whether they live."""
+        """Start every component; :meth:`check` reports whether they are alive."""
         for component in COMPONENTS:
             with self._log(component).open("wb") as output:
                 self._running[component] = subprocess.Popen(
@@ -126,7 +126,7 @@ def end_processes(home: Path) -> int:
     """End what a demo in this home has started, in this run or an earlier one; return how many processes there were."""
     processes = list(_processes(home))
     for process in processes:
-        # A component ends its children itself; told to end at the same time, they wait for each other.
+        # A component ends its children itself; if all get the signal at once, they wait for each other.
         with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
             if os.getsid(process.pid) == process.pid:
                 process.terminate()

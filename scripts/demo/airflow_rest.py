@@ -22,7 +22,7 @@ class AirflowRest:
         self._base = f"{url}/api/v2"
 
     def healthy(self) -> bool:
-        """Tell whether every component has reported for duty."""
+        """Whether every component has reported as healthy."""
         try:
             health = self._call("GET", "monitor/health")
         except (DemoFailed, OSError):

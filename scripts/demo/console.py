@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What a long run prints: one line for each event, with the seconds since the start. One run at a time."""
+"""The output of a long run: one line per event, with the seconds since the start. Only one run at a time."""
 
 from __future__ import annotations
 

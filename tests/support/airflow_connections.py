@@ -35,7 +35,7 @@ SetConnection = Callable[..., None]
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """The emulator's time: exports complete and expire when a test says so."""
+    """The emulator's clock: exports complete and expire when a test advances it."""
     return ManualClock(datetime.now(UTC))
 
 
@@ -119,7 +119,7 @@ def download_url(ready: str) -> str:
 
 
 def forget_shared_tokens() -> None:
-    """Make the next task ask for a token, as if none had ever been requested."""
+    """Make the next task request a token, as if none had been requested before."""
     storage._cells.clear()
     for path in storage.default_directory().glob("token-*"):
         path.unlink()

@@ -37,7 +37,7 @@ def configure() -> None:
     """Point Airflow at a new temporary home. Call this before the first import of Airflow.
 
     A process that inherits the variables (a test's subprocess) shares its parent's home. Each worker of pytest-xdist
-    has a home of its own.
+    has a separate home.
     """
     if "airflow" in sys.modules:
         raise RuntimeError("airflow was imported before its test environment was configured")

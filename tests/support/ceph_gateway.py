@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """A Ceph object gateway for the tests: one monitor, one storage daemon that keeps all in memory, one gateway.
 
-Needs Debian's ``ceph-mon``, ``ceph-osd`` and ``radosgw``. Runs as any user, in a folder of its own.
+Needs Debian's ``ceph-mon``, ``ceph-osd`` and ``radosgw``. Runs as any user, in a separate folder.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from airflow_provider_isvapp.api.schema.fields import Object
 
 
 class RecordingLimiter:
-    """Grants at once and remembers what it was told; the real limiters have their own tests."""
+    """Grants each permit immediately and records its calls; the real limiters have their own tests."""
 
     def __init__(self) -> None:
         self.permits = 0

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A server that puts any bytes on the wire, at any pace."""
+"""A server that sends any bytes, at any rate."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from contextlib import suppress
 class RawServer:
     """Sends the same pieces for each connection, then closes it. A context manager.
 
-    :ivar requests: how many requests have come.
+    :ivar requests: the number of requests so far.
     :ivar pieces: what to send, set by the test; an endless iterable ends when the client or the server leaves.
     :ivar pause: seconds before each piece but the first.
-    :ivar stays: whether to keep the connection open, silent, when all is sent.
+    :ivar stays: whether to keep the connection open after the last piece, without sending more.
     """
 
     def __init__(self, pieces: Iterable[bytes] = (), *, pause: float = 0.0, stays: bool = False) -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A real Airflow of whichever line is installed: its own processes, to be killed and started again."""
+"""A real Airflow of the installed line, as processes that tests kill and start again."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ COMPONENTS = ("scheduler", "triggerer") if AIRFLOW_2 else ("api-server", "schedu
 
 
 class RealAirflow:
-    """Airflow's components, with a home of their own.
+    """Airflow's components in a separate home.
 
     :param home: an empty folder.
     :param database: a migrated SQLite database, to be copied.
     :param variables: environment variables for every process.
-    :param components: what entering starts; the others can be started later.
+    :param components: the components to start on entry; the others can be started later.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class RealAirflow:
             self.end(component, signal.SIGKILL)
 
     def use_package(self, folder: Path) -> None:
-        """Let the processes that start from now on import the provider from a folder, not from this tree."""
+        """Make processes that start from now on import the provider from a folder instead of this checkout."""
         self._environment["PYTHONPATH"] = os.pathsep.join([str(folder), str(ROOT)])
 
-    def restart(self, number: int = signal.SIGTERM) -> None:
+    def restart(self, signal_number: int = signal.SIGTERM) -> None:
         """End all components and start them again."""
         for component in self._components:
-            self.end(component, number)
+            self.end(component, signal_number)
         for component in self._components:
             self.start(component)
 
@@ -83,10 +83,10 @@ class RealAirflow:
                 start_new_session=True,
             )
 
-    def end(self, component: str, number: int) -> None:
-        """Send a signal to a component and, if it is SIGKILL, to all that it has started."""
+    def end(self, component: str, signal_number: int) -> None:
+        """Send a signal to a component, and SIGKILL also to all processes that it has started."""
         leader = self._running[component]
-        if number == signal.SIGKILL:
+        if signal_number == signal.SIGKILL:
             for process in psutil.process_iter():
                 try:
                     if os.getsid(process.pid) == leader.pid:
@@ -94,13 +94,13 @@ class RealAirflow:
                 except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
                     continue
         else:
-            leader.send_signal(number)
+            leader.send_signal(signal_number)
         leader.wait(timeout=30)
 
     def trigger(self, dag_id: str, *, partition_key: str | None = None, **conf: str) -> str:
         """Start a run and return its id.
 
-        :param partition_key: of a partition (Airflow 3.2).
+        :param partition_key: the key of a partition (Airflow 3.2).
         """
         run_id = f"{dag_id}-{secrets.token_hex(4)}"
         if AIRFLOW_2:
@@ -111,9 +111,9 @@ class RealAirflow:
         return run_id
 
     def backfill(self, dag_id: str, first: str, last: str) -> None:
-        """Let Airflow make the runs between two dates, as a user does in the UI.
+        """Make Airflow create the runs between two dates, as a user does in the UI.
 
-        With SQLite, Airflow can do so only while nothing else writes to the database.
+        With SQLite, this works only while nothing else writes to the database.
         """
         writers = [component for component in COMPONENTS if component != "api-server"]
         for component in writers:
@@ -124,7 +124,7 @@ class RealAirflow:
             self.start(component)
 
     def unpause(self, dag_id: str) -> None:
-        """Let the scheduler start the runs of a DAG."""
+        """Unpause a DAG, so that the scheduler starts its runs."""
         if AIRFLOW_2:
             self._command("dags", "unpause", dag_id)
         else:
@@ -133,14 +133,14 @@ class RealAirflow:
     def clear(self, run_id: str, task_id: str, *, dag_id: str | None = None) -> None:
         """Clear a task of a run, as a user does in the UI.
 
-        :param dag_id: of a run that :meth:`trigger` did not start.
+        :param dag_id: the DAG of a run that :meth:`trigger` did not start.
         """
         dag_id = run_id.rpartition("-")[0] if dag_id is None else dag_id
         what = {"dry_run": False, "only_failed": False, "dag_run_id": run_id, "task_ids": [task_id]}
         self._post(f"dags/{dag_id}/clearTaskInstances", what)
 
     def task(self, run_id: str, task_id: str = "export") -> dict[str, Any]:
-        """Return what Airflow's database has about a task."""
+        """Return the state, the tries and the process of a task from Airflow's database."""
         rows = self._query(
             "select state, try_number, max_tries, pid from task_instance where run_id = ? and task_id = ?",
             run_id,
@@ -158,7 +158,7 @@ class RealAirflow:
         return [state for (state,) in self._query("select state from dag_run where dag_id = ? order by id", dag_id)]
 
     def run_ids(self, dag_id: str) -> list[str]:
-        """Return the ids of a DAG's runs, in the order in which they were made."""
+        """Return the ids of a DAG's runs, in the order of their creation."""
         return [run_id for (run_id,) in self._query("select run_id from dag_run where dag_id = ? order by id", dag_id)]
 
     def partition_keys(self, dag_id: str) -> list[str]:
@@ -167,24 +167,24 @@ class RealAirflow:
         return [key for (key,) in found if key is not None]
 
     def results(self, dag_id: str) -> list[Any]:
-        """Return what the tasks of a DAG have returned."""
+        """Return the results of a DAG's tasks."""
         statement = "select value from xcom where dag_id = ? and key = 'return_value' order by dag_run_id"
         # SQLite stores the JSON of a number as a number.
         return [json.loads(str(value)) for (value,) in self._query(statement, dag_id)]
 
-    def announcements(self, export_id: str) -> int:
-        """Return how many asset events speak of an export."""
+    def count_asset_events(self, export_id: str) -> int:
+        """Return the number of asset events for an export."""
         ((count,),) = self._query("select count(*) from asset_event where extra like ?", f"%{export_id}%")
         return int(count)
 
-    def knows(self, dag_id: str) -> bool:
-        """Whether the DAG's file was parsed."""
+    def is_parsed(self, dag_id: str) -> bool:
+        """Whether Airflow has parsed the DAG's file."""
         return bool(self._query("select 1 from serialized_dag where dag_id = ?", dag_id))
 
     def wait_for(self, what: str, condition: Callable[[], Any], *, seconds: float = 60.0) -> None:
         """Wait until a condition holds.
 
-        :raises AssertionError: with the ends of all logs, if it does not hold in time or a component has died.
+        :raises AssertionError: with the end of each log, if the time is over or a component has died.
         """
         deadline = time.monotonic() + seconds
         while not condition():
@@ -194,8 +194,8 @@ class RealAirflow:
             time.sleep(0.05)
 
     def is_healthy(self, *dag_ids: str) -> bool:
-        """Whether the components that report have begun, and DAGs were parsed."""
-        if not all(self.knows(dag_id) for dag_id in dag_ids):
+        """Whether the scheduler is healthy, and these DAGs are parsed."""
+        if not all(self.is_parsed(dag_id) for dag_id in dag_ids):
             return False
         if AIRFLOW_2:
             return True
@@ -208,7 +208,7 @@ class RealAirflow:
     def call(
         self, method: str, path: str, *, token: str | None = None, body: dict[str, Any] | None = None
     ) -> tuple[int, str]:
-        """Send a request to the API server; return status and body."""
+        """Send a request to the API server, and return the status and the body of the response."""
         request = urllib.request.Request(self.url + path, method=method)
         if body is not None:
             request.data = json.dumps(body).encode()
@@ -244,7 +244,7 @@ class RealAirflow:
         self._send("POST", path, body)
 
     def _send(self, method: str, path: str, body: dict[str, Any]) -> None:
-        # SQLite refuses a write beside another one ("database is locked"), and Airflow responds with 500.
+        # SQLite refuses concurrent writes ("database is locked"), and Airflow responds with 500.
         for _ in range(20):
             status, response = self.call(method, f"/api/v2/{quote(path)}", body=body)
             if status != 500 or "Database error" not in response:
@@ -253,7 +253,7 @@ class RealAirflow:
         assert status < 300, f"{path}: {status} {response[:1000]}"
 
     def logs(self) -> str:
-        """Return the ends of all logs of the components and of the latest two tries."""
+        """Return the end of each component's log and of the logs of the latest two tries."""
         task_logs = sorted(self.home.glob("logs/dag_id=*/**/*.log"), key=lambda log: log.stat().st_mtime)[-2:]
         logs = [*self.home.glob("*.log"), *task_logs]
         return "\n".join(
@@ -277,9 +277,9 @@ def _settings(home: Path, port: int) -> dict[str, str]:
         "AIRFLOW__SCHEDULER__SCHEDULE_AFTER_TASK_EXECUTION": "False",
         # In Airflow 3, a try fails before it runs if the API server of a busy machine responds later than this.
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
-        # How soon another triggerer takes over what a dead one held.
+        # How soon another triggerer takes over the triggers of a dead one.
         "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "4",
-        # Airflow 2.11 refuses SQLite with this executor, if not told that this is for tests.
+        # Airflow 2.11 refuses SQLite with this executor unless this variable is set.
         "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
     }

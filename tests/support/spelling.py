@@ -31,7 +31,7 @@ _ENCODERS = (base64.b64encode, base64.urlsafe_b64encode)
 
 
 def _within_base64(text: bytes, shift: int, encode: object) -> bytes:
-    """Return the letters that a text becomes behind other bytes, whatever those are and what follows.
+    """Return the letters of a text's encoding that do not depend on the bytes before and after it.
 
     Base64 makes four letters of three bytes. So ``shift``, the number of bytes before the text, matters modulo three.
     Letters that also hold bits of other bytes are left out.

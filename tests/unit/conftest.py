@@ -44,7 +44,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def key(request: pytest.FixtureRequest) -> str:
-    """A limiter of its own for each test."""
+    """A separate limiter for each test."""
     return f"{os.getpid()}-{abs(hash(request.node.nodeid))}"
 
 

@@ -37,7 +37,7 @@ def test_the_monthly_sync_writes_the_previous_month(
     usage = (lake / "isvapp/feature_usage/month=2024-02/usage.ndjson").read_bytes()
     assert usage == emulator.export_bytes(export_id)
     assert {json.loads(row)["reference_date"] for row in usage.splitlines()} == {"2024-02"}
-    # The lists have no month: they are of today, whichever month the run is for.
+    # The lists have no month: they describe today, for any month of the run.
     (account_file,) = lake.glob("isvapp/salesforce_accounts/snapshot_date=*/accounts.ndjson")
     (app_file,) = lake.glob("productiv/apps/snapshot_date=*/apps.ndjson")
     assert abs(datetime.now(UTC).date() - date_of(account_file)) <= timedelta(days=1)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("airflow_database")
 
 
 def newest_asset_event() -> Any:
-    """Read from Airflow's database what a consumer of the asset would be told."""
+    """Read from Airflow's database what a consumer of the asset would receive."""
     if airflow_version.startswith("2."):
         from airflow.models.dataset import DatasetEvent as Event
     else:

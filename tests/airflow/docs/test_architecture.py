@@ -24,7 +24,7 @@ def parts_of_the_package() -> set[str]:
 
 
 def heights() -> dict[str, float]:
-    """Return the upper edge of each box of the diagram, by the part that it stands for."""
+    """Return the upper edge of each box of the diagram, by the part that it shows."""
     boxes = ElementTree.parse(DIAGRAM).getroot().iter("{http://www.w3.org/2000/svg}rect")
     return {box.get("data-part", ""): float(box.get("y", "nan")) for box in boxes if "data-part" in box.attrib}
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What the pages tell a reader to type into a shell exists: commands, options, extras, targets, connections."""
+"""The shell commands of the pages exist, with their options, extras, targets and connections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support import ROOT
 SHELL = [block for block in blocks("bash", "sh", "shell", "console") if block.page.name != "emulator.md"]
 EXPORTS = [block for block in SHELL if "export AIRFLOW_" in block.text]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-# Programs that this project does not bring: the pages that name them have checks of their own, or need an engine.
+# Programs of others: the pages that name them have separate checks, or need an engine.
 OF_OTHERS = {"az", "docker", "gcloud", "pytest", "helm", "kubectl", "curl", "cp", "git", "cd"}
 
 

@@ -31,7 +31,7 @@ SNIPPETS = [
     for block in blocks("python", "py")
     if block.page.name not in ("emulator.md", "test-your-dags.md") and block.page.parent.name != "storage"
 ]
-# A page need not repeat its imports in every block: a block that makes no DAG of its own is the inside of this one.
+# A page need not repeat its imports in every block: a block without a DAG is the inside of this one.
 FRAGMENT_HEAD = """
 from datetime import timedelta
 import pendulum
@@ -138,7 +138,7 @@ def test_it_runs_and_shows_what_the_page_says(
 
 
 def assert_in_order(lines: list[str], log: str) -> None:
-    """Find each line further down than the one before; "…" stands for anything."""
+    """Find each line below the one before; "…" matches anything."""
     position = 0
     for line in lines:
         pattern = ".*?".join(map(re.escape, line.split("…")))

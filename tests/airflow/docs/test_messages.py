@@ -20,7 +20,7 @@ PACKAGE = ROOT / "airflow_provider_isvapp"
 
 
 def quotations(page: Path) -> list[str]:
-    """Return what tables of messages quote with a gap in it: "…" stands for what the code fills in."""
+    """Return the quotations with a gap in tables of messages: "…" is what the code fills in."""
     tables = [
         table for table in re.findall(r"(?:^\|.*\n)+", page.read_text(), re.M) if any(head in table for head in HEADS)
     ]
@@ -49,7 +49,7 @@ def messages() -> tuple[str, ...]:
 
 
 def is_in_the_code(quotation: str) -> bool:
-    """Say whether one message in the code has all the words of a quotation, in their order."""
+    """Whether one message in the code has all the words of a quotation, in their order."""
     words = [part.strip() for part in quotation.split("…") if part.strip()]
     pattern = re.compile(".*".join(map(re.escape, words)), re.S)
     return any(pattern.search(message) for message in messages())

@@ -33,7 +33,7 @@ def public_classes() -> list[type]:
         if inspect.isclass(value)
         and name in getattr(module, "__all__", [name])
         and value.__module__.startswith(PACKAGE)
-        # Without a list of its own, a module is meant for what it defines.
+        # Without a list in the page, the members are what the module defines.
         if hasattr(module, "__all__") or value.__module__ == module.__name__
     }
     return sorted(found, key=lambda value: value.__name__)

@@ -35,7 +35,7 @@ CODE = {
 
 
 def prose_of_page(page: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a page without its code blocks, which have tests of their own."""
+    """Yield the lines of a page without its code blocks, which have other tests."""
     text = re.sub(r"```.*?```", lambda block: "\n" * block[0].count("\n"), page.read_text(), flags=re.S)
     yield from enumerate(text.splitlines(), 1)
 

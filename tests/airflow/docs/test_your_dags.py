@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The tests of "Test your DAGs" pass where a user copies them: in a process and an AIRFLOW_HOME of their own."""
+"""The tests of "Test your DAGs" pass as a user copies them: in a separate process and AIRFLOW_HOME."""
 
 from __future__ import annotations
 

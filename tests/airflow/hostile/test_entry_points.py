@@ -272,7 +272,7 @@ def airflow(
 
 
 def problems(entry: EntryPoint, endpoint: str, response: HostileResponse, place: Place) -> Iterator[str]:
-    """Enter with one hostile response, and say what is wrong with what comes of it."""
+    """Enter with one hostile response, and return the problems of the outcome."""
     vendors = place.vendors
     secrets = secrets_of(ENDPOINTS[endpoint])
     vendors.restore()
@@ -378,7 +378,7 @@ def proxy() -> Iterator[WireServer]:
 
 
 def problems_of_oddity(oddity: Oddity, entry: EntryPoint, place: Place) -> Iterator[str]:
-    """Enter with an oddity, and say what is wrong with what comes of it."""
+    """Enter with an oddity, and return the problems of the outcome."""
     vendors = place.vendors
     vendors.restore()
     forget_shared_tokens()

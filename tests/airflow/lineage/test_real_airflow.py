@@ -194,7 +194,7 @@ def test_a_consumer_runs_once_for_the_month_that_was_restated(
     fetch("success")
     files = sorted(lake.glob("true/*.ndjson"))
     assert len(files) == 12
-    # The scheduler may hand the twelve events to more than one run.
+    # The scheduler may give the twelve events to more than one run.
     airflow.wait_for(
         "the consumer", lambda: airflow.consumed("changed") >= {f"file://{file}" for file in files}, seconds=180
     )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""An Airflow whose metrics are received, in a process of its own: it reads its configuration when it is imported."""
+"""An Airflow whose metrics are received. It runs in a separate process, since it reads its configuration on import."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Run as a process of its own: a task that fetches a list, and is killed when all of it is staged.
+"""A task in a separate process that fetches a list and is killed when all of it is staged.
 
 Arguments: name of the list; path.
 """

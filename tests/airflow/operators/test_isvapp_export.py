@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The operator that does all of an export, deferred and not, over its tries."""
+"""The operator for a whole export, deferred and in the worker, with its retries."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ class TestMinRows:
 
 
 class TestMalformedRows:
-    """Rows that are none, in a file that is as its record says: too long ones are the ones that an option can make."""
+    """Malformed rows in a file that matches its record. An option makes rows too long, which counts as malformed."""
 
     def test_the_one_task_downloads_once_and_its_next_try_requests_a_new_export(
         self, isvapp: Emulator, tmp_path: Path, finish_exports: Any

@@ -346,7 +346,7 @@ NO_INTERVAL = dict.fromkeys(("data_interval_start", "data_interval_end"))
         (CronTriggerTimetable("30 6 * * *", timezone="UTC"), NO_LENGTH, utc(2026, 3, 6, 6, 30)),
         (timedelta(days=2), NO_LENGTH, utc(2026, 3, 8, 6)),
         ("@once", NO_LENGTH, None),
-        # A partition of Airflow 3.2, which does not tell its date.
+        # A partition of Airflow 3.2, which does not expose its date.
         (
             CronTriggerTimetable(MONTHLY, timezone="UTC"),
             {**NO_INTERVAL, "run_after": utc(2026, 3, 6, 6)},
@@ -408,7 +408,7 @@ def test_a_late_run_is_a_permanent_error_and_the_old_object_stays(listed: Vendor
 
 
 def rows_of(listed: VendorList, count: int) -> list[dict[str, Any]]:
-    """Rows as documented, each with a key of its own."""
+    """Rows as documented, each with a different key."""
     first = json.loads(listed.lines().splitlines()[0])
     return [first | {listed.key: f"{number:015d}"} for number in range(1, count + 1)]
 

@@ -225,7 +225,7 @@ class TestGcs:
 
     @pytest.fixture
     def keyfile(self, server: Any) -> dict[str, str]:
-        """The key of a service account, as Google hands it out."""
+        """The key of a service account, as Google issues it."""
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         public = key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo

@@ -37,7 +37,7 @@ SECRET = "the principal's secret"
 class TokenIssuer(HttpServer):
     """Gives tokens for storage: as Entra to a service principal, and as a host to its own identity.
 
-    :param certificate: to speak TLS with, and its key; None for plain HTTP.
+    :param certificate: the certificate for TLS, and its key; None for plain HTTP.
     """
 
     def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
@@ -191,7 +191,7 @@ def define(account: Account, set_connection: SetConnection, monkeypatch: pytest.
 
 @pytest.fixture
 def identity(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give this host an identity of its own, as App Service does."""
+    """Give this host an identity, as App Service does."""
     with TokenIssuer() as issuer:
         monkeypatch.setenv("IDENTITY_ENDPOINT", f"{issuer.url}/token")
         monkeypatch.setenv("IDENTITY_HEADER", "of the host")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What importing this package loads, in processes of their own; ``make bench-import`` measures what it takes."""
+"""What importing this package loads, in separate processes; ``make bench-import`` measures its cost."""
 
 from __future__ import annotations
 

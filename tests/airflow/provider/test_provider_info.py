@@ -53,7 +53,7 @@ def test_every_named_link_is_a_link(name: str) -> None:
 
 
 def test_airflow_shows_every_field_that_is_no_secret() -> None:
-    """Airflow shows *** in the place of a value whose name has a word such as "token" in it."""
+    """Airflow shows *** in place of a value whose name has a word such as "token"."""
     moved = {"2.": "airflow.utils.log.secrets_masker", "3.0.": "airflow.sdk.execution_time.secrets_masker"}
     place = next((name for line, name in moved.items() if airflow_version.startswith(line)), None)
     masker = importlib.import_module(place or "airflow._shared.secrets_masker")
@@ -142,7 +142,7 @@ def test_the_form_does_not_replace_a_number_that_is_too_small(form: ConnectionFo
 
 @cache
 def form_of_the_ui() -> dict[str, dict[str, Any]]:
-    """Return what Airflow 3's UI receives about each connection type, in a process of its own.
+    """Return what Airflow 3's UI receives about each connection type, from a separate process.
 
     Before 3.2, Airflow replaces modules of Flask to find it out.
     """

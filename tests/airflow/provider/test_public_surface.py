@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """What users and stored data rely on is what the record says: a change of either is a decision, not an accident.
 
-``make record-surface`` writes the record anew; docs/support.md says what else a change needs.
+``make record-surface`` writes the record again; docs/support.md says what else a change needs.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def sensor_for(export_id: Any, mode: str = "poke", **arguments: Any) -> IsvappEx
 
 
 def run_to_its_end(sensor: IsvappExportSensor, ti: TaskInstance) -> Any:
-    """Do with the sensor what Airflow does with it, in whichever mode."""
+    """Run the sensor as Airflow does, in any mode."""
     context: Any = {"ti": ti, "task": SimpleNamespace()}
     while True:
         try:

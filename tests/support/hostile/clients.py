@@ -46,7 +46,7 @@ def open_client(
 
 
 def secrets_of(endpoint: Endpoint, *, api_key: bool = False) -> tuple[str, ...]:
-    """Return the secrets that a client knows when it asks an endpoint: a vendor may know others, of other clients."""
+    """Return the secrets that a client holds when it calls an endpoint. A vendor may know others, of other clients."""
     if endpoint.vendor is ProductivClient:
         known = [CLIENT_SECRET]
     else:

@@ -116,7 +116,7 @@ class Case:
 
     @property
     def is_hidden(self) -> bool:
-        """Whether nothing can tell the damage: whole gzip members, and no size of the vendor's file."""
+        """Whether the damage cannot be detected: whole gzip members, and no size in the vendor's record."""
         if self.sizes:
             return False
         try:

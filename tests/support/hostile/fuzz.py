@@ -40,7 +40,7 @@ _HEADERS = (
 
 
 def valid_response(endpoint: Endpoint, base_url: str, choice: random.Random) -> tuple[bytes, bytes]:
-    """Return headers and body of a documented response, in one of the framings that HTTP knows, or a refusal."""
+    """Return headers and body of a documented response, in one of HTTP's framings, or a refusal."""
     status, body = 200, endpoint.body(base_url)
     if choice.random() < 0.3:
         status = choice.choice(STATUSES)
@@ -89,7 +89,7 @@ def _insert(data: bytes, choice: random.Random) -> bytes:
 
 
 def _odd_token(data: bytes, choice: random.Random) -> bytes:
-    """Put an odd JSON value in place of what stands between two of JSON's separators."""
+    """Replace the text between two of JSON's separators by an odd JSON value."""
     places = [at for at, byte in enumerate(data) if byte in b":,[]{}"]
     if not places:
         return data
@@ -194,7 +194,7 @@ def _feed(endpoint: Endpoint, steps: tuple[Step, ...], vendors: Vendors, *, api_
 
 
 def _whole_secret(text: str, endpoint: Endpoint, *, api_key: bool) -> str | None:
-    """Return the spelling of a secret that stands whole in a text: one that a mutation has hit is none any more."""
+    """Return the spelling of a secret that a text contains whole: a mutated secret is none."""
     known = secrets_of(endpoint, api_key=api_key)
     return next((spelling for secret in known for spelling in spellings_of(secret) if spelling in text), None)
 

@@ -29,8 +29,8 @@ class Oddity:
 
     :param endpoints: those whose responses are odd; none if the surroundings are.
     :param respond: the odd body of a documented one, for a request.
-    :param variables: of the environment; ``{proxy}`` stands for the port of a proxy that refuses everything.
-    :param hosts: the hosts of the two connections; ``{url}`` stands for the vendors' URL.
+    :param variables: environment variables; ``{proxy}`` is the port of a proxy that refuses everything.
+    :param hosts: the hosts of the two connections; ``{url}`` is the vendors' URL.
     :param refused: what the error says; empty if the result is the documented one.
     :param passing: whether it is transient, so that a wait continues.
     :param warning: what the log says, if anything.
@@ -45,7 +45,7 @@ class Oddity:
     warning: str = ""
 
     def play_on(self, vendors: Vendors) -> None:
-        """Let the vendors respond so."""
+        """Make the vendors respond that way."""
         for name in self.endpoints:
             valid = ENDPOINTS[name].valid(vendors.url)
 

@@ -54,7 +54,7 @@ def _always(*steps: Step) -> Callable[[Seen], Iterable[Step]]:
 
 
 def fate_of(status: int) -> Fate:
-    """Say what a status alone means, whatever the body."""
+    """Return the meaning of a status alone, with any body."""
     return Fate.RETRIED if status == 429 or status >= 500 else Fate.REFUSED
 
 
@@ -423,7 +423,7 @@ CUT_AT = 500
 
 
 def vendor_texts() -> dict[str, bytes]:
-    """Refusals in the vendor's words, which hold secrets, are endless, or look like something else."""
+    """Refusals whose message holds secrets, is endless, or looks like something else."""
     spelled = every_spelling()
     straddling = {
         f"a secret {before} characters before the cut": _saying("x" * (CUT_AT - before) + spelled)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Both vendors' endpoints with their documented responses, which a test spoils one at a time, and the secrets in them.
+"""Both vendors' endpoints with their documented responses, which tests damage one at a time, and their secrets.
 
 Each secret begins and ends with its mark and has the characters between that every encoding must change: to look for
 the mark in all its spellings finds the secret in each spelling, also one that was cut in the middle.
@@ -236,7 +236,7 @@ class Vendors(WireServer):
         self._spoilt: dict[str, list[tuple[Callable[[Seen], Iterable[Step]], int | None]]] = {}
 
     def spoil(self, endpoint: str, respond: Callable[[Seen], Iterable[Step]], *, times: int | None = None) -> None:
-        """Let the next requests to an endpoint get another response.
+        """Make an endpoint send another response to the next requests.
 
         :param times: how many requests, before the response is what it was; None for all that follow.
         """

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What every entry point guarantees its caller, whatever a vendor sends."""
+"""The guarantees of every entry point to its caller, for any response of a vendor."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class LogText(logging.Handler):
 
 @contextmanager
 def everything_logged() -> Iterator[LogText]:
-    """Log everything, whatever the loggers' levels are otherwise."""
+    """Log everything, regardless of the loggers' levels."""
     root = logging.getLogger()
     handler, level = LogText(), root.level
     root.addHandler(handler)
@@ -68,14 +68,14 @@ def problems_of_message(message: str, secrets: Iterable[str] = SECRETS, *, next_
 
 
 def problems_of_text(where: str, text: str, secrets: Iterable[str] = SECRETS) -> Iterator[str]:
-    """Say whether one of some secrets stands in something that is left."""
+    """Yield a problem if a text that a run leaves behind has one of the secrets."""
     around = leaked(text, secrets)
     if around is not None:
         yield f"{where} has a secret: …{around}…"
 
 
 def chain_of(error: BaseException) -> str:
-    """Return all that a traceback of an error would show in words: its causes and contexts included."""
+    """Return the text of an error's traceback, with its causes and contexts."""
     shown: list[str] = []
     following: BaseException | None = error
     while following is not None:

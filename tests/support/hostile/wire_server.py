@@ -55,7 +55,7 @@ class Drip:
 
 @dataclass(frozen=True)
 class Reset:
-    """End the connection with a TCP reset and not in an orderly way."""
+    """End the connection with a TCP reset."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class KeepAlive:
 Step: TypeAlias = bytes | Silence | Drip | Reset | KeepAlive
 Respond: TypeAlias = Callable[[Seen], Iterable[Step]]
 
-# Longer than any test lets a client wait: what hangs for so long is a failure of the test.
+# Longer than a client waits in any test: a longer wait fails the test.
 _LONGEST = 60.0
 
 

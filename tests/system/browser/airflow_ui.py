@@ -74,7 +74,7 @@ class AirflowUi(RealAirflow):
         return self._passwords[role]
 
     def token(self, role: str) -> str:
-        """Sign in and return the token that stands for the session."""
+        """Sign in and return the session's token."""
         credentials = {"username": role, "password": self.password(role)}
         status, response = self.call("POST", "/auth/token", body=credentials)
         assert status == 201, response

@@ -50,7 +50,7 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session")
 def browser(chromium: str) -> Iterator[Browser]:
-    """One Chromium for all tests; each signs in with a context of its own."""
+    """One Chromium for all tests; each signs in with a separate context."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Airflow's page of connections, used the way people use it: by the words that they read there."""
+"""Airflow's page of connections, used as a user does: by its visible labels."""
 
 from __future__ import annotations
 

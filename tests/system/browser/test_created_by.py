@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(400)
 DAG_ID = "monthly_sync"
 RUN_ID = "scheduled__2026-03-05T06:00:00+00:00"
 
-# Airflow's models write to the database that they find configured: a process of their own, for that of the UI.
+# Airflow's models write to the configured database: a separate process, configured for the UI's database.
 LEAVE = """
 import json, sys
 from tests.support.left_links import forget_links, leave_link

@@ -115,7 +115,7 @@ def productiv(window: Page, vendors: Emulator, pictures: Path) -> str:
 
 @pytest.fixture(scope="module")
 def run_id(window: Page, airflow: AirflowUi, isvapp: str, productiv: str, pictures: Path) -> str:
-    """The run of the example DAG, triggered by hand, once it has ended well."""
+    """The successful run of the example DAG, triggered by hand."""
     airflow.start_scheduling(DAG_ID)
     # It is paused, and the dialog offers to change that.
     run_id, state = run_by_form(window, airflow)

@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """``make cluster-test``: docker-compose.yaml as processes of this machine, and a hundred exports through it.
 
-One worker and the triggerer are killed during the run. Everything lives in ``.cluster/``, which each run makes afresh.
+One worker and the triggerer are killed during the run. Everything is in ``.cluster/``, which each run creates again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What is in the bucket in the end, beside what should be there."""
+"""Compares the bucket's content after the run with the expected content."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Cluster:
             time.sleep(0.2)
 
     def check(self) -> None:
-        """Notice a host that has died by itself.
+        """Notice a host that has died without being killed.
 
         :raises ClusterFailed: naming it.
         """

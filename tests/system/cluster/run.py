@@ -20,7 +20,7 @@ from tests.system.cluster.usage import UsageMeter
 
 DAG_ID, RUN_ID = "isvapp_history", "cluster-test"
 SECONDS_BETWEEN_POLLS = 0.5
-# With retries left, a task in one of these states continues by itself.
+# With retries left, Airflow continues a task in one of these states.
 FAILED_FOR_GOOD = ("failed", "upstream_failed")
 
 Key = tuple[str, int]  # of a task: its id and map index
@@ -163,7 +163,7 @@ def follow(
     """Follow the run to its end, and kill processes meanwhile.
 
     :param seconds: how long it may take.
-    :return: the tasks in the end.
+    :return: the tasks after the run.
     :raises ClusterFailed: it failed, took too long, or a host died that was not to.
     """
     deadline = time.monotonic() + seconds

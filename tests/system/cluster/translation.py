@@ -4,7 +4,7 @@
 
 | In the compose file | Here |
 | --- | --- |
-| a container | processes with a host name, process ids, a home and a temporary folder of their own |
+| a container | processes with a separate host name, process ids, home and temporary folder |
 | ``service:port``, ``localhost:port`` in its health check | ``127.0.0.1`` and a free port, on which the service listens (``LISTENS``) |
 | the images of PostgreSQL, Valkey and SeaweedFS | servers from wheels or Debian packages (``REPLACED``; see servers.py) |
 | the image of Airflow: its entrypoint, ``/opt/airflow``, ``/opt/isvapp`` | ``airflow`` of this environment, a folder of the host, ``docker/`` |
@@ -29,7 +29,7 @@ from tests.system.cluster.compose_file import Service
 
 # Their containers are replaced by other servers, which the caller starts.
 REPLACED = {"postgres": 5432, "redis": 6379, "s3": 8333}
-# Where a process of Airflow listens, by the option that says so; in containers, each has these ports for itself.
+# The port of each process of Airflow, by its option; in containers, each has these ports for itself.
 LISTENS = {
     "AIRFLOW__API__PORT": 8080,
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": 8974,
@@ -57,7 +57,7 @@ class Addresses:
         self._ports = {(name, REPLACED[name]): port for name, port in servers.items()}
 
     def port(self, host: str, container_port: int) -> int:
-        """Return what stands for a port of a container, always the same."""
+        """Return the port in place of a container's, always the same one."""
         if (host, container_port) not in self._ports:
             # The kernel may offer a port again before the service that it was given to listens.
             port = next(port for port in iter(free_port, None) if port not in self._ports.values())

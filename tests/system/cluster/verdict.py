@@ -40,7 +40,7 @@ def problems_of(report: Report, arrivals: Sequence[Arrival], kills: Sequence[Kil
 
 
 def file_limiters(services: Iterable[LocalService]) -> list[str]:
-    """Say which hosts have counted their requests in a file of their own."""
+    """Return a problem for each host that kept a limiter in a local file."""
     folders = {service.name: Path(service.environment["TMPDIR"]) for service in services}
     return [
         f"{name} used a limiter in a file"

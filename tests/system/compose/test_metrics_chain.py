@@ -135,7 +135,7 @@ def query_of(query: str) -> str:
 
 
 def assert_all_move(address: str) -> None:
-    """Ask every query of the dashboard: each has a value, and "or vector(0)" speaks for none that is not there."""
+    """Send every query of the dashboard: each has a value, without the help of "or vector(0)"."""
     for query in dashboard_queries():
         found = [float(series["value"][1]) for series in results_of(address, query_of(query))]
         assert found, query

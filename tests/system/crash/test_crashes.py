@@ -38,7 +38,7 @@ def ends_well(
     def check(run_id: str, *, exports: int = 1, tries: int = 1) -> None:
         airflow.wait_for("the task ends", lambda: airflow.task(run_id)["state"] in ("success", "failed"), seconds=90)
         assert airflow.task(run_id)["state"] == "success", f"{airflow.task(run_id)}\n{airflow.logs()}"
-        # A busy machine can cost further tries: Airflow gives up the start of a task when its API responds too late.
+        # A busy machine can cost further tries: Airflow fails the start of a task when its API responds too late.
         assert airflow.task(run_id)["try_number"] >= tries
         assert len(new_exports()) == exports
         assert (lake / f"{run_id}.ndjson").read_bytes() == emulator.export_bytes(new_exports()[-1])
@@ -116,14 +116,14 @@ def test_a_completed_export_starts_a_dag(
     ends_well(airflow.trigger("deferred"))
     (export_id,) = new_exports()
 
-    airflow.wait_for("the announcement", lambda: airflow.announcements(export_id))
+    airflow.wait_for("the asset event", lambda: airflow.count_asset_events(export_id))
     airflow.wait_for("the DAG run", lambda: len(airflow.states("started_by_export")) > runs)
     airflow.end("triggerer", signal.SIGTERM)
     airflow.start("triggerer")
     ends_well(airflow.trigger("deferred"), exports=2)
 
-    airflow.wait_for("the next announcement", lambda: airflow.announcements(new_exports()[-1]))
-    assert airflow.announcements(export_id) == 1
+    airflow.wait_for("the next asset event", lambda: airflow.count_asset_events(new_exports()[-1]))
+    assert airflow.count_asset_events(export_id) == 1
 
 
 @remembers_exports

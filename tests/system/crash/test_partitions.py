@@ -26,7 +26,7 @@ def ended(airflow: RealAirflow, run_id: str) -> bool:
 
 
 def wait_for_runs(airflow: RealAirflow, dag_id: str, number: int) -> list[str]:
-    """Wait until a DAG has had so many runs, all of them well, and return their keys."""
+    """Wait until a DAG has this number of runs, all successful, and return their keys."""
     airflow.wait_for(f"{number} runs of {dag_id}", lambda: airflow.states(dag_id) == ["success"] * number, seconds=300)
     return sorted(airflow.partition_keys(dag_id))
 

@@ -80,7 +80,7 @@ def test_deferred_tasks_survive_an_upgrade(
     for run_id, _ in deferred:
         airflow.wait_for(f"{run_id} ends", lambda: airflow.run_state(run_id) in ("success", "failed"), seconds=120)  # noqa: B023
         assert airflow.run_state(run_id) == "success", airflow.logs()
-    # A try that cannot read what it has stored fails, and the next one begins anew.
+    # A try that cannot read what it has stored fails, and the next one starts again.
     assert [airflow.task(*task)["try_number"] for task in deferred] == tries
     written = sorted(path.read_bytes() for path in (tmp_path / "lake").iterdir())
     assert written == sorted(map(emulator.export_bytes, emulator.exports))

@@ -30,7 +30,7 @@ def test_every_test_belongs_to_a_lane_of_make_test_all() -> None:
 
 
 def dry_run(*targets: str) -> list[list[str]]:
-    """Return the words of each command that make would run, apart from what makes environments."""
+    """Return the arguments of each command that make would run, without those that create environments."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "ARGS"}
     command = ["make", "--dry-run", "--no-print-directory", *targets]
     printed = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True).stdout

@@ -17,7 +17,7 @@ ENVIRONMENT = ".venvs/airflow-3.3/.ready"
 
 @pytest.fixture(scope="module", autouse=True)
 def up_to_date() -> None:
-    """Refuse to begin where the lanes would first make the environment anew, from which this test itself runs."""
+    """Refuse to begin if the lanes would first rebuild the environment in which this test runs."""
     if run("make", "--question", "--directory", ROOT, ENVIRONMENT).returncode != 0:
         pytest.fail(f"the environment is older than what it is made of: run make {ENVIRONMENT}")
 

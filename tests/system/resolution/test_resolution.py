@@ -43,7 +43,7 @@ for module in [*modules, "airflow_provider_isvapp.plugins.isvapp", "airflow_prov
     importlib.import_module(module)
 """
 
-# Each extra has the hook that hands out the storage's client, and what writes through it.
+# Each extra has the hook that creates the storage's client, and the library that writes through it.
 LOAD_STORAGES = """
 import importlib
 for module in ("airflow.providers.google.cloud.hooks.gcs", "airflow.providers.microsoft.azure.hooks.wasb",

@@ -46,7 +46,7 @@ VENDORS = EmulatorConfig(
     rows=300,
 )
 FOREIGN_URL = f"https://files.example.com/usage.gz?signature={SECRETS['signature of a foreign download URL']}"
-# What goes wrong with the vendor behind each connection, and what the task's log says about it.
+# The fault of the vendor behind each connection, and the task's log message about it.
 FAULTS = {
     "isvapp_errors": (Fault(endpoint="create_export", kind="export_errors", message="no", times=None), "errored at"),
     "isvapp_damages": (Fault(endpoint="download", kind="flip", times=None), "is damaged"),
@@ -101,7 +101,7 @@ def aftermath(airflow_database: None, tmp_path_factory: pytest.TempPathFactory) 
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
         "AIRFLOW__CORE__FERNET_KEY": key.decode(),
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-        # As docs/connections.md advises: Airflow goes by the names of fields, and takes this one for harmless.
+        # As docs/connections.md advises: Airflow decides by the names of fields, and does not hide this one.
         "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "rate_limit_storage",
         "AIRFLOW__CORE__MAX_TASK_RETRY_DELAY": "2",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",

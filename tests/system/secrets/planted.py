@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from tests.support.spelling import AWKWARD
 
-# The place in words, and where the search has to find its value.
+# The name of the place, and where the search must find its value.
 PLACES = {
     "serialized DAG": "database: serialized_dag.data",
     "rendered field": "database: rendered_task_instance_fields.rendered_fields",

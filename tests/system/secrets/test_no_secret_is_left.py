@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""No secret is left anywhere: neither in Airflow's database nor in a file, and its API tells none."""
+"""No secret is left anywhere: not in Airflow's database, not in a file, and not in a response of its API."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Everything that a run of Airflow leaves behind or tells: its database, its files, and the responses of its API."""
+"""Everything that a run of Airflow leaves behind or sends: its database, its files, and the responses of its API."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Trace:
 
 
 def places_of(secret: str, traces: Iterable[Trace]) -> set[str]:
-    """Return the places where a secret stands in any spelling."""
+    """Return the places that have a secret in any spelling."""
     wanted = spellings(secret)
     return {trace.place for trace in traces if any(spelling in trace.content for spelling in wanted)}
 

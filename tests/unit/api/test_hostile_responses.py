@@ -120,7 +120,7 @@ def test_a_success_whose_body_cannot_be_read_is_requested_again(raw, connect, bo
         client.list_exports()
 
     assert caught.value.__context__ is None
-    # A body of which too much is announced is read as far as it goes.
+    # If a body is shorter than announced, what arrives is read.
     assert raw.requests == (2 if isinstance(caught.value, ServiceUnavailable) else 1)
 
 
@@ -195,7 +195,7 @@ def test_a_body_that_trickles_is_given_up(connect, status, framing):
 
 
 class _Endless:
-    """Makes the pieces anew for each connection."""
+    """Creates the pieces again for each connection."""
 
     def __init__(self, make: Callable[[], Iterator[bytes]]) -> None:
         self._make = make
@@ -206,7 +206,7 @@ class _Endless:
 
 @cache
 def bomb(size: int) -> bytes:
-    """Compress a JSON string of so many bytes without ever holding them."""
+    """Compress a JSON string of this length without ever holding it."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     block = b"x" * (1 << 20)
     packed = [packer.compress(b'{"error": "')] + [packer.compress(block) for _ in range(size >> 20)]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The lower layers know nothing of Airflow and load nothing heavy."""
+"""The lower layers do not import Airflow, and load nothing heavy."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def start(clock: ManualClock) -> Iterator[Callable[..., Caller]]:
-    """Start emulators with a clock that stands at noon of 15 April 2024."""
+    """Start emulators whose clock stops at noon of 15 April 2024."""
     with ExitStack() as running:
 
         def start(**options: Any) -> Caller:

@@ -31,7 +31,7 @@ LONGEST = 15.0
 def problems(
     endpoint: Endpoint, response: HostileResponse, vendors: Vendors, logged: LogText, *, api_key: bool
 ) -> Iterator[str]:
-    """Call an endpoint that only gives one response, and say what is wrong with what comes of it."""
+    """Call an endpoint that sends one response, and return the problems of the outcome."""
     secrets = secrets_of(endpoint, api_key=api_key)
     vendors.restore()
     vendors.spoil(endpoint.name, response.play)

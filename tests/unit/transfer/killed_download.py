@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Run as a process of its own: a write that kills itself at a given step.
+"""A write in a separate process that kills itself at a given step.
 
 Arguments: URL of an export's file, or ``list``; destination (a path, or the URL of a server and a path in S3 or a URI
 of Google's), step.

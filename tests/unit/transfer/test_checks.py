@@ -132,7 +132,7 @@ def test_a_process_that_is_killed_between_object_and_manifest_leaves_no_baseline
     assert path.read_bytes() == ndjson(30)
     assert (tmp_path / "_x.manifest.json").read_bytes() == old
     assert read_baseline(open_destination(str(path))) is None
-    # 12 are too few for 40 and for 30, but nothing valid says that there are so many.
+    # 12 are too few for 40 and for 30, but no valid summary has those numbers.
     assert download(path, ndjson(12)).baseline is None
     assert set(files(tmp_path)) == {"x", "_x.manifest.json"}
 

@@ -93,7 +93,7 @@ MONTHS: dict[str, Any] = {"partition_by": "reference_date", "export_id": "e-1"}
 def test_a_rerun_of_a_divided_export_downloads_nothing(tmp_path: Path, if_exists: Any, more: dict[str, Any]) -> None:
     if more.get("output_format") == "parquet":
         pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
-    # An older month of another export lies beside, and a file that is none.
+    # Beside it are an older month of another export, and a file that is not a month.
     (tmp_path / "in[1]" / "2024-01").mkdir(parents=True)
     (tmp_path / "in[1]" / "2024-01" / "2024-01.gz").write_bytes(b"older\n")
     (tmp_path / "in[1]" / "notes").write_bytes(b"none\n")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Lists are written as exports are: whole or not at all, audited, and not again if nothing changed."""
+"""Lists are written like exports: whole or not at all, audited, and not again if nothing changed."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ def test_a_file_that_no_size_confirms(tmp_path: Path, form: str, caplog: pytest.
     with pytest.raises(DamagedDownload, match="it is not gzip"):
         download(plain)
     assert list(tmp_path.iterdir()) == []
-    # Whole members are whole files: nothing but a size tells that one was appended.
+    # Whole members are whole files: only a size shows that one was appended.
     result = download(gzip_bytes(plain, more))
     assert (result.rows, result.sizes_verified) == (10, False)
     assert "is not verified against a size: its record states none" in caplog.text

@@ -73,7 +73,7 @@ def test_an_s3_object(s3_server: str, body: bytes, step: str) -> None:
     fs.invalidate_cache()
     if step in STEPS_BEFORE:
         assert fs.cat_file(f"{bucket}/{key}") == OLD
-        # The upload is opened by a thread of its own, so all but "flushed" can come before it.
+        # A separate thread opens the upload, so all steps but "flushed" can come before it.
         assert open_uploads() in {"staging": (0,), "flushed": (1,)}.get(step, (0, 1))
     else:
         assert fs.cat_file(f"{bucket}/{key}") == PLAIN

@@ -137,7 +137,7 @@ def test_a_change_is_read_as_it_was_written_and_names_the_differences(change: Mo
         (["2024-02"], ["2024-01", "2024-02", "2024-03"], ["2024-02", "2024-03"], ("2024-03",)),
         ([], ["2024-02"], ["2024-02"], ("2024-02",)),
         (["2024-02"], ["2023-02"], ["2024-01", "2024-02"], ()),
-        # So many latest months: the newest of them, one in the middle, and what has left the window.
+        # The latest months: the newest, one in the middle, and one that has left the window.
         (["2024-01", "2024-02"], ["2024-01", "2024-02", "2024-03"], 3, ("2024-03",)),
         (["2024-01", "2024-03"], ["2024-01", "2024-02"], 3, ("2024-02",)),
         (["2024-02", "2024-03"], ["2023-12", "2024-01"], 2, ()),

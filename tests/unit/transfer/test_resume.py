@@ -34,7 +34,7 @@ pytestmark = pytest.mark.timeout(60)
 
 
 class Clock:
-    """Each reading is so many seconds after the last; a transfer reads the clock five times per second."""
+    """Each reading is this number of seconds after the last; a transfer reads the clock five times per second."""
 
     def __init__(self, step: float = 50.0) -> None:
         self.looks = 0

@@ -49,7 +49,7 @@ def test_rows_and_months_do_not_depend_on_the_chunks(cuts: list[int], newline: b
     assert inspector.months == {"2024-01": 7, "2024-02": 7, "2024-03": 6}
 
 
-# What a search for the month's name must not take for it, and what it must not overlook.
+# What a search for the month's name must not match, and what it must not miss.
 NAMES = st.sampled_from(["reference_date", "type", "Reference_date", "reference_dat", 'x"reference_date', "", "ü", "x"])
 TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=8),

@@ -113,7 +113,7 @@ def test_an_upload_that_is_given_up_is_cancelled(server: GcsServer, content: byt
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
 def test_a_chunk_that_arrives_in_part_continues_there(server: GcsServer, status: int) -> None:
-    """The storage has kept some of the bytes, and says so when it is asked."""
+    """The storage has stored some of the bytes, and reports that in its status response."""
     interrupted: list[str] = []
 
     def keeps_a_part(request: Any) -> int | None:

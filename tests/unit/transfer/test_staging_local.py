@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Whatever lies at the target's name or at a temporary one: an error that names it, or a write that goes past it."""
+"""Anything at the target's name or at a temporary one: an error that names it, or a write that ignores it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.file_server import FileResponse, FileServer, gzip_bytes, ndjs
 PLAIN = ndjson(300, months=("2024-02", "2024-03"))
 BODY = gzip_bytes(PLAIN)
 
-# A name whose opening blocks would stop the tests for good.
+# Opening such a name would block the tests forever.
 pytestmark = pytest.mark.timeout(30)
 
 

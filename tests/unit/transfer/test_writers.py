@@ -342,7 +342,7 @@ def test_drift_can_only_fail_where_rows_are_parsed(tmp_path: Path) -> None:
 def test_readers_of_a_folder_skip_the_manifests(
     tmp_path: Path, output_format: Any, end: str, partition_by: Any
 ) -> None:
-    """They would add rows, or be no Parquet: pyarrow goes by the underscore, as Spark does, DuckDB by the pattern."""
+    """Readers skip manifests: pyarrow and Spark by the underscore, DuckDB by the pattern."""
     dataset = pytest.importorskip("pyarrow.dataset", reason="the extra 'parquet' is not installed")
     duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed")
     name = "usage" if partition_by is None else "month={reference_date}/usage"

@@ -22,7 +22,7 @@ from tests.system.secrets.planted import PLANTED
 from tests.system.secrets.planting_trigger import PlantingTrigger
 
 LAKE = os.environ["ISVAPP_LAKE"]
-# Connections to a vendor with whom something goes wrong. The tasks are named after them.
+# Connections to a vendor with a fault. The tasks are named after them.
 BROKEN = os.environ["BROKEN_CONNECTIONS"].split(",")
 
 
