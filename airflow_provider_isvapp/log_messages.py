@@ -76,7 +76,9 @@ def log_ready(log: Log, details: Mapping[str, Any]) -> None:
     :param details: the record, as :meth:`~airflow_provider_isvapp.api.isvapp.models.Export.details` returns it.
     """
     facts = []
-    created, completed, expires = (_moment(details.get(f"{what}_at")) for what in ("created", "completed", "expires"))
+    created, completed, expires = (
+        _parse_time(details.get(f"{what}_at")) for what in ("created", "completed", "expires")
+    )
     if created is not None and completed is not None:
         facts.append(f"generated in {(completed - created).total_seconds():.0f} s")
     for kind, words in (("compressed", "compressed"), ("uncompressed", "as ndjson")):
@@ -125,5 +127,5 @@ class StatusLogger:
             self._logged = now
 
 
-def _moment(text: object) -> datetime | None:
+def _parse_time(text: object) -> datetime | None:
     return datetime.fromisoformat(text).astimezone(UTC) if isinstance(text, str) else None

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 TOO_MANY_REQUESTS = 429
 # The status of a request without a response.
-NO_ANSWER = "no_answer"
+NO_RESPONSE = "no_response"
 
 
 class Kind(StrEnum):
@@ -119,7 +119,7 @@ def record(event: Event) -> None:
 def _record(event: Event) -> None:
     match event:
         case RequestSent(endpoint=endpoint, status=status):
-            _count(REQUESTS, endpoint=endpoint, status=NO_ANSWER if status is None else str(status))
+            _count(REQUESTS, endpoint=endpoint, status=NO_RESPONSE if status is None else str(status))
             if status == TOO_MANY_REQUESTS:
                 _count(RATE_LIMITED)
         case PermitAcquired(seconds=seconds):

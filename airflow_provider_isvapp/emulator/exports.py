@@ -332,5 +332,5 @@ def _write_error(file: Future[SpoolFile]) -> str | None:
     return None if error is None else f"The emulator could not write the file: {error}"
 
 
-def _stamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def _stamp(time: datetime) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

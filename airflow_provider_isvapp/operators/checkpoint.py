@@ -42,7 +42,7 @@ class SavedExport(msgspec.Struct, frozen=True, kw_only=True):
     known_since: float
 
 
-def reason_to_start_afresh(saved: SavedExport, *, fingerprint: str, max_tries: int) -> str | None:
+def reason_to_discard(saved: SavedExport, *, fingerprint: str, max_tries: int) -> str | None:
     """Return why the saved export cannot be reused, without asking the vendor; None if it might."""
     if saved.max_tries != max_tries:
         return "the task was cleared since"
@@ -106,7 +106,7 @@ class ExportCheckpoint:
             )
             self._store.set(STORE_KEY, msgspec.structs.asdict(kept))
 
-    def is_first_sight(self) -> bool:
+    def is_first_to_see_ready(self) -> bool:
         """Record that this try saw the saved export ready, and return whether it was the first to do so."""
         kept = None if self._store is None else self._store.get(STORE_KEY)
         if not isinstance(kept, dict):

@@ -23,8 +23,8 @@ from airflow_provider_isvapp.metrics import record, record_if_lost
 from airflow_provider_isvapp.operators.checkpoint import (
     ExportCheckpoint,
     fingerprint_of,
+    reason_to_discard,
     reason_to_replace,
-    reason_to_start_afresh,
 )
 from airflow_provider_isvapp.triggers.isvapp import EARLIEST_EVENT
 from airflow_provider_isvapp.triggers.waiters import interval_after
@@ -193,7 +193,7 @@ class ExportCreator:
         saved = self._checkpoint.load()
         if saved is None:
             return None
-        reason = reason_to_start_afresh(saved, fingerprint=fingerprint, max_tries=self._checkpoint.max_tries)
+        reason = reason_to_discard(saved, fingerprint=fingerprint, max_tries=self._checkpoint.max_tries)
         if reason is None:
             export: Export | None
             try:
@@ -224,7 +224,7 @@ class ExportCreator:
                 wait_for_month = self._operator.wait_for_month
                 if wait_for_month is None:
                     raise
-                moment = next_request_time(
+                due = next_request_time(
                     request.timeframe, refusal, wait_for_month=wait_for_month, now=datetime.now(UTC)
                 )
                 said = str(refusal)
@@ -232,20 +232,20 @@ class ExportCreator:
                 "%s counts as not complete yet, since it ended less than %s ago; requesting it again at %s UTC. %s",
                 request.timeframe,
                 wait_for_month,
-                f"{moment:%Y-%m-%d %H:%M:%S}",
+                f"{due:%Y-%m-%d %H:%M:%S}",
                 said,
             )
-            self._wait_until(moment)
+            self._wait_until(due)
 
-    def _wait_until(self, moment: datetime) -> None:
+    def _wait_until(self, due: datetime) -> None:
         if self._operator.deferrable:
-            delay = max(moment - datetime.now(UTC), timedelta(seconds=EARLIEST_EVENT))
+            delay = max(due - datetime.now(UTC), timedelta(seconds=EARLIEST_EVENT))
             self._operator.defer(
                 trigger=date_time_trigger(datetime.now(UTC) + delay),
                 method_name="resume_creation",
                 timeout=delay + _TRIGGERER_GRACE,
             )
-        time.sleep(max(moment.timestamp() - time.time(), 0.0))
+        time.sleep(max(due.timestamp() - time.time(), 0.0))
 
 
 def wait_in_worker(

@@ -139,10 +139,10 @@ def latest_snapshot(context: Context) -> datetime | None:
     dag, start, end = context["dag"], run.data_interval_start, run.data_interval_end
     if partition_date is not None:
         # The date of a manual run is the start of the period in its key; that of other runs is a time of the schedule.
-        moment = next_run_after(dag, partition_date - timedelta(microseconds=1))
+        latest = next_run_after(dag, partition_date - timedelta(microseconds=1))
         for _ in range(2):
-            moment = None if moment is None else next_run_after(dag, moment)
-        return moment
+            latest = None if latest is None else next_run_after(dag, latest)
+        return latest
     if start is not None and start < end:
         return end + (end - start)  # type: ignore[no-any-return]
     # A cron schedule in Airflow 3 has zero-length intervals, and Airflow 3.2 does not expose a partition's date.

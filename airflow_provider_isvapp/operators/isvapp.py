@@ -423,10 +423,10 @@ class IsvappExportOperator(WriteOperator):
             log=self.log,
         )
 
-    def _count_ready(self, details: dict[str, Any], checkpoint: ExportCheckpoint, moment: datetime) -> None:
+    def _count_ready(self, details: dict[str, Any], checkpoint: ExportCheckpoint, time_seen: datetime) -> None:
         """Record the export's metrics, unless an earlier try has done so."""
-        if checkpoint.is_first_sight():
-            record_ready(details, seen_at=moment, poll_interval=self.poll_interval)
+        if checkpoint.is_first_to_see_ready():
+            record_ready(details, seen_at=time_seen, poll_interval=self.poll_interval)
 
     def _download(
         self, context: Context, hook: IsvappHook, export_id: str, request: ExportRequest, download: ExportDownload

@@ -44,11 +44,11 @@ def resolve_destination(path: object, *, storage_options: Mapping[str, Any] | No
     if scheme in ("file", "local"):
         return Destination(store=LocalStore(options=options), key=checked_key(_local_path(text), text), uri=text)
     kind = STORAGE_KINDS.get(scheme)
-    place = _Place.of(text) if kind != "azure" else _Place.of_blob(text)
+    location = _Location.of(text) if kind != "azure" else _Location.of_blob(text)
     if kind in _OPENERS:
-        key = checked_key(place.key, text)
+        key = checked_key(location.key, text)
         try:
-            return Destination(store=_OPENERS[kind](place, options), key=key, uri=text)
+            return Destination(store=_OPENERS[kind](location, options), key=key, uri=text)
         except ImportError:  # the provider or its client library is missing
             pass
     elif has_file_system(scheme):
@@ -59,7 +59,7 @@ def resolve_destination(path: object, *, storage_options: Mapping[str, Any] | No
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Place:
+class _Location:
     """The parts of a URI.
 
     :param user: the part before the last ``@`` of the host: the connection id, or on Azure possibly the container.
@@ -72,19 +72,19 @@ class _Place:
     key: str
 
     @classmethod
-    def of(cls, uri: str) -> _Place:
+    def of(cls, uri: str) -> _Location:
         host, _, key = uri.partition("://")[2].partition("/")
         user, _, host = host.rpartition("@")
         return cls(uri=uri, user=user or None, host=host, key=key)
 
     @classmethod
-    def of_blob(cls, uri: str) -> _Place:
+    def of_blob(cls, uri: str) -> _Location:
         """Parse an Azure URI; the container begins the path if the host is only an account, as in an asset's URI."""
-        place = cls.of(uri)
-        if place.names_account and place.user is None:
-            container, _, key = place.key.partition("/")
-            return replace(place, user=container, key=key)
-        return place
+        location = cls.of(uri)
+        if location.names_account and location.user is None:
+            container, _, key = location.key.partition("/")
+            return replace(location, user=container, key=key)
+        return location
 
     @property
     def names_account(self) -> bool:
@@ -92,46 +92,46 @@ class _Place:
         return "." in self.host
 
 
-def _open_s3(place: _Place, options: Mapping[str, Any]) -> ObjectStore:
+def _open_s3(location: _Location, options: Mapping[str, Any]) -> ObjectStore:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
     from botocore.config import Config
 
     from airflow_provider_isvapp.transfer.staging.s3 import S3Store, s3_errors
 
-    if place.user is not None:
+    if location.user is not None:
         # Without the connection, the hook would fall back to boto3's own credentials.
-        fetch_connection(place.user)
-    with s3_errors(place.uri, reading=True):
-        hook = S3Hook(aws_conn_id=place.user)
+        fetch_connection(location.user)
+    with s3_errors(location.uri, reading=True):
+        hook = S3Hook(aws_conn_id=location.user)
         # Retry with exponential backoff (429, 500, 503, resets), unless the connection configures retries.
         config = Config(retries={"mode": "standard", "max_attempts": 6}).merge(hook.config)
         client = hook.get_client_type(config=config)
-    return S3Store(client, place.host, options=options)
+    return S3Store(client, location.host, options=options)
 
 
-def _open_azure(place: _Place, options: Mapping[str, Any]) -> ObjectStore:
+def _open_azure(location: _Location, options: Mapping[str, Any]) -> ObjectStore:
     from azure.identity import DefaultAzureCredential
     from azure.storage.blob import BlobServiceClient
 
     from airflow_provider_isvapp.transfer.staging.azure import CLIENT_OPTIONS, AzureStore
 
-    if place.names_account:
-        if place.host.endswith(".azuredatalakestore.net"):
-            raise InvalidArgument(f"path {place.uri!r}: Microsoft has retired Data Lake Storage Gen1. Use abfss://.")
+    if location.names_account:
+        if location.host.endswith(".azuredatalakestore.net"):
+            raise InvalidArgument(f"path {location.uri!r}: Microsoft has retired Data Lake Storage Gen1. Use abfss://.")
         # The data lake's host does not accept blob requests.
-        url = f"https://{place.host.replace('.dfs.', '.blob.', 1)}"
+        url = f"https://{location.host.replace('.dfs.', '.blob.', 1)}"
         client = BlobServiceClient(url, credential=DefaultAzureCredential(), **CLIENT_OPTIONS)
-        return AzureStore(client, place.user or "", options=options)
-    if place.user is not None:
-        return AzureStore(_azure_client(place.user), place.host, options=options)
+        return AzureStore(client, location.user or "", options=options)
+    if location.user is not None:
+        return AzureStore(_azure_client(location.user), location.host, options=options)
     connection_string = os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
     if connection_string is None:
         raise InvalidArgument(
-            f"path {place.uri!r} names no storage account. Write abfs://conn_id@container/key with an Airflow "
+            f"path {location.uri!r} names no storage account. Write abfs://conn_id@container/key with an Airflow "
             "connection, or abfs://container@account.dfs.core.windows.net/key for the worker's own identity."
         )
     client = BlobServiceClient.from_connection_string(connection_string, **CLIENT_OPTIONS)
-    return AzureStore(client, place.host, options=options)
+    return AzureStore(client, location.host, options=options)
 
 
 def _azure_client(conn_id: str) -> Any:
@@ -169,20 +169,20 @@ def _azure_client(conn_id: str) -> Any:
     raise InvalidConnection(f"connection {conn_id!r}: {problem}")
 
 
-def _open_gcs(place: _Place, options: Mapping[str, Any]) -> ObjectStore:
+def _open_gcs(location: _Location, options: Mapping[str, Any]) -> ObjectStore:
     from airflow.providers.google.cloud.hooks.gcs import GCSHook
     from google.cloud.storage import Client
 
     from airflow_provider_isvapp.transfer.staging.gcs import GcsStore, google_errors
 
-    if place.user is None:
-        with google_errors(place.uri, reading=True):
+    if location.user is None:
+        with google_errors(location.uri, reading=True):
             # Default credentials of the environment, without its default project.
-            return GcsStore(Client(project=None), place.host, options=options)
-    fetch_connection(place.user)
-    with google_errors(place.uri, reading=True):
+            return GcsStore(Client(project=None), location.host, options=options)
+    fetch_connection(location.user)
+    with google_errors(location.uri, reading=True):
         try:
-            hook = GCSHook(gcp_conn_id=place.user)
+            hook = GCSHook(gcp_conn_id=location.user)
             # Airflow's ObjectStoragePath reads this extra, too; the hook does not.
             if endpoint := hook.extras.get("gcs.endpoint"):
                 credentials, project = hook.get_credentials_and_project_id()
@@ -193,8 +193,8 @@ def _open_gcs(place: _Place, options: Mapping[str, Any]) -> ObjectStore:
             # The key file is missing, is not JSON or has no key.
             problem = f"{type(error).__name__}: {error}"
         else:
-            return GcsStore(client, place.host, options=options)
-    raise InvalidConnection(f"connection {place.user!r}: gives no credentials for Google Cloud: {problem}.")
+            return GcsStore(client, location.host, options=options)
+    raise InvalidConnection(f"connection {location.user!r}: gives no credentials for Google Cloud: {problem}.")
 
 
 _OPENERS = {"s3": _open_s3, "gcs": _open_gcs, "azure": _open_azure}

@@ -125,7 +125,7 @@ class SharedLimiter:
         started = self._clock()
         announced = False
         arrived: float | None = None
-        while not (decision := self._ask(ticket, arrived)).granted:
+        while not (decision := self._poll(ticket, arrived)).granted:
             arrived = decision.arrived
             waited = self._clock() - started
             if not announced and waited + decision.expected >= ANNOUNCED_WAIT:
@@ -143,7 +143,7 @@ class SharedLimiter:
                 self._storage.release()
             self._sleep(pause)
 
-    def _ask(self, ticket: str, arrived: float | None) -> Decision:
+    def _poll(self, ticket: str, arrived: float | None) -> Decision:
         def change(text: str | None, now: float) -> tuple[str, Decision]:
             state, decision = algorithm.acquire(
                 decode(text, self._rate_limit, now), self._rate_limit, now, ticket, arrived

@@ -137,7 +137,7 @@ class ResumableDownload:
     def _rest_of_body(self) -> Iterator[bytes]:
         while data := self._read():
             if self.received == 0:
-                self._look_at_beginning(data)
+                self._check_first_bytes(data)
             self.received += len(data)
             if self._expected is not None and self.received > self._expected:
                 raise DamagedDownload(f"the file has more than the {self._expected} bytes that were announced")
@@ -203,7 +203,7 @@ class ResumableDownload:
             return self.export.download_size_uncompressed_bytes
         return self.export.download_size_compressed_bytes
 
-    def _look_at_beginning(self, data: bytes) -> None:
+    def _check_first_bytes(self, data: bytes) -> None:
         """Detect whether a gateway has decompressed the file, which is accepted if the record can confirm its size.
 
         :raises DamagedDownload: if the announced size is not that in the record.

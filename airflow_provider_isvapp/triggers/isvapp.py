@@ -23,7 +23,7 @@ from airflow_provider_isvapp.errors import ContractBroken, ExportError, Provider
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.log_messages import log_deferral
 from airflow_provider_isvapp.triggers.poller import shared_poller
-from airflow_provider_isvapp.triggers.waiters import as_provider_error, checked_moment, checked_seconds
+from airflow_provider_isvapp.triggers.waiters import as_provider_error, checked_seconds, checked_time
 from airflow_provider_isvapp.version_compat import BaseEventTrigger, BaseOperator, BaseTrigger, TriggerEvent
 
 if TYPE_CHECKING:
@@ -160,9 +160,9 @@ class IsvappExportTrigger(BaseTrigger):
         try:
             export = await shared_poller(self.isvapp_conn_id, self._connect).wait(
                 self.export_id,
-                deadline=checked_moment("deadline", self.deadline),
+                deadline=checked_time("deadline", self.deadline),
                 poll_interval=checked_seconds("poll_interval", self.poll_interval),
-                known_since=checked_moment("known_since", self.known_since),
+                known_since=checked_time("known_since", self.known_since),
                 on_warning=self.log.warning,
             )
             event = ready_event(export)

@@ -60,7 +60,7 @@ def checked_seconds(name: str, value: object) -> float:
     return float(seconds)
 
 
-def checked_moment(name: str, value: object) -> float:
+def checked_time(name: str, value: object) -> float:
     """Check a time in seconds since the epoch; it may be in the past.
 
     :param name: the argument's, for the message.

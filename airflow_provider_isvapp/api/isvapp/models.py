@@ -122,7 +122,7 @@ class Export:
             raise ContractBroken(f"An export came with an id that cannot be one: {redact(export_id)!r}. {API_CHANGED}")
         read = _Fields(export_id, record, redact, on_undocumented)
         if export_id != sent_id:
-            read.odd("id", "a string", export_id)
+            read.report_undocumented("id", "a string", export_id)
         return cls(
             id=export_id,
             status=read.status(),
@@ -193,7 +193,7 @@ class _Fields:
         word = (value or "").strip().upper()
         if word in set(ExportStatus):
             if word != value:
-                self.odd("status", f"one of {', '.join(ExportStatus)}", word)
+                self.report_undocumented("status", f"one of {', '.join(ExportStatus)}", word)
             return ExportStatus(word)
         if self._record.get("errored_at"):
             status, reason = ExportStatus.ERRORED, "it has errored_at"
@@ -222,7 +222,7 @@ class _Fields:
         if value is None or isinstance(value, str):
             return self.words(name)
         message = self._redact(json.dumps(value))
-        self.odd(name, "a string", "its JSON")
+        self.report_undocumented(name, "a string", "its JSON")
         return message
 
     def flag(self, name: str) -> bool | None:
@@ -234,7 +234,7 @@ class _Fields:
     def time(self, name: str) -> datetime | None:
         return self._read(name, as_time, "a time in ISO 8601", is_documented_time)
 
-    def odd(self, name: str, wanted: str, read: object) -> None:
+    def report_undocumented(self, name: str, wanted: str, read: object) -> None:
         """Report a value that was read in an undocumented form."""
         self._on_undocumented(
             name,
@@ -245,7 +245,7 @@ class _Fields:
     def _present(self, name: str) -> Any:
         value = self._record.get(name)
         if isinstance(value, str) and not value.strip():
-            self.odd(name, "null", "null")
+            self.report_undocumented(name, "null", "null")
             return None
         return value
 
@@ -263,7 +263,7 @@ class _Fields:
         if read is None:
             raise self._wrong(name, wanted)
         if not is_documented(value):
-            self.odd(name, wanted, read)
+            self.report_undocumented(name, wanted, read)
         return read
 
     def _wrong(self, name: str, wanted: str) -> ContractBroken:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 from airflow_provider_isvapp.emulator.http import Endpoint
-from airflow_provider_isvapp.metrics import METRICS, NO_ANSWER
+from airflow_provider_isvapp.metrics import METRICS, NO_RESPONSE
 from tests.support import ROOT
 
 PAGE = (ROOT / "docs/metrics.md").read_text()
@@ -24,4 +24,4 @@ def test_the_table_lists_every_metric_with_its_kind_and_no_other() -> None:
 def test_the_endpoints_are_listed() -> None:
     (paragraph,) = re.findall(r"^\*\*Endpoints\*\*.*?\n\n", PAGE, re.MULTILINE | re.DOTALL)
 
-    assert set(re.findall(r"`(\w+)`", paragraph)) == {*Endpoint} - {Endpoint.UNKNOWN} | {NO_ANSWER}
+    assert set(re.findall(r"`(\w+)`", paragraph)) == {*Endpoint} - {Endpoint.UNKNOWN} | {NO_RESPONSE}

@@ -16,8 +16,8 @@ from airflow_provider_isvapp.operators.checkpoint import (
     ExportCheckpoint,
     SavedExport,
     fingerprint_of,
+    reason_to_discard,
     reason_to_replace,
-    reason_to_start_afresh,
 )
 from tests.support.task_context import TaskStateStore, task_context
 
@@ -48,13 +48,13 @@ class TestFingerprint:
 
 class TestStartAfresh:
     def test_a_retry_of_the_same_request_does_not(self) -> None:
-        assert reason_to_start_afresh(KEPT, fingerprint="f", max_tries=3) is None
+        assert reason_to_discard(KEPT, fingerprint="f", max_tries=3) is None
 
     def test_a_clear_does(self) -> None:
-        assert reason_to_start_afresh(KEPT, fingerprint="f", max_tries=4) == "the task was cleared since"
+        assert reason_to_discard(KEPT, fingerprint="f", max_tries=4) == "the task was cleared since"
 
     def test_another_request_does(self) -> None:
-        assert reason_to_start_afresh(KEPT, fingerprint="g", max_tries=3) == "the request has changed since"
+        assert reason_to_discard(KEPT, fingerprint="g", max_tries=3) == "the request has changed since"
 
 
 class TestReplace:
@@ -119,15 +119,15 @@ class TestCheckpoint:
 
         first, later = ExportCheckpoint(task_context(store)), ExportCheckpoint(task_context(store))
 
-        assert first.is_first_sight()
-        assert not first.is_first_sight()
-        assert not later.is_first_sight()
+        assert first.is_first_to_see_ready()
+        assert not first.is_first_to_see_ready()
+        assert not later.is_first_to_see_ready()
         assert later.load() == KEPT
         later.save("export-2", fingerprint="f")
-        assert later.is_first_sight()
+        assert later.is_first_to_see_ready()
 
     def test_without_a_store_each_try_sees_an_export_of_its_own(self) -> None:
         checkpoint = ExportCheckpoint(task_context())
 
-        assert checkpoint.is_first_sight()
-        assert checkpoint.is_first_sight()
+        assert checkpoint.is_first_to_see_ready()
+        assert checkpoint.is_first_to_see_ready()
