@@ -60,7 +60,7 @@ class MaxChange:
                 if most is None or what not in before:
                     continue
                 old, new = before[what], after.get(what, 0)
-                # Subtract whole numbers: floats cannot tell large ones apart.
+                # Subtract whole numbers: floats cannot distinguish large ones.
                 if old and abs(new - old) > most * old:
                     direction = "fewer" if new < old else "more"
                     yield (

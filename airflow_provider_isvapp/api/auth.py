@@ -6,7 +6,7 @@ oauthlib builds and reads the OAuth2 messages but does no I/O, so token requests
 same limiter, retries and timeouts. Clients that bring their own HTTP (requests-oauthlib, authlib) would bypass it.
 
 Processes share tokens through the limiter's storage, encrypted with a key derived from the client secret. Every task is
-a process of its own: if each requested a token, tokens would be a third of all requests under the vendor's limit.
+a separate process: if each requested a token, tokens would be a third of all requests under the vendor's limit.
 Without the client secret, the storage reveals neither a token nor which client it belongs to.
 """
 
@@ -276,7 +276,7 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True):
 class TokenStore:
     """Shares the tokens of one client at one token endpoint between all processes with the same storage.
 
-    If the storage fails or returns invalid entries, a process requests a token of its own.
+    If the storage fails or returns invalid entries, a process requests a separate token.
 
     :param sleep: injected by tests.
     """

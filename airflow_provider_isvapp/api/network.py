@@ -71,7 +71,7 @@ def _parsed_url(url: str) -> Url | None:
 
 _SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d{3})", re.ASCII)
-# A proxy, or the host behind it, may recover from these by itself.
+# A proxy, or the host behind it, may recover from these.
 _TRANSIENT = (408, 425, 429)
 
 

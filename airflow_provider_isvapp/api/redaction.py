@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from weakref import WeakSet
 
 MASK = "***"
-# Shorter secrets are not searched for: masking them would tear up ordinary words, and the gaps would reveal them.
+# Shorter secrets are not searched for: masking them would damage ordinary words, and the gaps would reveal them.
 SHORTEST_SECRET = 5
 LONGEST_TEXT = 500
 # Longer texts are cut before the search. The cut to LONGEST_TEXT comes after it, so it splits no secret.
@@ -39,7 +39,7 @@ _ESCAPES = re.compile(r"[%\\&+\x00-\x1f\x7f-\xa0\xad\u200b-\u200f\u2028-\u202f\u
 class Redactor:
     """Removes secrets from vendors' texts in every encoding: plain, URL-encoded, JSON- or HTML-escaped, base64.
 
-    :param secrets: kept for good; those shorter than :data:`SHORTEST_SECRET` are ignored.
+    :param secrets: kept permanently; those shorter than :data:`SHORTEST_SECRET` are ignored.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -49,7 +49,7 @@ class Redactor:
             self.add(secret)
 
     def add(self, secret: str) -> None:
-        """Add a secret for good, for example one that replaces another."""
+        """Add a permanent secret, for example one that replaces another."""
         if len(secret) >= SHORTEST_SECRET:
             self._permanent.append(_literals(secret))
 

@@ -342,7 +342,7 @@ class Transport:
         )
 
     def _check_status(self, request: Request, response: requests.Response, deadline: Deadline) -> None:
-        """Raise the error that a status other than 2xx stands for."""
+        """Raise the error of a status other than 2xx."""
         status = response.status_code
         if 200 <= status < 300:
             return

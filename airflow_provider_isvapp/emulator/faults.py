@@ -79,10 +79,10 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """Something that goes wrong with the next requests to an endpoint.
+    """A fault of the next requests to an endpoint.
 
     :param endpoint: the name of an endpoint, or ``*`` for all endpoints that the kind applies to.
-    :param kind: what goes wrong.
+    :param kind: the kind of fault.
     :param times: the number of affected requests; None for all.
     :param after: how many matching requests to skip first.
     :param export_id: only requests about this export.

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The emulator as an object: a real HTTP server in a thread of its own, with a control API under ``/_emulator/``."""
+"""The emulator as an object: a real HTTP server in a separate thread, with a control API under ``/_emulator/``."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def _json_schema(field: ExtraField) -> dict[str, Any]:
     """
     schema: dict[str, Any] = {"type": [field.kind, "null"]}
     if field.choices:
-        # Without null: Airflow 3.3 stores null for an empty select by itself, and shows a null entry as "null".
+        # Without null: Airflow 3.3 itself stores null for an empty select, and shows a null entry as "null".
         schema["enum"] = list(field.choices)
         schema["values_display"] = dict(field.choices)
     if field.masked:

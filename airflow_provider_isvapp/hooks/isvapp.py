@@ -133,7 +133,7 @@ class IsvappHook(VendorHook["IsvappClient", IsvappSettings]):
         :param taxonomy_item_ids: export these items.
         :param salesforce_account_ids: limit the rows to these accounts (ids of 15 or 18 characters).
         :param export_type: the type of data.
-        :param aggregation: the period that a row stands for.
+        :param aggregation: the period that a row covers.
         :param extra_request: further fields of the request, sent as they are. With it, even an empty one, a type and an
             aggregation that this version does not know pass with a warning.
         :return: the new export, usually PENDING.

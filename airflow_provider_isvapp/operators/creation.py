@@ -257,7 +257,7 @@ def wait_in_worker(
     :param poll_interval: the maximum number of seconds between two polls.
     :param known_since: when the task first had the export's id, timezone-aware.
     :raises ExportTimeout: if it is not ready in time; the message names its last known state.
-    :raises ProviderError: if the export errored or expired, or a request failed for good.
+    :raises ProviderError: if the export errored or expired, or a request failed permanently.
     """
     status_logger = StatusLogger(export_id, log)
     started = time.monotonic()

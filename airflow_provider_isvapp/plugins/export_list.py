@@ -127,7 +127,7 @@ class Reading:
 class ExportListCache:
     """Reads each connection at most once in a few seconds, even if reading fails. For one event loop.
 
-    Viewers share a read in progress, without a thread of their own: a vendor that does not respond occupies one thread
+    Viewers share a read in progress, without a thread each: a vendor that does not respond occupies one thread
     per connection, whatever the number of open pages.
 
     :param read: returns the exports of a connection; blocks, so it runs in a thread, and never twice at the same time

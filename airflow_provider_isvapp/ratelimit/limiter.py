@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 # A storage that restarts is back within this time. A longer outage is an error.
 ACQUIRE_TIMEOUT = 10.0
-# Best-effort bookkeeping gets a short timeout: a permit expires by itself, and a ticket is dropped.
+# Best-effort bookkeeping gets a short timeout: a permit expires, and a ticket is dropped.
 BOOKKEEPING_TIMEOUT = 1.0
 ANNOUNCED_WAIT = 3.0
 # The connection to the storage stays open during sleeps up to this length.

@@ -103,7 +103,7 @@ def run_checks(candidate: Candidate, options: WriteOptions, *, baseline: Destina
         if item.reason is None:
             log.info("Check %s: %s", item.check, item.outcome)
         else:
-            # A line of its own: Airflow's UI does not wrap the error, in which much comes before the figures.
+            # A separate line: Airflow's UI does not wrap the error, in which the figures come late.
             log.warning("Check %s: %s: %s", item.check, item.outcome, item.reason)
     return Audit(results=results, baseline=None if found is None else baseline.uri)
 

@@ -144,7 +144,7 @@ def download_export(
         return SingleObjectWriter(destination, options, provenance=provenance, as_received=options.stores_vendors_file)
 
     def keep(place: Destination) -> str:
-        """Keep a refused result at another location, and return a sentence that says so."""
+        """Keep a refused result at another location, and return a sentence about it."""
         kept = options.without_audit()
         try:
             download_export(

@@ -52,7 +52,7 @@ _SENTENCES = {
 class Drift:
     """One field that differs from the documentation.
 
-    :param path: JSON path of the field in a row; ``[]`` stands for any element, and ``*`` for a key that is data.
+    :param path: JSON path of the field in a row; ``[]`` is any element, and ``*`` a key that is data.
     :param rows: the number of rows in which it differs.
     :param first_row: the number of the first of them, from 1.
     """

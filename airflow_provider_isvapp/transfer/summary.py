@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Sums up the rows of an export as they pass: what a check compares, and what tells whether a month has changed."""
+"""Sums up the rows of an export as they pass: what a check compares, and what shows whether a month has changed."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ _running: contextvars.ContextVar[Watchdog] = contextvars.ContextVar("isvapp_watc
 
 
 class Watchdog:
-    """Runs calls to a storage, and gives up after too long without progress, regardless of the client's retries.
+    """Runs calls to a storage, and fails after too long without progress, regardless of the client's retries.
 
     Calls run in daemon threads: one that hangs is abandoned and does not keep the process alive. It must not continue
     after the task has failed, so a store calls :func:`refuse_if_given_up` before each request, including the client's

@@ -115,7 +115,7 @@ class RowWriter(Protocol):
         ...
 
     def flush(self, provenance: Provenance) -> list[WrittenObject]:
-        """Hand everything to the storage, so that only small steps remain, and return the objects to publish."""
+        """Send everything to the storage, so that only small steps remain, and return the objects to publish."""
         ...
 
     def commit(self, objects: Sequence[WrittenObject]) -> list[WrittenObject]:
@@ -169,7 +169,7 @@ class StoredObject:
         self._staged.write(data)
 
     def flush(self, provenance: Provenance, *, month: str | None = None) -> WrittenObject:
-        """Hand all bytes to the storage."""
+        """Send all bytes to the storage."""
         self._staged.flush(provenance)
         known_crc32 = provenance.crc32 if self._stores_plain else None
         self._written = WrittenObject(
@@ -280,7 +280,7 @@ class PartitionedWriter:
                 month.write(part)
 
     def flush(self, provenance: Provenance) -> list[WrittenObject]:
-        """Hand everything to the storage, in the order of the months."""
+        """Send everything to the storage, in the order of the months."""
         objects = []
         for name, month in sorted(self._months.items()):
             month.store()

@@ -167,8 +167,8 @@ def test_the_log_of_a_whole_task(
         r"::endgroup::",
     ]
     # Airflow 2.11 also prints what it logs.
-    told = caplog.text if "Requesting" in caplog.text else logs()
-    assert re.search(".*".join(log_text), told, re.S), told
+    logged = caplog.text if "Requesting" in caplog.text else logs()
+    assert re.search(".*".join(log_text), logged, re.S), logged
     for logged_once in (log_text[0], log_text[1], log_text[2], log_text[3], log_text[4], log_text[5]):
-        assert len(re.findall(logged_once, told)) == 1
-    assert told.count("::group::") == told.count("::endgroup::")
+        assert len(re.findall(logged_once, logged)) == 1
+    assert logged.count("::group::") == logged.count("::endgroup::")

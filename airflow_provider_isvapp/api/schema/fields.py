@@ -112,7 +112,7 @@ class ObjectOf(msgspec.Struct, frozen=True, kw_only=True):
 
     :param tag: field whose value decides the type of the field :attr:`varies`.
     :param varies: field whose type depends on the :attr:`tag`.
-    :param variants: pairs of a tag and the type that it stands for.
+    :param variants: pairs of a tag and the type that it selects.
     """
 
     name: str
@@ -381,7 +381,7 @@ def column_type(kind: Type, dialect: Dialect) -> str:
 def lineage_fields(struct: type[Object], output_format: str = "ndjson") -> tuple[tuple[str, str], ...]:
     """Return the name and the type of each top-level field of a row, as lineage shows them.
 
-    :param output_format: ``ndjson``, whose types are JSON's, or ``parquet``, whose columns have types of their own.
+    :param output_format: ``ndjson``, whose types are JSON's, or ``parquet``, whose columns have other types.
     """
     fields = read_object(struct).fields
     if output_format == "ndjson":

@@ -213,7 +213,7 @@ def _code(error: Exception) -> str:
 
 
 def _describe_error(error: Exception) -> tuple[str, str]:
-    """Describe an error in the service's own words."""
+    """Describe an error with the service's message."""
     status = 401 if isinstance(error, ClientAuthenticationError) else getattr(error, "status_code", None)
     step = _ADVICE.get(_code(error)) or _ADVICE_BY_STATUS.get(status, _REACHABLE)
     if getattr(error, "status_code", None) is None:

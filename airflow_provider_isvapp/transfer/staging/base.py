@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """The protocol of a storage: describe one object, stage it, publish it.
 
-One implementation for each kind of storage stands beside this module. What they share is decided here once: what a
+One module beside this one implements each kind of storage. What they share is decided here once: what a
 lost response means, what happens to an object that appears meanwhile, how long a storage may be silent.
 """
 
@@ -190,7 +190,7 @@ class StagedObject(Protocol):
         ...
 
     def flush(self, provenance: Provenance | None = None) -> None:
-        """Hand every byte to the storage, so that only the last, small step remains.
+        """Send every byte to the storage, so that only the last, small step remains.
 
         :param provenance: with the figures that are known by now. The storage keeps it if it can: with the last step
             (a local file, Azure, a small object on S3), or right after it (Google Cloud Storage).
@@ -252,7 +252,7 @@ class ObjectTarget(Protocol):
 class ObjectStore(Protocol):
     """A bucket or container as one connection reaches it, or the files of this host.
 
-    Its constructor takes the client that Airflow's hook hands out, the name of the bucket, ``options`` (the
+    Its constructor takes the client that Airflow's hook returns, the name of the bucket, ``options`` (the
     ``storage_options`` of an operator, in the words of that client) and ``stall_seconds``. It sends no request.
     """
 
@@ -342,7 +342,7 @@ def storage_errors(
     describe: Callable[[Exception], tuple[str, str]] = describe_error,
     secret: tuple[type[Exception], ...] = (),
 ) -> Iterator[None]:
-    """Raise whatever goes wrong inside as StorageFailed, naming the URI.
+    """Raise any error inside as StorageFailed, naming the URI.
 
     Every exception counts: fsspec's file systems let their own libraries' errors through, which share no root.
 

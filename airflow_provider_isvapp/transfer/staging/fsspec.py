@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Publishes a file by renaming it, on the file systems of fsspec that have no module of their own: SFTP, SMB, HDFS."""
+"""Publishes a file by renaming it, on the file systems of fsspec without a separate module: SFTP, SMB, HDFS."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class FsspecTarget:
                 info = Watchdog(self._uri, seconds=self._store.stall_seconds).call(self._store.fs.info, self._key)
             except FileNotFoundError:
                 return None
-        # SFTP, SMB and Arrow's file systems tell an mtime, WebHDFS a modificationTime; FTP has none to rely on.
+        # SFTP, SMB and Arrow's file systems report an mtime, WebHDFS a modificationTime; FTP has none to rely on.
         modified = info.get("mtime") or info.get("modificationTime")
         return ObjectInfo(version=f"{info.get('size')}-{modified}" if modified else None)
 
@@ -104,7 +104,7 @@ class FsspecFile:
     """A file under a temporary name beside its target.
 
     What a reader sees if the process dies: the old file or the whole new one. What is left is
-    ``.<name>.<random>.isvapp-part`` beside it, which nothing removes: who writes it cannot be told.
+    ``.<name>.<random>.isvapp-part`` beside it, which nothing removes: its writer is not known.
 
     :param exclusive: never replace an existing file. The file system knows no such condition, so it is asked just
         before the rename; of two writers in that moment, both publish, each a whole file.

@@ -161,7 +161,7 @@ class GcsObject(BucketObject):
         return url
 
     def _abort_upload(self, upload: str) -> None:
-        # Google responds with a status of its own, 499.
+        # Google responds with its own status, 499.
         self._store.session.request("DELETE", upload, timeout=_REQUEST["timeout"])
 
     def _send_chunk(self) -> None:
@@ -379,7 +379,7 @@ _STORAGE_CLASSES = frozenset(
 class GcsStore(BucketStore):
     """A bucket.
 
-    :param client: the ``google.cloud.storage.Client`` that Airflow's ``GCSHook`` hands out.
+    :param client: the ``google.cloud.storage.Client`` that Airflow's ``GCSHook`` returns.
     :param bucket: its name.
     :param options: ``kms_key_name``, ``predefined_acl`` and ``storage_class`` of the objects that are written, and
         ``user_project``, which pays for the requests.

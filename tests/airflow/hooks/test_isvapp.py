@@ -147,9 +147,9 @@ def test_a_wrong_field_of_the_connection_is_named(
 
     with pytest.raises(AirflowFailException, match=message):
         hook.get_account()
-    succeeded, said = hook.test_connection()
+    succeeded, text = hook.test_connection()
     assert not succeeded
-    assert isinstance(said, str)
+    assert isinstance(text, str)
 
 
 def test_a_missing_connection_is_named() -> None:

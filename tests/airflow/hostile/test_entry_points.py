@@ -383,31 +383,31 @@ def problems_of_oddity(oddity: Oddity, entry: EntryPoint, place: Place) -> Itera
     vendors.restore()
     forget_shared_tokens()
     oddity.play_on(vendors)
-    said: str | None = None
+    error_text: str | None = None
     left: Any = None
     try:
         left = entry.enter(place)
     except AirflowException as error:
-        said = str(error)
+        error_text = str(error)
         if not isinstance(error.__context__, ProviderError):
             yield f"ends in {type(error).__name__}, which is none of ours: {error}"
     except Exception as problem:  # noqa: BLE001 (the finding)
         yield f"ends in {type(problem).__name__}: {problem}"
         return
     if isinstance(left, tuple):
-        said = None if left[0] else left[1]
+        error_text = None if left[0] else left[1]
     elif isinstance(left, dict) and "exports" in left and "error" in left:
-        said = left["error"]
-        if said is None and len(left["exports"]) != 2:
+        error_text = left["error"]
+        if error_text is None and len(left["exports"]) != 2:
             yield f"the page shows {left}"
     is_met = not oddity.endpoints or any(vendors.count(name) for name in oddity.endpoints)
     if oddity.refused and is_met:
-        if said is None or not re.search(oddity.refused, said):
-            yield f"says {said!r}"
-        yield from problems_of_message(said or "check")
-    elif said is not None:
-        yield f"is refused: {said}"
-    yield from problems_of_files(place, failed=said is not None)
+        if error_text is None or not re.search(oddity.refused, error_text):
+            yield f"says {error_text!r}"
+        yield from problems_of_message(error_text or "check")
+    elif error_text is not None:
+        yield f"is refused: {error_text}"
+    yield from problems_of_files(place, failed=error_text is not None)
 
 
 @pytest.mark.parametrize("name", ODDITIES)

@@ -25,12 +25,12 @@ def found(path: Path) -> Publication:
 
 def test_a_divided_export_is_reported_month_by_month(tmp_path: Path) -> None:
     template = tmp_path / "{reference_date}"
-    told = found(template).objects
-    assert [(item.name.uri, item.rows, item.written) for item in told] == [
+    published = found(template).objects
+    assert [(item.name.uri, item.rows, item.written) for item in published] == [
         (f"file://{tmp_path}/2024-02", 2, False),
         (f"file://{tmp_path}/2024-03", 3, False),
     ]
-    assert told[1].metadata == {
+    assert published[1].metadata == {
         "path": f"{tmp_path}/2024-03",
         "export_id": "e-1",
         "outcome": "unchanged",
@@ -43,5 +43,5 @@ def test_a_divided_export_is_reported_month_by_month(tmp_path: Path) -> None:
 
 
 def test_an_undivided_one_is_reported_as_a_whole(tmp_path: Path) -> None:
-    (told,) = found(tmp_path / "x").objects
-    assert (told.name.uri, told.rows, told.metadata["crc32"]) == (f"file://{tmp_path}/x", 5, "0a0b0c0d")
+    (published,) = found(tmp_path / "x").objects
+    assert (published.name.uri, published.rows, published.metadata["crc32"]) == (f"file://{tmp_path}/x", 5, "0a0b0c0d")

@@ -31,11 +31,13 @@ class TestTrouble:
         export_ids = create_exports(2)
         isvapp.inject(Fault(endpoint="list_exports", kind="status", status=503, times=3))
         waiting_task: contextvars.ContextVar[str] = contextvars.ContextVar("waiting_task")
-        told: list[tuple[str, str]] = []
+        warnings: list[tuple[str, str]] = []
 
         async def wait(poller: ExportPoller, export_id: str) -> Export:
             waiting_task.set(export_id)
-            return await wait_for(poller, export_id, on_warning=lambda text: told.append((waiting_task.get(), text)))
+            return await wait_for(
+                poller, export_id, on_warning=lambda text: warnings.append((waiting_task.get(), text))
+            )
 
         async def scenario() -> None:
             poller = ExportPoller("isvapp_default", connect)
@@ -45,8 +47,8 @@ class TestTrouble:
             await waits
 
         run(scenario())
-        assert sorted(export_id for export_id, _ in told) == sorted(export_ids)
-        assert "A poll failed; will retry: ISVapp gave no usable response" in told[0][1]
+        assert sorted(export_id for export_id, _ in warnings) == sorted(export_ids)
+        assert "A poll failed; will retry: ISVapp gave no usable response" in warnings[0][1]
 
     def test_reports_a_lasting_failure_to_all_with_the_last_error(
         self, isvapp: Emulator, monkeypatch: pytest.MonkeyPatch

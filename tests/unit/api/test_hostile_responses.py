@@ -322,9 +322,9 @@ def test_the_key_is_in_nothing_that_is_made_of_a_record(server, connect, field):
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 500, 502, 503, 302])
 def test_the_key_is_in_no_message_and_no_log(server, connect, status, caplog):
     caplog.set_level("DEBUG")
-    said = b'{"success": false, "error": "%s sentinel-api-key\\/\\u0026 sentinel-api-key%%2f%%26"}' % KEY.encode()
+    refusal = b'{"success": false, "error": "%s sentinel-api-key\\/\\u0026 sentinel-api-key%%2f%%26"}' % KEY.encode()
     headers = {"Location": f"http://{KEY.partition('/')[0]}.test/{KEY}"}
-    server.script("*", *[ScriptedResponse(status, said, headers)] * 2)
+    server.script("*", *[ScriptedResponse(status, refusal, headers)] * 2)
 
     with connect(server.url) as client, pytest.raises(ProviderError) as caught:
         client.list_exports()
@@ -341,8 +341,8 @@ def test_a_download_url_that_is_echoed_is_not_shown(server, connect, status, cap
     caplog.set_level("DEBUG")
     url = f"{server.url}/files/sentinel-path?sig=sentinel%2Fquery"
     server.script("/api/v1/exports/e1", *[data({"id": "e1", "status": "COMPLETED", "download_url": url})] * 2)
-    for said in (f"no {url}", "no /files/sentinel-path", "no sentinel-path", "bad sig=sentinel%2Fquery"):
-        server.script("/files/sentinel-path", *[ScriptedResponse(status, said.encode())] * 2)
+    for refusal in (f"no {url}", "no /files/sentinel-path", "no sentinel-path", "bad sig=sentinel%2Fquery"):
+        server.script("/files/sentinel-path", *[ScriptedResponse(status, refusal.encode())] * 2)
 
     with connect(server.url) as client, pytest.raises(ProviderError) as caught:
         client.open_download("e1")

@@ -34,10 +34,10 @@ def failure(limiter: RecordingLimiter) -> Callable[[str], str]:
 
 def test_an_untrusted_certificate(failure: Callable[[str], str], tmp_path: Path) -> None:
     with TlsServer(tmp_path, host="localhost") as server:
-        said = failure(f"https://localhost:{server.port}")
+        message = failure(f"https://localhost:{server.port}")
 
-    assert said.startswith(f"TLS with https://localhost:{server.port} failed: self-signed certificate. ")
-    assert "REQUESTS_CA_BUNDLE" in said
+    assert message.startswith(f"TLS with https://localhost:{server.port} failed: self-signed certificate. ")
+    assert "REQUESTS_CA_BUNDLE" in message
 
 
 def test_a_certificate_for_another_host(
@@ -45,14 +45,14 @@ def test_a_certificate_for_another_host(
 ) -> None:
     with TlsServer(tmp_path, host="other.example.com") as server:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
-        said = failure(f"https://localhost:{server.port}")
+        message = failure(f"https://localhost:{server.port}")
 
-    assert "certificate is not valid for 'localhost'" in said
-    assert "Check the connection's host" in said
+    assert "certificate is not valid for 'localhost'" in message
+    assert "Check the connection's host" in message
 
 
 def test_a_server_without_tls(failure: Callable[[str], str], server: ScriptedServer) -> None:
-    said = failure(server.url.replace("http://", "https://"))
+    message = failure(server.url.replace("http://", "https://"))
 
-    assert "the server does not speak TLS" in said
-    assert "begins with http://" in said
+    assert "the server does not speak TLS" in message
+    assert "begins with http://" in message

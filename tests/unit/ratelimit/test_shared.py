@@ -58,14 +58,14 @@ def storage(key: str, clock: Clock) -> UnreliableStorage:
 
 
 @pytest.fixture
-def said() -> list[str]:
+def logged() -> list[str]:
     return []
 
 
 @pytest.fixture
-def limiter(storage: UnreliableStorage, clock: Clock, said: list[str]) -> SharedLimiter:
+def limiter(storage: UnreliableStorage, clock: Clock, logged: list[str]) -> SharedLimiter:
     return SharedLimiter(
-        storage, rate_limit=RateLimit.of(2), wait_timeout=60, on_wait=said.append, clock=clock, sleep=clock.sleep
+        storage, rate_limit=RateLimit.of(2), wait_timeout=60, on_wait=logged.append, clock=clock, sleep=clock.sleep
     )
 
 
@@ -152,26 +152,26 @@ class TestWaiting:
         assert waits == pytest.approx([0, 0, 1, 60])
 
     def test_a_long_wait_is_logged_once_with_place_and_expected_start(
-        self, limiter: SharedLimiter, said: list[str]
+        self, limiter: SharedLimiter, logged: list[str]
     ) -> None:
         take_both_permits(limiter)
         limiter.block_for(20)
         with limiter.acquire():
             pass
-        assert len(said) == 1
-        assert "2 requests/s" in said[0]
-        assert "number 1 of 1 waiting" in said[0]
-        assert "expected to start in 20 s" in said[0]
-        assert "after a 429, no request is sent for another 20 s" in said[0]
+        assert len(logged) == 1
+        assert "2 requests/s" in logged[0]
+        assert "number 1 of 1 waiting" in logged[0]
+        assert "expected to start in 20 s" in logged[0]
+        assert "after a 429, no request is sent for another 20 s" in logged[0]
 
-    def test_a_short_wait_is_not_logged(self, limiter: SharedLimiter, said: list[str]) -> None:
+    def test_a_short_wait_is_not_logged(self, limiter: SharedLimiter, logged: list[str]) -> None:
         for _ in range(10):
             with limiter.acquire():
                 pass
-        assert said == []
+        assert logged == []
 
     def test_a_wait_that_becomes_long_is_logged(
-        self, limiter: SharedLimiter, clock: Clock, said: list[str], monkeypatch: pytest.MonkeyPatch
+        self, limiter: SharedLimiter, clock: Clock, logged: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         take_both_permits(limiter)
         real_sleep = clock.sleep
@@ -184,7 +184,7 @@ class TestWaiting:
         monkeypatch.setattr(limiter, "_sleep", sleep)
         with limiter.acquire():
             pass
-        assert len(said) == 1
+        assert len(logged) == 1
 
     def test_a_wait_beyond_the_timeout_is_an_error_that_describes_the_queue(
         self, limiter: SharedLimiter, key: str, clock: Clock
