@@ -109,7 +109,7 @@ def duckdb_to_parquet(server: str, target: str) -> Work:
 
 def ours_to_parquet(server: str, target: str) -> Work:
     import pyarrow.compute
-    import pyarrow.json
+    import pyarrow.csv
     import pyarrow.parquet  # noqa: F401
 
     return ours_to_file(server, target, output_format="parquet")

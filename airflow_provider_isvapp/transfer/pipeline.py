@@ -115,6 +115,7 @@ class TransferPipeline:
             Row if is_documented or by_month else UndocumentedRow,
             checker=self._checker,
             by_month=by_month,
+            as_arrays=options.output_format == "parquet",
             max_row_bytes=options.max_row_bytes,
         )
         self.keys = KeyIndex() if options.indexes_keys else None
@@ -129,6 +130,8 @@ class TransferPipeline:
         self._plain_bytes = 0
         self._kept_bytes = 0
         self._malformed: MalformedRows | None = None
+        # Of an earlier row than the one that the checks found, if both did: what is written is checked already.
+        self._unwritable: MalformedRows | None = None
         self._writer: RowWriter | None = None
         self.objects: list[WrittenObject] = []
 
@@ -221,25 +224,38 @@ class TransferPipeline:
             yield from self._summed_up(last, is_last=True)
 
     def _write(self, chunks: Iterable[Chunk], output: RowWriter) -> None:
-        for chunk in chunks:
-            # Computed here and not in the other thread: the checksum releases the interpreter's lock, and the thread
-            # that checks would wait for the lock again after every chunk.
-            self._crc32.update(chunk.plain)
-            self._kept_bytes += len(chunk.plain)
-            if self._malformed is None:
-                try:
-                    output.write(chunk)
-                except MalformedRows as problem:
-                    self._keep(problem)
+        try:
+            for chunk in chunks:
+                # Computed here and not in the other thread: the checksum releases the interpreter's lock, and the
+                # thread that checks would wait for the lock again after every chunk.
+                self._crc32.update(chunk.plain)
+                self._kept_bytes += len(chunk.plain)
+                if self._unwritable is None:
+                    self._write_chunk(chunk, output)
+        except MalformedRows:
+            # The checks found it. The writer may find an earlier one among its last rows.
+            output.flush(self._provenance)
+            raise
+
+    def _write_chunk(self, chunk: Chunk, output: RowWriter) -> None:
+        try:
+            output.write(chunk)
+        except MalformedRows as problem:
+            self._unwritable = self._kept(problem)
 
     def _flush(self, writer: RowWriter, provenance: Provenance) -> list[WrittenObject]:
-        if self._malformed is None:
+        objects: list[WrittenObject] = []
+        if self._unwritable is None:
+            # Even if the checks found a malformed row: the writer may find an earlier one among its last rows.
             try:
-                return writer.flush(provenance)
+                objects = writer.flush(provenance)
             except MalformedRows as problem:
-                self._keep(problem)
+                self._unwritable = self._kept(problem)
+        malformed = self._unwritable or self._malformed
+        if malformed is None:
+            return objects
         raise ExportRefused(
-            f"Export {self._download.export.id} has malformed rows: {self._malformed}. The sizes and checksums of its "
+            f"Export {self._download.export.id} has malformed rows: {malformed}. The sizes and checksums of its "
             "file are right, so another download would bring the same: create a new export. Nothing was published."
         )
 
@@ -268,25 +284,25 @@ class TransferPipeline:
                 if is_last:
                     self._summarizer.finish()
         except MalformedRows as problem:
-            self._keep(problem)
+            self._malformed = self._kept(problem)
         else:
             yield chunk
 
     def _inspect(self, step: Callable[[], list[PartitionChunk]]) -> list[PartitionChunk] | None:
         """Run a step of the inspection; return None if a row is malformed, in this step or an earlier one."""
-        if self._malformed is not None:
+        if self._malformed is not None or self._unwritable is not None:
             return None
         try:
             partitions = step()
             if problem := too_many_months(self._inspector.months):
                 raise MalformedRows(problem)
         except MalformedRows as problem:
-            self._keep(problem)
+            self._malformed = self._kept(problem)
             return None
         return partitions
 
-    def _keep(self, problem: MalformedRows) -> None:
-        """Keep a problem until the end, when the sizes in the record show whether the vendor produced it.
+    def _kept(self, problem: MalformedRows) -> MalformedRows:
+        """Return a problem, to keep it until the end, when the sizes in the record show whether the vendor produced it.
 
         :raises MalformedRows: if the record states no sizes: a gateway may have recompressed the file.
         """
@@ -294,7 +310,7 @@ class TransferPipeline:
         if not export.states_sizes:
             raise problem
         self._log.warning("Export %s has malformed rows: %s. Reading the rest to verify the file.", export.id, problem)
-        self._malformed = problem
+        return problem
 
     def _check_record(self) -> None:
         export = self._download.export

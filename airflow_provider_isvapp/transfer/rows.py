@@ -14,6 +14,7 @@ from io import BytesIO
 from typing import ClassVar, Protocol
 
 import msgspec
+from msgspec.structs import astuple
 
 from airflow_provider_isvapp.errors import MalformedRows
 from airflow_provider_isvapp.transfer.audit import is_month
@@ -52,18 +53,22 @@ class _HasMonth(Protocol):
 
 @dataclass(frozen=True)
 class PartitionChunk:
-    """Rows of one month, in the order of arrival.
+    """Rows of one month, or of all months in a chunk that is not partitioned, in the order of arrival.
 
-    :param month: their ``reference_date``, which is safe in a path.
+    :param month: their ``reference_date``, which is safe in a path; empty if the chunk is not partitioned.
     :param lines: the rows, each with its newline.
     :param rows: the number of rows.
+    :param arrays: the same rows as JSON arrays, if they were asked for and all rows match their documentation: the
+        number of the line, the values in documented order, and a 0.
     """
 
     month: str
     lines: bytes
     rows: int
+    arrays: bytes | None = None
 
 
+_ENCODER = msgspec.json.Encoder()
 _MONTH_NAME = "reference_date"
 _MONTH_KEY = b'"reference_date"'
 # Every other JSON spelling of that name contains one of its letters, or the underscore, as an escape.
@@ -90,6 +95,8 @@ class RowInspector:
     :param row_type: the fields of a row to read.
     :param checker: compares each row with its documentation. Rows that match it are only parsed.
     :param by_month: return the rows, grouped by month.
+    :param as_arrays: return the rows, documented ones as arrays, too. If they are not grouped by month, the caller
+        compares their texts with the documented patterns, in columns.
     :param max_row_bytes: the longest row, without its newline.
     """
 
@@ -99,6 +106,7 @@ class RowInspector:
         *,
         checker: RowChecker | None = None,
         by_month: bool = False,
+        as_arrays: bool = False,
         max_row_bytes: int = DEFAULT_MAX_ROW_BYTES,
     ) -> None:
         self.rows = 0
@@ -106,6 +114,7 @@ class RowInspector:
         self._is_list = row_type is ListRow
         self._may_have_month = row_type not in (ListRow, UndocumentedRow)
         self._by_month = by_month
+        self._as_arrays = as_arrays
         self._max_row_bytes = max_row_bytes
         self._checker = checker
         decoder = msgspec.json.Decoder(row_type)
@@ -119,7 +128,7 @@ class RowInspector:
     def feed(self, chunk: bytes) -> list[PartitionChunk]:
         """Inspect the next bytes; they may begin and end anywhere.
 
-        :return: the rows completed by these bytes; empty without ``by_month``.
+        :return: the rows completed by these bytes; empty without ``by_month`` and ``as_arrays``.
         :raises MalformedRows: at the first invalid line.
         """
         partitions = []
@@ -131,7 +140,7 @@ class RowInspector:
                 return []
             partitions += self._inspect_open_line()
         end = max(begin, chunk.rfind(b"\n") + 1)
-        partitions += self._inspect(chunk[begin:end])
+        partitions += self._inspect(chunk[begin:end], match_patterns=self._by_month or not self._as_arrays)
         self._keep(chunk[end:])
         return partitions
 
@@ -158,32 +167,48 @@ class RowInspector:
         line = b"".join(self._open_line)
         self._open_line.clear()
         self._open_size = 0
-        return self._inspect(line + b"\n") if line else []
+        # The patterns, too: a malformed line after it would keep the row from the caller.
+        return self._inspect(line + b"\n", match_patterns=True) if line else []
 
-    def _inspect(self, block: bytes) -> list[PartitionChunk]:
+    def _inspect(self, block: bytes, *, match_patterns: bool) -> list[PartitionChunk]:
         """Check whole lines."""
         if self._lines == 0:
             block = block.removeprefix(codecs.BOM_UTF8)
-        months = self._read_all(block)
-        if months is None:
+        read = self._read_all(block, match_patterns=match_patterns)
+        if read is None:
             block, months = self._read_each(block)
+            arrays = None
         else:
+            months, arrays = read
             self._lines += len(months)
         if not months:
             return []
         self.rows += len(months)
-        if months.count(months[0]) == len(months):
+        has_one_month = months.count(months[0]) == len(months)
+        if has_one_month:
             self._months[months[0]] += len(months)
-            return [PartitionChunk(months[0] or "", block, len(months))] if self._by_month else []
-        self._months.update(months)
-        return self._divide(block, months) if self._by_month else []
+        else:
+            self._months.update(months)
+        if self._by_month and not has_one_month:
+            return self._divide(block, months, arrays)
+        if self._by_month or self._as_arrays:
+            month = (months[0] or "") if self._by_month else ""
+            return [PartitionChunk(month, block, len(months), arrays)]
+        return []
 
-    def _read_all(self, block: bytes) -> list[str | None] | None:
-        """Return the month of each line; None if a line is invalid, or if only a check of each line can tell."""
+    def _read_all(self, block: bytes, *, match_patterns: bool) -> tuple[list[str | None], bytes | None] | None:
+        """Return the month of each line, and the lines as arrays if they are asked for.
+
+        :return: None if a line is invalid, or if only a check of each line can tell.
+        """
         rows: Iterable[_HasMonth]
+        arrays = None
         try:
             if self._checker is not None:
-                rows = self._checker.read_documented(BytesIO(block))
+                rows = self._checker.read_documented(BytesIO(block), match_patterns=match_patterns)
+                if self._as_arrays:
+                    numbered = enumerate(rows, self._lines + 1)
+                    arrays = _ENCODER.encode_lines([(number, *astuple(row), 0) for number, row in numbered])
             elif lines := self._count_object_lines(block):
                 rows = self._decode_lines(block)
                 if len(rows) != lines:
@@ -198,10 +223,10 @@ class RowInspector:
         if (
             len(block) > self._max_row_bytes
             or (not self._is_list and self._may_repeat_month(block, months))
-            or (self._by_month and not all(month and is_month(month) for month in set(months)))
+            or ((self._by_month or self._as_arrays) and not all(month and is_month(month) for month in set(months)))
         ):
             return None
-        return months
+        return months, arrays
 
     def _count_object_lines(self, block: bytes) -> int:
         """Count the lines of a block if each newline but the last one separates two objects; return 0 otherwise.
@@ -263,12 +288,20 @@ class RowInspector:
     def _too_long(self, line: int) -> MalformedRows:
         return MalformedRows(f"line {line} is longer than {self._max_row_bytes} bytes (max_row_bytes)")
 
-    def _divide(self, block: bytes, months: list[str | None]) -> list[PartitionChunk]:
+    def _divide(self, block: bytes, months: list[str | None], arrays: bytes | None) -> list[PartitionChunk]:
         """Group rows, which may come in any order, by month."""
         by_month: defaultdict[str, list[bytes]] = defaultdict(list)
         for month, line in zip(months, BytesIO(block), strict=True):
             by_month[month or ""].append(line)
-        return [PartitionChunk(month, b"".join(lines), len(lines)) for month, lines in by_month.items()]
+        arrays_by_month: defaultdict[str, list[bytes]] = defaultdict(list)
+        for month, array in zip(months, BytesIO(arrays or b""), strict=arrays is not None):
+            arrays_by_month[month or ""].append(array)
+        return [
+            PartitionChunk(
+                month, b"".join(lines), len(lines), None if arrays is None else b"".join(arrays_by_month[month])
+            )
+            for month, lines in by_month.items()
+        ]
 
 
 def _has_two_months(line: bytes, text: str) -> bool:

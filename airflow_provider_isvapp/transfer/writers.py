@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -23,10 +24,10 @@ from airflow_provider_isvapp.transfer.staging.base import Provenance, commit_sta
 
 
 class Encoder(Protocol):
-    """Encodes ndjson for storage: in whole lines, or for :class:`Plain` and :class:`Gzip` in any pieces."""
+    """Encodes rows for storage."""
 
-    def encode(self, plain: bytes | memoryview) -> bytes | memoryview:
-        """Encode ndjson and return the bytes that are ready to be stored."""
+    def encode_rows(self, parts: Sequence[PartitionChunk]) -> bytes | memoryview:
+        """Encode rows and return the bytes that are ready to be stored."""
         ...
 
     def finish(self, provenance: Provenance) -> bytes:
@@ -37,10 +38,26 @@ class Encoder(Protocol):
         ...
 
 
-class Plain:
+class ByteEncoder(ABC):
+    """Encodes ndjson in pieces that may begin and end anywhere."""
+
+    @abstractmethod
+    def encode(self, plain: bytes) -> bytes:
+        """Encode ndjson and return the bytes that are ready to be stored."""
+
+    def encode_rows(self, parts: Sequence[PartitionChunk]) -> bytes:
+        """Encode rows and return the bytes that are ready to be stored."""
+        return self.encode(b"".join(part.lines for part in parts))
+
+    @abstractmethod
+    def finish(self, provenance: Provenance) -> bytes:
+        """Return the remaining bytes."""
+
+
+class Plain(ByteEncoder):
     """Stores ndjson as it is."""
 
-    def encode(self, plain: bytes | memoryview) -> bytes | memoryview:
+    def encode(self, plain: bytes) -> bytes:
         """Return the same bytes."""
         return plain
 
@@ -49,13 +66,13 @@ class Plain:
         return b""
 
 
-class Gzip:
+class Gzip(ByteEncoder):
     """Compresses ndjson again: a month cannot be cut out of the export's gzip file."""
 
     def __init__(self) -> None:
         self._compressor = _new_compressor()
 
-    def encode(self, plain: bytes | memoryview) -> bytes:
+    def encode(self, plain: bytes) -> bytes:
         """Return the compressed bytes that are ready."""
         return self._compressor.compress(plain)
 
@@ -99,7 +116,7 @@ class Chunk:
 
     :param compressed: as it was received; empty for a list.
     :param plain: the decompressed bytes.
-    :param partitions: the rows that it completes, by month, for a partitioned write.
+    :param partitions: the rows that it completes: by month for a partitioned write, and all in one for Parquet.
     """
 
     compressed: memoryview
@@ -224,8 +241,10 @@ class SingleObjectWriter:
         if self._as_received:
             self._empty = self._empty and not chunk.compressed
             self._object.store(chunk.compressed)
-        else:
+        elif isinstance(self._encoder, ByteEncoder):
             self._object.store(self._encoder.encode(chunk.plain))
+        else:
+            self._object.store(self._encoder.encode_rows(chunk.partitions))
 
     def flush(self, provenance: Provenance) -> list[WrittenObject]:
         """Hand everything to the storage."""
@@ -344,11 +363,11 @@ class _MonthObject:
     def __init__(self, stored: StoredObject, encoder: Encoder) -> None:
         self.stored = stored
         self.encoder = encoder
-        self._parts: list[bytes] = []
+        self._parts: list[PartitionChunk] = []
         self._size = 0
 
     def write(self, part: PartitionChunk) -> None:
-        self._parts.append(part.lines)
+        self._parts.append(part)
         self._size += len(part.lines)
         self.stored.rows += part.rows
         if self._size >= _BUFFER_BYTES:
@@ -357,6 +376,5 @@ class _MonthObject:
     def store(self) -> None:
         """Encode and store the buffered rows."""
         if self._parts:
-            lines = b"".join(self._parts)
-            self._parts, self._size = [], 0
-            self.stored.store(self.encoder.encode(lines))
+            parts, self._parts, self._size = self._parts, [], 0
+            self.stored.store(self.encoder.encode_rows(parts))

@@ -227,6 +227,20 @@ class TestParquet:
         assert len(str(caught.value)) < 600
         assert names(tmp_path) == []
 
+    @pytest.mark.parametrize("states_sizes", [False, True])
+    def test_the_first_of_two_malformed_rows_is_named(self, tmp_path: Path, states_sizes: bool) -> None:
+        """The checks find the second one before the columns of the first one are built."""
+        lines = PLAIN.splitlines(keepends=True)
+        lines[1_000], lines[2_900] = changed(operations="seven"), b"{\n"
+        plain = b"".join(lines)
+        body, target = gzip_bytes(plain), open_destination(str(tmp_path / "x.parquet"))
+        with FileServer(FileResponse(body)) as server:
+            source = server.source(compressed=len(body), uncompressed=len(plain)) if states_sizes else server.source()
+            error = ExportRefused if states_sizes else DamagedDownload
+            with pytest.raises(error, match=r"row 1001: \$\.operations is not"):
+                download_with(source, target, output_format="parquet", attempts=1)
+        assert names(tmp_path) == []
+
     def test_by_month_and_empty(self, tmp_path: Path) -> None:
         download(tmp_path / "{reference_date}.parquet", output_format="parquet", partition_by="reference_date")
         assert self.read(tmp_path / "2024-02.parquet").num_rows == 1_500
