@@ -103,9 +103,8 @@ class ExportDownload:
             cancelled=cancelled,
             observe=record,
         )
-        fields = lineage_fields(TaxonomyItemRow, self._options.output_format)
-        kept = tuple(item for item in fields if item[0] not in self._options.exclude_fields)
-        return Publication(destination=self._destination, result=result, fields=kept)
+        fields = lineage_fields(TaxonomyItemRow, self._options.output_format, excluded=self._options.exclude_fields)
+        return Publication(destination=self._destination, result=result, fields=fields)
 
 
 def task_run(context: Context) -> str:
@@ -227,9 +226,8 @@ class ListSnapshot:
             fetch_seconds=time.monotonic() - self._started,
             observe=record,
         )
-        fields = lineage_fields(row_type, self._options.output_format)
-        kept = tuple(item for item in fields if item[0] not in self._options.exclude_fields)
-        return Publication(destination=destination, result=result, fields=kept)
+        fields = lineage_fields(row_type, self._options.output_format, excluded=self._options.exclude_fields)
+        return Publication(destination=destination, result=result, fields=fields)
 
     def _check_time(self, context: Context, taken_at: datetime) -> None:
         if self._allow_late or SNAPSHOT_PLACEHOLDER in self._destination.key:

@@ -20,7 +20,7 @@ from pathlib import Path
 from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig
 from scripts.demo.airflow_processes import AirflowProcesses, end_processes, one_machine_settings, wait_until_healthy
 from scripts.demo.airflow_rest import AirflowRest
-from scripts.demo.console import Console, DemoFailed, only_run
+from scripts.demo.console import Console, DemoFailed, exit_on_signals, only_run
 from scripts.demo.follow import follow_run, wait_for_dag
 from scripts.demo.verify import check_accounts, check_apps, check_usage, most_in_a_second
 
@@ -38,11 +38,7 @@ def main() -> int:
     parser.add_argument("--once", action="store_true", help="end when the DAG has run")
     parser.add_argument("--port", type=int, default=8080, help="port of Airflow's UI; another one if it is taken")
     arguments = parser.parse_args()
-    # End the processes when the terminal is closed or the demo is killed.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(1))
-    # A shell starts background jobs with it ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    exit_on_signals()
     console = Console()
     try:
         with only_run(ROOT / ".venvs" / "demo.running", DemoFailed):

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ class DemoFailed(Exception):
 
 
 class Console:
-    """Print to a terminal or a log alike: no line is ever rewritten."""
+    """Prints to a terminal or a log; no line is ever rewritten."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
@@ -26,7 +28,7 @@ class Console:
         return time.monotonic() - self._started
 
     def step(self, text: str) -> None:
-        """Say what happened or begins."""
+        """Print a step that happened or begins."""
         print(f"{self.elapsed:5.0f} s  {text}", flush=True)
 
     def detail(self, text: str) -> None:
@@ -34,9 +36,17 @@ class Console:
         print(f"         {text}", flush=True)
 
 
+def exit_on_signals() -> None:
+    """End the program, and with it its processes, when the terminal is closed or it is killed; accept Ctrl-C."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
+    # A shell starts background jobs with this signal ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @contextlib.contextmanager
 def only_run(lock: Path, failure: type[Exception]) -> Iterator[None]:
-    """Refuse to start beside another run of this checkout, whose files and processes it would remove.
+    """Refuse to start beside another run of this checkout: it would remove that run's files and processes.
 
     :param lock: a file that the kernel unlocks when the process dies.
     :param failure: raised if there is another one.

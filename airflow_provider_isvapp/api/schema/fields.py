@@ -378,12 +378,15 @@ def column_type(kind: Type, dialect: Dialect) -> str:
     return _OBJECT[place].format(", ".join(members))
 
 
-def lineage_fields(struct: type[Object], output_format: str = "ndjson") -> tuple[tuple[str, str], ...]:
+def lineage_fields(
+    struct: type[Object], output_format: str = "ndjson", *, excluded: Collection[str] = ()
+) -> tuple[tuple[str, str], ...]:
     """Return the name and the type of each top-level field of a row, as lineage shows them.
 
     :param output_format: ``ndjson``, whose types are JSON's, or ``parquet``, whose columns have other types.
+    :param excluded: the names of fields that are not stored.
     """
-    fields = read_object(struct).fields
+    fields = [item for item in read_object(struct).fields if item.name not in excluded]
     if output_format == "ndjson":
         return tuple((item.name, _json_type(item.type)) for item in fields)
     typed = ((item.name, column_type(item.type, Dialect.PARQUET).partition("<")[0]) for item in fields)

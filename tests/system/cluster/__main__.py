@@ -12,14 +12,13 @@ import contextlib
 import json
 import re
 import shutil
-import signal
 import statistics
 import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
 
-from scripts.demo.console import Console, only_run
+from scripts.demo.console import Console, exit_on_signals, only_run
 from tests.support import ROOT
 from tests.system.cluster.arrivals import Vendors, by_endpoint, most_in_a_second
 from tests.system.cluster.bucket import Bucket, compare
@@ -50,10 +49,7 @@ def main() -> int:
     if reason := missing_rights():
         print(f"This machine cannot imitate hosts: {reason}.", file=sys.stderr)
         return 1
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(1))
-    # A shell starts background jobs with it ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    exit_on_signals()
     console = Console()
     try:
         with only_run(ROOT / ".venvs" / "cluster.running", ClusterFailed):

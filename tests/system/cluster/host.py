@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -73,16 +74,7 @@ class Host:
             if not link.is_symlink():
                 link.symlink_to(source)
         self.expected = True
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*NAMESPACES, *_rights(), *INIT, *self.service.words],
-                cwd=self.service.environment["AIRFLOW_HOME"],
-                env=self.service.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self._process = self._popen([*NAMESPACES, *_rights(), *INIT, *self.service.words], self._log)
 
     def kill(self) -> None:
         """Send SIGKILL to everything on it, and wait until it is dead."""
@@ -102,26 +94,29 @@ class Host:
             time.sleep(0.05)
 
     def run_health_check(self) -> None:
-        """Run the health check beside the caller, again and again until it succeeds once."""
+        """Start the health check in the background, again and again until it succeeds once."""
         if not self.started or self.healthy or not self.service.healthcheck:
             return
         if self._check is None:
             if time.monotonic() < self._checked_at + SECONDS_BETWEEN_CHECKS:
                 return
-            with self._check_log.open("ab") as log:
-                self._check = subprocess.Popen(
-                    self.service.healthcheck,
-                    cwd=self.service.environment["AIRFLOW_HOME"],
-                    env=self.service.environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
+            self._check = self._popen(self.service.healthcheck, self._check_log)
         status = self._check.poll()
         if status is not None:
             self.healthy = status == 0
             self._check, self._checked_at = None, time.monotonic()
+
+    def _popen(self, command: Sequence[str], log_file: Path) -> subprocess.Popen[bytes]:
+        with log_file.open("ab") as log:
+            return subprocess.Popen(
+                command,
+                cwd=self.service.environment["AIRFLOW_HOME"],
+                env=self.service.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def _end_check(self) -> None:
         if self._check is not None:
