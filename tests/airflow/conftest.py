@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
+from airflow import __version__ as airflow_version
 
 from airflow_provider_isvapp.ratelimit import storage
 from tests.support.airflow_connections import (
@@ -19,6 +21,19 @@ from tests.support.airflow_connections import (
 )
 
 __all__ = ["clock", "download_url", "emulator", "isvapp", "logs", "productiv", "ready", "set_connection"]
+
+
+@pytest.fixture(scope="session")
+def airflow_database(airflow_database: None) -> Iterator[None]:
+    """Let whole DAGs share one Execution API: ``dag.test()`` of Airflow 3.0 and 3.1 takes a second to build it anew for
+    each task. Their triggerer and DAG processor share theirs, too.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if airflow_version.startswith(("3.0.", "3.1.")):
+            from airflow.sdk.execution_time import supervisor
+
+            patch.setattr(supervisor, "in_process_api_server", cache(supervisor.in_process_api_server))
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
