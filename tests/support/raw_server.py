@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A server that sends any bytes, at any rate."""
+"""Servers on plain sockets: one that accepts connections, and one that sends any bytes, at any rate."""
 
 from __future__ import annotations
 
@@ -8,10 +8,53 @@ import socket
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Self
 
 
-class RawServer:
-    """Sends the same pieces for each connection, then closes it. A context manager.
+class SocketServer:
+    """Accepts connections from this machine, and serves each in a thread; a context manager.
+
+    ``_over`` is set at the end, so that a connection which stalls on purpose ends.
+
+    :ivar connections: the number of connections so far.
+    """
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self._over = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    def _serve(self, connection: socket.socket) -> None:
+        """Serve a connection."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        # A thread that blocks in accept() does not notice that the socket was closed.
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+
+class RawServer(SocketServer):
+    """Sends the same pieces for each connection, then closes it.
 
     :ivar requests: the number of requests so far.
     :ivar pieces: what to send, set by the test; an endless iterable ends when the client or the server leaves.
@@ -20,31 +63,11 @@ class RawServer:
     """
 
     def __init__(self, pieces: Iterable[bytes] = (), *, pause: float = 0.0, stays: bool = False) -> None:
+        super().__init__()
         self.requests = 0
         self.pieces = pieces
         self.pause = pause
         self.stays = stays
-        self._over = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-
-    def __enter__(self) -> RawServer:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, suppress(OSError):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A server that only speaks TLS, with a certificate that it has signed itself."""
+"""A server that only accepts TLS, with a self-signed certificate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import datetime
 import ipaddress
 import socket
 import ssl
-import threading
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography import x509
@@ -16,45 +16,28 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.support.raw_server import SocketServer
 
-class TlsServer:
-    """A context manager; each connection is closed after its handshake.
+
+class TlsServer(SocketServer):
+    """Closes each connection after its handshake.
 
     :param folder: gets the certificate.
     :param host: the name that the certificate is for.
     """
 
     def __init__(self, folder: Path, *, host: str) -> None:
+        super().__init__()
         self.certificate = folder / "certificate.pem"
         self._context = server_context(self.certificate, host)
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._socket.getsockname()[1]
-        self._thread = threading.Thread(target=self._serve, daemon=True)
 
-    def __enter__(self) -> TlsServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._thread.join()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            with connection:
-                try:
-                    self._context.wrap_socket(connection, server_side=True).close()
-                except OSError:
-                    continue
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            self._context.wrap_socket(connection, server_side=True).close()
 
 
 def server_context(certificate: Path, host: str) -> ssl.SSLContext:
-    """Make a certificate, and return what a server speaks TLS with."""
+    """Make a certificate, and return a context for a server with it."""
     key = certificate.with_name("key.pem")
     write_certificate(certificate, key, host)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -7,11 +7,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Self, TypeAlias
+from typing import TypeAlias
 from urllib.parse import parse_qs, urlsplit
+
+from tests.support.raw_server import SocketServer
 
 
 @dataclass(frozen=True)
@@ -70,47 +71,24 @@ Respond: TypeAlias = Callable[[Seen], Iterable[Step]]
 _LONGEST = 60.0
 
 
-class WireServer:
-    """Plays a response to each request; a context manager.
+class WireServer(SocketServer):
+    """Plays a response to each request.
 
     :param respond: called in the connection's thread. The connection ends after the last step, unless that is
         :class:`KeepAlive`.
     """
 
     def __init__(self, respond: Respond) -> None:
+        super().__init__()
         self.respond = respond
         self.seen: list[Seen] = []
-        self.connections = 0
-        self._over = threading.Event()
         self._open: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        # A thread that blocks in accept() does not notice that the socket was closed.
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join()
+        super().__exit__()
         for connection in list(self._open):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         self._open.add(connection)
