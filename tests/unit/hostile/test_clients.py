@@ -153,7 +153,7 @@ def test_a_response_without_an_end_is_left(
     monkeypatch.setattr("airflow_provider_isvapp.api.transport.LARGEST_BODY", 1 << 20)
     endpoint = ENDPOINTS[name]
     # The bound on the size must end a body, not that on the time: a busy machine sends slowly.
-    examine(endpoint, responses.too_much(endpoint, vendors.url), vendors, elsewhere, logged, read_timeout=1.0)
+    examine(endpoint, responses.too_much(endpoint, vendors.url), vendors, elsewhere, logged, read_timeout=0.5)
 
 
 @every_endpoint
