@@ -75,7 +75,7 @@ class TestRequest:
         ]
 
 
-def test_a_percent_sign_is_no_placeholder(log: Lines) -> None:
+def test_a_percent_sign_is_kept(log: Lines) -> None:
     log_folded(log, "100% of it", ["50%s"])
 
     assert log.lines == ["::group::100% of it", "50%s", "::endgroup::"]

@@ -81,7 +81,7 @@ def test_the_form_chooses_month_and_taxonomies(emulator: Emulator, lake: Path, l
     ],
     ids=str,
 )
-def test_the_form_refuses_what_is_no_month_and_no_list(wrong: dict[str, Any], lake: Path) -> None:
+def test_the_form_refuses_invalid_months_and_lists(wrong: dict[str, Any], lake: Path) -> None:
     params = parse("isvapp_monthly_sync").params
     (name,) = wrong
 

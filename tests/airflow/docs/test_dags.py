@@ -73,7 +73,7 @@ def shown_after(block: Block) -> tuple[list[str], dict[str, Any]]:
     return log, xcom
 
 
-def test_guides_show_what_comes_of_their_dags() -> None:
+def test_guides_show_the_output_of_their_dags() -> None:
     shown = [shown_after(block) for block in SNIPPETS]
     assert sum(bool(log) for log, _ in shown) >= 7
     assert sum(bool(xcom) for _, xcom in shown) >= 4

@@ -28,7 +28,7 @@ def stored(**fields: Any) -> Any:
 
 
 @pytest.mark.parametrize("extra", ["{not json", "[1]", '"text"', "nonsense"])
-def test_an_extra_that_is_no_object_is_an_error_and_not_the_defaults(extra: str) -> None:
+def test_an_extra_that_is_not_an_object_is_an_error(extra: str) -> None:
     with pytest.raises(InvalidConnection, match="extra: must be a JSON object"):
         connection_fields(stored(extra=extra))
 

@@ -68,7 +68,7 @@ def test_a_key_that_is_rotated_meanwhile_is_read_again(emulator: Emulator, set_c
         assert client.list_exports() == []
 
 
-def test_a_key_is_read_again_in_a_thread_beside_the_event_loop(
+def test_a_rotated_key_is_read_in_a_thread_outside_the_event_loop(
     emulator: Emulator, set_connection: SetConnection
 ) -> None:
     fields = isvapp_fields(emulator) | {"login": None}
@@ -189,7 +189,7 @@ class TestSecrets:
 
         assert hidden == ["sentinel-password", "sentinel storage"]
 
-    def test_tokens_of_a_task_are_hidden_too(self, isvapp: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_tokens_of_a_task_are_masked_too(self, isvapp: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
         hidden: list[str] = []
         monkeypatch.setattr("airflow_provider_isvapp.hooks.base.mask_secret", hidden.append)
 

@@ -195,7 +195,7 @@ def test_no_event_has_a_partition_unless_it_is_wanted(export: Export, tmp_path: 
     assert context["outlet_events"][ASSET].extra == written
 
 
-def test_what_was_left_in_place_is_no_partition(export: Export, tmp_path: Path) -> None:
+def test_an_existing_month_that_stays_sends_no_partition_event(export: Export, tmp_path: Path) -> None:
     (tmp_path / "usage").write_bytes(b"something else\n")
 
     _, context = export(tmp_path / "usage", if_exists="skip", partition_events=True)

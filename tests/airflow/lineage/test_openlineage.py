@@ -85,7 +85,7 @@ def test_an_object_that_was_there_is_an_output_without_statistics(isvapp: Emulat
     assert (written.outputFacets["outputStatistics"].rowCount, found.outputFacets) == (200, {})
 
 
-def test_an_object_left_in_place_is_no_output(isvapp: Emulator, ready: str, tmp_path: Path) -> None:
+def test_an_existing_object_that_stays_is_not_an_output(isvapp: Emulator, ready: str, tmp_path: Path) -> None:
     (tmp_path / "usage").write_bytes(b"something else")
     operator = IsvappDownloadExportOperator(
         task_id="x", export_id=ready, path=str(tmp_path / "usage"), if_exists="skip"

@@ -126,7 +126,7 @@ class TestCheckpoint:
         later.save("export-2", fingerprint="f")
         assert later.is_first_to_see_ready()
 
-    def test_without_a_store_each_try_sees_an_export_of_its_own(self) -> None:
+    def test_without_a_store_each_try_counts_its_export(self) -> None:
         checkpoint = ExportCheckpoint(task_context())
 
         assert checkpoint.is_first_to_see_ready()

@@ -131,7 +131,7 @@ class TestMonthOfRun:
             checked_timeframe(NO_DATA_INTERVAL, partition_key=None)
 
     @pytest.mark.parametrize("key", ["2024-02-06T06:00:00", "2024_02", "2024-13", "LATEST_COMPLETED_MONTH", ""])
-    def test_a_partition_key_that_is_no_month_names_what_makes_one(self, key: str) -> None:
+    def test_the_error_of_an_invalid_partition_key_names_the_timetable(self, key: str) -> None:
         with pytest.raises(
             InvalidArgument, match=f"{re.escape(repr(key))}, and not a month as YYYY-MM. Set the timetable's key_format"
         ) as caught:
@@ -143,11 +143,11 @@ class TestMonthOfRun:
         assert (timetable.run_offset, timetable.key_format) == (-1, "%Y-%m")
 
     @pytest.mark.parametrize("timeframe", ["2024-02", "LATEST_COMPLETED_MONTH"])
-    def test_a_timeframe_of_its_own_needs_no_such_key(self, timeframe: str) -> None:
+    def test_an_explicit_timeframe_needs_no_partition_key(self, timeframe: str) -> None:
         assert checked_timeframe(timeframe, partition_key="2024-02-06T06:00:00") == timeframe
 
 
-def test_which_months_a_keyword_stands_for_is_the_vendors_choice() -> None:
+def test_the_vendor_chooses_the_months_of_a_keyword() -> None:
     def months(timeframe: str, **fields: Any) -> tuple[str, ...] | int | None:
         return requested_months(ExportRequest.checked(timeframe=timeframe, taxonomy_ids=["t1"], **fields))
 

@@ -156,7 +156,7 @@ class TestDownload:
         with pytest.raises(AirflowFailException, match="export_id: must be "):
             operator.execute(task_context())
 
-    def test_a_pending_export_is_no_file(self, isvapp: Emulator, tmp_path: Path) -> None:
+    def test_a_pending_export_cannot_be_downloaded(self, isvapp: Emulator, tmp_path: Path) -> None:
         with IsvappHook() as hook:
             export_id = hook.create_export(timeframe="LATEST_COMPLETED_MONTH", taxonomy_ids=["taxonomy"]).id
         operator = IsvappDownloadExportOperator(task_id="download", export_id=export_id, path=str(tmp_path / "usage"))

@@ -444,7 +444,7 @@ class TestWaitForMonth:
         assert path.endswith(".temporal.DateTimeTrigger")
         assert arguments["moment"] - datetime.now(UTC) == pytest.approx(timedelta(seconds=5), abs=timedelta(seconds=1))
 
-    def test_the_whole_export_waits_for_its_month_too(
+    def test_the_export_operator_waits_for_its_month_too(
         self, isvapp: Emulator, tmp_path: Path, clock: ManualClock
     ) -> None:
         isvapp.inject(Fault(endpoint="create_export", kind="month_incomplete", times=2))

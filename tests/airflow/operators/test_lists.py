@@ -248,7 +248,7 @@ def test_a_list_that_shrinks_is_refused_and_can_be_accepted(listed: VendorList) 
 
 
 @pytest.mark.parametrize("compression", [None, "gzip"])
-def test_fields_are_left_out_of_what_is_stored_and_of_its_schema(listed: VendorList, compression: str | None) -> None:
+def test_excluded_fields_are_neither_stored_nor_in_the_schema(listed: VendorList, compression: str | None) -> None:
     gone, more = ("AppContacts", {"verbose": True}) if listed.name == "apps" else ("name", {})
     name = "list.gz" if compression else "list"
     operator = listed.operator(

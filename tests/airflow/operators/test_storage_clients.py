@@ -93,7 +93,7 @@ class TestS3:
         assert (store.bucket, destination.key) == ("bucket", "month=2024-02/usage.ndjson")
         assert destination.uri == address
 
-    def test_a_bucket_alone_is_no_object(self) -> None:
+    def test_a_path_without_a_key_is_refused(self) -> None:
         with pytest.raises(InvalidArgument, match="names a folder"):
             resolve_destination("s3://lake@bucket")
 

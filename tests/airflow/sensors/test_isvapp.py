@@ -322,9 +322,7 @@ class TestAllModesAlike:
 
 
 class TestPoking:
-    def test_no_poll_requests_a_token_of_its_own(
-        self, isvapp: Emulator, ready: str, task_instance: TaskInstance
-    ) -> None:
+    def test_polls_share_a_token(self, isvapp: Emulator, ready: str, task_instance: TaskInstance) -> None:
         before = isvapp.request_counts()["token"]
         isvapp.inject(Fault(endpoint="show_export", kind="edit", replace={"status": "PENDING"}, times=4))
 

@@ -40,7 +40,7 @@ class TestToAnnounce:
         news, known = to_announce(list(exports), None if announced is None else frozenset(announced), now=NOW)
         return [item.id for item in news], set(known)
 
-    def test_what_was_there_before_is_no_news(self) -> None:
+    def test_exports_that_were_ready_before_are_not_announced(self) -> None:
         assert self.ids([export("a"), export("b", "PENDING")], None) == ([], {"a"})
 
     def test_each_ready_export_is_announced_once_and_oldest_first(self) -> None:

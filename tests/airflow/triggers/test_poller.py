@@ -96,7 +96,7 @@ class TestOnePollForAll:
         run(scenario())
         assert {record.export_id for record in isvapp.requests if record.endpoint == "show_export"} == {hasty}
 
-    def test_one_odd_record_in_the_list_fails_no_other_wait(self, isvapp: Emulator, clock: ManualClock) -> None:
+    def test_an_invalid_record_in_the_list_fails_no_other_wait(self, isvapp: Emulator, clock: ManualClock) -> None:
         odd, good = create_exports(2)
         isvapp.inject(Fault(endpoint="list_exports", kind="edit", replace={"status": 7}, times=None))
         isvapp.inject(Fault(endpoint="show_export", kind="edit", export_id=odd, replace={"status": 7}, times=None))
@@ -203,7 +203,7 @@ class TestLife:
 
         run(scenario())
 
-    def test_runs_in_a_context_of_its_own(self, isvapp: Emulator, pending: str, clock: ManualClock) -> None:
+    def test_runs_in_a_separate_context(self, isvapp: Emulator, pending: str, clock: ManualClock) -> None:
         task_of_log: contextvars.ContextVar[str] = contextvars.ContextVar("task_of_log", default="none")
         seen: list[str] = []
 
@@ -237,7 +237,7 @@ class TestLife:
         run(scenario())
         assert len(looked_up) == 1
 
-    def test_never_blocks_the_loop(self, isvapp: Emulator, pending: str, clock: ManualClock) -> None:
+    def test_never_blocks_the_event_loop(self, isvapp: Emulator, pending: str, clock: ManualClock) -> None:
         clock.advance(61)
         isvapp.inject(Fault(endpoint="list_exports", kind="delay", seconds=3.0))
         stalls: list[float] = []

@@ -108,7 +108,7 @@ def test_one_record_in_the_list_concerns_its_own_wait_only(
     assert server.paths().count(f"{LIST}/odd") == 2
 
 
-def test_a_record_that_is_odd_once_fails_no_wait(server: ScriptedServer) -> None:
+def test_a_record_that_is_invalid_once_fails_no_wait(server: ScriptedServer) -> None:
     server.script(LIST, *[records(ODD_RECORDS["status"])] * 20)
     server.script(f"{LIST}/odd", ScriptedResponse(body=b"<html>"), data(record("odd")))
 

@@ -164,7 +164,7 @@ def test_who_has_which_tasks() -> None:
     assert not triggerer_has("t", running)
 
 
-def test_a_killed_task_has_gone_on_when_it_runs_again_or_is_done() -> None:
+def test_a_killed_task_has_continued_when_it_runs_again_or_is_done() -> None:
     key = ("export", 4)
     before = Task(state="running", host="w1", tries=1)
     kill = Kill(host="w1", after=0, at_work=1, away=1, has=worker_has, at=100.0, had={key: before})

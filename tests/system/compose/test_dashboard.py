@@ -56,7 +56,7 @@ def test_it_has_what_an_import_needs(dashboard: dict[str, Any]) -> None:
     assert (source["type"], source["query"]) == ("datasource", "prometheus")
 
 
-def test_every_panel_has_a_place_of_its_own_and_the_chosen_data_source(dashboard: dict[str, Any]) -> None:
+def test_panels_do_not_overlap_and_use_the_chosen_data_source(dashboard: dict[str, Any]) -> None:
     (source,) = dashboard["templating"]["list"]
     ids = [panel["id"] for panel in dashboard["panels"]]
     assert len(ids) == len(set(ids))

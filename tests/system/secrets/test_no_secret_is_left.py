@@ -65,7 +65,7 @@ def test_the_search_finds_planted_values_in_responses_of_the_api(aftermath: Afte
         assert f"api: 200 {path}" in places_of(PLANTED[place], aftermath.traces)
 
 
-def test_what_is_no_secret_is_found_where_it_belongs(aftermath: Aftermath) -> None:
+def test_planted_values_that_are_not_secret_are_found(aftermath: Aftermath) -> None:
     found = places_of("demo-client", aftermath.traces)
 
     assert {"database: connection.login", "api: 200 /api/v2/connections/{connection_id}"} <= found

@@ -168,7 +168,7 @@ SLOW_HEADS: dict[str, Callable[[], Iterator[bytes]]] = {
 
 
 @pytest.mark.parametrize("head", SLOW_HEADS)
-def test_headers_that_never_end_are_given_up_and_free_the_permit(connect, head):
+def test_headers_without_an_end_are_abandoned_and_free_the_permit(connect, head):
     limiter = HeldPermits()
     with RawServer(_Endless(SLOW_HEADS[head]), pause=READ_TIMEOUT / 6) as server:
         extra = {"attempts": 1, "connect_timeout": READ_TIMEOUT, "read_timeout": READ_TIMEOUT}
@@ -268,7 +268,7 @@ def test_an_encoding_that_was_requested_is_decoded(raw, connect, encoding, pack,
 
 
 @pytest.mark.parametrize("missing", [1, 8, 12])
-def test_a_compressed_body_that_is_cut_off_is_no_body(raw, connect, missing):
+def test_a_truncated_compressed_body_is_an_error(raw, connect, missing):
     packed = gzip.compress(b'{"success": true, "data": []}')[:-missing]
     raw.pieces = [head(200, "Content-Encoding: gzip", f"Content-Length: {len(packed)}"), packed]
 

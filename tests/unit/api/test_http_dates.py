@@ -40,7 +40,7 @@ def test_a_difference_is_put_into_words(ahead: float, words: str) -> None:
 
 
 @pytest.mark.parametrize("ahead", [None, 0, 60, -60])
-def test_what_a_response_takes_is_no_difference(ahead: float | None) -> None:
+def test_the_time_of_a_response_does_not_count_as_a_clock_difference(ahead: float | None) -> None:
     assert clock_warning(ahead, vendor="ISVapp") == ""
 
 

@@ -210,7 +210,7 @@ def test_a_wrong_secret_names_the_fields(server, credentials, status, body):
 @pytest.mark.parametrize(
     ("status", "body"), [(400, b'{"error": "invalid_scope", "error_description": "Not for you."}'), (403, b"")]
 )
-def test_a_scope_that_the_client_may_not_have_is_no_wrong_secret(server, credentials, status, body):
+def test_a_refused_scope_is_not_reported_as_a_wrong_secret(server, credentials, status, body):
     server.script("/token", ScriptedResponse(status, body))
 
     with pytest.raises(PermissionRefused, match=r"'exports'.*Give the client that scope") as caught:
@@ -295,7 +295,7 @@ def test_the_token_endpoint_is_retried(server, credentials):
     assert credentials().token("exports") == "t1"
 
 
-def test_a_token_endpoint_that_stays_down_is_no_wrong_secret(server, credentials):
+def test_an_unavailable_token_endpoint_is_not_reported_as_a_wrong_secret(server, credentials):
     server.script("/token", ScriptedResponse(503), ScriptedResponse(503))
 
     with pytest.raises(

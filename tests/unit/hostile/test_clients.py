@@ -131,7 +131,7 @@ def test_a_field_of_another_kind_ends_in_an_error_of_the_tree(
 
 
 @every_endpoint
-def test_a_response_that_takes_for_ever_is_left_in_time(endpoint: Endpoint, logged: LogText) -> None:
+def test_a_response_that_takes_forever_is_abandoned_in_time(endpoint: Endpoint, logged: LogText) -> None:
     def wait(number: int) -> list[str]:
         with Vendors() as vendors:
             cell = list(responses.slow(endpoint, vendors.url))[number]
@@ -147,7 +147,7 @@ def test_a_response_that_takes_for_ever_is_left_in_time(endpoint: Endpoint, logg
 
 
 @pytest.mark.parametrize("name", ["token", "create", "list", "download"])
-def test_a_response_without_an_end_is_left(
+def test_a_response_without_an_end_is_abandoned(
     name: str, vendors: Vendors, elsewhere: WireServer, logged: LogText, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow_provider_isvapp.api.transport.LARGEST_BODY", 1 << 20)

@@ -109,7 +109,7 @@ class TestTurns:
         table.record_response("slow")
         assert table.state.busy == (BusyPermit(1000.0 + TWO.lease, None),)
 
-    def test_a_grant_whose_message_was_lost_is_repeated_on_the_same_permit(self) -> None:
+    def test_a_grant_with_a_lost_message_is_repeated_with_the_same_permit(self) -> None:
         table = Table()
         table.acquire("a")
         table.now += 0.1

@@ -172,7 +172,7 @@ def test_what_is_refused_can_be_kept_for_inspection(tmp_path: Path, options: dic
     assert not any(isinstance(event, DownloadFinished) for event in events)
 
 
-def test_what_cannot_be_kept_is_refused_all_the_same(tmp_path: Path) -> None:
+def test_a_result_that_cannot_be_kept_is_refused_nevertheless(tmp_path: Path) -> None:
     rejected = tmp_path / "rejected"
 
     def refuse(candidate: Candidate) -> str:

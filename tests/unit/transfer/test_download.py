@@ -98,7 +98,7 @@ def test_an_empty_export_is_an_empty_object(response: FileResponse, sizes: dict[
     assert (result.rows, result.bytes, result.months) == (0, 0, {})
 
 
-def test_nothing_is_no_empty_export_unless_something_says_so(target: Path) -> None:
+def test_an_empty_body_must_be_announced(target: Path) -> None:
     with (
         FileServer(FileResponse(b"", chunked=True)) as server,
         pytest.raises(DamagedDownload, match="the response was empty"),

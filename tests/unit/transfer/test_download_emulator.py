@@ -194,7 +194,7 @@ def test_sizes_that_contradict_the_record(target: Path, name: str, framing: str)
         download.assert_untouched()
 
 
-def test_a_url_that_dies_is_renewed(target: Path) -> None:
+def test_an_expired_url_is_refreshed(target: Path) -> None:
     with ready(target) as download:
         download.emulator.inject(Fault(endpoint="download", kind="cut", at=0.5))
         download.emulator.inject(Fault(endpoint="download", kind="status", status=403, after=1))

@@ -116,7 +116,7 @@ def test_a_value_that_stays_keeps_its_bytes() -> None:
     )
 
 
-def test_a_row_of_deep_nesting_is_no_recursion() -> None:
+def test_a_deeply_nested_row_causes_no_recursion() -> None:
     row = b'{"a":' * 5000 + b'{"gone":1,"kept":2}' + b"}" * 5000 + b"\n"
     assert FieldFilter(["gone"]).strip(row.replace(b"gone", b"g\\u006fne")) == row.replace(b'"gone":1,', b"")
 

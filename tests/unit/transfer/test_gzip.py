@@ -72,7 +72,7 @@ def test_a_cut_body_ends_inside_a_member(length: int) -> None:
     assert decode(body[:length])[1].inside_member
 
 
-def test_nothing_at_all_is_no_member() -> None:
+def test_empty_input_has_no_gzip_member() -> None:
     plain, members = decode(b"")
     assert (plain, members.finished_members, members.inside_member) == (b"", 0, False)
 

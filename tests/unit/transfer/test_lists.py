@@ -123,7 +123,7 @@ def test_the_rows_keep_the_vendors_bytes(store: Store) -> None:
     assert [(item.path, item.rows, item.bytes) for item in result.objects] == [(store.destination.uri, 2, len(PLAIN))]
 
 
-def test_gzip_is_a_file_of_its_own(store: Store) -> None:
+def test_a_gzip_object_is_another_form(store: Store) -> None:
     result = store.write(compression="gzip")
     assert gzip.decompress(store.content()) == PLAIN
     assert (result.bytes, result.objects[0].bytes) == (len(PLAIN), len(store.content()))

@@ -111,7 +111,7 @@ def test_a_gcs_object(body: bytes, step: str) -> None:
         assert list(objects) == ["export.ndjson"]
 
 
-def test_the_file_of_a_living_writer_is_no_leftover(tmp_path: Path) -> None:
+def test_the_file_of_a_running_writer_is_kept(tmp_path: Path) -> None:
     target = tmp_path / "export.ndjson"
     first = LocalFile(target)
     first.write(b"first\n")

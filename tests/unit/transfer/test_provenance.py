@@ -76,7 +76,7 @@ def little_memory() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, None, 7, ["a"]], ids=lambda text: str(text)[:30])
-def test_what_is_no_label_is_none(text: object) -> None:
+def test_invalid_provenance_is_none(text: object) -> None:
     assert Provenance.from_text(text) is None
 
 
@@ -87,7 +87,7 @@ def test_a_label_is_read_as_it_was_written() -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: str(text)[:30])
-def test_an_attribute_that_is_junk_is_no_label(tmp_path: Path, text: bytes) -> None:
+def test_a_corrupt_attribute_has_no_provenance(tmp_path: Path, text: bytes) -> None:
     target = tmp_path / "x"
     target.write_bytes(b"old\n")
     status = target.stat()
@@ -122,7 +122,7 @@ def test_a_manifest_of_three_gibibytes_is_not_read(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize("end", [b"\xff\xff\xff\xbfPAR1", b"\0\0\0\0PAR1", b"\x10\0\0\0PAR1", b"x"])
-def test_a_footer_that_is_junk_is_no_label(tmp_path: Path, end: bytes) -> None:
+def test_a_corrupt_footer_has_no_provenance(tmp_path: Path, end: bytes) -> None:
     pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
     from airflow_provider_isvapp.transfer.existing import provenance_in_footer
 

@@ -347,7 +347,7 @@ def read(place: Destination) -> bytes:
         return file.read()
 
 
-def test_months_that_an_earlier_try_has_published_are_in_the_result_of_its_retry(lake: Lake) -> None:
+def test_the_result_of_a_retry_has_the_months_that_an_earlier_try_published(lake: Lake) -> None:
     """Also of a new export, since a try that ends may have lost the old one."""
     months = list(lake.fetch(task_run="dag/may/export/-1").months)
     lake.restate(months[2], "rows_lost")
@@ -360,7 +360,7 @@ def test_months_that_an_earlier_try_has_published_are_in_the_result_of_its_retry
     assert statuses(lake.fetch()) == dict.fromkeys(months, "unchanged")
 
 
-def test_a_month_that_vanished_stays_and_is_missing(lake: Lake) -> None:
+def test_a_month_without_rows_stays_and_is_missing(lake: Lake) -> None:
     months = list(lake.fetch().months)
     before = lake.stored(months)
     lake.emulator.inject(Fault(endpoint="create_export", kind="month_missing", month=months[-1], times=None))

@@ -149,7 +149,7 @@ def test_a_chunk_of_negative_size_is_not_taken_into_memory(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("size", [b"9" * 5_000, b"9" * 20, b"-5", b"1e3", b"\xb2"])
-def test_a_length_that_is_no_size_is_an_error_of_this_package(tmp_path: Path, size: bytes) -> None:
+def test_an_invalid_content_length_is_an_error_of_this_package(tmp_path: Path, size: bytes) -> None:
     head = b"Content-Length: %b\r\nConnection: close\r\n\r\n%b" % (size, b"junk")
     with raw_server(head, b"") as source, pytest.raises((BrokenTransfer, DamagedDownload)):
         download(source, tmp_path / "x")

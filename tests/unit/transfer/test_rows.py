@@ -253,7 +253,7 @@ def among(row: bytes, place: int) -> bytes:
 @PLACES
 @pytest.mark.parametrize("begins_with_month", [False, True])
 @pytest.mark.parametrize("bad", NO_ROWS.values(), ids=NO_ROWS)
-def test_what_is_no_row_is_named_wherever_it_stands(bad: bytes, begins_with_month: bool, place: int) -> None:
+def test_an_invalid_row_is_named_at_every_position(bad: bytes, begins_with_month: bool, place: int) -> None:
     if begins_with_month:
         bad = bad.replace(b"{", b'{"reference_date":"2024-01",', 1)
     text = among(bad, place)
@@ -265,7 +265,7 @@ def test_what_is_no_row_is_named_wherever_it_stands(bad: bytes, begins_with_mont
 
 @PLACES
 @pytest.mark.parametrize(("row", "month"), ROWS.values(), ids=ROWS)
-def test_what_is_a_row_counts_wherever_it_stands(row: bytes, month: str | None, place: int) -> None:
+def test_a_valid_row_counts_at_every_position(row: bytes, month: str | None, place: int) -> None:
     text = among(row, place)
     for chunks in ([text], cut(text, [3, len(text) // 2]), [text.removesuffix(b"\n")]):
         inspector = inspect(*chunks)

@@ -178,7 +178,7 @@ def delete_container(container: Container) -> None:
         (delete_container, StorageFailed, "404 ContainerNotFound.* Create the container"),
     ],
 )
-def test_what_can_never_be_written_is_said_before_any_request_to_the_vendor(
+def test_an_impossible_target_is_refused_before_any_request_to_the_vendor(
     container: Container, prepare: Any, error: type[Exception], message: str
 ) -> None:
     prepare(container)

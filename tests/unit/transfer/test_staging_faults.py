@@ -628,7 +628,7 @@ def test_bytes_that_are_hashed_or_sent_again_are_no_progress(monkeypatch: pytest
     assert (read_all(), len(body), len(progress)) == (100_000, 100_000, times)
 
 
-def test_the_clock_of_the_watchdog_stands_while_nothing_is_under_way() -> None:
+def test_the_watchdog_pauses_while_no_request_is_in_progress() -> None:
     now = [0.0]
     watchdog = Watchdog("s3://lake/x", seconds=120, clock=lambda: now[0])
     assert watchdog.call(lambda: 1) == 1

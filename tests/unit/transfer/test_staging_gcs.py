@@ -148,7 +148,7 @@ def test_a_lost_response_is_requested_again(server: GcsServer, content: bytes, e
     assert len(lost) > 1
 
 
-def test_a_publication_whose_every_response_is_lost_is_recognised(server: GcsServer) -> None:
+def test_a_publication_without_any_response_is_recognised(server: GcsServer) -> None:
     target = target_at(server, stall_seconds=0.5)
     new = staged(target, exclusive=True)
     server.loses_response = lambda request: request.command == "PUT"

@@ -73,7 +73,7 @@ OTHER_KINDS = [named_pipe, Path.mkdir, link_to_itself, loop_of_two, listening_so
 
 @pytest.mark.parametrize("make", OTHER_KINDS)
 @pytest.mark.parametrize("which", ["object", "manifest", "month", "manifest of a month"])
-def test_what_is_no_file_is_refused_before_any_request(tmp_path: Path, make: Any, which: str) -> None:
+def test_a_target_that_is_not_a_file_is_refused_before_any_request(tmp_path: Path, make: Any, which: str) -> None:
     options: dict[str, Any] = {"manifest": "manifest" in which}
     path, in_the_way = tmp_path / "x", "x"
     if "month" in which:
@@ -93,7 +93,7 @@ def test_a_device_is_not_replaced() -> None:
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
 
-def test_a_list_is_not_written_over_what_is_no_file(tmp_path: Path) -> None:
+def test_a_list_replaces_only_a_file(tmp_path: Path) -> None:
     named_pipe(tmp_path / "x")
     with pytest.raises(InvalidArgument, match="a named pipe is there"):
         write_list([b"{}"], open_destination(str(tmp_path / "x")), dataset="apps", row_type=AnyRow)
@@ -169,7 +169,7 @@ def test_a_temporary_file_is_removed_if_it_cannot_be_prepared(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("path", ["/tmp/a\0b", "/tmp/\udc80\ud800", "s3://bucket/a\0b", "gopher://x/y"])
-def test_a_path_that_no_storage_understands_is_an_argument_that_is_wrong(path: str) -> None:
+def test_a_path_without_a_storage_is_an_invalid_argument(path: str) -> None:
     with pytest.raises(InvalidArgument, match=r"^path "):
         open_destination(path)
 

@@ -411,7 +411,7 @@ def test_the_manifest_of_a_multipart_upload_has_its_figures(
 
 
 @on_every_store
-def test_an_object_that_was_replaced_is_not_taken_for_the_export(bucket: Bucket) -> None:
+def test_a_replaced_object_does_not_count_as_the_export(bucket: Bucket) -> None:
     with FileServer(FileResponse(gzip_bytes(SMALL))) as server:
         download(server.source(), bucket.destination(), export_id="e-1")
         bucket.fs.pipe_file(PATH, OLD)

@@ -186,7 +186,7 @@ def test_rows_of_an_undocumented_type_are_counted() -> None:
     assert found == Summary(rows=2, bytes=28, months={})
 
 
-def test_a_summary_is_read_as_it_was_written_and_nothing_else_is_one() -> None:
+def test_a_summary_is_read_as_written_and_anything_else_is_refused() -> None:
     found = summarize(row(), row(reference_date="2024-02"))
     written = found.as_json()
 

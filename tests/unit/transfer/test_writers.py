@@ -196,7 +196,7 @@ class TestParquet:
         assert max(groups) <= 1_000
 
     @pytest.mark.parametrize("bad", ["seven", "1.5"])
-    def test_a_counter_that_is_no_integer_is_an_error(self, tmp_path: Path, bad: str) -> None:
+    def test_a_non_integer_counter_is_an_error(self, tmp_path: Path, bad: str) -> None:
         row = changed(operations=bad)
         with pytest.raises(DamagedDownload, match="operations"):
             download(tmp_path / "x.parquet", row, output_format="parquet")

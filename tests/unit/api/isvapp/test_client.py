@@ -89,7 +89,7 @@ def test_a_create_without_a_response_is_not_sent_again(server, client):
     ],
     ids=["empty", "a web page", "cut off", "a number out of range", "128 MiB"],
 )
-def test_a_create_whose_response_is_unreadable_may_have_been_carried_out(server, client, body):
+def test_a_create_with_an_unreadable_response_has_an_unknown_outcome(server, client, body):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports", ScriptedResponse(201, body), data({"id": "second", "status": "PENDING"}))
 
@@ -98,14 +98,14 @@ def test_a_create_whose_response_is_unreadable_may_have_been_carried_out(server,
     assert server.paths().count("/api/v1/exports") == 1
 
 
-def test_a_byte_order_mark_is_no_part_of_the_json(server, client):
+def test_a_byte_order_mark_is_ignored(server, client):
     server.script("/api/oauth2/token", ScriptedResponse(body=b"\xef\xbb\xbf" + token().body))
     server.script("/api/v1/account", ScriptedResponse(body=b"\xef\xbb\xbf" + data({"id": 1}).body))
 
     assert client.get_account().id == "1"
 
 
-def test_what_is_odd_in_every_record_is_warned_of_once(server, client, caplog):
+def test_an_oddity_of_every_record_is_logged_once(server, client, caplog):
     server.script("/api/oauth2/token", token())
     records = [{"id": f"e{number}", "status": "LIMBO", "is_expired": "false"} for number in range(3)]
     server.script("/api/v1/exports", *[data(records, success="true")] * 2)
@@ -148,7 +148,7 @@ def test_an_id_that_is_none_is_an_error_before_anything_is_sent(server, client, 
     assert server.seen == []
 
 
-def test_an_export_id_cannot_lead_to_another_path(server, client):
+def test_an_export_id_cannot_change_the_path(server, client):
     server.script("/api/oauth2/token", token())
     server.script(
         "/api/v1/exports/..%2Faccount", ScriptedResponse(404, b'{"error": "no such export", "success": false}')
@@ -384,7 +384,7 @@ def test_a_body_that_ends_early_is_broken_and_not_short(server, client, response
     assert caught.value.__context__ is None
 
 
-def test_a_weak_validator_is_none(server, client):
+def test_a_weak_validator_is_not_used(server, client):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", completed(server))
     server.script("/api/v1/exports/e1/download/t", ScriptedResponse(body=FILE, headers={"ETag": 'W/"v1"'}))

@@ -139,7 +139,7 @@ def test_what_can_mean_only_one_thing_is_read_with_a_warning(field, sent, read):
     assert "sentinel" not in told[field]
 
 
-def test_a_documented_record_is_no_oddity():
+def test_a_documented_record_causes_no_warning():
     told: list[tuple[str, str]] = []
 
     Export.from_record(COMPLETED, on_undocumented=lambda *oddity: told.append(oddity))
