@@ -210,7 +210,7 @@ class S3Target(BucketTarget):
 
     def _find(self) -> FoundObject | None:
         try:
-            head = self.store.call("head_object", Key=self.key)
+            head = self.store.call("head_object", Key=self.key, ChecksumMode="ENABLED")
         except ClientError as error:
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
                 return None
