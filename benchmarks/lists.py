@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Time and memory of a list as ndjson and as Parquet, each in a process of its own."""
+"""Time and memory of a list as ndjson and as Parquet, each in a separate process."""
 
 from __future__ import annotations
 

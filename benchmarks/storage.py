@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """How fast bytes come to S3, Azure and Google Cloud Storage, beside other clients: ``make bench-storage``.
 
-Each storage is an emulator on this host behind a proxy that speaks TLS, lets each connection have 20 MB/s and adds
-20 ms of latency; with ``--unlimited`` it only speaks TLS. Contenders take turns, each in a process of its own. Prints
+Each storage is an emulator on this host behind a proxy with TLS, lets each connection have 20 MB/s and adds
+20 ms of latency; with ``--unlimited`` it only adds TLS. Contenders take turns, each in a separate process. Prints
 the best and the median of each as a Markdown table, and ends with status 1 if this provider misses a goal.
 """
 

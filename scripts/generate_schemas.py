@@ -147,7 +147,7 @@ def json_type(kind: Type) -> str:
 
 
 def flat_column_type(kind: Type, dialect: Dialect) -> str:
-    """Return a column type without the members of objects, which have tables of their own."""
+    """Return a column type without the members of objects, which have separate tables."""
     if isinstance(kind, Scalar):
         return column_type(kind, dialect)
     if isinstance(kind, ListOf):

@@ -125,7 +125,7 @@ def _arguments(kind: type) -> dict[str, str]:
 
 
 def _annotation(written: object) -> str:
-    """Write a type without the aliases of our own, which a user does not have."""
+    """Write a type without our own aliases, which a user does not have."""
     from airflow_provider_isvapp.transfer import options
 
     text = written if isinstance(written, str) else getattr(written, "__name__", str(written))

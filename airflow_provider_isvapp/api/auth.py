@@ -305,7 +305,7 @@ class TokenStore:
         try:
             token = self._find_or_lease(scope)
         except LimiterUnavailable:
-            log.warning("The storage of shared tokens does not respond: this process requests a token of its own.")
+            log.warning("The storage of shared tokens does not respond: this process requests a separate token.")
             return request()
         if token is not None:
             return token
@@ -351,7 +351,7 @@ class TokenStore:
         try:
             self._change(scope, lambda entry, now: (step(entry, now), None))
         except LimiterUnavailable:
-            log.warning("The storage of shared tokens does not respond: other processes request tokens of their own.")
+            log.warning("The storage of shared tokens does not respond: other processes request separate tokens.")
 
     def _change(self, scope: str, step: Callable[[_Entry, float], tuple[_Entry, T]]) -> T:
         """Replace the entry of a scope atomically.

@@ -74,7 +74,7 @@ def build_app() -> FastAPI:
     async def exports(connection_id: str, user: GetUserDep) -> Response:
         """Show the exports of a connection; what hinders that is in ``error``.
 
-        The status is 200 all the same: proxies replace a 502 by their own page, and the message would be lost.
+        The status is 200 nevertheless: proxies replace a 502 by their own page, and the message would be lost.
         Asynchronous, as it only waits: a thread reads, one for all viewers of a connection, and for each viewer another
         one does the rest, down to the bytes of the response. What the vendor sends must not cost the event loop time:
         all of Airflow's UI would stand still.

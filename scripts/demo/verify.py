@@ -34,13 +34,13 @@ def check_usage(result: dict[str, Any], emulator: Emulator) -> WrittenFile:
 
 
 def check_accounts(result: dict[str, Any], emulator: Emulator) -> WrittenFile:
-    """Compare the accounts with a plain request of our own."""
+    """Compare the accounts with the response to a plain request."""
     address = f"{emulator.url}/api/v1/salesforce_accounts?includeHealthScores=1"
     return _check_rows(result, _get(address, emulator.api_key)["data"])
 
 
 def check_apps(result: dict[str, Any], emulator: Emulator) -> WrittenFile:
-    """Compare the apps with a plain request of our own."""
+    """Compare the apps with the response to a plain request."""
     form = {
         "grant_type": "client_credentials",
         "scope": "https://api.productiv.com/apps.read",

@@ -25,7 +25,7 @@ __all__ = ["clock", "download_url", "emulator", "isvapp", "logs", "productiv", "
 
 @pytest.fixture(scope="session")
 def airflow_database(airflow_database: None) -> Iterator[None]:
-    """Let whole DAGs share one Execution API: ``dag.test()`` of Airflow 3.0 and 3.1 takes a second to build it anew for
+    """Let whole DAGs share one Execution API: ``dag.test()`` of Airflow 3.0 and 3.1 needs a second to build it for
     each task. Their triggerer and DAG processor share theirs, too.
     """
     with pytest.MonkeyPatch.context() as patch:

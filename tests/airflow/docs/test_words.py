@@ -27,6 +27,8 @@ WORDS = {
     r"go(es)? on|going on|went on": "continue",
     r"told of|(is|are) told": "notified of, or name what is passed",
     r"sees? to it": "ensure",
+    r"anew|afresh": "again",
+    r"of (its|their|our) own(?=[.,;:)]|$)": "separate, or its own ...",
 }
 CODE = {
     folder: sorted((ROOT / folder).rglob("*.py"))

@@ -113,7 +113,7 @@ def history(emulator: Emulator) -> Iterator[Emulator]:
 
 @pytest.fixture(scope="session")
 def session_of(browser: Browser, airflow: AirflowUi) -> Iterator[Callable[[str], BrowserContext]]:
-    """Sign a role's user in, once: a new session would load all of Airflow's UI anew."""
+    """Sign a role's user in, once: a new session would load all of Airflow's UI again."""
     sessions: dict[str, BrowserContext] = {}
 
     def session_of(role: str) -> BrowserContext:

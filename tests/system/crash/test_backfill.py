@@ -13,7 +13,7 @@ MONTHS = ["2024-02", "2024-03", "2024-04"]
 
 
 @pytest.mark.timeout(420)
-@pytest.mark.skipif(AIRFLOW_2, reason="Airflow 2.11 runs a backfill in a process of its own, and not by its scheduler")
+@pytest.mark.skipif(AIRFLOW_2, reason="Airflow 2.11 runs a backfill in a separate process, not in its scheduler")
 def test_a_backfill_requests_the_month_of_each_run(airflow: RealAirflow, lake: Path) -> None:
     airflow.backfill("monthly", "2024-02-01", "2024-04-30")
 

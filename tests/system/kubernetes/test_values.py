@@ -149,7 +149,7 @@ def test_every_secret_that_is_named_is_there(values: dict[str, Any], manifests: 
     named = {entry["secretName"]: set() for entry in values["secret"]}  # type: ignore[var-annotated]
     for entry in values["secret"]:
         named[entry["secretName"]].add(entry["secretKey"])
-    # The keys that the chart looks for in each of its own.
+    # The keys that the chart reads from each of its own secrets.
     named |= {
         values["data"]["metadataSecretName"]: {"connection"},
         values["data"]["brokerUrlSecretName"]: {"connection"},

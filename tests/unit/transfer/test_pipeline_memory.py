@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 
 LIMIT_MIB = 64
 
-# In a process of its own: the peak of this one says nothing. It is read from the kernel's account of the program and
+# In a separate process: the peak of this one says nothing. It is read from the kernel's account of the program and
 # not by getrusage, where a new process begins with the peak of the one that started it.
 PEAK = """
 import sys
