@@ -25,11 +25,11 @@ __all__ = ["clock", "download_url", "emulator", "isvapp", "logs", "productiv", "
 
 @pytest.fixture(scope="session")
 def airflow_database(airflow_database: None) -> Iterator[None]:
-    """Let whole DAGs share one Execution API: ``dag.test()`` of Airflow 3.0 and 3.1 needs a second to build it for
-    each task. Their triggerer and DAG processor share theirs, too.
+    """Let whole DAGs share one Execution API: ``dag.test()`` of Airflow 3.0 to 3.2 needs up to two seconds to build it
+    for each task. Their triggerer and DAG processor share theirs, too.
     """
     with pytest.MonkeyPatch.context() as patch:
-        if airflow_version.startswith(("3.0.", "3.1.")):
+        if airflow_version.startswith(("3.0.", "3.1.", "3.2.")):
             from airflow.sdk.execution_time import supervisor
 
             patch.setattr(supervisor, "in_process_api_server", cache(supervisor.in_process_api_server))
