@@ -130,30 +130,32 @@ def test_a_field_of_another_kind_ends_in_an_error_of_the_tree(
     examine(endpoint, responses.odd_fields(endpoint, vendors.url), vendors, elsewhere, logged)
 
 
-@every_endpoint
-def test_a_response_that_takes_forever_is_abandoned_in_time(endpoint: Endpoint, logged: LogText) -> None:
-    def wait(number: int) -> list[str]:
-        with Vendors() as vendors:
-            cell = list(responses.slow(endpoint, vendors.url))[number]
-            found = problems(endpoint, cell, vendors, LogText(), api_key=False)
-            return [f"{cell.name}: {problem}" for problem in found]
+class TestWithoutEnd:
+    """Half of the time of this module is waiting, so a process of its own may run these tests."""
 
-    # All at once: they cost time and no work.
-    count = len(list(responses.slow(endpoint, "http://127.0.0.1:9")))
-    with ThreadPoolExecutor(max_workers=count) as pool:
-        found = list(itertools.chain.from_iterable(pool.map(wait, range(count))))
-    found += problems_of_text("the log", logged.take(), secrets_of(endpoint))
-    assert not found, f"{endpoint.name}: {len(found)} problems with {count} responses\n" + "\n".join(found)
+    @every_endpoint
+    def test_a_response_that_takes_forever_is_abandoned_in_time(self, endpoint: Endpoint, logged: LogText) -> None:
+        def wait(number: int) -> list[str]:
+            with Vendors() as vendors:
+                cell = list(responses.slow(endpoint, vendors.url))[number]
+                found = problems(endpoint, cell, vendors, LogText(), api_key=False)
+                return [f"{cell.name}: {problem}" for problem in found]
 
+        # All at once: they cost time and no work.
+        count = len(list(responses.slow(endpoint, "http://127.0.0.1:9")))
+        with ThreadPoolExecutor(max_workers=count) as pool:
+            found = list(itertools.chain.from_iterable(pool.map(wait, range(count))))
+        found += problems_of_text("the log", logged.take(), secrets_of(endpoint))
+        assert not found, f"{endpoint.name}: {len(found)} problems with {count} responses\n" + "\n".join(found)
 
-@pytest.mark.parametrize("name", ["token", "create", "list", "download"])
-def test_a_response_without_an_end_is_abandoned(
-    name: str, vendors: Vendors, elsewhere: WireServer, logged: LogText, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("airflow_provider_isvapp.api.transport.LARGEST_BODY", 1 << 20)
-    endpoint = ENDPOINTS[name]
-    # The bound on the size must end a body, not that on the time: a busy machine sends slowly.
-    examine(endpoint, responses.too_much(endpoint, vendors.url), vendors, elsewhere, logged, read_timeout=0.5)
+    @pytest.mark.parametrize("name", ["token", "create", "list", "download"])
+    def test_a_response_without_an_end_is_abandoned(
+        self, name: str, vendors: Vendors, elsewhere: WireServer, logged: LogText, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("airflow_provider_isvapp.api.transport.LARGEST_BODY", 1 << 20)
+        endpoint = ENDPOINTS[name]
+        # The bound on the size must end a body, not that on the time: a busy machine sends slowly.
+        examine(endpoint, responses.too_much(endpoint, vendors.url), vendors, elsewhere, logged, read_timeout=0.5)
 
 
 @every_endpoint
