@@ -14,9 +14,9 @@
     │   │   └── NotFound                404
     │   ├── ServiceUnavailable   429, 5xx, resets or timeouts outlasted the retries
     │   ├── OutcomeUnknown       a create was sent, and its outcome is not known
-    │   ├── UnexpectedAnswer     HTML, nothing, or not JSON where JSON belongs
+    │   ├── UnexpectedResponse   HTML, nothing, or not JSON where JSON belongs
     │   ├── ContractBroken       JSON, but not what the vendor documents         permanent
-    │   └── ForeignAddress       a URL leads to another host; nothing was sent   permanent
+    │   └── ForeignURL           a URL leads to another host; nothing was sent   permanent
     ├── LimiterError
     │   ├── LimiterUnavailable   the shared limiter's storage does not respond
     │   └── LimiterTimeout       the queue for a request was too long
@@ -114,7 +114,7 @@ class OutcomeUnknown(ApiError):
     """
 
 
-class UnexpectedAnswer(ApiError):
+class UnexpectedResponse(ApiError):
     """The response is not JSON of the documented kind: a gateway's HTML page, an empty body."""
 
 
@@ -142,7 +142,7 @@ class ContractBroken(ApiError):
     permanent = True
 
 
-class ForeignAddress(ApiError):
+class ForeignURL(ApiError):
     """A URL or a redirect leads to another origin; nothing was sent there."""
 
     permanent = True

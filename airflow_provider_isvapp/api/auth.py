@@ -36,7 +36,7 @@ from airflow_provider_isvapp.errors import (
     LimiterUnavailable,
     PermissionRefused,
     RequestRefused,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from airflow_provider_isvapp.ratelimit.storage import Storage
 
@@ -218,7 +218,7 @@ class ClientCredentials:
                     status=200,
                 )
             return IssuedToken(token, lifetime)
-        raise UnexpectedAnswer(
+        raise UnexpectedResponse(
             f"{vendor} responded to the token request without a token ({reason}). "
             f"Check the connection's {self._url_field}."
         )

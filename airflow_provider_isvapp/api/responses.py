@@ -22,7 +22,7 @@ from airflow_provider_isvapp.errors import (
     NotFound,
     PermissionRefused,
     RequestRefused,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 
 Decoded = TypeVar("Decoded")
@@ -103,20 +103,20 @@ def parse_object(response: Response, *, vendor: str, label: str, redact: Redacto
     """Read the top level of a JSON object; the values stay the vendor's own bytes.
 
     :param redact: removes secrets from the quoted header.
-    :raises UnexpectedAnswer: for an empty body, HTML or anything else that is not JSON.
+    :raises UnexpectedResponse: for an empty body, HTML or anything else that is not JSON.
     :raises ContractBroken: for JSON that is not an object.
     """
     body = response.content.removeprefix(codecs.BOM_UTF8)  # RFC 8259, 8.1 lets a parser ignore it
     if not body.strip():
-        raise UnexpectedAnswer(
+        raise UnexpectedResponse(
             f"{vendor} responded to {label} with status {response.status} and an empty body. Try again later."
         )
     try:
         return msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except msgspec.ValidationError:
-        kind: type[ContractBroken] | type[UnexpectedAnswer] = ContractBroken
+        kind: type[ContractBroken] | type[UnexpectedResponse] = ContractBroken
     except _UNREADABLE:
-        kind = UnexpectedAnswer
+        kind = UnexpectedResponse
     content_type = redact(response.headers.get("Content-Type", "no content type"))
     what = "a web page" if body.lstrip()[:1] == b"<" else "something that is not a JSON object"
     raise kind(
@@ -155,11 +155,11 @@ def split_array(value: msgspec.Raw, *, vendor: str, label: str, name: str) -> li
 def require_utf8(lines: list[bytes], *, vendor: str, label: str, name: str) -> list[bytes]:
     """Return lines that are written unchanged, after a check.
 
-    :raises UnexpectedAnswer: if one of them is not UTF-8.
+    :raises UnexpectedResponse: if one of them is not UTF-8.
     """
     for number, line in enumerate(lines):
         if not _is_utf8(line):
-            raise UnexpectedAnswer(
+            raise UnexpectedResponse(
                 f"{vendor} responded to {label}, but element {number} of {name!r} is not UTF-8. Try again later."
             )
     return lines
@@ -171,13 +171,13 @@ def decode(
     """Decode JSON and convert the result. All errors that the content causes on the way become one of ours.
 
     :param convert: makes the result of the decoded value.
-    :raises UnexpectedAnswer: if the value is not JSON, or not representable in Python.
+    :raises UnexpectedResponse: if the value is not JSON, or not representable in Python.
     """
     try:
         return convert(msgspec.json.decode(value))
     except _UNREADABLE as error:
         kind = type(error).__name__
-    raise UnexpectedAnswer(
+    raise UnexpectedResponse(
         f"{vendor} responded to {label} with JSON that cannot be read ({kind}): invalid text, a number out of range or "
         "nesting too deep. Try again later; if it lasts, ask the vendor."
     )

@@ -44,11 +44,11 @@ from airflow_provider_isvapp.api.retry import (
 )
 from airflow_provider_isvapp.api.settings import TransportSettings
 from airflow_provider_isvapp.errors import (
-    ForeignAddress,
+    ForeignURL,
     InvalidConnection,
     OutcomeUnknown,
     ServiceUnavailable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from airflow_provider_isvapp.events import Observer, RequestSent, no_op_observer
 
@@ -191,8 +191,8 @@ class Transport:
         :raises RequestRefused: for any 4xx, with the vendor's message.
         :raises ServiceUnavailable: if every attempt failed with a 429, a 5xx, a reset or a timeout.
         :raises OutcomeUnknown: if a request that is not idempotent was sent and got no clear response.
-        :raises UnexpectedAnswer: if the body exceeds :data:`LARGEST_BODY`.
-        :raises ForeignAddress: if the response is a redirect or the URL is not the vendor's.
+        :raises UnexpectedResponse: if the body exceeds :data:`LARGEST_BODY`.
+        :raises ForeignURL: if the response is a redirect or the URL is not the vendor's.
         """
         return self._with_retries(request, lambda: self._read(request, *self._open(request, authorizer)))
 
@@ -278,7 +278,7 @@ class Transport:
         # A request without a scope brings its own credentials, for a URL that the connection names.
         own = request.url if request.scope is None else self.settings.base_url
         if not origin(own) or origin(url) != origin(own):
-            raise ForeignAddress(
+            raise ForeignURL(
                 f"{request.label} would lead to {self.redact(host_of(url))}, but the connection is for "
                 f"{host_of(own)}; nothing was sent. If the vendor moved, change the connection's {request.url_field}."
             )
@@ -324,7 +324,7 @@ class Transport:
         body = io.BytesIO()
         for chunk in _decoded(response):
             if body.tell() + len(chunk) > LARGEST_BODY:
-                raise UnexpectedAnswer(
+                raise UnexpectedResponse(
                     f"{self.settings.vendor} responded to {request.label} with more than {LARGEST_BODY >> 20} MiB, "
                     f"which was not read. Check the connection's {request.url_field}; if it is right, ask the vendor."
                 )
@@ -363,7 +363,7 @@ class Transport:
             raise self._unless_unsafe(request, fault)
         if status < 400:
             target = self.redact(host_of(response.headers.get("Location", "")))
-            raise ForeignAddress(
+            raise ForeignURL(
                 f"{self.settings.vendor} responded to {request.label} with a redirect to {target}, which is not "
                 "followed: tokens are sent to the connection's own host only. Check the connection's "
                 f"{request.url_field}."

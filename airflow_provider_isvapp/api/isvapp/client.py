@@ -42,7 +42,7 @@ from airflow_provider_isvapp.errors import (
     ExportError,
     OutcomeUnknown,
     RequestRefused,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from airflow_provider_isvapp.events import ExportCreated
 
@@ -112,7 +112,7 @@ class DownloadResponse:
         """Wrap a 2xx response to a download.
 
         :param offset: the first byte that was requested.
-        :raises UnexpectedAnswer: for a response with another part of the file.
+        :raises UnexpectedResponse: for a response with another part of the file.
         """
         if response.status_code == 200:
             return cls(export, response, start=0)
@@ -120,7 +120,7 @@ class DownloadResponse:
         if response.status_code == 206 and match and int(match[1]) == offset:
             return cls(export, response, start=offset)
         response.close()
-        raise UnexpectedAnswer(
+        raise UnexpectedResponse(
             f"ISVapp responded to the download of export {export.id} with status {response.status_code} "
             "and not with the file. Try again later."
         )
@@ -222,7 +222,7 @@ class IsvappClient(VendorClient[IsvappSettings]):
                 "POST", path, "create_export", scope=SCOPE_EXPORTS, json=request.payload(), idempotent=False
             )
             export = self._export(data, f"POST {path}")
-        except UnexpectedAnswer as error:
+        except UnexpectedResponse as error:
             # The status is 2xx, so the request was accepted.
             raise OutcomeUnknown(
                 f"{error} The request may have been carried out, so it was not sent again. A retry of the task sends a "
@@ -255,7 +255,7 @@ class IsvappClient(VendorClient[IsvappSettings]):
         for line in split_array(data, vendor=self._vendor, label=f"GET {path}", name="data"):
             try:
                 exports.append(self._export(line, f"GET {path}"))
-            except (ContractBroken, UnexpectedAnswer) as problem:
+            except (ContractBroken, UnexpectedResponse) as problem:
                 if on_unreadable is None:
                     raise
                 on_unreadable(problem)

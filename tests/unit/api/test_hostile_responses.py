@@ -22,7 +22,7 @@ from airflow_provider_isvapp.api.transport import LARGEST_BODY
 from airflow_provider_isvapp.errors import (
     AuthenticationRefused,
     ContractBroken,
-    ForeignAddress,
+    ForeignURL,
     InvalidConnection,
     NotFound,
     OutcomeUnknown,
@@ -30,7 +30,7 @@ from airflow_provider_isvapp.errors import (
     ProviderError,
     RequestRefused,
     ServiceUnavailable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from tests.support.raw_server import RawServer
 from tests.support.scripted_server import ScriptedResponse, data
@@ -82,7 +82,7 @@ ERRORS: dict[int, type[ProviderError]] = {
     403: PermissionRefused,
     404: NotFound,
     400: RequestRefused,
-    302: ForeignAddress,
+    302: ForeignURL,
     199 + 400: ServiceUnavailable,
 }
 
@@ -116,7 +116,7 @@ def test_a_success_whose_body_cannot_be_read_is_requested_again(raw, connect, bo
     first, *rest = CUT_BODIES[body]
     raw.pieces = [b"HTTP/1.1 200 X\r\nConnection: close\r\n" + first, *rest]
 
-    with connect(raw.url) as client, pytest.raises((ServiceUnavailable, UnexpectedAnswer)) as caught:
+    with connect(raw.url) as client, pytest.raises((ServiceUnavailable, UnexpectedResponse)) as caught:
         client.list_exports()
 
     assert caught.value.__context__ is None
@@ -215,7 +215,7 @@ def bomb(size: int) -> bytes:
 
 @pytest.mark.parametrize(
     ("status", "error", "most"),
-    [(200, UnexpectedAnswer, 2.5 * LARGEST_BODY), (503, ServiceUnavailable, 8 << 20), (302, ForeignAddress, 8 << 20)],
+    [(200, UnexpectedResponse, 2.5 * LARGEST_BODY), (503, ServiceUnavailable, 8 << 20), (302, ForeignURL, 8 << 20)],
 )
 def test_a_small_body_that_becomes_a_large_one_stops_early(raw, connect, status, error, most):
     packed = bomb(1 << 30)

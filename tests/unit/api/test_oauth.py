@@ -19,7 +19,7 @@ from airflow_provider_isvapp.errors import (
     PermissionRefused,
     RequestRefused,
     ServiceUnavailable,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from tests.support.scripted_server import ScriptedResponse, ScriptedServer, token
 from tests.unit.api.conftest import FakeTime, RecordingLimiter
@@ -237,7 +237,7 @@ def test_a_url_without_a_token_endpoint_is_an_error(server, credentials, status,
 def test_a_web_page_in_place_of_a_token_is_an_error(server, credentials):
     server.script("/token", ScriptedResponse(body=b"<html></html>"))
 
-    with pytest.raises(UnexpectedAnswer, match="a web page"):
+    with pytest.raises(UnexpectedResponse, match="a web page"):
         credentials().token("exports")
 
 
@@ -284,7 +284,7 @@ def test_a_token_without_the_scope_is_an_error(server, credentials, scope):
 def test_a_response_without_a_token_is_an_error_that_does_not_quote_it(server, credentials, body):
     server.script("/token", ScriptedResponse(body=body))
 
-    with pytest.raises(UnexpectedAnswer, match="Check the connection's host") as caught:
+    with pytest.raises(UnexpectedResponse, match="Check the connection's host") as caught:
         credentials().token("exports")
     assert "sentinel" not in "".join(traceback.format_exception(caught.value))
 

@@ -15,7 +15,7 @@ from airflow_provider_isvapp.api.settings import TransportSettings
 from airflow_provider_isvapp.api.transport import Request, Transport
 from airflow_provider_isvapp.errors import (
     AuthenticationRefused,
-    ForeignAddress,
+    ForeignURL,
     InvalidConnection,
     NotFound,
     OutcomeUnknown,
@@ -220,7 +220,7 @@ def test_a_redirect_is_not_followed(server, ask):
         other.script("*", ScriptedResponse(body=b"caught a token"))
         server.script("/thing", ScriptedResponse(302, headers={"Location": f"{other.url}/elsewhere?secret=1"}))
 
-        with pytest.raises(ForeignAddress, match=r"redirect to 127\.0\.0\.1, which is not followed") as caught:
+        with pytest.raises(ForeignURL, match=r"redirect to 127\.0\.0\.1, which is not followed") as caught:
             ask()
 
         assert other.seen == []
@@ -237,7 +237,7 @@ def test_a_token_is_not_sent_to_another_origin(transport, server):
             scope="exports",
         )
 
-        with pytest.raises(ForeignAddress, match="nothing was sent"):
+        with pytest.raises(ForeignURL, match="nothing was sent"):
             transport.fetch(request, ApiKey(KEY))
 
         assert other.seen == []

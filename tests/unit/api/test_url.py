@@ -16,7 +16,7 @@ from airflow_provider_isvapp.api.auth import ApiKey
 from airflow_provider_isvapp.api.network import host_of, origin
 from airflow_provider_isvapp.api.settings import TransportSettings
 from airflow_provider_isvapp.api.transport import Request, Transport
-from airflow_provider_isvapp.errors import ForeignAddress, ProviderError
+from airflow_provider_isvapp.errors import ForeignURL, ProviderError
 from tests.support.scripted_server import ScriptedResponse, ScriptedServer
 from tests.unit.api.conftest import FakeTime, RecordingLimiter
 
@@ -137,7 +137,7 @@ def test_a_token_is_only_sent_to_the_origin_of_the_connection(servers: TwoServer
     if error is None:
         assert len(servers.own.seen) == sent + 1
     else:
-        assert isinstance(error, ForeignAddress)
+        assert isinstance(error, ForeignURL)
         assert opened == []
 
 
@@ -164,7 +164,7 @@ def test_what_no_vendors_url_has_is_refused_and_nothing_is_sent(servers: TwoServ
     with opened_sockets() as opened:
         error = servers.send(url.replace("OWN", servers.own.url.rpartition(":")[2]))
 
-    assert isinstance(error, ForeignAddress)
+    assert isinstance(error, ForeignURL)
     assert "nothing was sent" in str(error)
     assert opened == []
 

@@ -16,11 +16,11 @@ from airflow_provider_isvapp.errors import (
     ExportError,
     ExportExpired,
     ExportFailed,
-    ForeignAddress,
+    ForeignURL,
     InvalidArgument,
     OutcomeUnknown,
     RequestRefused,
-    UnexpectedAnswer,
+    UnexpectedResponse,
 )
 from tests.support.scripted_server import ScriptedResponse, ScriptedServer, data, token
 from tests.unit.api.conftest import FakeTime, RecordingLimiter
@@ -167,15 +167,15 @@ def test_an_export_id_cannot_change_the_path(server, client):
             "refused GET /api/v1/account: maintenance",
         ),
         (ScriptedResponse(body=b'{"success": false}'), RequestRefused, "without a message"),
-        (ScriptedResponse(body=b""), UnexpectedAnswer, "an empty body"),
-        (ScriptedResponse(body=b"  \n"), UnexpectedAnswer, "an empty body"),
+        (ScriptedResponse(body=b""), UnexpectedResponse, "an empty body"),
+        (ScriptedResponse(body=b"  \n"), UnexpectedResponse, "an empty body"),
         (
             ScriptedResponse(body=b"<html>hi</html>", headers={"Content-Type": "text/html"}),
-            UnexpectedAnswer,
+            UnexpectedResponse,
             "a web page (text/html, 15 bytes)",
         ),
-        (ScriptedResponse(body=b'{"data": '), UnexpectedAnswer, "something that is not a JSON object"),
-        (ScriptedResponse(body=b"\xff\xfe"), UnexpectedAnswer, "something that is not a JSON object"),
+        (ScriptedResponse(body=b'{"data": '), UnexpectedResponse, "something that is not a JSON object"),
+        (ScriptedResponse(body=b"\xff\xfe"), UnexpectedResponse, "something that is not a JSON object"),
         (ScriptedResponse(body=b"[1]"), ContractBroken, "something that is not a JSON object"),
         (ScriptedResponse(body=b'{"data": {"id": 1}}'), ContractBroken, "documented envelope"),
         (ScriptedResponse(body=b'{"success": true}'), ContractBroken, "documented envelope"),
@@ -187,7 +187,7 @@ def test_an_export_id_cannot_change_the_path(server, client):
         ),
         (data({"company_name": "x"}), ContractBroken, "an account without an id"),
         (data([]), ContractBroken, "an account without an id"),
-        (ScriptedResponse(204), UnexpectedAnswer, "status 204 and an empty body"),
+        (ScriptedResponse(204), UnexpectedResponse, "status 204 and an empty body"),
     ],
 )
 def test_undocumented_responses(server, client, response, kind, message):
@@ -291,7 +291,7 @@ def test_another_part_than_requested_is_loud(server, client):
     server.script("/api/v1/exports/e1", completed(server))
     server.script("/api/v1/exports/e1/download/t", ScriptedResponse(206, FILE[4:], {"Content-Range": "bytes 4-9/10"}))
 
-    with pytest.raises(UnexpectedAnswer, match="status 206 and not with the file"):
+    with pytest.raises(UnexpectedResponse, match="status 206 and not with the file"):
         client.open_download("e1", offset=5, validator='"v1"')
 
 
@@ -360,7 +360,7 @@ def test_a_download_url_elsewhere_gets_no_token(server, client, address):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports/e1", data({"id": "e1", "status": "COMPLETED", "download_url": address}))
 
-    with pytest.raises(ForeignAddress, match="the download of export e1 would lead to") as caught:
+    with pytest.raises(ForeignURL, match="the download of export e1 would lead to") as caught:
         client.open_download("e1")
     assert "sentinel" not in str(caught.value)
     assert server.paths() == ["/api/oauth2/token", "/api/v1/exports/e1"]
