@@ -12,6 +12,7 @@ import base64
 import email.utils
 import gzip
 import json
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -248,10 +249,18 @@ class Vendors(WireServer):
         self._spoilt.clear()
         self.seen.clear()
 
-    def count(self, endpoint: str) -> int:
-        """Count the requests to an endpoint."""
+    def count(self, endpoint: str, *, at_least: int = 0) -> int:
+        """Count the requests to an endpoint.
+
+        :param at_least: wait some seconds for so many: a client may leave before a busy server has read its request.
+        """
         wanted = ENDPOINTS[endpoint]
-        return sum((seen.method, seen.path) == (wanted.method, wanted.path) for seen in list(self.seen))
+        deadline = time.monotonic() + 10
+        while True:
+            found = sum((seen.method, seen.path) == (wanted.method, wanted.path) for seen in list(self.seen))
+            if found >= at_least or time.monotonic() > deadline:
+                return found
+            time.sleep(0.01)
 
     def _respond(self, seen: Seen) -> Iterable[Step]:
         endpoint = next(
