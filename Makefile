@@ -142,7 +142,7 @@ cluster-test: .venvs/cluster/.ready  ## Run docker-compose.yaml as processes: 10
 	@.venvs/cluster/bin/python -m tests.system.cluster $(ARGS)
 
 docs: .venvs/airflow-3.3/.ready  ## Build the pages and the reference as HTML, where every warning is an error
-	@# Everything anew each time: a page that is not read again does not repeat its warnings.
+	@# All pages each time: one that is not read again does not repeat its warnings.
 	.venvs/airflow-3.3/bin/sphinx-build -E -W --keep-going -q -c docs -d build/doctrees . build/docs $(ARGS)
 
 reference: .venvs/airflow-3.3/.ready  ## Write the docstrings into the pages of docs/reference
@@ -151,11 +151,12 @@ reference: .venvs/airflow-3.3/.ready  ## Write the docstrings into the pages of 
 record-surface: .venvs/airflow-3.3/.ready  ## Record the public surface and what is stored; docs/support.md says when that may change
 	@.venvs/airflow-3.3/bin/python -m tests.support.public_surface >/dev/null
 
-lint: .venvs/airflow-3.3/.ready  ## Check the code with ruff and mypy, and that uv.lock fits pyproject.toml
+lint: .venvs/airflow-3.3/.ready  ## Check code with ruff and mypy, the words of all prose, and that uv.lock fits pyproject.toml
 	$(UV) lock --check --quiet
 	.venvs/airflow-3.3/bin/ruff check .
 	.venvs/airflow-3.3/bin/ruff format --check .
 	.venvs/airflow-3.3/bin/mypy $(ARGS)
+	.venvs/airflow-3.3/bin/python -m pytest -q tests/airflow/docs/test_words.py
 
 format: .venvs/airflow-3.3/.ready  ## Let ruff format the code and fix what it can
 	@.venvs/airflow-3.3/bin/ruff check --fix-only --quiet . $(ARGS) && .venvs/airflow-3.3/bin/ruff format .
