@@ -63,7 +63,7 @@ class Report:
             f"{self.exports} exports, {self.exports_created} created",
             f"{self.objects} objects, {self.bytes:,} bytes in a {self.object_store}",
             f"{self.wall_seconds:.0f} s for the run, after {self.start_seconds:.0f} s to start the cluster",
-            f"{isvapp} requests to ISVapp, {rate:.2f} a second; at most {self.most_arrivals} in any 1,000 ms, "
+            f"{isvapp} requests to ISVapp, {rate:.2f} per second; at most {self.most_arrivals} in any 1,000 ms, "
             f"{self.refused} refused with 429",
             "",
             f"{'endpoint':22}{'requests':>10}",
