@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakSet
 
 import msgspec
 import pytest
@@ -40,6 +41,8 @@ FIGURES = msgspec.structs.replace(KNOWN, rows=2, bytes=len(BIG), crc32="00000000
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[GcsServer]:
     monkeypatch.setattr(gcs, "CHUNK_BYTES", 2 * CHUNK_BYTES)
+    # An object of another test, until it is collected, would take its share of the chunks' memory.
+    monkeypatch.setattr(gcs, "_open_objects", WeakSet())
     # Retries wait, but not for seconds.
     monkeypatch.setattr(gcs, "_FIRST_WAIT_SECONDS", 0.01)
     with GcsServer("lake") as server:
