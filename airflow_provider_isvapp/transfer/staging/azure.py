@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Publishes a blob of Azure Storage by a list of blocks that are staged at the same time."""
+"""Publishes a blob of Azure Storage by a list of blocks that are staged in parallel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from airflow_provider_isvapp.transfer.staging.bucket import (
     before_request,
 )
 
-# A blob has at most 50,000 blocks, which is enough for 209 GB.
+# A blob has at most 50,000 blocks, which allows blobs of 209 GB.
 BLOCK_BYTES = 4 * 1024 * 1024
 # What marks a folder, in accounts with and without a hierarchical namespace.
 _FOLDER_KEY = "hdi_isfolder"
@@ -38,7 +38,7 @@ def _check_request(request: Any) -> None:
 
 
 def _check_response(response: Any) -> None:
-    """Let the client retry what it would not: too many requests, and bytes that changed on their way."""
+    """Let the client retry two more refusals: too many requests, and bytes that changed in transit."""
     refusal = response.http_response
     code = refusal.headers.get("x-ms-error-code", "")
     if refusal.status_code == 429 or code == "Md5Mismatch":
@@ -46,21 +46,19 @@ def _check_response(response: Any) -> None:
 
 
 CLIENT_OPTIONS: dict[str, Any] = {"raw_request_hook": _check_request, "raw_response_hook": _check_response}
-"""Arguments for the client of an :class:`AzureStore`. One that is given with a request is gone after its first try."""
+"""Arguments for the client of an :class:`AzureStore`. Arguments of a request apply to its first attempt only."""
 
 
 class AzureObject(MultipartObject):
-    """A blob whose blocks are staged while they come, and put together at the end.
+    """A blob whose blocks are staged during the download, and committed at the end.
 
     What a reader sees if the process dies
 
-    - before :meth:`commit`: the old blob, or none. The blocks that were staged show in no listing. They cannot be
-      dropped on their own: the next commit to the same name drops them, or the service does a week after the last
-      block. Until then, they are paid for.
+    - before :meth:`commit`: the old blob, or none. No listing shows the staged blocks, and no request deletes them: the
+      next commit to the same name drops them, or the service a week after the last block. Until then, they cost money.
     - in :meth:`commit`: the old blob or the whole new one; the service switches in one step.
 
-    Of two tasks that write a blob at the same time, the one that commits first wins: its commit drops the other's
-    blocks.
+    If two tasks write a blob at once, the one that commits first wins: its commit drops the other's blocks.
     """
 
     pool = PartPool(8)
@@ -71,7 +69,7 @@ class AzureObject(MultipartObject):
         self._md5 = hashlib.md5(usedforsecurity=False)
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append bytes; waits while too many blocks are on their way."""
+        """Append bytes; blocks while too many blocks are in flight."""
         self._md5.update(data)
         super().write(data)
 
@@ -79,7 +77,7 @@ class AzureObject(MultipartObject):
         return BLOCK_BYTES
 
     def _send(self, index: int, body: RequestBody) -> BlobBlock:
-        # The id of the write begins each: blocks of another write are never taken for those of this one.
+        # The write id distinguishes the blocks from those of other writes.
         block_id = f"{self.write_id}{index:06d}"
         scope = self._store.options.get("encryption_scope")
         self._client.stage_block(block_id, body, length=len(body), validate_content=True, encryption_scope=scope)
@@ -93,7 +91,7 @@ class AzureObject(MultipartObject):
         response = self._watchdog.call(
             self._client.commit_block_list,
             self._sent,
-            # The service computes no checksum of a blob of blocks. Clients that download it verify this one.
+            # The service computes no checksum of a block blob. Clients that download it verify this one.
             content_settings=ContentSettings(content_type=self._content_type, content_md5=bytearray(md5)),
             metadata=self._metadata(),
             match_condition=MatchConditions.IfMissing if self._exclusive else None,
@@ -103,17 +101,17 @@ class AzureObject(MultipartObject):
         return str(response["etag"]), _checksum(md5)
 
     def _conflict(self, error: Exception) -> Literal["exists", "replaced"] | None:
-        # 409 has many meanings: a lease, a snapshot, a container that is being deleted.
+        # Status 409 has many reasons: a lease, a snapshot, a container that is being deleted.
         if self._exclusive and _code(error) in ("BlobAlreadyExists", "ConditionNotMet"):
             return "exists"
         return "replaced" if _code(error) == "InvalidBlockList" else None
 
 
 class AzureTarget(BucketTarget):
-    """The place of a blob in a container."""
+    """The location of a blob in a container."""
 
     object_type = AzureObject
-    # The service computes a checksum of no larger range.
+    # The largest range that the service computes a checksum of.
     range_bytes = 4 * 1024 * 1024
 
     def __init__(self, store: AzureStore, key: str, uri: str) -> None:
@@ -121,7 +119,7 @@ class AzureTarget(BucketTarget):
         self.client = store.client.get_blob_client(store.bucket, key)
 
     def check(self) -> None:
-        """Check that the credentials open the container, and that nothing else has the blob's name."""
+        """Check the key, the options, access to the container, and that only a block blob may have the name."""
         super().check()
         with self.store.errors(self.uri, reading=True):
             properties = self.call(self._properties)
@@ -136,7 +134,7 @@ class AzureTarget(BucketTarget):
             )
 
     def check_rights(self) -> None:
-        """Commit a block that was never staged, if the blob has a version that none has: that leaves nothing."""
+        """Commit an unknown block under a condition that never holds, which leaves nothing behind."""
         with self.store.errors(self.uri):
             try:
                 self.call(
@@ -146,7 +144,7 @@ class AzureTarget(BucketTarget):
                     match_condition=MatchConditions.IfNotModified,
                 )
             except HttpResponseError as error:
-                # The service checks the right to write first.
+                # The service checks the right to write before both of them.
                 if _code(error) not in ("ConditionNotMet", "InvalidBlockList"):
                     raise
 
@@ -187,7 +185,7 @@ _ADVICE = {
     "BlobBeingRehydrated": "Wait until the blob has left the Archive tier, or write to another path.",
     "BlobImmutableDueToPolicy": "An immutability policy protects the blob: write to another path.",
     "BlockCountExceedsLimit": "The blob has 100,000 uncommitted blocks of failed writes, which expire after a week.",
-    "ConditionNotMet": "The blob was replaced meanwhile: see that only one task writes it.",
+    "ConditionNotMet": "The blob was replaced meanwhile: ensure that only one task writes it.",
     "ContainerBeingDeleted": "Wait until the container is deleted, create it again, or write to another one.",
     "ContainerNotFound": "Create the container, or correct its name in the path.",
     "InvalidBlobOrBlock": (
@@ -218,7 +216,7 @@ def _describe_error(error: Exception) -> tuple[str, str]:
     step = _ADVICE.get(_code(error)) or _ADVICE_BY_STATUS.get(status, _REACHABLE)
     if getattr(error, "status_code", None) is None:
         return f"{type(error).__name__}: {error}", step
-    # The first line of the message is the service's, and the others repeat headers.
+    # The first line is the service's message; the others repeat headers.
     message = str(getattr(error, "message", "")).strip().partition("\n")[0]
     return f"{getattr(error, 'status_code', None)} {_code(error)}: {message}", step
 
@@ -240,11 +238,11 @@ def _are_tags(value: object) -> bool:
 class AzureStore(BucketStore):
     """A container.
 
-    :param client: of the storage account, made with :data:`CLIENT_OPTIONS`. Many threads use it.
+    :param client: the client of the storage account, created with :data:`CLIENT_OPTIONS`. Many threads use it.
     :param bucket: the container's name.
-    :param options: ``encryption_scope``, ``standard_blob_tier`` and ``tags`` of what is written, as the SDK's
+    :param options: ``encryption_scope``, ``standard_blob_tier`` and ``tags`` of the blobs, as the SDK's
         ``BlobClient.commit_block_list`` takes them; the tier as a text such as ``Cool``.
-    :param stall_seconds: for how long the service may make no progress.
+    :param stall_seconds: the longest time without progress.
     """
 
     kind: StorageKind = "azure"
@@ -254,7 +252,7 @@ class AzureStore(BucketStore):
 
     @property
     def namespace(self) -> str:
-        """The container's URI, as the data lake's clients spell it."""
+        """The container's URI, as data lake clients write it."""
         return f"abfss://{self.bucket}@{self.client.primary_hostname.replace('.blob.', '.dfs.', 1)}"
 
     def _pages(self, prefix: str) -> Iterator[list[str]]:
@@ -270,11 +268,11 @@ class AzureStore(BucketStore):
             tiers = ", ".join(tier.value for tier in StandardBlobTier)
             raise InvalidArgument(f"storage_options: standard_blob_tier must be one of {tiers}, not {value!r}.")
         if name == "encryption_scope" and not (isinstance(value, str) and value):
-            raise InvalidArgument(f"storage_options: encryption_scope must be the name of one, not {value!r}.")
+            raise InvalidArgument(f"storage_options: encryption_scope must be a name, not {value!r}.")
         if name == "tags" and not _are_tags(value):
             raise InvalidArgument(
-                f"storage_options: tags cannot be {value!r}. Azure takes at most ten texts of 256 characters by "
-                "names of 128, of letters, digits, spaces and + - . / : = _ alone."
+                f"storage_options: tags cannot be {value!r}. Azure takes at most ten tags, with names of 128 and "
+                "values of 256 characters: letters, digits, spaces and + - . / : = _."
             )
 
 

@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """The protocol of a storage: describe one object, stage it, publish it.
 
-One module beside this one implements each kind of storage. What they share is decided here once: what a
-lost response means, what happens to an object that appears meanwhile, how long a storage may be silent.
+The modules beside this one implement it, one for each kind of storage. This one decides for all of them what a lost
+response means, and what happens to an object that another writer publishes meanwhile.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from airflow_provider_isvapp.errors import DestinationExists, ProviderError, Sto
 
 StorageKind = Literal["local", "s3", "gcs", "azure", "fsspec"]
 
-# The name of the metadata entry of an object, and the last part of the extended attribute of a file.
+# The name of an object's metadata entry, and the last part of a file's extended attribute.
 METADATA_KEY = "isvapp_provenance"
-# The same for the id of the write that made the object.
+# The metadata entry with the id of the write that created the object.
 WRITE_ID_KEY = "isvapp_write_id"
-# What no storage would take: S3 has room for 2 KB, an extended attribute for 64 KiB.
+# Longer than any storage accepts: S3 takes 2 KB of metadata, and an extended attribute holds 64 KiB.
 _LONGEST = 64 * 1024
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Travels with an object, so that it goes when the object is replaced.
+    """Says which export or list an object holds. It is stored with the object, so a replacement removes it.
 
-    Only verified objects are published, so one with a provenance holds the whole export or list. Most storages take it
-    with the first byte of an object, when the figures of an export are unknown; they are None then.
+    Only verified objects are published, so an object with a provenance holds the whole export or list. Most storages
+    take metadata with the first byte of an object. The figures are None if they were unknown then.
 
     :param export_id: the export; None for a list.
     :param dataset: the list; None for an export.
     :param sha256: SHA-256 of a list's plain ndjson in hexadecimal digits, which identifies it; None for an export.
-    :param format: how its rows are stored and how far they were checked.
-    :param compressed_bytes: size of the export's gzip file.
-    :param rows: all rows, also those of other months' objects.
-    :param bytes: size of its plain ndjson.
+    :param format: how the rows are stored, and how strictly they were checked.
+    :param compressed_bytes: the size of the export's gzip file.
+    :param rows: the number of all rows, including those in the objects of other months.
+    :param bytes: the size of the plain ndjson.
     :param crc32: CRC-32 of the plain ndjson as eight hexadecimal digits.
-    :param months: rows by ``reference_date``.
+    :param months: the number of rows by ``reference_date``.
     """
 
     format: str
@@ -75,7 +75,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @classmethod
     def from_text(cls, text: object) -> Provenance | None:
-        """Read a provenance; None for anything else: one of a later version, or text that another program stored."""
+        """Parse a provenance; None for anything else, such as one of a later version or text of another program."""
         if not isinstance(text, str | bytes) or len(text) > _LONGEST:
             return None
         try:
@@ -86,14 +86,14 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectInfo:
-    """What a storage says of an object that is there.
+    """The storage's description of an existing object.
 
-    :param version: the storage's own id of these bytes: ETag, generation, or size and modification time. What
-        :meth:`StagedObject.commit` returns equals what :meth:`ObjectTarget.info` reads until the object is replaced.
+    :param version: the storage's own id of the content: ETag, generation, or size and modification time.
+        :meth:`StagedObject.commit` returns the same value as :meth:`ObjectTarget.info` until the object is replaced.
         None if the storage has none.
     :param checksum: the storage's own checksum as ``algorithm:value``, in the storage's spelling; None if it has none.
-    :param provenance: what this package stored with the object.
-    :param write_id: of the write that made the object; None if another program made it.
+    :param provenance: the provenance that this package stored with the object.
+    :param write_id: the id of the write that created the object; None if another program created it.
     """
 
     version: str | None
@@ -105,7 +105,7 @@ class ObjectInfo:
     def from_metadata(
         cls, metadata: Mapping[str, str] | None, *, version: str | None, checksum: str | None
     ) -> ObjectInfo:
-        """Describe an object by its metadata."""
+        """Build the description from an object's metadata."""
         metadata = metadata or {}
         return cls(
             version=version,
@@ -117,9 +117,9 @@ class ObjectInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class FoundObject:
-    """An object that is there.
+    """An existing object.
 
-    :param read: returns its bytes from a position to another, and fails if it was replaced.
+    :param read: returns the bytes between two positions, and fails if the object was replaced.
     """
 
     info: ObjectInfo
@@ -130,8 +130,8 @@ class FoundObject:
 class RangeReader(io.RawIOBase):
     """Reads an object range by range.
 
-    :param read: returns the bytes from a position to another.
-    :param range_bytes: how much it is asked for at once.
+    :param read: returns the bytes between two positions.
+    :param range_bytes: the size of a range.
     """
 
     def __init__(self, read: Callable[[int, int], bytes], size: int, range_bytes: int) -> None:
@@ -142,11 +142,11 @@ class RangeReader(io.RawIOBase):
         self._range, self._range_start = b"", 0
 
     def readable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
@@ -171,80 +171,79 @@ class RangeReader(io.RawIOBase):
 
 
 class StagedObject(Protocol):
-    """An object in the making, invisible under its name until :meth:`commit`.
+    """An object that is not visible under its name until :meth:`commit`.
 
     Exactly one of :meth:`commit` and :meth:`abort` ends it. All methods but the last raise
-    :class:`~airflow_provider_isvapp.errors.StorageFailed` when the storage refuses, or acknowledges nothing for the
+    :class:`~airflow_provider_isvapp.errors.StorageFailed` if the storage refuses, or acknowledges nothing for the
     store's ``stall_seconds`` (see :class:`~airflow_provider_isvapp.transfer.threads.Watchdog`).
-
-    :ivar write_id: names this write. :meth:`ObjectTarget.info` tells the same of an object that this write made.
     """
 
     @property
     def write_id(self) -> str:
-        """Name this write; no other has the same id."""
+        """The unique id of this write, which :meth:`ObjectTarget.info` returns for the object that it creates."""
         ...
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append bytes. They may change once this returns."""
+        """Append bytes. The caller may change them afterwards."""
         ...
 
     def flush(self, provenance: Provenance | None = None) -> None:
-        """Send every byte to the storage, so that only the last, small step remains.
+        """Send every byte to the storage, so that only a small last step remains.
 
-        :param provenance: with the figures that are known by now. The storage keeps it if it can: with the last step
-            (a local file, Azure, a small object on S3), or right after it (Google Cloud Storage).
+        :param provenance: the provenance with the figures that are known by now. The storage stores it if it can: in
+            the last step (a local file, Azure, a small object on S3), or right after it (Google Cloud Storage).
         """
         ...
 
     def commit(self) -> ObjectInfo:
-        """Make the object visible, whole, in the place of any older one. Call :func:`commit_staged` instead.
+        """Make the object visible, whole, and replace any older one. Call :func:`commit_staged` instead.
 
-        Verifies the storage's checksum where it tells one, before the object is visible if it can.
+        Verifies the storage's checksum if it has one, before the object becomes visible if possible.
 
-        :raises DestinationExists: if it may not replace one and there is one, as the storage itself decides.
+        :raises DestinationExists: if the storage finds an object that this one may not replace.
         """
         ...
 
     def abort(self) -> None:
-        """Remove everything that was staged, if it is not committed. Does not raise, and returns within seconds."""
+        """Remove everything that was staged, unless it is committed. Does not raise, and returns within seconds."""
         ...
 
 
 class ObjectTarget(Protocol):
-    """The place of one object."""
+    """The location of one object."""
 
     def check(self) -> None:
-        """See, as far as that can be known without writing, that an object can be written here.
+        """Check that an object can be written here, as far as possible without a write.
 
-        :raises InvalidArgument: if the path can never name one, or the storage's client does not take an option.
+        :raises InvalidArgument: if the path can never name an object, or the storage's client does not take an option.
         :raises StorageFailed: if the storage refuses.
         """
         ...
 
     def check_rights(self) -> None:
-        """See, by a request that leaves nothing, that an object may be written here.
+        """Check that the task may write an object here, with a request that leaves nothing behind.
 
-        A task calls this once, before it asks the vendor for anything.
+        A task calls this once, before its first request to the vendor.
 
         :raises StorageFailed: if the bucket is missing, the credentials lack the right, or the storage is unreachable.
         """
         ...
 
     def info(self) -> ObjectInfo | None:
-        """Ask the storage, not a cached listing, for the object that is there; None if there is none."""
+        """Request the description of the object, not from a cache; None if there is no object."""
         ...
 
     def open(self) -> AbstractContextManager[IO[bytes]]:
-        """Open the object that is there for reading; the file can seek."""
+        """Open the object as a seekable file for reading."""
         ...
 
     def stage(self, *, exclusive: bool, content_type: str, provenance: Provenance | None) -> StagedObject:
         """Begin an object.
 
-        :param exclusive: never replace one. The storage decides that in the last step, by a precondition.
-        :param content_type: its media type. It never has a content encoding: readers would unpack it on the way.
-        :param provenance: what is known of the object before its first byte.
+        :param exclusive: do not replace an existing object. The storage decides that in the last step, by a
+            precondition.
+        :param content_type: the media type. The object has no content encoding, because readers would decode it.
+        :param provenance: the provenance, as far as it is known before the first byte.
         """
         ...
 
@@ -252,8 +251,8 @@ class ObjectTarget(Protocol):
 class ObjectStore(Protocol):
     """A bucket or container as one connection reaches it, or the files of this host.
 
-    Its constructor takes the client that Airflow's hook returns, the name of the bucket, ``options`` (the
-    ``storage_options`` of an operator, in the words of that client) and ``stall_seconds``. It sends no request.
+    The constructor sends no request. It takes the client of Airflow's hook, the name of the bucket, ``options`` (an
+    operator's ``storage_options``, under the names of that client) and ``stall_seconds``.
     """
 
     @property
@@ -267,18 +266,15 @@ class ObjectStore(Protocol):
         ...
 
     def target(self, key: str, uri: str) -> ObjectTarget:
-        """Return the place of an object.
+        """Return the location of an object.
 
-        :param key: its name in the bucket.
-        :param uri: its URI for messages.
+        :param key: the name in the bucket.
+        :param uri: the URI for messages.
         """
         ...
 
     def names(self, prefix: str) -> Iterator[str]:
-        """List what begins with a prefix, as the storage lists it now: keys, cut before the next slash.
-
-        So a folder is named once, however many objects are in it.
-        """
+        """List the keys that begin with a prefix, up to the next slash, so a folder appears once. Uses no cache."""
         ...
 
 
@@ -290,37 +286,37 @@ def commit_staged(
 ) -> ObjectInfo | None:
     """Publish a staged object, and decide what a failure of the last step means.
 
-    A response can be lost when the storage has acted already, and the client's own retry is then refused: by the
-    precondition, since an object is there, or because the upload is gone. The object that is there tells by the id of
-    its write whether it is this one.
+    The storage may publish the object although its response is lost. Then it refuses the client's own retry: the
+    precondition finds an object, or the upload is gone. The write id of the existing object shows whether it is this
+    one.
 
-    :param target: where it is staged for.
-    :param if_exists: with which the object was staged.
-    :return: the object that is there now; None if another one appeared meanwhile and stays (``skip``).
-    :raises DestinationExists: if another one appeared meanwhile and ``if_exists`` is ``fail``.
-    :raises StorageFailed: if it is not published, or if that is not known.
+    :param target: the location that the object is staged for.
+    :param if_exists: the option that the object was staged with.
+    :return: the published object; None if another writer published one meanwhile and it stays (``skip``).
+    :raises DestinationExists: if another writer published one meanwhile and ``if_exists`` is ``fail``.
+    :raises StorageFailed: if the object is not published, or if that is unknown.
     """
     try:
         return staged.commit()
     except (DestinationExists, StorageFailed) as error:
         failure = error
     try:
-        there = target.info()
+        existing = target.info()
     except StorageFailed as error:
         raise StorageFailed(
-            f"Whether {uri} is published is not known: {failure} Asking for it failed, too: {error} "
-            "What is there is whole, and the next run recognises it."
+            f"It is not known whether {uri} is published. {failure} A request for the object failed, too: {error} "
+            "If it is published, it is whole, and the next run recognises it."
         ) from failure
-    if there is not None and there.write_id == staged.write_id:
+    if existing is not None and existing.write_id == staged.write_id:
         _LOG.info("%s is published, although the storage's response was lost", uri)
-        return there
+        return existing
     if isinstance(failure, DestinationExists) and if_exists == "skip":
-        _LOG.info("%s appeared while it was being written, and if_exists is 'skip': it stays", uri)
+        _LOG.info("Another writer published %s meanwhile, and if_exists is 'skip': its object stays", uri)
         return None
     raise failure
 
 
-# A storage's response, which the error may quote, can be of any length.
+# An error may quote a storage's response, which can have any length.
 _LONGEST_REASON = 1_000
 
 
@@ -330,8 +326,8 @@ def describe_error(error: Exception) -> tuple[str, str]:
     if isinstance(error, PermissionError):
         return reason, "Grant this process the right to write there, or choose another path."
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return reason, "Make room, or choose another path."
-    return reason, "Check that the storage is reachable, has room and grants this connection its rights."
+        return reason, "Free space there, or choose another path."
+    return reason, "Check that the storage is reachable, has free space and grants the connection its rights."
 
 
 @contextmanager
@@ -342,13 +338,13 @@ def storage_errors(
     describe: Callable[[Exception], tuple[str, str]] = describe_error,
     secret: tuple[type[Exception], ...] = (),
 ) -> Iterator[None]:
-    """Raise any error inside as StorageFailed, naming the URI.
+    """Convert errors within the block to StorageFailed, which names the URI.
 
-    Every exception counts: fsspec's file systems let their own libraries' errors through, which share no root.
+    Catches every exception: fsspec's file systems raise those of their own libraries, which have no common base.
 
-    :param reading: nothing is written inside.
+    :param reading: whether the block only reads.
     :param describe: returns the reason and the next step.
-    :param secret: exceptions that show what no log may show, and are not named as the cause.
+    :param secret: exceptions whose text no log may show, so they do not become the cause.
     """
     try:
         yield

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What S3, Google Cloud Storage and Azure share: a bucket, the place of an object in it, and an upload in parts."""
+"""The base of S3, Google Cloud Storage and Azure: a bucket, the location of an object in it, an upload in parts."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from airflow_provider_isvapp.transfer.staging.base import (
 )
 from airflow_provider_isvapp.transfer.threads import STALL_SECONDS, P, T, Watchdog, refuse_if_given_up
 
-# S3 and Google Cloud Storage count bytes, Azure characters.
+# S3 and Google Cloud Storage count bytes, Azure counts characters.
 _LONGEST_KEY = 1024
-# How long an abort waits for the requests that are under way, and then for the one that drops the upload.
+# How long an abort waits for the requests in progress, and then for the request that drops the upload.
 _ABORT_SECONDS = 3.0
-# What goes to the socket at once.
+# The bytes that go to the socket at once.
 _PIECE_BYTES = 64 * 1024
 _TICK_SECONDS = 0.2
 
@@ -40,8 +40,8 @@ _TICK_SECONDS = 0.2
 class RequestBody:
     """The body of a request, which goes to the socket in pieces.
 
-    So each piece has the timeout of the connection, and not the body as a whole; a slow link makes progress that the
-    watchdog sees; and a write that is given up ends at its next piece.
+    The connection's timeout then applies to each piece and not to the whole body, the watchdog sees the progress of a
+    slow link, and a cancelled write ends at its next piece.
 
     :param data: must not change before the request has ended.
     """
@@ -53,12 +53,12 @@ class RequestBody:
         self._is_sent = False
 
     def begin(self) -> None:
-        """Rewind before the request is sent. Until then, reads are those of a client that computes a checksum."""
+        """Rewind before the request is sent. Earlier reads are those of a client that computes a checksum."""
         self._position = self._start
         self._is_sent = True
 
     def resume(self, start: int) -> None:
-        """Leave out bytes that have arrived already."""
+        """Leave out the bytes before ``start``, which have arrived."""
         self._start = self._position = start
 
     def __len__(self) -> int:
@@ -69,14 +69,14 @@ class RequestBody:
         return self._position - self._start
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position, as clients do before and after they compute a checksum."""
+        """Move to a position; clients do so before and after they compute a checksum."""
         self._is_sent = False
         self._position = offset + {0: self._start, 1: self._position, 2: len(self.data)}[whence]
         return self.tell()
 
     def read(self, size: int | None = -1) -> memoryview:
-        """Return the next piece, whatever size is asked for. The pieces before it have gone to the socket."""
-        # Bytes that are sent again are no progress.
+        """Return the next piece, whatever the size. The pieces before it have gone to the socket."""
+        # Bytes that are sent again are not progress.
         if self._is_sent and self._position > self._furthest:
             self._furthest = self._position
             self._watchdog.acknowledge()
@@ -87,9 +87,9 @@ class RequestBody:
 
 
 def before_request(body: object) -> None:
-    """Refuse a request that was given up, or begin its body. Every store calls this before each attempt of a request.
+    """Refuse the request of a cancelled write, or begin its body. Every store calls this before each attempt.
 
-    :raises StorageFailed: if it was given up.
+    :raises StorageFailed: if the write was cancelled.
     """
     refuse_if_given_up()
     if isinstance(body, RequestBody):
@@ -97,19 +97,19 @@ def before_request(body: object) -> None:
 
 
 class PartPool:
-    """The memory of all uploads to one kind of storage: the months of a divided export are written at the same time.
+    """Bounds the memory of all uploads to one kind of storage; the months of a partitioned export upload together.
 
-    :param parts: how many are on their way at a time. A larger part takes the room of two or three, so that memory does
-        not grow with the export.
+    :param parts: the number of parts in flight. A larger part takes the room of two or three, so memory does not grow
+        with the export.
     """
 
     def __init__(self, parts: int) -> None:
         self._room = threading.BoundedSemaphore(parts)
-        # Two that took their room bit by bit at the same time could wait for each other.
+        # Without it, two writes that each hold some room could wait for each other.
         self._taking = threading.Lock()
         self._held: list[tuple[Watchdog, int]] = []
         self._changing = threading.Lock()
-        # Parts that were sent, to be filled again: fresh ones of this size would scatter over the heap.
+        # Sent parts, to be filled again: new ones of this size would fragment the heap.
         self._emptied: deque[bytearray] = deque(maxlen=parts)
 
     def empty_part(self, size: int) -> bytearray:
@@ -124,13 +124,13 @@ class PartPool:
     def take(self, room: int, watchdog: Watchdog) -> None:
         """Wait for the room of a part.
 
-        :raises StorageFailed: if the storage stalls for those that hold the room.
+        :raises StorageFailed: if the storage stalls for the writes that hold the room.
         """
         with self._taking:
             for taken in range(room):
                 try:
                     while not self._room.acquire(timeout=_TICK_SECONDS):
-                        # This write may have nothing under way: others of this thread have all the room.
+                        # This write may have no request in progress: others of this thread may hold all the room.
                         for holder, _ in ((watchdog, 0), *self._held):
                             holder.check()
                 except BaseException:
@@ -140,7 +140,7 @@ class PartPool:
             self._held.append((watchdog, room))
 
     def give_back(self, room: int, watchdog: Watchdog, part: bytearray | None = None) -> None:
-        """Give back the room of a part, and the part to be filled again."""
+        """Return the room of a part, and the part itself to be filled again."""
         with self._changing:
             if (watchdog, room) not in self._held:
                 return
@@ -150,9 +150,9 @@ class PartPool:
             self._emptied.append(part)
 
     def leave(self, watchdog: Watchdog) -> None:
-        """Give back the room of all parts of a write that is over, and free the emptied ones.
+        """Return the room of all parts of a write that has ended, and free the sent parts.
 
-        A request that was given up can hang for as long as its connection has a timeout. Other writes do not wait.
+        A cancelled request can hang until its connection's timeout. Other writes do not wait for it.
         """
         for holder, room in tuple(self._held):
             if holder is watchdog:
@@ -163,7 +163,7 @@ class PartPool:
 class BucketStore(ABC):
     """A bucket or container.
 
-    :ivar errors: :func:`~airflow_provider_isvapp.transfer.staging.base.storage_errors` in the storage's own words.
+    :ivar errors: :func:`~airflow_provider_isvapp.transfer.staging.base.storage_errors` with the storage's own messages.
     """
 
     kind: StorageKind
@@ -190,7 +190,7 @@ class BucketStore(ABC):
         """The URI of the bucket."""
 
     def target(self, key: str, uri: str) -> BucketTarget:
-        """Return the place of an object."""
+        """Return the location of an object."""
         return self.target_type(self, key, uri)
 
     def names(self, prefix: str) -> Iterator[str]:
@@ -208,13 +208,13 @@ class BucketStore(ABC):
     def check_options(self) -> None:
         """Check that the storage takes the options.
 
-        :raises InvalidArgument: naming the one that is wrong.
+        :raises InvalidArgument: naming the wrong option.
         """
         known = self._known_options()
         for name, value in self.options.items():
             if name not in known:
-                takes = ", ".join(sorted(known))
-                raise InvalidArgument(f"storage_options: {self.service} takes no {name!r} here. It takes {takes}.")
+                names = ", ".join(sorted(known))
+                raise InvalidArgument(f"storage_options: {self.service} takes no {name!r} here. It takes {names}.")
             self._check_option(name, value)
 
     @abstractmethod
@@ -225,13 +225,13 @@ class BucketStore(ABC):
 
 
 class BucketTarget(ABC):
-    """The place of an object in a bucket.
+    """The location of an object in a bucket.
 
     :param uri: the URI for messages.
     """
 
     object_type: ClassVar[type[BucketObject]]
-    # How much is read by one request.
+    # The bytes that one request reads.
     range_bytes = 8 * 1024 * 1024
 
     def __init__(self, store: Any, key: str, uri: str) -> None:
@@ -240,28 +240,28 @@ class BucketTarget(ABC):
         self.uri = uri
 
     def check(self) -> None:
-        """Check that the storage takes such a key and the options."""
+        """Check the key and the options."""
         if not self.key:
             raise InvalidArgument(f"path {self.uri!r} names a bucket; add the name of the object to write.")
         if len(self.key) > _LONGEST_KEY:
             raise InvalidArgument(
-                f"path {self.uri!r}: the key has {len(self.key)} characters, and {_LONGEST_KEY} are the most."
+                f"path {self.uri!r}: the key has {len(self.key)} characters, and at most {_LONGEST_KEY} are allowed."
             )
         self.store.check_options()
 
     @abstractmethod
     def check_rights(self) -> None:
-        """Check, by a request that leaves nothing, that an object may be written here."""
+        """Check the rights to write, with a request that leaves nothing behind."""
 
     def info(self) -> ObjectInfo | None:
-        """Ask the storage for the object."""
+        """Request the object's description."""
         with self.store.errors(self.uri, reading=True):
             found = self.call(self._find)
         return None if found is None else found.info
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Open the object for reading, as it is now: if another replaces it, the next request fails."""
+        """Open the object for reading. If another writer replaces it, the next read fails."""
         with self.store.errors(self.uri, reading=True):
             found = self.call(self._find)
             if found is None:
@@ -276,7 +276,7 @@ class BucketTarget(ABC):
         return self.object_type(self, exclusive=exclusive, content_type=content_type, provenance=provenance)
 
     def call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function that sends requests, and give up if the storage stalls."""
+        """Call a function that sends requests, and cancel it if the storage stalls."""
         return Watchdog(self.uri, seconds=self.store.stall_seconds).call(call, *args, **kwargs)
 
     @abstractmethod
@@ -284,9 +284,9 @@ class BucketTarget(ABC):
 
 
 class BucketObject(ABC):
-    """An object that is uploaded, and visible from its last request on.
+    """An object that is uploaded, and becomes visible with the last request.
 
-    :param exclusive: never replace an existing object, which the storage decides in the last request.
+    :param exclusive: do not replace an existing object; the storage decides that in the last request.
     :param provenance: stored as metadata.
     """
 
@@ -308,16 +308,16 @@ class BucketObject(ABC):
 
     @abstractmethod
     def write(self, data: bytes | memoryview) -> None:
-        """Append bytes; waits while too many are on their way."""
+        """Append bytes; blocks while too many are in flight."""
 
     @abstractmethod
     def flush(self, provenance: Provenance | None = None) -> None:
-        """Send what must not wait for the last request."""
+        """Send everything that need not be part of the last request."""
 
     def commit(self) -> ObjectInfo:
         """Send the last request, which makes the object visible.
 
-        :raises DestinationExists: if it must not replace an object and there is one.
+        :raises DestinationExists: if there is an object that it must not replace.
         """
         with self._errors():
             version, checksum = self._publish()
@@ -348,7 +348,7 @@ class BucketObject(ABC):
 
     @abstractmethod
     def _conflict(self, error: Exception) -> Literal["exists", "replaced"] | None:
-        """Say whether an error means that another object is there, or that another writer was faster."""
+        """Return whether an error means that an object exists, or that another writer was faster; None if neither."""
 
     def _metadata(self) -> dict[str, str]:
         self._stored_provenance = self._provenance
@@ -373,7 +373,7 @@ class BucketObject(ABC):
             raise self._exists()
         raise StorageFailed(
             f"Another writer replaced {self._uri} or aborted the upload, probably another task that writes the same "
-            "object. Nothing was published. See that only one task writes it."
+            "object. Nothing was published. Ensure that only one task writes it."
         )
 
     def _end(self) -> None:
@@ -381,7 +381,7 @@ class BucketObject(ABC):
 
 
 class MultipartObject(BucketObject):
-    """An object whose parts are sent at the same time."""
+    """An object whose parts are sent in parallel."""
 
     pool: ClassVar[PartPool]
 
@@ -392,7 +392,7 @@ class MultipartObject(BucketObject):
         self._sent: list[Any] = []
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append bytes; waits while too many parts are on their way."""
+        """Append bytes; blocks while too many parts are in flight."""
         rest = memoryview(data)
         with self._errors():
             while rest:
@@ -414,13 +414,13 @@ class MultipartObject(BucketObject):
             while self._in_flight:
                 self._take_oldest()
 
-    # The size of a part: that of the first, or a multiple of it.
     @abstractmethod
-    def _part_bytes(self, index: int) -> int: ...
+    def _part_bytes(self, index: int) -> int:
+        """Return the size of a part: that of the first one, or a multiple of it."""
 
-    # Returns what the publication needs of a part.
     @abstractmethod
-    def _send(self, index: int, body: RequestBody) -> Any: ...
+    def _send(self, index: int, body: RequestBody) -> Any:
+        """Send a part, and return what the last request needs of it."""
 
     def _count(self) -> int:
         return len(self._sent) + len(self._in_flight)

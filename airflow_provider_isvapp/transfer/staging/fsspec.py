@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Publishes a file by renaming it, on the file systems of fsspec without a separate module: SFTP, SMB, HDFS."""
+"""Publishes a file by renaming it, on all other file systems of fsspec: SFTP, SMB, HDFS."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class FsspecStore:
     """A file system of fsspec that renames in one step.
 
     :param fs: the file system.
-    :param namespace: its URI.
-    :param stall_seconds: for how long it may acknowledge nothing.
+    :param namespace: the URI of the file system.
+    :param stall_seconds: the longest time without progress.
     """
 
     kind: StorageKind = "fsspec"
@@ -40,11 +40,11 @@ class FsspecStore:
         self.stall_seconds = stall_seconds
 
     def target(self, key: str, uri: str) -> FsspecTarget:
-        """Return the place of a file."""
+        """Return the location of a file."""
         return FsspecTarget(self, key, uri)
 
     def names(self, prefix: str) -> Iterator[str]:
-        """List what begins with a prefix in its folder."""
+        """List the files and folders of one folder that begin with a prefix."""
         with storage_errors(prefix, reading=True):
             self.fs.invalidate_cache()
             try:
@@ -55,7 +55,7 @@ class FsspecStore:
 
 
 class FsspecTarget:
-    """The place of a file."""
+    """The location of a file."""
 
     def __init__(self, store: FsspecStore, key: str, uri: str) -> None:
         self._store = store
@@ -63,9 +63,9 @@ class FsspecTarget:
         self._uri = uri
 
     def check(self) -> None:
-        """See that the file system renames: fsspec's own way to move is to copy, which readers could watch.
+        """Check that the file system can rename: fsspec's default move copies, so readers would see half a file.
 
-        :raises InvalidArgument: if it does not.
+        :raises InvalidArgument: if it cannot.
         """
         if type(self._store.fs).mv is AbstractFileSystem.mv:
             raise InvalidArgument(
@@ -78,14 +78,14 @@ class FsspecTarget:
         FsspecFile(self._store, self._key, self._uri, exclusive=False).abort()
 
     def info(self) -> ObjectInfo | None:
-        """Ask the file system. It keeps no provenance."""
+        """Describe the file, without a provenance: file systems do not store it."""
         with storage_errors(self._uri, reading=True):
             self._store.fs.invalidate_cache()
             try:
                 info = Watchdog(self._uri, seconds=self._store.stall_seconds).call(self._store.fs.info, self._key)
             except FileNotFoundError:
                 return None
-        # SFTP, SMB and Arrow's file systems report an mtime, WebHDFS a modificationTime; FTP has none to rely on.
+        # SFTP, SMB and Arrow's file systems report an mtime, WebHDFS a modificationTime; FTP has no reliable time.
         modified = info.get("mtime") or info.get("modificationTime")
         return ObjectInfo(version=f"{info.get('size')}-{modified}" if modified else None)
 
@@ -96,18 +96,18 @@ class FsspecTarget:
             yield reader
 
     def stage(self, *, exclusive: bool, content_type: str, provenance: Provenance | None) -> FsspecFile:
-        """Begin a file; it has no content type and keeps no provenance."""
+        """Begin a file. It has neither a content type nor a provenance."""
         return FsspecFile(self._store, self._key, self._uri, exclusive=exclusive)
 
 
 class FsspecFile:
     """A file under a temporary name beside its target.
 
-    What a reader sees if the process dies: the old file or the whole new one. What is left is
-    ``.<name>.<random>.isvapp-part`` beside it, which nothing removes: its writer is not known.
+    If the process dies, a reader sees the old file or the whole new one. ``.<name>.<random>.isvapp-part`` stays beside
+    it: no later write removes it, since the file system does not show whether its writer still runs.
 
-    :param exclusive: never replace an existing file. The file system knows no such condition, so it is asked just
-        before the rename; of two writers in that moment, both publish, each a whole file.
+    :param exclusive: do not replace an existing file. The file system has no such condition, so this checks right
+        before the rename. Two writers at that moment both publish, each a whole file.
     """
 
     def __init__(self, store: FsspecStore, key: str, uri: str, *, exclusive: bool) -> None:
@@ -130,28 +130,28 @@ class FsspecFile:
             self._watchdog.call(self._file.write, bytes(data))
 
     def flush(self, provenance: Provenance | None = None) -> None:
-        """Write the temporary file to its end."""
+        """Complete the temporary file."""
         with storage_errors(self._uri):
             self._watchdog.call(self._file.close)
 
     def commit(self) -> ObjectInfo:
         """Rename the file onto its target.
 
-        :raises DestinationExists: if it must not replace a file and there is one.
+        :raises DestinationExists: if there is a file that it must not replace.
         """
         target = self._store.target(self._key, self._uri)
         if self._exclusive and target.info() is not None:
             raise DestinationExists(f"{self._uri} exists, and the task may not overwrite it.")
         with storage_errors(self._uri):
             self._watchdog.call(self._store.fs.mv, self._temporary, self._key)
-            # WebHDFS responds to a rename that it does not do with false, and its client ignores that.
+            # If WebHDFS does not rename, it responds with false, which its client ignores.
             if self._watchdog.call(self._store.fs.exists, self._temporary):
-                raise OSError("the storage did not rename the file; it may not replace one")
+                raise OSError("the storage did not rename the file; perhaps it cannot replace an existing one")
         self._over = True
-        there = None
+        published = None
         with contextlib.suppress(StorageFailed):
-            there = target.info()
-        return ObjectInfo(version=None if there is None else there.version, write_id=self.write_id)
+            published = target.info()
+        return ObjectInfo(version=None if published is None else published.version, write_id=self.write_id)
 
     def abort(self) -> None:
         """Remove the temporary file, unless it is published."""

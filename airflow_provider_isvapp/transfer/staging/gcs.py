@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Publishes an object on Google Cloud Storage by a resumable upload, which shows nothing before its last chunk.
+"""Publishes an object on Google Cloud Storage by a resumable upload, which is invisible until its last chunk.
 
-The chunks are sent here and not by google-cloud-storage: its file object publishes what it has when an exception passes
-its ``with`` (2.x), cancels at another URL than the upload's (3.17), sends no checksum with the last chunk (2.x), and
-takes an upload whose last response was lost for a failure. The protocol is
+This module sends the chunks itself, because the file object of google-cloud-storage publishes an incomplete object if
+an exception leaves its ``with`` block (2.x), cancels at the wrong URL (3.17), sends no checksum with the last chunk
+(2.x), and fails if the last response is lost. The protocol:
 https://docs.cloud.google.com/storage/docs/performing-resumable-uploads.
 """
 
@@ -55,45 +55,45 @@ from airflow_provider_isvapp.transfer.staging.bucket import (
 )
 from airflow_provider_isvapp.transfer.threads import Watchdog
 
-# One is sent while the next is filled. Each costs a round trip.
+# One chunk is sent while the next is filled. Each costs a round trip.
 CHUNK_BYTES = 16 * 1024 * 1024
-# Every chunk but the last is a multiple of it.
+# The size of each chunk but the last is a multiple of this.
 CHUNK_UNIT = 256 * 1024
-# Of one request; those that are safe to repeat are repeated.
+# Arguments of each request; the client repeats those that are safe to repeat.
 _REQUEST: dict[str, Any] = {"timeout": 30.0, "retry": DEFAULT_RETRY}
-# Before a chunk is sent again, doubled each time.
+# The backoff before a chunk is sent again.
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 30.0
 _RETRIED = frozenset((408, 429, 500, 502, 503, 504))
 
-# The months of a divided export are written at the same time, and share the memory of one object's chunks.
+# The months of a partitioned export are written at the same time, and share the memory of one object's chunks.
 _open_objects: WeakSet[GcsObject] = WeakSet()
 
 _LOG = logging.getLogger(__name__)
 
 
 class GcsObject(BucketObject):
-    """An object in chunks, which are sent one after the other while the next is filled.
+    """An object in chunks, which are sent one after the other, each while the next is filled.
 
     What a reader sees if the process dies
 
     - before :meth:`commit`: the old object, or none. No listing shows the unfinished upload, and Google drops it
       after a week.
     - in or after :meth:`commit`: the old object or the whole new one; Google switches in one step. If the process dies
-      between that and the metadata of a large object, it lacks its figures: a rerun reads it to count them.
+      before a large object gets its last metadata, the object lacks its figures, and a rerun reads it to count them.
 
-    It replaces the generation that was there when it was begun. Of two tasks that write it at the same time, the one
-    that commits last fails, which is also what is wanted when Airflow took a live task for dead.
+    A commit replaces only the generation that existed when the write began. If two tasks write an object at once, the
+    one that commits last fails. This is also right after Airflow has replaced a task that still runs.
     """
 
     def __init__(self, target: GcsTarget, **arguments: Any) -> None:
         super().__init__(target, **arguments)
-        # The generation that must be there; 0 for none.
-        there = None if self._exclusive else target.info()
-        self._replaces = 0 if there is None else int(there.version or 0)
+        # The generation to replace; 0 if there must be no object.
+        existing = None if self._exclusive else target.info()
+        self._replaces = 0 if existing is None else int(existing.version or 0)
         self._chunks: ResumableUpload | None = None
         self._crc32c = google_crc32c.Checksum()
         self._size = 0
-        # Pages of a map are taken when they are written to, and given back with it.
+        # A map takes each page of memory at the first write to it, and returns all of them when it is freed.
         self._chunk = mmap.mmap(-1, CHUNK_BYTES)
         self._filled = 0
         self._limit = CHUNK_BYTES
@@ -101,10 +101,10 @@ class GcsObject(BucketObject):
         _open_objects.add(self)
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append bytes; waits while the chunk before is on its way."""
+        """Append bytes; blocks while the previous chunk is in flight."""
         rest = memoryview(data)
         while rest:
-            # Not before there is more: the last chunk, which publishes, must not be empty.
+            # A full chunk waits for more bytes: the last chunk, which publishes, must not be empty.
             if self._filled == self._limit:
                 with self._errors():
                     self._send_chunk()
@@ -130,7 +130,7 @@ class GcsObject(BucketObject):
                 self._filled -= sent
 
     def _publish(self) -> tuple[str, str]:
-        """Send the last bytes with the checksum of all, which Google compares before it publishes them."""
+        """Send the last bytes with the checksum of all, which Google verifies before it publishes the object."""
         digest = b64encode(self._crc32c.digest()).decode()
         rest = memoryview(self._chunk)[: self._filled]
         resource = self._watchdog.call(self._begin().send, rest, crc32c=digest)
@@ -139,7 +139,7 @@ class GcsObject(BucketObject):
         return str(resource["generation"]), f"crc32c:{digest}"
 
     def _begin(self) -> ResumableUpload:
-        """Begin the upload, as late as possible: its metadata cannot be changed before it is published."""
+        """Begin the upload, as late as possible: its metadata cannot change before the publication."""
         if self._chunks is None:
             self._upload = self._watchdog.start(self._begin_upload)
             url = self._watchdog.wait(self._upload)
@@ -161,7 +161,7 @@ class GcsObject(BucketObject):
         return url
 
     def _abort_upload(self, upload: str) -> None:
-        # Google responds with its own status, 499.
+        # Google responds with status 499.
         self._store.session.request("DELETE", upload, timeout=_REQUEST["timeout"])
 
     def _send_chunk(self) -> None:
@@ -177,22 +177,22 @@ class GcsObject(BucketObject):
             self._in_flight.popleft()
 
     def _check(self, resource: Mapping[str, Any], digest: str) -> None:
-        """Check that what is published is what was sent, in case the server ignores the checksum."""
+        """Check that the published object holds the bytes that were sent, in case the server ignores the checksum."""
         if (resource.get("crc32c"), resource.get("size")) == (digest, str(self._size)):
             return
         outcome = "It was deleted"
         try:
             delete = self._store.handle.blob(self._key).delete
             self._watchdog.call(delete, if_generation_match=int(resource["generation"]), **_REQUEST)
-        except Exception as error:  # noqa: BLE001 - whatever it is, what was published is to be said
+        except Exception as error:  # noqa: BLE001 - the message must say that the object is published
             outcome = f"It is published, and deleting it failed: {_reason(error)}. Delete it"
         raise StorageFailed(
-            f"{self._uri} was damaged on its way: the storage has {resource.get('size')} bytes with the CRC32C "
+            f"{self._uri} was damaged in transit: the storage has {resource.get('size')} bytes with the CRC32C "
             f"{resource.get('crc32c')}, and {self._size} with {digest} were sent. {outcome}."
         )
 
     def _add_figures(self, resource: Mapping[str, Any]) -> None:
-        """Add the figures that were unknown when the upload began, unless the object was changed since."""
+        """Add the figures that were unknown when the upload began, unless the object has changed since."""
         begun_with = self._stored_provenance
         if self._provenance == begun_with:
             return
@@ -205,11 +205,11 @@ class GcsObject(BucketObject):
                 if_metageneration_match=int(resource["metageneration"]),
                 **_REQUEST,
             )
-        except Exception as error:  # noqa: BLE001 - the object is published: nothing from here on may say otherwise
+        except Exception as error:  # noqa: BLE001 - the object is published: an error here must not fail the task
             self._stored_provenance = begun_with
             _LOG.warning(
-                "%s is published, but its figures could not be added to its metadata, so that a rerun reads it to "
-                "count its rows: %s. This needs the permission storage.objects.update.",
+                "%s is published, but its figures could not be added to its metadata, so a rerun reads it to count its "
+                "rows: %s. This needs the permission storage.objects.update.",
                 self._uri,
                 _reason(error),
             )
@@ -228,9 +228,9 @@ class ResumableUpload:
     """An upload that resumes after the last byte that the storage has.
 
     :param session: a ``requests`` session that authorises its requests.
-    :param url: of the upload. It grants the right to write, so no message shows it.
-    :param uri: of the object, for messages.
-    :param watchdog: notified of every byte that leaves.
+    :param url: the upload's URL. It grants the right to write, so no message shows it.
+    :param uri: the object's URI, for messages.
+    :param watchdog: notified of all progress.
     """
 
     def __init__(self, session: Any, url: str, uri: str, watchdog: Watchdog) -> None:
@@ -243,8 +243,8 @@ class ResumableUpload:
     def send(self, data: memoryview, *, crc32c: str | None = None) -> dict[str, Any]:
         """Send a chunk.
 
-        :param data: a multiple of 256 KiB; of the last chunk, the rest.
-        :param crc32c: of all bytes, with the last chunk, which publishes the object if it has this checksum.
+        :param data: a multiple of 256 KiB, except in the last chunk.
+        :param crc32c: the checksum of the whole object. Marks the last chunk, which publishes the object.
         :return: the object's resource after the last chunk.
         :raises GoogleAPICallError: if the storage refuses.
         """
@@ -263,7 +263,7 @@ class ResumableUpload:
                     sent = f"{self._acknowledged}-{end - 1}" if body else "*"
                     response = self._put(body, f"{sent}/{size}", headers)
             except (requests.ConnectionError, requests.Timeout, TransportError) as error:
-                # Its text has the URL.
+                # The error's text has the URL.
                 problem = type(error).__name__
             else:
                 problem = f"{response.status_code} {response.reason}"
@@ -271,7 +271,7 @@ class ResumableUpload:
                     resource: dict[str, Any] = response.json()
                     return resource
                 if response.status_code == 308:
-                    # Without a range, nothing has arrived.
+                    # No range means that nothing has arrived.
                     last = re.fullmatch(r"bytes=0-(\d+)", response.headers.get("Range", ""))
                     acknowledged = int(last[1]) + 1 if last else 0
                     if not self._acknowledged <= acknowledged <= end:
@@ -303,7 +303,7 @@ class ResumableUpload:
 
 
 class GcsTarget(BucketTarget):
-    """The place of an object in a bucket."""
+    """The location of an object in a bucket."""
 
     object_type = GcsObject
 
@@ -325,7 +325,7 @@ class GcsTarget(BucketTarget):
             return None
 
         def read(begin: int, end: int) -> bytes:
-            # Of the generation that was found.
+            # The blob names the generation that was found.
             content: bytes = blob.download_as_bytes(start=begin, end=end - 1, raw_download=True, **_REQUEST)
             return content
 
@@ -333,7 +333,7 @@ class GcsTarget(BucketTarget):
         return FoundObject(info=info, size=blob.size, read=read)
 
 
-# Its status and reason are those of a missing object.
+# A missing bucket and a missing object have the same status and reason.
 _NO_BUCKET = "The specified bucket does not exist"
 
 
@@ -360,16 +360,16 @@ def _describe_error(error: Exception) -> tuple[str, str]:
         return reason, "It was deleted or replaced meanwhile: try again."
     if isinstance(error, Forbidden):
         return reason, (
-            "Grant the account what is missing, for example by the role Storage Object User "
+            "Grant the account the missing permission, for example with the role Storage Object User "
             "(roles/storage.objectUser) on the bucket."
         )
     if isinstance(error, Unauthorized | GoogleAuthError):
         return reason, "Check the credentials of the Google Cloud connection."
-    return reason, "Check that the storage is reachable, and that it takes what the message names."
+    return reason, "Check that the storage is reachable, and correct what the message names."
 
 
 google_errors = partial(storage_errors, describe=_describe_error, secret=(GoogleAPICallError, GoogleAuthError))
-"""Errors in Google's own words, and without the URL of an upload."""
+"""``storage_errors`` with Google's messages and without the URL of an upload."""
 
 _STORAGE_CLASSES = frozenset(
     value for name, value in vars(constants).items() if name.endswith("STORAGE_CLASS") and isinstance(value, str)
@@ -380,10 +380,10 @@ class GcsStore(BucketStore):
     """A bucket.
 
     :param client: the ``google.cloud.storage.Client`` that Airflow's ``GCSHook`` returns.
-    :param bucket: its name.
-    :param options: ``kms_key_name``, ``predefined_acl`` and ``storage_class`` of the objects that are written, and
+    :param bucket: the name of the bucket.
+    :param options: ``kms_key_name``, ``predefined_acl`` and ``storage_class`` of the written objects, and
         ``user_project``, which pays for the requests.
-    :param stall_seconds: for how long the storage may make no progress.
+    :param stall_seconds: the longest time without progress.
     """
 
     kind: StorageKind = "gcs"
@@ -394,7 +394,7 @@ class GcsStore(BucketStore):
     def __init__(self, client: Any, bucket: str, **arguments: Any) -> None:
         super().__init__(client, bucket, **arguments)
         self.handle = client.bucket(bucket, user_project=self.options.get("user_project"))
-        # The client's own session, which authorises what it sends; no public name leads to it.
+        # The client's own session, which authorises its requests; it has no public name.
         self.session = client._http
         for prefix, adapter in list(self.session.adapters.items()):
             if not isinstance(adapter, _Adapter):
@@ -432,7 +432,7 @@ class GcsStore(BucketStore):
 
 
 class _Adapter(BaseAdapter):
-    """Refuses requests of a write that was given up, the client's own retries included."""
+    """Refuses the requests of a cancelled write, including the client's own retries."""
 
     def __init__(self, adapter: BaseAdapter) -> None:
         super().__init__()

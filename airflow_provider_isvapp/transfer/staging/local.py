@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Publishes a local file by renaming it into its place."""
+"""Publishes a local file by renaming it."""
 
 from __future__ import annotations
 
@@ -26,17 +26,16 @@ from airflow_provider_isvapp.transfer.staging.base import (
 )
 
 _SUFFIX = ".isvapp-part"
-# Pieces are written by so many bytes at once: of small writes, a fifth more time goes into the kernel's page cache.
+# The bytes of one system call: with small writes, the kernel's page cache takes a fifth more time.
 _GATHERED_BYTES = 1024 * 1024
-# How much is written before the kernel is asked to begin with the disk.
+# The bytes between two requests to the kernel to write to the disk.
 _WRITEBACK_BYTES = 8 * 1024 * 1024
-
 
 _ATTRIBUTE = f"user.{METADATA_KEY}"
 
 
 class LocalStore:
-    """The files that this host can reach. They have no content type, and take no options.
+    """The file systems of this host. Files have no content type and take no options.
 
     :param options: must be empty.
     """
@@ -48,9 +47,9 @@ class LocalStore:
         self._options = dict(options or {})
 
     def target(self, key: str, uri: str) -> LocalTarget:
-        """Return the place of a file."""
+        """Return the location of a file."""
         if self._options:
-            raise InvalidArgument(f"storage_options: local files take none, and {', '.join(self._options)} is there.")
+            raise InvalidArgument(f"storage_options: local files take none. Remove {', '.join(self._options)}.")
         return LocalTarget(key)
 
     def names(self, prefix: str) -> Iterator[str]:
@@ -65,19 +64,19 @@ class LocalStore:
 
 
 class LocalTarget:
-    """The place of a local file.
+    """The location of a local file.
 
-    :param path: where it is. A symbolic link is followed.
+    :param path: the path. Symbolic links in it are followed.
     """
 
     def __init__(self, path: str) -> None:
         self._path = Path(os.path.realpath(path))
 
     def check(self) -> None:
-        """See that a file can be written here: its name fits, nothing is in the way, and the folder may be changed.
+        """Check the name, that no folder or device has it, and the permissions of the folder.
 
-        :raises InvalidArgument: if the path can never name a file here.
-        :raises StorageFailed: if this process may not write here.
+        :raises InvalidArgument: if the path can never name a file.
+        :raises StorageFailed: if this process may not write there.
         """
         folder = self._path.parent
         while not os.path.lexists(folder):
@@ -98,12 +97,12 @@ class LocalTarget:
                 f"in {folder}. Nothing was requested or written. Grant it that right, or choose another path."
             )
         with storage_errors(str(self._path)):
-            problem = _in_the_way(self._path)
+            problem = _obstacle(self._path)
         if problem:
             raise InvalidArgument(f"path {str(self._path)!r}: {problem}. Remove it, or choose another path.")
 
     def check_rights(self) -> None:
-        """Create a file without a name in the folder, or in the one that the folder will be made in."""
+        """Create an unnamed file in the folder or, if that does not exist, in its closest existing parent."""
         folder = self._path.parent
         while not os.path.lexists(folder):
             folder = folder.parent
@@ -115,11 +114,11 @@ class LocalTarget:
             return
         raise StorageFailed(
             f"Writing {self._path} is not possible: no file can be created in {folder} ({problem}). Nothing was "
-            "requested or written. Make that possible, or choose another path."
+            "requested or written. Correct the folder, or choose another path."
         )
 
     def info(self) -> ObjectInfo | None:
-        """Look for the file. Its provenance is believed only if it was not touched since."""
+        """Describe the file. Its provenance counts only if the file has not changed since."""
         with storage_errors(str(self._path), reading=True):
             try:
                 status = self._path.stat()
@@ -134,7 +133,7 @@ class LocalTarget:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Open the file for reading, and anything else not at all."""
+        """Open the file for reading; refuse anything but a regular file."""
         with (
             storage_errors(str(self._path), reading=True),
             os.fdopen(_open_regular(self._path, os.O_RDONLY), "rb") as file,
@@ -142,7 +141,7 @@ class LocalTarget:
             yield file
 
     def stage(self, *, exclusive: bool, content_type: str, provenance: Provenance | None) -> LocalFile:
-        """Begin a file; its provenance is set in the end, and it has no content type."""
+        """Begin a file. It gets its provenance at the end, and has no content type."""
         return LocalFile(self._path, exclusive=exclusive)
 
 
@@ -151,17 +150,18 @@ class LocalFile:
 
     What a reader of the target sees if the process dies
 
-    - before :meth:`commit`: the old file, or none. The bytes so far lie in ``.<name>.<random>.isvapp-part`` beside it;
-      the next write to the same target removes them. A live writer holds a lock on its temporary file, which the kernel
-      drops when the process dies: that tells leftovers from the files of a task that writes at the same time.
-    - in or after :meth:`commit`: the old file or the whole new one, also after a power cut: the bytes are on the disk
-      before the name changes, and the directory is flushed after it.
+    - before :meth:`commit`: the old file, or none. ``.<name>.<random>.isvapp-part`` beside it holds the bytes so far;
+      the next write to the same target removes it. A live writer holds a lock on its temporary file, which the kernel
+      drops when the process dies, so leftovers can be told from the files of concurrent tasks.
+    - in or after :meth:`commit`: the old file or the whole new one, even after a power cut: the bytes are on the disk
+      before the rename, and the directory is flushed after it.
 
-    A file that is replaced hands on its permissions, and its owner and group as far as this process may set them; where
-    the group cannot be kept, its members get no more than other users. Set-id and sticky bits are dropped.
+    The new file gets the permissions of the file that it replaces, and its owner and group as far as this process may
+    set them. If it cannot keep the group, the members get no more rights than other users. Set-id and sticky bits are
+    dropped.
 
-    :param target: the place of the file. Missing directories are made, as an object store would.
-    :param exclusive: never replace an existing file.
+    :param target: the location of the file. Missing directories are created, as in an object store.
+    :param exclusive: do not replace an existing file.
     """
 
     def __init__(self, target: Path, *, exclusive: bool = False) -> None:
@@ -184,7 +184,7 @@ class LocalFile:
         """Append bytes."""
         self._gathered.append(data)
         self._gathered_bytes += len(data)
-        # The most buffers that one call takes everywhere is 1,024 (IOV_MAX).
+        # All systems take 1,024 buffers in one call (IOV_MAX).
         if self._gathered_bytes >= _GATHERED_BYTES or len(self._gathered) == 1024:
             self._write_gathered()
 
@@ -199,9 +199,9 @@ class LocalFile:
                 self._begin_writeback()
 
     def _begin_writeback(self) -> None:
-        """Let the disk work during the download, so that the flush at the end has next to nothing to wait for.
+        """Write to the disk during the download, so that the flush at the end takes little time.
 
-        Linux starts to write dirty pages in the background on this advice (mm/fadvise.c); other systems lack the call.
+        On this advice, Linux writes dirty pages in the background (mm/fadvise.c); other systems lack the call.
         """
         if hasattr(os, "posix_fadvise"):
             length = self._written - self._handed_over
@@ -221,14 +221,14 @@ class LocalFile:
     def commit(self) -> ObjectInfo:
         """Rename the file onto its target.
 
-        :raises DestinationExists: if it must not replace a file and there is one.
+        :raises DestinationExists: if there is a file that it must not replace.
         """
         with storage_errors(str(self._target)):
             try:
                 if self._exclusive:
                     os.link(self._temporary, self._target)
                 else:
-                    if problem := _in_the_way(self._target):
+                    if problem := _obstacle(self._target):
                         raise OSError(problem)
                     self._temporary.replace(self._target)
             except FileExistsError:
@@ -238,7 +238,7 @@ class LocalFile:
                 self._over = True
         if taken:
             raise DestinationExists(f"{self._target} exists, and the task may not overwrite it.")
-        # It is published: nothing from here on may say otherwise.
+        # The file is published: an error below must not fail the task.
         version = None
         with contextlib.suppress(OSError):
             self._temporary.unlink()
@@ -255,13 +255,13 @@ class LocalFile:
         self._over = True
         with contextlib.suppress(OSError):
             self._temporary.unlink()
-        # A write that hangs in another thread must not continue in a file that was given the same number.
+        # While a write hangs in another thread, its descriptor must stay open: a new file could get the same number.
         if self._using_fd.acquire(blocking=False):
             os.close(self._fd)
 
 
 def _after(count: int, buffers: list[bytes | memoryview]) -> list[bytes | memoryview]:
-    """Return what follows after so many bytes."""
+    """Return the buffers without their first ``count`` bytes."""
     for position, buffer in enumerate(buffers):
         if count < len(buffer):
             return [memoryview(buffer)[count:], *buffers[position + 1 :]]
@@ -277,8 +277,8 @@ def _identity(status: os.stat_result) -> str:
     return f"{status.st_dev}-{status.st_ino}"
 
 
-def _in_the_way(target: Path) -> str | None:
-    """Say what is at a name if it is something that must not be replaced by a file."""
+def _obstacle(target: Path) -> str | None:
+    """Describe what has the target's name, unless it is a regular file, which may be replaced."""
     try:
         mode = os.lstat(target).st_mode
     except FileNotFoundError:
@@ -286,23 +286,23 @@ def _in_the_way(target: Path) -> str | None:
     if stat.S_ISREG(mode):
         return None
     if stat.S_ISLNK(mode):
-        # Links are resolved by now; one that is left leads back to itself.
+        # The constructor has followed all links; only one that leads back to itself remains.
         return "a symbolic link that leads back to itself is there"
     kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
     return f"a {kinds.get(stat.S_IFMT(mode), 'device')} is there, not a file"
 
 
 def _open_regular(path: Path, access: int) -> int:
-    """Open a file and nothing else, without waiting: opening a named pipe would wait for its other end."""
+    """Open a regular file only, and do not block, as a named pipe would until its other end is opened."""
     fd = os.open(path, access | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     if stat.S_ISREG(os.fstat(fd).st_mode):
         return fd
     os.close(fd)
-    raise OSError(errno.EINVAL, "It is not a regular file", str(path))
+    raise OSError(errno.EINVAL, "Not a regular file", str(path))
 
 
 def _create_locked(target: Path) -> tuple[Path, int]:
-    """Create the temporary file and lock it; begin again if a cleaner took it between the two steps."""
+    """Create the temporary file and lock it; try again if another task removed it between the two steps."""
     while True:
         temporary = target.parent / f"{_prefix(target)}{secrets.token_hex(4)}{_SUFFIX}"
         fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
@@ -310,7 +310,7 @@ def _create_locked(target: Path) -> tuple[Path, int]:
             fcntl.flock(fd, fcntl.LOCK_EX)
             if os.fstat(fd).st_nlink:
                 with contextlib.suppress(FileNotFoundError):
-                    _hand_on_permissions(os.lstat(target), fd)
+                    _copy_permissions(os.lstat(target), fd)
                 return temporary, fd
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -319,7 +319,7 @@ def _create_locked(target: Path) -> tuple[Path, int]:
         os.close(fd)
 
 
-def _hand_on_permissions(old: os.stat_result, fd: int) -> None:
+def _copy_permissions(old: os.stat_result, fd: int) -> None:
     if not stat.S_ISREG(old.st_mode):
         return
     mode = old.st_mode & 0o777
@@ -333,7 +333,7 @@ def _hand_on_permissions(old: os.stat_result, fd: int) -> None:
 
 
 def _prefix(target: Path) -> str:
-    # A name may have 255 bytes, or 143 on an encrypted folder; a long one is cut to leave room for what is added.
+    # A name may have 255 bytes, or 143 in an encrypted folder; a long one is cut to leave room for the other parts.
     return f".{os.fsencode(target.name)[:100].decode(errors='ignore')}."
 
 
@@ -344,7 +344,7 @@ def _leftovers(target: Path) -> Iterator[Path]:
 
 
 def _remove_leftovers(target: Path) -> None:
-    # Whatever goes wrong here is no reason not to write: a folder that may not be listed, a file of another user.
+    # An error here must not stop the write: the folder may not be readable, or the file belongs to another user.
     with contextlib.suppress(OSError):
         for leftover in _leftovers(target):
             with contextlib.suppress(OSError):
@@ -361,7 +361,7 @@ def _remove_unlocked(leftover: Path) -> None:
 
 
 def _flush_directory(directory: Path) -> None:
-    # The file is in its place already. Some network file systems do not flush directories, and some may not be read.
+    # The file is published already. Some network file systems cannot flush directories, and some are not readable.
     with contextlib.suppress(OSError):
         fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Publishes an S3 object by a multipart upload whose parts are sent at the same time.
+"""Publishes an S3 object by a multipart upload whose parts are sent in parallel.
 
-s3transfer, boto3's own transfer manager, cannot do it: it takes no If-None-Match, and it publishes as soon as the
-source ends, so that the last part of each month would be sent while other months are visible already. With as many
-parts of the same size, it also takes 70 MiB and more CPU time (``make bench-storage``).
+s3transfer, boto3's own transfer manager, cannot do this: it does not accept If-None-Match, and it publishes as soon as
+the source ends, so it would send the last part of a month while other months are already visible. With the same number
+and size of parts, it also needs 70 MiB and more CPU time (``make bench-storage``).
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from airflow_provider_isvapp.transfer.staging.bucket import (
     before_request,
 )
 
-# S3 takes no less. Each part on its way has a connection, and S3 gives each connection so much: the smaller the parts,
-# the more of them fit into the same memory.
+# The smallest part that S3 accepts. S3 limits the throughput of a connection, and each part in flight has one: with
+# smaller parts, more of them fit into the same memory.
 PART_BYTES = 5 * 1024 * 1024
-# S3 takes 10,000 parts of an object. The later ones are larger, which is enough for 115 GB.
+# An object has at most 10,000 parts. Later parts are larger, which allows objects of 115 GB.
 _LARGER_AFTER = {2_000: 2, 6_000: 3}
 
 _CHECKSUMS = ("ChecksumCRC64NVME", "ChecksumCRC32", "ChecksumCRC32C", "ChecksumSHA256", "ChecksumSHA1")
@@ -52,17 +52,17 @@ _LOG = logging.getLogger(__name__)
 
 
 class S3Object(MultipartObject):
-    """An object in parts; one that fits into a single part is sent as one request.
+    """An object in parts; one that fits into a single part is sent in one request.
 
     What a reader sees if the process dies
 
-    - before :meth:`commit`: the old object, or none. What is left is an unfinished multipart upload under the object's
-      key. It shows in no listing of objects, but its parts are paid for until the next write to the same key aborts it,
-      or the bucket's rule ``AbortIncompleteMultipartUpload`` does.
+    - before :meth:`commit`: the old object, or none. An unfinished multipart upload stays under the object's key. No
+      listing of objects shows it, but its parts cost money until the next write to the same key aborts it, or the
+      bucket's rule ``AbortIncompleteMultipartUpload``.
     - in :meth:`commit`: the old object or the whole new one; S3 switches in one step.
 
-    A write begins by aborting all unfinished uploads of the key. So of two tasks that write it at the same time, the
-    one that began first fails, which is also what is wanted when Airflow took a live task for dead.
+    A write begins by aborting all unfinished uploads of the key. If two tasks write the same key at once, the one that
+    began first fails. This is also right after Airflow has replaced a task that still runs.
     """
 
     pool = PartPool(7)
@@ -70,9 +70,9 @@ class S3Object(MultipartObject):
 
     def __init__(self, target: S3Target, **arguments: Any) -> None:
         super().__init__(target, **arguments)
-        # If-None-Match, which S3 decides in the last request.
+        # S3 evaluates If-None-Match in the last request.
         self._condition = {"IfNoneMatch": "*"} if self._exclusive else {}
-        # Names the checksum of parts that the storage has said it verifies.
+        # The checksum algorithm of parts that the storage has confirmed.
         self._verified: dict[str, str] = {}
         with self._store.errors(self._uri):
             self._watchdog.call(self._abort_unfinished_uploads)
@@ -80,7 +80,7 @@ class S3Object(MultipartObject):
     def flush(self, provenance: Provenance | None = None) -> None:
         """Send the last part and wait for all of them."""
         self._provenance = provenance or self._provenance
-        # Without an upload, one request has room for everything.
+        # Without an upload, the last request sends everything.
         if self._upload is not None:
             super().flush()
 
@@ -89,7 +89,7 @@ class S3Object(MultipartObject):
 
     def _send_part(self, part: bytearray) -> None:
         if self._upload is None:
-            # The next part can be filled meanwhile.
+            # Meanwhile, the next part can be filled.
             self._upload = self._watchdog.start(self._begin_upload)
         super()._send_part(part)
 
@@ -129,7 +129,7 @@ class S3Object(MultipartObject):
         return computed and "ChecksumAlgorithm" not in self._store.options
 
     def _checksum(self, body: RequestBody) -> dict[str, str]:
-        """Compute what botocore would by default, but with isal, which takes a tenth of zlib's time."""
+        """Compute the checksum that botocore would compute, but with isal, which takes a tenth of zlib's time."""
         if not self._computes_crc32:
             return {}
         crc32 = Crc32()
@@ -137,11 +137,11 @@ class S3Object(MultipartObject):
         return {"ChecksumCRC32": b64encode(crc32.digest()).decode()}
 
     def _verify(self, sent: Mapping[str, str], response: Mapping[str, Any]) -> None:
-        """Compare what S3 has computed of the bytes that it took; S3 itself refuses others (400 BadDigest)."""
+        """Compare the checksums that the storage has computed; S3 refuses wrong bytes itself (400 BadDigest)."""
         for name, value in sent.items():
             if response.get(name, value) != value:
                 raise StorageFailed(
-                    f"Bytes of {self._uri} changed on their way: the storage computed {name} {response[name]}, and "
+                    f"Bytes of {self._uri} changed in transit: the storage computed {name} {response[name]}, and "
                     f"{value} was sent. Nothing was published."
                 )
 
@@ -162,9 +162,9 @@ class S3Object(MultipartObject):
         )
 
     def _complete(self) -> dict[str, Any]:
-        assert self._upload is not None  # noqa: S101 - the caller has seen it
+        assert self._upload is not None  # noqa: S101 - the caller has checked it
         if self._condition and self._target._find() is not None:
-            # Some servers take the condition for small objects only (Ceph 16).
+            # Some servers support the condition for small objects only (Ceph 16).
             raise self._exists()
         return self._store.call(
             "complete_multipart_upload",
@@ -184,10 +184,10 @@ class S3Object(MultipartObject):
                 if upload["Key"] == self._key:
                     with contextlib.suppress(self._store.client.exceptions.NoSuchUpload):
                         self._abort_upload(upload["UploadId"])
-                    _LOG.info("Aborted an upload to %s that was left unfinished on %s", self._uri, upload["Initiated"])
+                    _LOG.info("Aborted an unfinished upload to %s, begun at %s", self._uri, upload["Initiated"])
         except ClientError as error:
-            # Cleaning needs rights that writing does not (s3:ListBucketMultipartUploads).
-            _LOG.debug("Looking for unfinished uploads to %s failed: %s", self._uri, error)
+            # Cleaning up needs a right that writing does not need (s3:ListBucketMultipartUploads).
+            _LOG.debug("Listing unfinished uploads to %s failed: %s", self._uri, error)
 
     def _headers(self) -> dict[str, str]:
         # Metadata travels as headers, and some proxies drop those with an underscore.
@@ -198,7 +198,7 @@ class S3Object(MultipartObject):
 
 
 class S3Target(BucketTarget):
-    """The place of an object in a bucket."""
+    """The location of an object in a bucket."""
 
     object_type = S3Object
 
@@ -227,7 +227,7 @@ class S3Target(BucketTarget):
         return FoundObject(info=info, size=head["ContentLength"], read=read)
 
 
-# By S3's codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+# The next step by S3's error code: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _STEPS = {
     "NoSuchBucket": "Create the bucket, or correct the path.",
     "AccessDenied": "Grant the connection's user s3:PutObject and s3:AbortMultipartUpload on the path.",
@@ -244,17 +244,17 @@ def _describe_error(error: Exception) -> tuple[str, str]:
 
 
 s3_errors = partial(storage_errors, describe=_describe_error)
-"""The same, with the next step by S3's codes."""
+"""``storage_errors`` with the next step for S3's error codes."""
 
 
 class S3Store(BucketStore):
     """A bucket.
 
     :param client: a botocore client for S3, such as ``S3Hook.get_conn()`` returns. Many threads use it.
-    :param bucket: its name, or an access point.
-    :param options: further arguments of the requests that make an object, such as ``ServerSideEncryption`` or
-        ``StorageClass``, in boto3's spelling.
-    :param stall_seconds: for how long S3 may make no progress.
+    :param bucket: the name of the bucket, or an access point.
+    :param options: further arguments of the requests that create an object, such as ``ServerSideEncryption`` or
+        ``StorageClass``, under boto3's names.
+    :param stall_seconds: the longest time without progress.
     """
 
     kind: StorageKind = "s3"
@@ -290,7 +290,7 @@ class S3Store(BucketStore):
             raise InvalidArgument(f"storage_options: {report.generate_report()}.")
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        """Send a request for the bucket, with the options that the operation takes."""
+        """Send a request for the bucket, with the options that the operation accepts."""
         model_name = self.client.meta.method_to_api_mapping[operation]
         response: dict[str, Any] = getattr(self.client, operation)(
             **({"Bucket": self.bucket} | self._also_for(model_name) | arguments)
@@ -311,11 +311,11 @@ def _before_send(request: Any, **_: Any) -> None:
 
 def _before_call(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
     headers = params["headers"]
-    # botocore would wait for "100 Continue" before each body that it reads, one round trip for each part.
+    # Without this, botocore waits for "100 Continue" before each body, which costs a round trip for each part.
     headers.pop("Expect", None)
     if _CRC32_HEADER in headers and "x-amz-sdk-checksum-algorithm" in headers:
-        # Over TLS, botocore leaves the SHA-256 of a body out of the signature where another checksum guards it
-        # (S3SigV4Auth), but only one that it has computed itself. SHA-256 takes a third of an upload's CPU time.
+        # Over TLS, botocore leaves the SHA-256 of a body out of the signature if another checksum protects it
+        # (S3SigV4Auth), but only if it has computed that itself. SHA-256 takes a third of an upload's CPU time.
         context["checksum"] = {"request_algorithm": {"algorithm": "crc32", "in": "header", "name": _CRC32_HEADER}}
 
 

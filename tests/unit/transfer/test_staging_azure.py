@@ -312,7 +312,7 @@ def test_an_encryption_scope_goes_with_every_block_and_the_list_of_them(containe
             {"standard_blob_tier": "Cheap"},
             "standard_blob_tier must be one of Archive, Cool, .*, not 'Cheap'",
         ),
-        ({"encryption_scope": 1}, "encryption_scope must be the name of one, not 1"),
+        ({"encryption_scope": 1}, "encryption_scope must be a name, not 1"),
         ({"tags": {"a": 1}}, "tags cannot be"),
         ({"tags": {"a": "ä"}}, "tags cannot be"),
         ({"tags": {str(n): "" for n in range(11)}}, "tags cannot be"),

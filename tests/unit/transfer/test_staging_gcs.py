@@ -201,7 +201,7 @@ def test_a_flipped_byte_is_not_published(server: GcsServer, server_checks: bool)
 
     server.fault = fault
     new = staged(target_at(server))
-    with pytest.raises(StorageFailed, match="match" if server_checks else "damaged on its way.*It was deleted"):
+    with pytest.raises(StorageFailed, match="match" if server_checks else "damaged in transit.*It was deleted"):
         new.commit()
     new.abort()
     assert content_of(server) == (OLD if server_checks else None)
