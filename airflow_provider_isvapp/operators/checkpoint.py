@@ -28,22 +28,24 @@ def fingerprint_of(request: ExportRequest) -> str:
     return hashlib.sha256(json.dumps(request.payload(), sort_keys=True).encode()).hexdigest()[:32]
 
 
-class SavedExport(msgspec.Struct, frozen=True, kw_only=True):
+class SavedExport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The content of the checkpoint.
 
     :param fingerprint: the fingerprint of the request that created the export.
     :param max_tries: the task instance's ``max_tries`` at that time, which a clear raises.
     :param known_since: when the export was created, in seconds since the epoch.
+    :param seen_ready: whether a try has seen the export ready.
     """
 
     export_id: str
     fingerprint: str
     max_tries: int
     known_since: float
+    seen_ready: bool = False
 
 
 def reason_to_discard(saved: SavedExport, *, fingerprint: str, max_tries: int) -> str | None:
-    """Return why the saved export cannot be reused, without asking the vendor; None if it might."""
+    """Return why the saved export cannot be reused, without a request to the vendor; None if it may be reusable."""
     if saved.max_tries != max_tries:
         return "the task was cleared since"
     if saved.fingerprint != fingerprint:
@@ -86,34 +88,25 @@ class ExportCheckpoint:
 
     def load(self) -> SavedExport | None:
         """Return the export that an earlier try saved; None if there is none in this format."""
-        match None if self._store is None else self._store.get(STORE_KEY):
-            case {
-                "export_id": str(export_id),
-                "fingerprint": str(fingerprint),
-                "max_tries": int(max_tries),
-                "known_since": float(known_since),
-            }:
-                return SavedExport(
-                    export_id=export_id, fingerprint=fingerprint, max_tries=max_tries, known_since=known_since
-                )
-        return None
+        try:
+            return msgspec.convert(None if self._store is None else self._store.get(STORE_KEY), SavedExport)
+        except msgspec.ValidationError:
+            return None
 
     def save(self, export_id: str, *, fingerprint: str) -> None:
         """Save an export for the next try."""
         if self._store is not None:
-            kept = SavedExport(
+            saved = SavedExport(
                 export_id=export_id, fingerprint=fingerprint, max_tries=self._max_tries, known_since=time.time()
             )
-            self._store.set(STORE_KEY, msgspec.structs.asdict(kept))
+            self._store.set(STORE_KEY, msgspec.to_builtins(saved))
 
     def is_first_to_see_ready(self) -> bool:
         """Record that this try saw the saved export ready, and return whether it was the first to do so."""
-        kept = None if self._store is None else self._store.get(STORE_KEY)
-        if not isinstance(kept, dict):
-            return True
-        if kept.get("seen_ready"):
-            return False
-        self._store.set(STORE_KEY, {**kept, "seen_ready": True})
+        saved = self.load()
+        if saved is None or saved.seen_ready:
+            return saved is None
+        self._store.set(STORE_KEY, msgspec.to_builtins(msgspec.structs.replace(saved, seen_ready=True)))
         return True
 
     def clear(self) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_isvapp.errors import LateSnapshot
-from airflow_provider_isvapp.log_messages import Log
 from airflow_provider_isvapp.metrics import record
-from airflow_provider_isvapp.operators.base import Publication
+from airflow_provider_isvapp.operators.base import Publication, WriteOperator
 from airflow_provider_isvapp.operators.storage_clients import PathArgument, resolve_destination
 from airflow_provider_isvapp.transfer.options import SNAPSHOT_PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.version_compat import Context, next_run_after
@@ -23,44 +23,52 @@ if TYPE_CHECKING:
     from airflow_provider_isvapp.transfer.destination import Destination
 
 
-class ExportDownload:
+class _TaskWrite:
+    """Resolves the paths of a task, and checks its arguments before any request to the vendor.
+
+    :param operator: the task's operator, with rendered templates.
+    :param check: checks the options and the destination.
+    :raises InvalidArgument: naming the wrong argument.
+    :raises StorageFailed: if the task may not write there.
+    """
+
+    def __init__(self, operator: WriteOperator, check: Callable[[Destination, WriteOptions], None]) -> None:
+        from airflow_provider_isvapp.transfer.audit import check_rejected  # codecs are not needed to parse a DAG
+
+        self._options = WriteOptions.of(operator)
+        self._destination = self._resolve(operator.path)
+        check(self._destination, self._options)
+        self._baseline = None if operator.baseline is None else self._resolve(operator.baseline)
+        self._rejected = None if operator.rejected_path is None else self._resolve(operator.rejected_path)
+        if self._rejected is not None:
+            check_rejected(self._rejected, self._destination, self._options)
+        self._destination.target().check_rights()
+
+    def _resolve(self, path: PathArgument) -> Destination:
+        return resolve_destination(path, storage_options=self._options.storage_options)
+
+
+class ExportDownload(_TaskWrite):
     """Downloads one export to one destination.
 
-    The constructor checks the arguments, before any request to the vendor.
+    Create it before any request to the vendor: the constructor checks the arguments.
 
-    :param path: where to write, as in the operators.
-    :param options: how the export is written.
-    :param baseline: the path of the object that the checks compare with; by default the one at ``path``.
-    :param rejected_path: where a refused result is kept.
+    :param operator: the task's operator, with rendered templates.
     :param expected_months: the requested months, or their number if only the vendor knows which.
     :param require_months: whether each of them must have a row.
-    :param log: the task's logger.
     :raises InvalidArgument: naming the wrong argument.
     :raises StorageFailed: if the task may not write there.
     """
 
     def __init__(
-        self,
-        path: PathArgument,
-        options: WriteOptions,
-        *,
-        baseline: PathArgument | None,
-        rejected_path: PathArgument | None,
-        expected_months: Collection[str] | int | None,
-        require_months: bool,
-        log: Log,
+        self, operator: WriteOperator, *, expected_months: Collection[str] | int | None, require_months: bool
     ) -> None:
         from airflow_provider_isvapp.transfer.download import check_download  # codecs are not needed to parse a DAG
 
-        self._destination = resolve_destination(path, storage_options=options.storage_options)
-        self._options = options
-        self._expected_months = expected_months
-        self._require_months = require_months
-        self._log = log
-        check_download(self._destination, options, expected_months=expected_months, require_months=require_months)
-        self._baseline = _resolve_other(baseline, options)
-        self._rejected = _resolve_rejected(rejected_path, self._destination, options)
-        self._destination.target().check_rights()
+        months: dict[str, Any] = {"expected_months": expected_months, "require_months": require_months}
+        super().__init__(operator, partial(check_download, **months))
+        self._months = months
+        self._log = operator.log
 
     def run(
         self,
@@ -94,8 +102,7 @@ class ExportDownload:
             self._destination,
             export_id=export_id,
             options=self._options,
-            expected_months=self._expected_months,
-            require_months=self._require_months,
+            **self._months,
             baseline=self._baseline,
             rejected=self._rejected,
             request=request,
@@ -111,19 +118,6 @@ def task_run(context: Context) -> str:
     """Return the identifier of a task instance, the same for all its tries."""
     task: Any = context["ti"]
     return f"{task.dag_id}/{task.run_id}/{task.task_id}/{task.map_index}"
-
-
-def _resolve_other(path: PathArgument | None, options: WriteOptions) -> Destination | None:
-    return None if path is None else resolve_destination(path, storage_options=options.storage_options)
-
-
-def _resolve_rejected(path: PathArgument | None, destination: Destination, options: WriteOptions) -> Destination | None:
-    from airflow_provider_isvapp.transfer.audit import check_rejected  # codecs are not needed to parse a DAG
-
-    rejected = _resolve_other(path, options)
-    if rejected is not None:
-        check_rejected(rejected, destination, options)
-    return rejected
 
 
 def latest_snapshot(context: Context) -> datetime | None:
@@ -148,38 +142,22 @@ def latest_snapshot(context: Context) -> datetime | None:
     return next_run_after(dag, run.run_after if end is None else end)
 
 
-class ListSnapshot:
+class ListSnapshot(_TaskWrite):
     """Writes one list to one destination.
 
     Create it before the request for the list: the constructor checks the arguments.
 
-    :param path: where to write, as in the operators.
-    :param options: how the list is written.
-    :param baseline: the path of the object that the checks compare with; by default the one at ``path``.
-    :param rejected_path: where a refused list is kept.
+    :param operator: the task's operator, with rendered templates.
     :param allow_late: whether a run of the past may write today's list.
     :raises InvalidArgument: naming the wrong argument.
     :raises StorageFailed: if the task may not write there.
     """
 
-    def __init__(
-        self,
-        path: PathArgument,
-        options: WriteOptions,
-        *,
-        baseline: PathArgument | None,
-        rejected_path: PathArgument | None,
-        allow_late: bool,
-    ) -> None:
+    def __init__(self, operator: WriteOperator, *, allow_late: bool) -> None:
         from airflow_provider_isvapp.transfer.lists import check_list  # codecs are not needed to parse a DAG
 
-        self._destination = resolve_destination(path, storage_options=options.storage_options)
-        self._options = options
+        super().__init__(operator, check_list)
         self._allow_late = allow_late
-        check_list(self._destination, options)
-        self._baseline = _resolve_other(baseline, options)
-        self._rejected = _resolve_rejected(rejected_path, self._destination, options)
-        self._destination.target().check_rights()
         self._started = time.monotonic()
 
     def write(

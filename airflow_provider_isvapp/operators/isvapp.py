@@ -31,7 +31,7 @@ from airflow_provider_isvapp.operators.creation import (
 from airflow_provider_isvapp.operators.download import ExportDownload
 from airflow_provider_isvapp.operators.salesforce_accounts import IsvappFetchSalesforceAccountsOperator
 from airflow_provider_isvapp.operators.storage_clients import PathArgument
-from airflow_provider_isvapp.transfer.options import DEFAULT_MAX_ROW_BYTES, WriteOptions
+from airflow_provider_isvapp.transfer.options import DEFAULT_MAX_ROW_BYTES
 from airflow_provider_isvapp.triggers.isvapp import defer_until_ready, export_id_of, read_event, seen_at
 from airflow_provider_isvapp.triggers.waiters import checked_seconds, seconds_of
 from airflow_provider_isvapp.version_compat import BaseOperatorLink, Context, conf
@@ -47,7 +47,35 @@ __all__ = [
 ]
 
 
-class IsvappDownloadExportOperator(WriteOperator):
+class ExportWriteOperator(WriteOperator):
+    """Base of the operators that download an export."""
+
+    operator_extra_links: Sequence[BaseOperatorLink] = (*EXPORT_LINKS, *WriteOperator.operator_extra_links)
+    isvapp_conn_id: str
+    partition_events: bool
+    _killed = False
+
+    def on_kill(self) -> None:
+        """Make the transfer stop by itself: Airflow kills the process a few seconds later."""
+        self._killed = True
+
+    def _download(
+        self,
+        context: Context,
+        hook: IsvappHook,
+        export_id: str,
+        download: ExportDownload,
+        *,
+        request: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        publication = download.run(context, hook.get_conn(), export_id, cancelled=lambda: self._killed, request=request)
+        return self._publish_events(context, publication, partition_events=self.partition_events)
+
+    def _source(self) -> Source:
+        return Source.in_isvapp(self.isvapp_conn_id, "exports/feature_usage", lineage_fields(TaxonomyItemRow))
+
+
+class IsvappDownloadExportOperator(ExportWriteOperator):
     """Download a completed export as newline-delimited JSON or Parquet to object storage or a local file.
 
     The file is downloaded, decompressed and verified as a stream, and becomes visible only when it is complete and
@@ -104,7 +132,6 @@ class IsvappDownloadExportOperator(WriteOperator):
         "storage_options",
         "isvapp_conn_id",
     )
-    operator_extra_links: Sequence[BaseOperatorLink] = (*EXPORT_LINKS, *WriteOperator.operator_extra_links)
 
     def __init__(
         self,
@@ -160,7 +187,6 @@ class IsvappDownloadExportOperator(WriteOperator):
         self.require_sizes = require_sizes
         self.partition_events = partition_events
         self.isvapp_conn_id = isvapp_conn_id
-        self._killed = False
 
     @airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
@@ -169,30 +195,14 @@ class IsvappDownloadExportOperator(WriteOperator):
         # A template renders to a string, which is itself a collection, of characters.
         months = parse_list("expected_months", self.expected_months)
         months = (months,) if isinstance(months, str) else months
-        download = ExportDownload(
-            self.path,
-            WriteOptions.of(self),
-            baseline=self.baseline,
-            rejected_path=self.rejected_path,
-            expected_months=months,
-            require_months=self.require_months,
-            log=self.log,
-        )
+        download = ExportDownload(self, expected_months=months, require_months=self.require_months)
         persist_export_link(context, conn_id=self.isvapp_conn_id, export_id=self.export_id)
         self._read_export = self.export_id
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook, record_failures():
-            publication = download.run(context, hook.get_conn(), self.export_id, cancelled=lambda: self._killed)
-        return self._publish_events(context, publication, partition_events=self.partition_events)
-
-    def on_kill(self) -> None:
-        """Make the transfer stop by itself: Airflow kills the process a few seconds later."""
-        self._killed = True
-
-    def _source(self) -> Source:
-        return Source.in_isvapp(self.isvapp_conn_id, "exports/feature_usage", lineage_fields(TaxonomyItemRow))
+            return self._download(context, hook, self.export_id, download)
 
 
-class IsvappExportOperator(WriteOperator):
+class IsvappExportOperator(ExportWriteOperator):
     """Create an export of feature usage, wait for it and download it, in one task.
 
     This is ``IsvappCreateExportOperator``, ``IsvappExportSensor`` and ``IsvappDownloadExportOperator`` in one task,
@@ -260,7 +270,6 @@ class IsvappExportOperator(WriteOperator):
         "storage_options",
     )
     ui_color = "#e6f1f2"
-    operator_extra_links: Sequence[BaseOperatorLink] = (*EXPORT_LINKS, *WriteOperator.operator_extra_links)
 
     def __init__(
         self,
@@ -336,7 +345,6 @@ class IsvappExportOperator(WriteOperator):
         self.poll_interval = seconds_of(poll_interval)
         self.timeout = seconds_of(timeout)
         self.isvapp_conn_id = isvapp_conn_id
-        self._killed = False
 
     @airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
@@ -364,11 +372,7 @@ class IsvappExportOperator(WriteOperator):
             details = read_event(event, export_id=export_id)
             log_ready(self.log, details)
             self._count_ready(details, checkpoint, seen_at(event))
-            return self._download(context, hook, export_id, request, download)
-
-    def on_kill(self) -> None:
-        """Make the transfer stop by itself: Airflow kills the process a few seconds later."""
-        self._killed = True
+            return self._download(context, hook, export_id, download, request=request.payload())
 
     def _export(self, context: Context) -> dict[str, Any]:
         request, download = self._checked_arguments(context)
@@ -382,7 +386,7 @@ class IsvappExportOperator(WriteOperator):
                 if not is_ready_or_raise(export, now=datetime.now(UTC)):
                     export = self._wait(export, hook)
                 self._count_ready(export.details(), checkpoint, datetime.now(UTC))
-                return self._download(context, hook, export.id, request, download)
+                return self._download(context, hook, export.id, download, request=request.payload())
 
     def _checked_arguments(self, context: Context) -> tuple[ExportRequest, ExportDownload]:
         """Check all arguments before any request to the vendor."""
@@ -390,16 +394,8 @@ class IsvappExportOperator(WriteOperator):
         checked_seconds("poll_interval", self.poll_interval)
         checked_seconds("timeout", self.timeout)
         request = checked_request(self, context)
-        download = ExportDownload(
-            self.path,
-            WriteOptions.of(self),
-            baseline=self.baseline,
-            rejected_path=self.rejected_path,
-            expected_months=requested_months(request),
-            require_months=self.require_months,
-            log=self.log,
-        )
-        return request, download
+        months = requested_months(request)
+        return request, ExportDownload(self, expected_months=months, require_months=self.require_months)
 
     def _wait(self, export: Export, hook: IsvappHook) -> Export:
         """Return the export when it is ready, or defer."""
@@ -427,14 +423,3 @@ class IsvappExportOperator(WriteOperator):
         """Record the export's metrics, unless an earlier try has done so."""
         if checkpoint.is_first_to_see_ready():
             record_ready(details, seen_at=time_seen, poll_interval=self.poll_interval)
-
-    def _download(
-        self, context: Context, hook: IsvappHook, export_id: str, request: ExportRequest, download: ExportDownload
-    ) -> dict[str, Any]:
-        publication = download.run(
-            context, hook.get_conn(), export_id, cancelled=lambda: self._killed, request=request.payload()
-        )
-        return self._publish_events(context, publication, partition_events=self.partition_events)
-
-    def _source(self) -> Source:
-        return Source.in_isvapp(self.isvapp_conn_id, "exports/feature_usage", lineage_fields(TaxonomyItemRow))

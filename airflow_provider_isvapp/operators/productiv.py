@@ -14,7 +14,6 @@ from airflow_provider_isvapp.lineage import Source
 from airflow_provider_isvapp.operators.base import WriteOperator
 from airflow_provider_isvapp.operators.download import ListSnapshot
 from airflow_provider_isvapp.operators.storage_clients import PathArgument
-from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.version_compat import Context
 
 if TYPE_CHECKING:
@@ -111,13 +110,7 @@ class ProductivFetchAppsOperator(WriteOperator):
         """Fetch, publish, and return what was written."""
         from airflow_provider_isvapp.api.schema.productiv import AppDetails  # records are not needed to parse a DAG
 
-        snapshot = ListSnapshot(
-            self.path,
-            WriteOptions.of(self),
-            baseline=self.baseline,
-            rejected_path=self.rejected_path,
-            allow_late=self.allow_late_snapshot,
-        )
+        snapshot = ListSnapshot(self, allow_late=self.allow_late_snapshot)
         api_version = None if self.api_version is None else checked_api_version(self.api_version)
         with ProductivHook(productiv_conn_id=self.productiv_conn_id) as hook:
             self.log.info(

@@ -15,7 +15,6 @@ from airflow_provider_isvapp.lineage import Source
 from airflow_provider_isvapp.operators.base import WriteOperator
 from airflow_provider_isvapp.operators.download import ListSnapshot
 from airflow_provider_isvapp.operators.storage_clients import PathArgument
-from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.version_compat import Context
 
 if TYPE_CHECKING:
@@ -105,13 +104,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
     @airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
         """Fetch, publish, and return what was written."""
-        snapshot = ListSnapshot(
-            self.path,
-            WriteOptions.of(self),
-            baseline=self.baseline,
-            rejected_path=self.rejected_path,
-            allow_late=self.allow_late_snapshot,
-        )
+        snapshot = ListSnapshot(self, allow_late=self.allow_late_snapshot)
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
             self.log.info(
                 "Fetching Salesforce accounts %s health scores and %s subscriber organizations",

@@ -122,7 +122,7 @@ class TestCheckpoint:
         assert first.is_first_to_see_ready()
         assert not first.is_first_to_see_ready()
         assert not later.is_first_to_see_ready()
-        assert later.load() == KEPT
+        assert later.load() == msgspec.structs.replace(KEPT, seen_ready=True)
         later.save("export-2", fingerprint="f")
         assert later.is_first_to_see_ready()
 
