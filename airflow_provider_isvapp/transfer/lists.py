@@ -31,7 +31,7 @@ from airflow_provider_isvapp.transfer.gzip import Crc32
 from airflow_provider_isvapp.transfer.manifest import Description, check_targets, find_manifests, publish_with_manifests
 from airflow_provider_isvapp.transfer.options import SNAPSHOT_PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
-from airflow_provider_isvapp.transfer.rows import ListRow, PartitionChunk, RowInspector
+from airflow_provider_isvapp.transfer.rows import ListRow, RowBatch, RowInspector
 from airflow_provider_isvapp.transfer.staging.base import Provenance
 from airflow_provider_isvapp.transfer.writers import Chunk, SingleObjectWriter
 
@@ -151,7 +151,7 @@ def write_list(
     try:
         for batch in _batches(rows):
             stored = fields.strip(batch)
-            writer.write(Chunk(memoryview(b""), stored, [PartitionChunk("", stored, stored.count(b"\n"))]))
+            writer.write(Chunk(memoryview(b""), stored, [RowBatch(stored)]))
         objects, manifests = publish_with_manifests(
             writer.commit,
             writer.flush(provenance),

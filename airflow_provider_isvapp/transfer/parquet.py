@@ -27,7 +27,7 @@ from airflow_provider_isvapp.api.schema.fields import (
 )
 from airflow_provider_isvapp.errors import MalformedRows
 from airflow_provider_isvapp.transfer.drift import RowChecker
-from airflow_provider_isvapp.transfer.rows import UNREADABLE, PartitionChunk
+from airflow_provider_isvapp.transfer.rows import UNREADABLE, RowBatch
 from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, Provenance
 
 if TYPE_CHECKING:
@@ -108,14 +108,14 @@ class ParquetEncoder:
         kept = [(name, inner) for name, inner in members if inner is not None]
         return pa.struct(kept) if kept else None
 
-    def encode_rows(self, parts: Sequence[PartitionChunk]) -> bytes:
+    def encode_rows(self, batches: Sequence[RowBatch]) -> bytes:
         """Encode rows and return the row groups that are ready."""
-        for part in parts:
-            if self._has_arrays != (part.arrays is not None):
+        for batch in batches:
+            if self._has_arrays != (batch.arrays is not None):
                 self._convert()
-                self._has_arrays = part.arrays is not None
-            self._block.append(part.lines if part.arrays is None else part.arrays)
-            self._size += len(part.lines)
+                self._has_arrays = batch.arrays is not None
+            self._block.append(batch.lines if batch.arrays is None else batch.arrays)
+            self._size += len(batch.lines)
             if self._size >= _BLOCK_BYTES:
                 self._convert()
         return self._sink.take()

@@ -22,7 +22,7 @@ from airflow_provider_isvapp.transfer.gzip import Crc32, GzipMembers
 from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.transfer.results import WrittenObject
 from airflow_provider_isvapp.transfer.resume import ResumableDownload
-from airflow_provider_isvapp.transfer.rows import PartitionChunk, Row, RowInspector, UndocumentedRow
+from airflow_provider_isvapp.transfer.rows import Row, RowBatch, RowInspector, UndocumentedRow
 from airflow_provider_isvapp.transfer.staging.base import Provenance
 from airflow_provider_isvapp.transfer.summary import KeyIndex, RowSummarizer, Summary
 from airflow_provider_isvapp.transfer.threads import Prefetch, WorkerThread
@@ -214,13 +214,13 @@ class TransferPipeline:
         with closing(self._decompressed()) as pieces:
             for compressed, plain in pieces:
                 self._measure(compressed, plain)
-                if (partitions := self._inspect(partial(self._inspector.feed, plain))) is not None:
-                    yield from self._summed_up(self._without_fields(compressed, self._fields.feed(plain), partitions))
+                if (batches := self._inspect(partial(self._inspector.feed, plain))) is not None:
+                    yield from self._summed_up(self._without_fields(compressed, self._fields.feed(plain), batches))
         if self._members.inside_member:
             raise DamagedDownload(f"it ends inside gzip member {self._members.finished_members + 1}")
         self._check_size()
-        if (partitions := self._inspect(self._inspector.finish)) is not None:
-            last = self._without_fields(memoryview(b""), self._fields.finish(), partitions)
+        if (batches := self._inspect(self._inspector.finish)) is not None:
+            last = self._without_fields(memoryview(b""), self._fields.finish(), batches)
             yield from self._summed_up(last, is_last=True)
 
     def _write(self, chunks: Iterable[Chunk], output: RowWriter) -> None:
@@ -269,12 +269,12 @@ class TransferPipeline:
                 f"stopped after {self._plain_bytes}"
             )
 
-    def _without_fields(self, compressed: memoryview, kept: bytes, partitions: Sequence[PartitionChunk]) -> Chunk:
+    def _without_fields(self, compressed: memoryview, kept: bytes, batches: Sequence[RowBatch]) -> Chunk:
         """Return a chunk of rows that were checked with all their fields.
 
         :param kept: the rows without the excluded fields.
         """
-        return Chunk(compressed, kept, [replace(part, lines=self._fields.strip(part.lines)) for part in partitions])
+        return Chunk(compressed, kept, [replace(batch, lines=self._fields.strip(batch.lines)) for batch in batches])
 
     def _summed_up(self, chunk: Chunk, *, is_last: bool = False) -> Generator[Chunk]:
         """Compute the figures of a chunk if they are needed, and yield it; yield nothing if a row is malformed."""
@@ -288,18 +288,18 @@ class TransferPipeline:
         else:
             yield chunk
 
-    def _inspect(self, step: Callable[[], list[PartitionChunk]]) -> list[PartitionChunk] | None:
+    def _inspect(self, step: Callable[[], list[RowBatch]]) -> list[RowBatch] | None:
         """Run a step of the inspection; return None if a row is malformed, in this step or an earlier one."""
         if self._malformed is not None or self._unwritable is not None:
             return None
         try:
-            partitions = step()
+            batches = step()
             if problem := too_many_months(self._inspector.months):
                 raise MalformedRows(problem)
         except MalformedRows as problem:
             self._malformed = self._kept(problem)
             return None
-        return partitions
+        return batches
 
     def _kept(self, problem: MalformedRows) -> MalformedRows:
         """Return a problem, to keep it until the end, when the sizes in the record show whether the vendor produced it.

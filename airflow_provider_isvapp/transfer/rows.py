@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, cast
 
 import msgspec
 from msgspec.structs import astuple
@@ -52,20 +53,37 @@ class _HasMonth(Protocol):
 
 
 @dataclass(frozen=True)
-class PartitionChunk:
-    """Rows of one month, or of all months in a chunk that is not partitioned, in the order of arrival.
+class RowBatch:
+    """Checked rows in the order of arrival.
 
-    :param month: their ``reference_date``, which is safe in a path; empty if the chunk is not partitioned.
     :param lines: the rows, each with its newline.
-    :param rows: the number of rows.
+    :param months: the ``reference_date`` of each row, which is safe in a path if the export is partitioned.
     :param arrays: the same rows as JSON arrays, if they were asked for and all rows match their documentation: the
         number of the line, the values in documented order, and a 0.
     """
 
-    month: str
     lines: bytes
-    rows: int
+    months: Sequence[str | None] = ()
     arrays: bytes | None = None
+
+    def by_month(self) -> dict[str, RowBatch]:
+        """Group the rows, which may come in any order, by month."""
+        months = cast("Sequence[str]", self.months)
+        if months.count(months[0]) == len(months):
+            return {months[0]: self}
+        lines = _group(self.lines, months)
+        arrays = {} if self.arrays is None else _group(self.arrays, months)
+        return {
+            month: RowBatch(b"".join(of_month), [month] * len(of_month), b"".join(arrays[month]) if arrays else None)
+            for month, of_month in lines.items()
+        }
+
+
+def _group(lines: bytes, months: Sequence[str]) -> dict[str, list[bytes]]:
+    groups: defaultdict[str, list[bytes]] = defaultdict(list)
+    for month, line in zip(months, BytesIO(lines), strict=True):
+        groups[month].append(line)
+    return groups
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -73,6 +91,7 @@ _MONTH_NAME = "reference_date"
 _MONTH_KEY = b'"reference_date"'
 # Every other JSON spelling of that name contains one of its letters, or the underscore, as an escape.
 _ESCAPED_LETTERS = (rb"\u005", rb"\u006", rb"\u007")
+_ESCAPED_LETTER = re.compile(rb"\\u00[567]")
 
 
 @cache
@@ -94,7 +113,7 @@ class RowInspector:
 
     :param row_type: the fields of a row to read.
     :param checker: compares each row with its documentation. Rows that match it are only parsed.
-    :param by_month: return the rows, grouped by month.
+    :param by_month: return the rows, and refuse one whose month is missing or unsafe in a path.
     :param as_arrays: return the rows, documented ones as arrays, too. If they are not grouped by month, the caller
         compares their texts with the documented patterns, in columns.
     :param max_row_bytes: the longest row, without its newline.
@@ -125,26 +144,26 @@ class RowInspector:
         self._open_line: list[bytes] = []
         self._open_size = 0
 
-    def feed(self, chunk: bytes) -> list[PartitionChunk]:
+    def feed(self, chunk: bytes) -> list[RowBatch]:
         """Inspect the next bytes; they may begin and end anywhere.
 
         :return: the rows completed by these bytes; empty without ``by_month`` and ``as_arrays``.
         :raises MalformedRows: at the first invalid line.
         """
-        partitions = []
+        batches = []
         begin = 0
         if self._open_line:
             begin = chunk.find(b"\n") + 1
             self._keep(chunk[: begin - 1] if begin else chunk)
             if begin == 0:
                 return []
-            partitions += self._inspect_open_line()
+            batches += self._inspect_open_line()
         end = max(begin, chunk.rfind(b"\n") + 1)
-        partitions += self._inspect(chunk[begin:end], match_patterns=self._by_month or not self._as_arrays)
+        batches += self._inspect(chunk[begin:end], match_patterns=self._by_month or not self._as_arrays)
         self._keep(chunk[end:])
-        return partitions
+        return batches
 
-    def finish(self) -> list[PartitionChunk]:
+    def finish(self) -> list[RowBatch]:
         """Inspect the end of the stream; the last row may lack its newline.
 
         :return: as :meth:`feed`; each row ends with a newline.
@@ -163,14 +182,14 @@ class RowInspector:
             if self._open_size > self._max_row_bytes + len(codecs.BOM_UTF8):
                 raise self._too_long(self._lines + 1)
 
-    def _inspect_open_line(self) -> list[PartitionChunk]:
+    def _inspect_open_line(self) -> list[RowBatch]:
         line = b"".join(self._open_line)
         self._open_line.clear()
         self._open_size = 0
         # The patterns, too: a malformed line after it would keep the row from the caller.
         return self._inspect(line + b"\n", match_patterns=True) if line else []
 
-    def _inspect(self, block: bytes, *, match_patterns: bool) -> list[PartitionChunk]:
+    def _inspect(self, block: bytes, *, match_patterns: bool) -> list[RowBatch]:
         """Check whole lines."""
         if self._lines == 0:
             block = block.removeprefix(codecs.BOM_UTF8)
@@ -184,17 +203,11 @@ class RowInspector:
         if not months:
             return []
         self.rows += len(months)
-        has_one_month = months.count(months[0]) == len(months)
-        if has_one_month:
+        if months.count(months[0]) == len(months):
             self._months[months[0]] += len(months)
         else:
             self._months.update(months)
-        if self._by_month and not has_one_month:
-            return self._divide(block, months, arrays)
-        if self._by_month or self._as_arrays:
-            month = (months[0] or "") if self._by_month else ""
-            return [PartitionChunk(month, block, len(months), arrays)]
-        return []
+        return [RowBatch(block, months, arrays)] if self._by_month or self._as_arrays else []
 
     def _read_all(self, block: bytes, *, match_patterns: bool) -> tuple[list[str | None], bytes | None] | None:
         """Return the month of each line, and the lines as arrays if they are asked for.
@@ -250,8 +263,14 @@ class RowInspector:
         return (
             self._count(block, _MONTH_KEY) != len(months)
             or None in months
-            or (b"\\" in block and any(self._count(block, letters) for letters in _ESCAPED_LETTERS))
+            or (b"\\" in block and self._has_escaped_letter(block))
         )
+
+    def _has_escaped_letter(self, block: bytes) -> bool:
+        # One search by re takes less time than three of Python's, and more than three of stringzilla's.
+        if self._count is bytes.count:
+            return _ESCAPED_LETTER.search(block) is not None
+        return any(self._count(block, letters) for letters in _ESCAPED_LETTERS)
 
     def _read_each(self, block: bytes) -> tuple[bytes, list[str | None]]:
         """Return the rows among the lines, and their months."""
@@ -288,24 +307,9 @@ class RowInspector:
     def _too_long(self, line: int) -> MalformedRows:
         return MalformedRows(f"line {line} is longer than {self._max_row_bytes} bytes (max_row_bytes)")
 
-    def _divide(self, block: bytes, months: list[str | None], arrays: bytes | None) -> list[PartitionChunk]:
-        """Group rows, which may come in any order, by month."""
-        by_month: defaultdict[str, list[bytes]] = defaultdict(list)
-        for month, line in zip(months, BytesIO(block), strict=True):
-            by_month[month or ""].append(line)
-        arrays_by_month: defaultdict[str, list[bytes]] = defaultdict(list)
-        for month, array in zip(months, BytesIO(arrays or b""), strict=arrays is not None):
-            arrays_by_month[month or ""].append(array)
-        return [
-            PartitionChunk(
-                month, b"".join(lines), len(lines), None if arrays is None else b"".join(arrays_by_month[month])
-            )
-            for month, lines in by_month.items()
-        ]
-
 
 def _has_two_months(line: bytes, text: str) -> bool:
-    if line.count(_MONTH_KEY) < 2 and not any(letters in line for letters in _ESCAPED_LETTERS):
+    if line.count(_MONTH_KEY) < 2 and not _ESCAPED_LETTER.search(line):
         return False
     # Numbers stay text: only names matter, and Python refuses to parse integers of thousands of digits.
     members = json.loads(text, object_pairs_hook=list, parse_int=str, parse_float=str)

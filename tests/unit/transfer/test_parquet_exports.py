@@ -17,7 +17,7 @@ from airflow_provider_isvapp.api.schema.isvapp import TaxonomyItemRow
 from airflow_provider_isvapp.errors import MalformedRows
 from airflow_provider_isvapp.transfer import parquet
 from airflow_provider_isvapp.transfer.drift import RowChecker
-from airflow_provider_isvapp.transfer.rows import PartitionChunk, RowInspector
+from airflow_provider_isvapp.transfer.rows import RowBatch, RowInspector
 from airflow_provider_isvapp.transfer.staging.base import Provenance
 from tests.support.file_server import ndjson
 
@@ -121,10 +121,10 @@ def write(pieces: list[bytes], *, by_columns: bool) -> tuple[Any, ...]:
     data = b""
     try:
         for piece in pieces:
-            parts = inspector.feed(piece)
+            batches = inspector.feed(piece)
             if not by_columns and piece.removeprefix(b"\xef\xbb\xbf").strip():
-                parts = [PartitionChunk("", piece.removeprefix(b"\xef\xbb\xbf"), 1)]
-            data += encoder.encode_rows(parts)
+                batches = [RowBatch(piece.removeprefix(b"\xef\xbb\xbf"))]
+            data += encoder.encode_rows(batches)
             if not by_columns:
                 encoder._convert()
         data += encoder.encode_rows(inspector.finish())

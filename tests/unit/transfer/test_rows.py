@@ -108,19 +108,20 @@ def test_whatever_serializer_wrote_the_rows_they_count_as_another_reader_counts_
     months = [read_months(line) for line in lines]
     bad = [index for index, found in enumerate(months, start=1) if len(found) > 1 or (by_month and not found)]
     text = b"\n".join(lines) + b"\n" * (newline and bool(lines))
-    inspector, parts = RowInspector(by_month=by_month), []
+    inspector, batches = RowInspector(by_month=by_month), []
     with pytest.raises(DamagedDownload, match=rf"^line {bad[0]} has ") if bad else nullcontext():
         for chunk in cut(text, cuts):
-            parts += inspector.feed(chunk)
-        parts += inspector.finish()
+            batches += inspector.feed(chunk)
+        batches += inspector.finish()
     if bad:
         return
     assert inspector.rows == len(lines)
     assert inspector.months == dict(sorted(Counter(itertools.chain(*months)).items()))
     if by_month:
         divided: dict[str, bytes] = {}
-        for part in parts:
-            divided[part.month] = divided.get(part.month, b"") + part.lines
+        for batch in batches:
+            for month, rows_of_month in batch.by_month().items():
+                divided[month] = divided.get(month, b"") + rows_of_month.lines
         wanted: dict[str, bytes] = {}
         for line, (month,) in zip(lines, months, strict=True):
             wanted[month] = wanted.get(month, b"") + line + b"\n"
@@ -277,12 +278,14 @@ def test_a_valid_row_counts_at_every_position(row: bytes, month: str | None, pla
 def test_blank_lines_and_a_byte_order_mark_are_no_rows(by_month: bool) -> None:
     text = b"\xef\xbb\xbf\n" + b"\n \t\r\n".join(GOOD) + b"\n\r\n\n"
     for chunks in ([text], cut(text, range(len(text)))):
-        inspector, parts = RowInspector(by_month=by_month), []
+        inspector, batches = RowInspector(by_month=by_month), []
         for chunk in chunks:
-            parts += inspector.feed(chunk)
-        parts += inspector.finish()
+            batches += inspector.feed(chunk)
+        batches += inspector.finish()
         assert inspector.rows == 30
-        assert b"".join(part.lines for part in parts) == (among(GOOD[0], 0)[len(GOOD[0]) + 1 :] if by_month else b"")
+        assert b"".join(batch.lines for batch in batches) == (
+            among(GOOD[0], 0)[len(GOOD[0]) + 1 :] if by_month else b""
+        )
     with pytest.raises(DamagedDownload, match=r"^line 61 is not a row"):
         inspect(text.removesuffix(b"\r\n\n") + b"x\n")
 
