@@ -52,7 +52,7 @@ def as_airflow_error(error: ProviderError) -> AirflowException:
 
 
 @contextmanager
-def airflow_errors() -> Iterator[None]:
+def raise_airflow_errors() -> Iterator[None]:
     """Convert our errors to Airflow's within a block or, as a decorator, within a function.
 
     Airflow logs a failed task's exception last, and the UI opens a failed log at its end: without the chain of causes,

@@ -18,11 +18,11 @@ from airflow_provider_isvapp.api.settings import IsvappSettings
 from airflow_provider_isvapp.errors import NotFound, ProviderError
 from airflow_provider_isvapp.hooks.base import (
     VendorHook,
-    airflow_errors,
     fetch_connection,
     fetch_connection_async,
     fetch_connection_in_loop,
     isvapp_settings,
+    raise_airflow_errors,
 )
 from airflow_provider_isvapp.hooks.connection_form import ISVAPP_FORM
 from airflow_provider_isvapp.log_messages import Log
@@ -107,12 +107,12 @@ class IsvappHook(VendorHook["IsvappClient", IsvappSettings]):
     def _storage_url(self, settings: IsvappSettings) -> str:
         return settings.rate_limit_storage
 
-    @airflow_errors()
+    @raise_airflow_errors()
     def get_account(self) -> Account:
         """Show the ISVapp account that the connection belongs to."""
         return self.get_conn().get_account()
 
-    @airflow_errors()
+    @raise_airflow_errors()
     def create_export(
         self,
         *,
@@ -150,17 +150,17 @@ class IsvappHook(VendorHook["IsvappClient", IsvappSettings]):
         )
         return self.get_conn().create_export(request)
 
-    @airflow_errors()
+    @raise_airflow_errors()
     def get_export(self, export_id: str) -> Export:
         """Show one export."""
         return self.get_conn().get_export(export_id)
 
-    @airflow_errors()
+    @raise_airflow_errors()
     def list_exports(self) -> list[Export]:
         """List the 1000 most recent exports."""
         return self.get_conn().list_exports()
 
-    @airflow_errors()
+    @raise_airflow_errors()
     def list_salesforce_accounts(
         self, *, include_health_scores: bool = False, include_subscriber_orgs: bool = False
     ) -> list[dict[str, Any]]:
@@ -222,7 +222,7 @@ SECONDS_BETWEEN_POLLS = 2.0
 Result = TypeVar("Result")
 
 
-def when_known(call: Callable[[], Result], *, known_since: datetime, log: Log) -> Result:
+def retry_until_known(call: Callable[[], Result], *, known_since: datetime, log: Log) -> Result:
     """Call a function for an export; repeat the call while the vendor may not know the export yet.
 
     :param known_since: when the task first had the export's id, timezone-aware.

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_isvapp.api.settings import ApiVersion, ProductivSettings, checked_api_version
 from airflow_provider_isvapp.hooks.base import (
     VendorHook,
-    airflow_errors,
     configured_storage,
     fetch_connection,
+    raise_airflow_errors,
     read_connection,
 )
 from airflow_provider_isvapp.hooks.connection_form import PRODUCTIV_FORM
@@ -82,7 +82,7 @@ class ProductivHook(VendorHook["ProductivClient", ProductivSettings]):
     def _storage_url(self, settings: ProductivSettings) -> str:
         return configured_storage()
 
-    @airflow_errors()
+    @raise_airflow_errors()
     def list_apps(
         self, *, include_inactive: bool = False, verbose: bool = False, api_version: str | None = None
     ) -> AppList:
@@ -97,7 +97,7 @@ class ProductivHook(VendorHook["ProductivClient", ProductivSettings]):
             include_inactive=include_inactive, verbose=verbose, api_version=_checked(api_version)
         )
 
-    @airflow_errors()
+    @raise_airflow_errors()
     def get_app(self, application_id: str, *, api_version: str | None = None) -> AppDetails:
         """Show one app with all its attributes.
 

@@ -15,8 +15,8 @@ from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest
 from airflow_provider_isvapp.api.schema.isvapp import Aggregation, ExportType, TimeframeKeyword
 from airflow_provider_isvapp.errors import ExportTimeout, InvalidArgument, NotFound, RequestRefused
 from airflow_provider_isvapp.events import ExportReattached
-from airflow_provider_isvapp.hooks.base import airflow_errors
-from airflow_provider_isvapp.hooks.isvapp import IsvappHook, when_known
+from airflow_provider_isvapp.hooks.base import raise_airflow_errors
+from airflow_provider_isvapp.hooks.isvapp import IsvappHook, retry_until_known
 from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, persist_export_link
 from airflow_provider_isvapp.log_messages import Log, StatusLogger, log_ready, log_request
 from airflow_provider_isvapp.metrics import record, record_if_lost
@@ -197,7 +197,7 @@ class ExportCreator:
         if reason is None:
             export: Export | None
             try:
-                export = when_known(
+                export = retry_until_known(
                     partial(self._client.get_export, saved.export_id),
                     known_since=datetime.fromtimestamp(saved.known_since, UTC),
                     log=self._log,
@@ -346,12 +346,12 @@ class IsvappCreateExportOperator(BaseOperator):
         self.deferrable = deferrable
         self.isvapp_conn_id = isvapp_conn_id
 
-    @airflow_errors()
+    @raise_airflow_errors()
     def execute(self, context: Context) -> str:
         """Create the export, and return its id."""
         return self._create(context)
 
-    @airflow_errors()
+    @raise_airflow_errors()
     def resume_creation(self, context: Context, event: Any = None) -> str:
         """Request the export again, after a wait for the month."""
         return self._create(context)

@@ -11,15 +11,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_isvapp.errors import LateSnapshot
+from airflow_provider_isvapp.lineage import Source
+from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS
 from airflow_provider_isvapp.metrics import record
 from airflow_provider_isvapp.operators.base import Publication, WriteOperator
 from airflow_provider_isvapp.operators.storage_clients import PathArgument, resolve_destination
 from airflow_provider_isvapp.transfer.options import SNAPSHOT_PLACEHOLDER, WriteOptions
-from airflow_provider_isvapp.version_compat import Context, next_run_after
+from airflow_provider_isvapp.version_compat import BaseOperatorLink, Context, next_run_after
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.api.isvapp.client import DownloadResponse, IsvappClient
     from airflow_provider_isvapp.api.schema.fields import Object
+    from airflow_provider_isvapp.hooks.isvapp import IsvappHook
     from airflow_provider_isvapp.transfer.destination import Destination
 
 
@@ -35,7 +38,7 @@ class _TaskWrite:
     def __init__(self, operator: WriteOperator, check: Callable[[Destination, WriteOptions], None]) -> None:
         from airflow_provider_isvapp.transfer.audit import check_rejected  # codecs are not needed to parse a DAG
 
-        self._options = WriteOptions.of(operator)
+        self._options = WriteOptions.from_operator(operator)
         self._destination = self._resolve(operator.path)
         check(self._destination, self._options)
         self._baseline = None if operator.baseline is None else self._resolve(operator.baseline)
@@ -88,13 +91,15 @@ class ExportDownload(_TaskWrite):
         # Records and codecs are not needed to parse a DAG.
         from airflow_provider_isvapp.api.schema.fields import lineage_fields
         from airflow_provider_isvapp.api.schema.isvapp import TaxonomyItemRow
-        from airflow_provider_isvapp.hooks.isvapp import when_known
+        from airflow_provider_isvapp.hooks.isvapp import retry_until_known
         from airflow_provider_isvapp.transfer.download import download_export
 
         known_since = datetime.now(UTC)
 
         def open_body(**where: Any) -> DownloadResponse:
-            return when_known(lambda: client.open_download(export_id, **where), known_since=known_since, log=self._log)
+            return retry_until_known(
+                lambda: client.open_download(export_id, **where), known_since=known_since, log=self._log
+            )
 
         self._log.info("Downloading export %s to %s", export_id, self._destination.uri)
         result = download_export(
@@ -112,6 +117,38 @@ class ExportDownload(_TaskWrite):
         )
         fields = lineage_fields(TaxonomyItemRow, self._options.output_format, excluded=self._options.exclude_fields)
         return Publication(destination=self._destination, result=result, fields=fields)
+
+
+class ExportWriteOperator(WriteOperator):
+    """Base of the operators that download an export."""
+
+    operator_extra_links: Sequence[BaseOperatorLink] = (*EXPORT_LINKS, *WriteOperator.operator_extra_links)
+    isvapp_conn_id: str
+    partition_events: bool
+    _killed = False
+
+    def on_kill(self) -> None:
+        """Make the transfer stop by itself: Airflow kills the process a few seconds later."""
+        self._killed = True
+
+    def _download(
+        self,
+        context: Context,
+        hook: IsvappHook,
+        export_id: str,
+        download: ExportDownload,
+        *,
+        request: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        publication = download.run(context, hook.get_conn(), export_id, cancelled=lambda: self._killed, request=request)
+        return self._publish_events(context, publication, partition_events=self.partition_events)
+
+    def _source(self) -> Source:
+        # Records are not needed to parse a DAG.
+        from airflow_provider_isvapp.api.schema.fields import lineage_fields
+        from airflow_provider_isvapp.api.schema.isvapp import TaxonomyItemRow
+
+        return Source.in_isvapp(self.isvapp_conn_id, "exports/feature_usage", lineage_fields(TaxonomyItemRow))
 
 
 def task_run(context: Context) -> str:

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_isvapp.api.isvapp.export_state import is_ready_or_raise
 from airflow_provider_isvapp.api.isvapp.models import Export, ExportRequest, parse_list
-from airflow_provider_isvapp.api.schema.fields import lineage_fields
-from airflow_provider_isvapp.api.schema.isvapp import Aggregation, ExportType, TaxonomyItemRow
-from airflow_provider_isvapp.hooks.base import airflow_errors
+from airflow_provider_isvapp.api.schema.isvapp import Aggregation, ExportType
+from airflow_provider_isvapp.hooks.base import raise_airflow_errors
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
-from airflow_provider_isvapp.lineage import Source
-from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, persist_export_link
+from airflow_provider_isvapp.links.isvapp import persist_export_link
 from airflow_provider_isvapp.log_messages import log_ready
 from airflow_provider_isvapp.metrics import record_failures, record_ready
-from airflow_provider_isvapp.operators.base import WriteOperator
 from airflow_provider_isvapp.operators.checkpoint import ExportCheckpoint
 from airflow_provider_isvapp.operators.creation import (
     MONTH_OF_RUN,
@@ -28,13 +25,13 @@ from airflow_provider_isvapp.operators.creation import (
     requested_months,
     wait_in_worker,
 )
-from airflow_provider_isvapp.operators.download import ExportDownload
+from airflow_provider_isvapp.operators.download import ExportDownload, ExportWriteOperator
 from airflow_provider_isvapp.operators.salesforce_accounts import IsvappFetchSalesforceAccountsOperator
 from airflow_provider_isvapp.operators.storage_clients import PathArgument
 from airflow_provider_isvapp.transfer.options import DEFAULT_MAX_ROW_BYTES
 from airflow_provider_isvapp.triggers.isvapp import defer_until_ready, export_id_of, read_event, seen_at
 from airflow_provider_isvapp.triggers.waiters import checked_seconds, seconds_of
-from airflow_provider_isvapp.version_compat import BaseOperatorLink, Context, conf
+from airflow_provider_isvapp.version_compat import Context, conf
 
 if TYPE_CHECKING:
     from airflow_provider_isvapp.transfer.options import Check, IfExists, OnDrift, OutputFormat, Validate
@@ -45,34 +42,6 @@ __all__ = [
     "IsvappExportOperator",
     "IsvappFetchSalesforceAccountsOperator",
 ]
-
-
-class ExportWriteOperator(WriteOperator):
-    """Base of the operators that download an export."""
-
-    operator_extra_links: Sequence[BaseOperatorLink] = (*EXPORT_LINKS, *WriteOperator.operator_extra_links)
-    isvapp_conn_id: str
-    partition_events: bool
-    _killed = False
-
-    def on_kill(self) -> None:
-        """Make the transfer stop by itself: Airflow kills the process a few seconds later."""
-        self._killed = True
-
-    def _download(
-        self,
-        context: Context,
-        hook: IsvappHook,
-        export_id: str,
-        download: ExportDownload,
-        *,
-        request: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        publication = download.run(context, hook.get_conn(), export_id, cancelled=lambda: self._killed, request=request)
-        return self._publish_events(context, publication, partition_events=self.partition_events)
-
-    def _source(self) -> Source:
-        return Source.in_isvapp(self.isvapp_conn_id, "exports/feature_usage", lineage_fields(TaxonomyItemRow))
 
 
 class IsvappDownloadExportOperator(ExportWriteOperator):
@@ -188,7 +157,7 @@ class IsvappDownloadExportOperator(ExportWriteOperator):
         self.partition_events = partition_events
         self.isvapp_conn_id = isvapp_conn_id
 
-    @airflow_errors()
+    @raise_airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
         """Download, verify, publish, and return what was written."""
         self._check_partition_events(self.partition_events)
@@ -346,17 +315,17 @@ class IsvappExportOperator(ExportWriteOperator):
         self.timeout = seconds_of(timeout)
         self.isvapp_conn_id = isvapp_conn_id
 
-    @airflow_errors()
+    @raise_airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the export, wait for it, download it, and return what was written."""
         return self._export(context)
 
-    @airflow_errors()
+    @raise_airflow_errors()
     def resume_creation(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Request the export again, after a wait for the month."""
         return self._export(context)
 
-    @airflow_errors()
+    @raise_airflow_errors()
     def resume(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Continue after the trigger's event, and download the export.
 

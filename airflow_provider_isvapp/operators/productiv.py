@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_isvapp.api.settings import checked_api_version
-from airflow_provider_isvapp.hooks.base import airflow_errors
+from airflow_provider_isvapp.hooks.base import raise_airflow_errors
 from airflow_provider_isvapp.hooks.productiv import ProductivHook
 from airflow_provider_isvapp.lineage import Source
 from airflow_provider_isvapp.operators.base import WriteOperator
@@ -105,7 +105,7 @@ class ProductivFetchAppsOperator(WriteOperator):
         self.min_rows = min_rows
         self.productiv_conn_id = productiv_conn_id
 
-    @airflow_errors()
+    @raise_airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
         """Fetch, publish, and return what was written."""
         from airflow_provider_isvapp.api.schema.productiv import AppDetails  # records are not needed to parse a DAG

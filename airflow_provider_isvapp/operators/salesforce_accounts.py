@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_isvapp.api.schema.fields import Object, lineage_fields
 from airflow_provider_isvapp.api.schema.isvapp import SalesforceAccount, salesforce_account
-from airflow_provider_isvapp.hooks.base import airflow_errors
+from airflow_provider_isvapp.hooks.base import raise_airflow_errors
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.lineage import Source
 from airflow_provider_isvapp.operators.base import WriteOperator
@@ -101,7 +101,7 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
         self.min_rows = min_rows
         self.isvapp_conn_id = isvapp_conn_id
 
-    @airflow_errors()
+    @raise_airflow_errors()
     def execute(self, context: Context) -> dict[str, Any]:
         """Fetch, publish, and return what was written."""
         snapshot = ListSnapshot(self, allow_late=self.allow_late_snapshot)

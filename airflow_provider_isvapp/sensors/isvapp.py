@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from airflow_provider_isvapp.api.isvapp.models import Export
-from airflow_provider_isvapp.hooks.base import airflow_errors
+from airflow_provider_isvapp.hooks.base import raise_airflow_errors
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.links.isvapp import EXPORT_LINKS, persist_export_link
 from airflow_provider_isvapp.log_messages import StatusLogger, log_ready
@@ -82,7 +82,7 @@ class IsvappExportSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Poll until the export is ready, or once and then defer."""
-        with airflow_errors():
+        with raise_airflow_errors():
             self._check_times()
         persist_export_link(context, conn_id=self.isvapp_conn_id, export_id=self.export_id)
         rescheduled = first_reschedule_of(self, context) if self.reschedule else None
@@ -126,7 +126,7 @@ class IsvappExportSensor(BaseSensorOperator):
         :param event: see :mod:`airflow_provider_isvapp.triggers.isvapp`; any other fails the task.
         """
         persist_export_link(context, conn_id=self.isvapp_conn_id, export_id=self.export_id)
-        with airflow_errors(), record_failures():
+        with raise_airflow_errors(), record_failures():
             self._check_times()
             details = read_event(event, export_id=self.export_id)
         record_ready(details, seen_at=seen_at(event), poll_interval=self.poke_interval)
@@ -139,7 +139,7 @@ class IsvappExportSensor(BaseSensorOperator):
 
     def _poll(self) -> Export | None:
         """Poll the export; return None while it is processed, raise an Airflow exception if it failed."""
-        with airflow_errors(), record_failures():
+        with raise_airflow_errors(), record_failures():
             poll = self.hook.poll_export(self.export_id, known_since=self._known_since)
         self._last_seen = poll.seen
         if poll.waiting is not None:

@@ -128,11 +128,11 @@ def download_export(
     if export_id is not None and options.if_changed is None:
         present = find_existing_export(destination, export_id, options, expected_months=expected_months)
         if present is not None and find_problem(candidate(present), rules) is None:
-            there = find_manifests(destination, present, options) if options.writes_manifest else ()
-            if there is not None:
+            manifests = find_manifests(destination, present, options) if options.writes_manifest else ()
+            if manifests is not None:
                 log.info("%s already holds export %s: nothing to download", destination.uri, export_id)
-                return WriteResult.of(
-                    destination.uri, present, manifests=there, outcome=Outcome.UNCHANGED, seconds=clock() - started
+                return WriteResult.from_provenance(
+                    destination.uri, present, manifests=manifests, outcome=Outcome.UNCHANGED, seconds=clock() - started
                 )
     if options.partition_by is None and must_keep_existing(destination, options):
         log.info("%s exists, and if_exists is 'skip': nothing to download", destination.uri)
@@ -143,18 +143,24 @@ def download_export(
             return PartitionedWriter(destination, options, provenance=provenance)
         return SingleObjectWriter(destination, options, provenance=provenance, as_received=options.stores_vendors_file)
 
-    def keep(place: Destination) -> str:
-        """Keep a refused result at another location, and return a sentence about it."""
-        kept = options.without_audit()
+    def store_rejected(location: Destination) -> str:
+        """Store a refused result at another location, and return a sentence about it."""
+        accepting = options.without_audit()
         try:
             download_export(
-                source, place, export_id=export_id, options=kept, attempts=attempts, cancelled=cancelled, sleep=sleep
+                source,
+                location,
+                export_id=export_id,
+                options=accepting,
+                attempts=attempts,
+                cancelled=cancelled,
+                sleep=sleep,
             )
         except TransferCancelled:
             raise
         except ProviderError as error:
-            return f"It could not be kept at {place.uri}: {error}"
-        return f"It is kept at {place.uri} for inspection."
+            return f"It could not be kept at {location.uri}: {error}"
+        return f"It is kept at {location.uri} for inspection."
 
     budget = RetryBudget(attempts, log=log, sleep=sleep)
     while True:
@@ -199,7 +205,7 @@ def download_export(
         except ExportCheckRefused as refused:
             observe(ResultRefused(checks=len(refused.reasons)))
             if rejected is not None:
-                refused.args = (f"{refused} {keep(rejected)}",)
+                refused.args = (f"{refused} {store_rejected(rejected)}",)
             raise
         except RestartRequired:
             log.warning("The download of export %s cannot be resumed: restarting it.", resumable.export.id)
@@ -213,7 +219,7 @@ def download_export(
             )
             observe(DownloadInterrupted(then="retried"))
             continue
-        result = WriteResult.of(
+        result = WriteResult.from_provenance(
             destination.uri,
             provenance,
             objects=objects,
@@ -252,7 +258,7 @@ def check_download(
 ) -> None:
     """Check the arguments, and that the objects can be written, before anything is requested.
 
-    :param expected_months: as for :func:`download_export`. If the months are unknown, a made-up one is tried.
+    :param expected_months: as for :func:`download_export`. If the months are unknown, a placeholder month is checked.
     :param require_months: as for :func:`download_export`.
     :raises InvalidArgument: if an argument is wrong, or the path cannot be written.
     :raises StorageFailed: if the storage refuses.

@@ -47,7 +47,7 @@ def check_list(destination: Destination, options: WriteOptions) -> None:
     :raises StorageFailed: if the storage refuses.
     """
     options.check_for_list(destination.uri)
-    # The date is not known yet: a made-up one is tried.
+    # The date is not known yet: a placeholder date is checked.
     check_targets([destination.with_value(SNAPSHOT_PLACEHOLDER, "0000-00-00")], options)
 
 
@@ -106,12 +106,12 @@ def write_list(
     drift = _compare(rows, row_type, dataset, options)
     candidate = Candidate(staged=provenance, drift=drift, replaces_rows=lambda: has_rows(destination))
     problem = find_problem(candidate, rules)
-    there = destination.target().info()
-    if there is not None and there.provenance == provenance:
+    existing = destination.target().info()
+    if existing is not None and existing.provenance == provenance:
         manifests = find_manifests(destination, provenance, options, snapshot_date=snapshot_date)
         if (manifests or not options.writes_manifest) and problem is None:
             log.info("%s already holds this list: nothing to write", destination.uri)
-            return WriteResult.of(
+            return WriteResult.from_provenance(
                 destination.uri,
                 provenance,
                 snapshot_date=snapshot_date,
@@ -170,7 +170,7 @@ def write_list(
         writer.abort()
     if not objects:
         return WriteResult(path=destination.uri, outcome=Outcome.SKIPPED, seconds=clock() - started)
-    result = WriteResult.of(
+    result = WriteResult.from_provenance(
         destination.uri,
         provenance,
         snapshot_date=snapshot_date,

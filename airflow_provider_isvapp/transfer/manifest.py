@@ -129,9 +129,9 @@ def _manifest_for(item: WrittenObject, destination: Destination) -> Destination:
     return manifest_of(destination if month is None else destination.with_value(MONTH_PLACEHOLDER, month))
 
 
-def _stage(manifest: Destination, kept: list[StagedObject]) -> StagedObject:
+def _stage(manifest: Destination, opened: list[StagedObject]) -> StagedObject:
     staged = manifest.target().stage(exclusive=False, content_type="application/json", provenance=None)
-    kept.append(staged)
+    opened.append(staged)
     return staged
 
 
@@ -140,9 +140,9 @@ def _publish_manifest(
 ) -> str:
     """Publish the manifest of a published object: its presence proves that the object is complete."""
     manifest = _manifest_for(item, destination)
-    kept: list[StagedObject] = []
+    opened: list[StagedObject] = []
     try:
-        staged = _stage(manifest, kept)
+        staged = _stage(manifest, opened)
         staged.write(description.manifest(item, options))
         staged.flush()
         commit_staged(staged, manifest.target(), uri=manifest.uri, if_exists="overwrite")
@@ -153,8 +153,8 @@ def _publish_manifest(
     else:
         return manifest.uri
     finally:
-        for left in kept:
-            left.abort()
+        for staged_object in opened:
+            staged_object.abort()
     raise failure
 
 
@@ -229,8 +229,8 @@ def read_manifest(destination: Destination) -> Manifest | None:
     Another program may have replaced the object, or a run may have been killed before it wrote the manifest.
     """
     target = manifest_of(destination).target()
-    there = destination.target().info()
-    if there is None or target.info() is None:
+    existing = destination.target().info()
+    if existing is None or target.info() is None:
         return None
     with target.open() as stored:
         text = stored.read(_LONGEST + 1)
@@ -240,4 +240,4 @@ def read_manifest(destination: Destination) -> Manifest | None:
         manifest = msgspec.json.decode(text, type=Manifest)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
-    return manifest if manifest.object.version == there.version else None
+    return manifest if manifest.object.version == existing.version else None

@@ -81,7 +81,7 @@ class WriteOptions:
     storage_options: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, operator: Any) -> WriteOptions:
+    def from_operator(cls, operator: Any) -> WriteOptions:
         """Return the options in the attributes of an operator with rendered templates.
 
         An option that the operator does not offer keeps its default.

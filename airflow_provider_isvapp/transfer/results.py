@@ -109,7 +109,7 @@ class WriteResult:
     outcome: Outcome = Outcome.WRITTEN
 
     @classmethod
-    def of(cls, path: str, provenance: Provenance, **more: Any) -> WriteResult:
+    def from_provenance(cls, path: str, provenance: Provenance, **more: Any) -> WriteResult:
         """Return the result of a write that found or made an object with this provenance.
 
         :param more: the other fields.

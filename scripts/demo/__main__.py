@@ -58,7 +58,7 @@ def demonstrate(console: Console, *, preferred_port: int, once: bool) -> None:
     port = _free_port(preferred_port)
     if port != preferred_port:
         console.step(f"Port {preferred_port} is taken, so Airflow's UI gets {port}")
-    address = f"http://127.0.0.1:{port}"
+    url = f"http://127.0.0.1:{port}"
     with (
         Emulator(VENDORS) as emulator,
         AirflowProcesses(HOME, _environment(port)) as processes,
@@ -70,13 +70,13 @@ def demonstrate(console: Console, *, preferred_port: int, once: bool) -> None:
         console.step(f"Starting Airflow {version('apache-airflow')}; its files and logs are in {_short(HOME)}")
         processes.run("db", "migrate", timeout=SECONDS_TO_START)
         processes.start()
-        airflow = AirflowRest(address)
+        airflow = AirflowRest(url)
         wait_until_healthy(processes, airflow.healthy, seconds=SECONDS_TO_START)
-        console.step(f"Airflow is up: {address} (no login)")
+        console.step(f"Airflow is up: {url} (no login)")
         _connect(airflow, emulator, console)
         _run_and_check(airflow, emulator, console, processes)
         if not once:
-            console.step(f"Look around at {address}/dags/{SYNC} (no login). Ctrl-C ends everything.")
+            console.step(f"Look around at {url}/dags/{SYNC} (no login). Ctrl-C ends everything.")
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
             console.step("Ending Airflow and the emulator")

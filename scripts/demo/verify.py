@@ -35,8 +35,8 @@ def check_usage(result: dict[str, Any], emulator: Emulator) -> WrittenFile:
 
 def check_accounts(result: dict[str, Any], emulator: Emulator) -> WrittenFile:
     """Compare the accounts with the response to a plain request."""
-    address = f"{emulator.url}/api/v1/salesforce_accounts?includeHealthScores=1"
-    return _check_rows(result, _get(address, emulator.api_key)["data"])
+    url = f"{emulator.url}/api/v1/salesforce_accounts?includeHealthScores=1"
+    return _check_rows(result, _get(url, emulator.api_key)["data"])
 
 
 def check_apps(result: dict[str, Any], emulator: Emulator) -> WrittenFile:
@@ -76,11 +76,11 @@ def _read(result: dict[str, Any]) -> WrittenFile:
     return written
 
 
-def _local(address: str) -> Path:
-    return Path(urllib.parse.unquote(urllib.parse.urlsplit(address).path))
+def _local(url: str) -> Path:
+    return Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path))
 
 
-def _get(address: str, token: str) -> Any:
-    request = urllib.request.Request(address, headers={"Authorization": f"Bearer {token}"})
+def _get(url: str, token: str) -> Any:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
     with urllib.request.urlopen(request, timeout=30) as response:
         return json.load(response)

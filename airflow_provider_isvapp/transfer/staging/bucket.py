@@ -121,7 +121,7 @@ class PartPool:
                     return part
         return bytearray(size)
 
-    def take(self, room: int, watchdog: Watchdog) -> None:
+    def acquire(self, room: int, watchdog: Watchdog) -> None:
         """Wait for the room of a part.
 
         :raises StorageFailed: if the storage stalls for the writes that hold the room.
@@ -139,7 +139,7 @@ class PartPool:
                     raise
             self._held.append((watchdog, room))
 
-    def give_back(self, room: int, watchdog: Watchdog, part: bytearray | None = None) -> None:
+    def release(self, room: int, watchdog: Watchdog, part: bytearray | None = None) -> None:
         """Return the room of a part, and the part itself to be filled again."""
         with self._changing:
             if (watchdog, room) not in self._held:
@@ -149,14 +149,14 @@ class PartPool:
         if part is not None:
             self._emptied.append(part)
 
-    def leave(self, watchdog: Watchdog) -> None:
+    def release_all(self, watchdog: Watchdog) -> None:
         """Return the room of all parts of a write that has ended, and free the sent parts.
 
         A cancelled request can hang until its connection's timeout. Other writes do not wait for it.
         """
         for holder, room in tuple(self._held):
             if holder is watchdog:
-                self.give_back(room, holder)
+                self.release(room, holder)
         self._emptied.clear()
 
 
@@ -431,13 +431,13 @@ class MultipartObject(BucketObject):
         index, body = self._count(), RequestBody(memoryview(part)[: self._filled], self._watchdog)
         room = len(part) // self._part_bytes(0)
         self._part, self._filled = None, 0
-        self.pool.take(room, self._watchdog)
+        self.pool.acquire(room, self._watchdog)
         try:
             sending = self._watchdog.start(self._send, index, body)
         except BaseException:
-            self.pool.give_back(room, self._watchdog)
+            self.pool.release(room, self._watchdog)
             raise
-        sending.add_done_callback(lambda _: self.pool.give_back(room, self._watchdog, part))
+        sending.add_done_callback(lambda _: self.pool.release(room, self._watchdog, part))
         self._in_flight.append(sending)
 
     def _take_oldest(self) -> None:
@@ -446,4 +446,4 @@ class MultipartObject(BucketObject):
 
     def _end(self) -> None:
         super()._end()
-        self.pool.leave(self._watchdog)
+        self.pool.release_all(self._watchdog)

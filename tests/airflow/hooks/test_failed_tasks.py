@@ -15,7 +15,7 @@ from airflow import __version__ as airflow_version
 
 from airflow_provider_isvapp.emulator import Emulator, Fault
 from airflow_provider_isvapp.errors import ProviderError
-from airflow_provider_isvapp.hooks.base import airflow_errors
+from airflow_provider_isvapp.hooks.base import raise_airflow_errors
 from airflow_provider_isvapp.version_compat import AirflowException
 from tests.airflow.dags.conftest import parse, run
 
@@ -50,7 +50,7 @@ FAILURES: dict[str, tuple[str, list[Fault], str]] = {
 
 
 def test_a_chain_of_errors_is_left_out_of_the_log_and_kept_for_code() -> None:
-    @airflow_errors()
+    @raise_airflow_errors()
     def fail() -> None:
         raise ProviderError("our message") from OSError("of a library")
 

@@ -205,11 +205,11 @@ class TestAddress:
     def test_a_closed_port(self, button: Press) -> None:
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
-            address = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        works, message = button(host=address)
+            url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        works, message = button(host=url)
 
         assert not works
-        assert f"at {address} after 1 attempts; last error: no connection (connection refused)" in message
+        assert f"at {url} after 1 attempts; last error: no connection (connection refused)" in message
         assert "check the connection's host" in message
 
     def test_an_untrusted_certificate(self, button: Press, tmp_path: Path) -> None:

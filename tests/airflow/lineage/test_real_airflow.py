@@ -225,8 +225,8 @@ def test_a_failure_names_no_output_and_the_error_without_secrets(
     assert event["run"]["facets"]["externalQuery"]["externalQueryId"] in emulator.exports
     assert not (lake / "never.ndjson").exists()
     if not AIRFLOW_2:
-        address = export_url("isvapp_default", list(emulator.exports)[-1])
-        assert links(airflow, run_id, map_index=0) == {"ISVapp export": address, "Written object": None}
+        url = export_url("isvapp_default", list(emulator.exports)[-1])
+        assert links(airflow, run_id, map_index=0) == {"ISVapp export": url, "Written object": None}
 
 
 def test_all_events_are_valid_and_hold_no_secret(written: str, receiver: EventReceiver, emulator: Emulator) -> None:

@@ -83,15 +83,15 @@ class TestS3:
 
     @pytest.mark.parametrize("as_object", [False, True])
     def test_the_connection_in_the_url_is_used(self, as_object: bool) -> None:
-        address = "s3://lake@bucket/month=2024-02/usage.ndjson"
+        uri = "s3://lake@bucket/month=2024-02/usage.ndjson"
 
-        destination = resolve_destination(ObjectStoragePath(address) if as_object else address)
+        destination = resolve_destination(ObjectStoragePath(uri) if as_object else uri)
 
         store = destination.store
         assert isinstance(store, S3Store)
         assert store.client.meta.endpoint_url == "http://127.0.0.1:1"
         assert (store.bucket, destination.key) == ("bucket", "month=2024-02/usage.ndjson")
-        assert destination.uri == address
+        assert destination.uri == uri
 
     def test_a_path_without_a_key_is_refused(self) -> None:
         with pytest.raises(InvalidArgument, match="names a folder"):

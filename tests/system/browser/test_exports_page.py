@@ -124,8 +124,8 @@ def test_filters_by_state_and_text_with_mouse_and_keyboard(new_page: NewPage, hi
 def test_a_url_leads_to_one_export_and_back(new_page: NewPage, history: Emulator) -> None:
     page = show(new_page())
     link = page.locator("tbody a").nth(2)
-    export_id, address = link.inner_text(), link.get_attribute("href")
-    assert address == f"{PAGE}?export={export_id}"
+    export_id, url = link.inner_text(), link.get_attribute("href")
+    assert url == f"{PAGE}?export={export_id}"
 
     link.click()
     wait_for_rows(page, 1)

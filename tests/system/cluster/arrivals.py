@@ -47,9 +47,9 @@ def most_in_a_second(moments: Iterable[float]) -> int:
 
 
 class Vendors:
-    """The emulator, asked from outside.
+    """The emulator's control API.
 
-    :param address: its base URL.
+    :param url: the emulator's base URL.
     """
 
     def __init__(self, url: str) -> None:

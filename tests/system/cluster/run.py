@@ -93,8 +93,8 @@ def triggerer_has(host: str, task: Task) -> bool:
 class DagRun:
     """The run of the DAG.
 
-    :param address: of Airflow's API server.
-    :param database: of Airflow, as psycopg takes it.
+    :param url: the URL of Airflow's API server.
+    :param database: Airflow's database, as a psycopg connection string.
     """
 
     def __init__(self, url: str, database: str) -> None:
@@ -102,7 +102,7 @@ class DagRun:
         self._session = psycopg.connect(database, autocommit=True)
 
     def close(self) -> None:
-        """Let the database go."""
+        """Close the connection to the database."""
         self._session.close()
 
     def is_parsed(self) -> bool:

@@ -45,9 +45,9 @@ def wait_for(what: str, condition: Callable[[], Any], *, seconds: float = 60) ->
         time.sleep(0.1)
 
 
-def is_up(address: str) -> bool:
+def is_up(url: str) -> bool:
     try:
-        return requests.get(address, timeout=5).ok
+        return requests.get(url, timeout=5).ok
     except requests.RequestException:
         return False
 
@@ -117,8 +117,8 @@ def prometheus(tmp_path: Path, started: Callable[..., None]) -> Callable[[str], 
     return start
 
 
-def results_of(prometheus: str, query: str) -> list[dict[str, Any]]:
-    reply = requests.get(f"{prometheus}/api/v1/query", params={"query": query}, timeout=10).json()
+def results_of(url: str, query: str) -> list[dict[str, Any]]:
+    reply = requests.get(f"{url}/api/v1/query", params={"query": query}, timeout=10).json()
     assert reply["status"] == "success", f"{query}: {reply}"
     result: list[dict[str, Any]] = reply["data"]["result"]
     return result
@@ -134,10 +134,10 @@ def query_of(query: str) -> str:
     return query.replace("$__rate_interval", "1h").replace("$__range", "1h")
 
 
-def assert_all_move(address: str) -> None:
+def assert_all_move(url: str) -> None:
     """Send every query of the dashboard: each has a value, without the help of "or vector(0)"."""
     for query in dashboard_queries():
-        found = [float(series["value"][1]) for series in results_of(address, query_of(query))]
+        found = [float(series["value"][1]) for series in results_of(url, query_of(query))]
         assert found, query
         assert max(found) > 0, query
 
@@ -168,13 +168,13 @@ def test_prometheus_has_data_for_every_query_of_the_dashboard(
     exposition: Exposition, exposed_at: str, prometheus: Callable[[str], str]
 ) -> None:
     exposition.take(every_line())
-    address = prometheus(exposed_at)
+    url = prometheus(exposed_at)
     for seen in range(1, 5):
-        wait_for("a scrape", lambda seen=seen: results_of(address, f"airflow_isvapp_exports_created >= {seen}"))  # type: ignore[misc]
+        wait_for("a scrape", lambda seen=seen: results_of(url, f"airflow_isvapp_exports_created >= {seen}"))  # type: ignore[misc]
         exposition.take(every_line(number=seen))
-    wait_for("the last scrape", lambda: results_of(address, "airflow_isvapp_exports_created >= 5"))
+    wait_for("the last scrape", lambda: results_of(url, "airflow_isvapp_exports_created >= 5"))
 
-    assert_all_move(address)
+    assert_all_move(url)
 
 
 @pytest.fixture
@@ -219,11 +219,11 @@ def test_the_real_exporter_exposes_what_the_stand_in_does(exporter: tuple[int, s
 
 def test_the_real_chain_from_end_to_end(exporter: tuple[int, str], prometheus: Callable[[str], str]) -> None:
     port, scraped = exporter
-    address = prometheus(scraped)
+    url = prometheus(scraped)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for seen in range(1, 6):
             for line in every_line(number=seen):
                 sender.sendto(line.encode(), ("127.0.0.1", port))
-            wait_for("a scrape", lambda seen=seen: results_of(address, f"airflow_isvapp_exports_created >= {seen}"))  # type: ignore[misc]
+            wait_for("a scrape", lambda seen=seen: results_of(url, f"airflow_isvapp_exports_created >= {seen}"))  # type: ignore[misc]
 
-    assert_all_move(address)
+    assert_all_move(url)

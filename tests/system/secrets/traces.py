@@ -94,10 +94,10 @@ def in_api(airflow: RealAirflow) -> Iterator[Trace]:
         for path in (*paths, *_OTHERS):
             if path.endswith("/wait") or not set(re.findall(r"{(\w+)", path)) <= set(situation):
                 continue
-            address = path.format_map({name: quote(str(value), safe="") for name, value in situation.items()})
-            if address not in asked:
-                asked.add(address)
-                status, response = airflow.call("GET", f"{address}?limit=1000&full_content=true")
+            url = path.format_map({name: quote(str(value), safe="") for name, value in situation.items()})
+            if url not in asked:
+                asked.add(url)
+                status, response = airflow.call("GET", f"{url}?limit=1000&full_content=true")
                 yield Trace(f"api: {status} {path}", response.encode())
 
 
@@ -125,11 +125,11 @@ def _situations(airflow: RealAirflow) -> Iterator[dict[str, Any]]:
     for task in _get(airflow, TASK_INSTANCES)["task_instances"]:
         known = {name: task[name] for name in ("dag_id", "dag_run_id", "task_id")}
         known |= {"map_index": task["map_index"], "version_number": 1}
-        address = "/api/v2/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}".format(
+        url = "/api/v2/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}".format(
             **{name: quote(str(value)) for name, value in known.items()}
         )
-        xcoms = _get(airflow, f"{address}/xcomEntries")["xcom_entries"]
-        states = _get(airflow, f"{address}/state-store").get("task_state_store", ())
+        xcoms = _get(airflow, f"{url}/xcomEntries")["xcom_entries"]
+        states = _get(airflow, f"{url}/state-store").get("task_state_store", ())
         keys = [entry["key"] for entry in (*xcoms, *states)]
         for number, key in itertools.product(range(1, task["try_number"] + 1), keys or [None]):
             tries = {"try_number": number, "task_try_number": number}

@@ -50,7 +50,7 @@ def test_a_password_alone_is_an_api_key():
 
 
 @pytest.mark.parametrize(
-    ("host", "port", "schema", "address"),
+    ("host", "port", "schema", "url"),
     [
         ("", None, None, "https://api.isvapp.com"),
         ("eu.isvapp.test", None, None, "https://eu.isvapp.test"),
@@ -72,8 +72,8 @@ def test_a_password_alone_is_an_api_key():
         ("https://gateway.test/my-api", None, None, "https://gateway.test/my-api"),
     ],
 )
-def test_host_may_be_a_name_or_a_full_url(host, port, schema, address):
-    assert isvapp(host=host, port=port, schema=schema).transport.base_url == address
+def test_host_may_be_a_name_or_a_full_url(host, port, schema, url):
+    assert isvapp(host=host, port=port, schema=schema).transport.base_url == url
 
 
 @pytest.mark.parametrize(

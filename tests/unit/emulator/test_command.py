@@ -49,7 +49,7 @@ def _process(command: list[str], environment: dict[str, str]) -> Iterator[subpro
         process.terminate()
 
 
-def address(lines: list[str]) -> str:
+def url_in(lines: list[str]) -> str:
     found = re.search(r"http://[\d.]+:\d+", lines[0])
     assert found
     return found[0]
@@ -58,7 +58,7 @@ def address(lines: list[str]) -> str:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_serves_until_a_signal_stops_it(run: Run, number: signal.Signals) -> None:
     process, lines = run("--port", "0")
-    url = address(lines)
+    url = url_in(lines)
     response = requests.get(f"{url}/api/v1/account", headers={"Authorization": "Bearer demo-api-key"}, timeout=10)
     assert response.status_code == 200
     process.send_signal(number)
@@ -71,7 +71,7 @@ def test_it_serves_until_a_signal_stops_it(run: Run, number: signal.Signals) -> 
 
 def test_it_prints_connections_to_paste(run: Run) -> None:
     _, lines = run("--port", "0", "--client-secret", "it's")
-    url = address(lines)
+    url = url_in(lines)
     pairs = (shlex.split(line)[1].partition("=") for line in lines if line.startswith("export "))
     connections = {name: json.loads(value) for name, _, value in pairs}
     assert connections == {
@@ -98,7 +98,7 @@ def test_options_reach_the_configuration(run: Run) -> None:
         *("--fault", '{"endpoint": "token", "kind": "edit", "remove": ["scope"]}', "--quiet"),
         ISVAPP_EMULATOR_PORT="0",
     )
-    state = requests.get(f"{address(lines)}/_emulator/state", timeout=10).json()
+    state = requests.get(f"{url_in(lines)}/_emulator/state", timeout=10).json()
     expected = {
         "rows": 7,
         "requests_per_second": None,
@@ -147,7 +147,7 @@ def test_help_names_every_option_and_its_default(capsys: pytest.CaptureFixture[s
 
 def test_a_port_that_is_taken(run: Run) -> None:
     _, lines = run("--port", "0")
-    port = address(lines).rpartition(":")[2]
+    port = url_in(lines).rpartition(":")[2]
     done = subprocess.run(
         [sys.executable, "-c", RUN, "--port", port], text=True, capture_output=True, timeout=20, check=False
     )

@@ -20,11 +20,11 @@ class WireResponse:
 
 
 def exchange(url: str, bearer: str) -> WireResponse:
-    address = urlsplit(url)
-    assert address.hostname is not None
-    with socket.create_connection((address.hostname, address.port or 80), timeout=10) as connection:
+    target = urlsplit(url)
+    assert target.hostname is not None
+    with socket.create_connection((target.hostname, target.port or 80), timeout=10) as connection:
         connection.sendall(
-            f"GET {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {bearer}\r\n"
+            f"GET {target.path} HTTP/1.1\r\nHost: {target.netloc}\r\nAuthorization: Bearer {bearer}\r\n"
             "Connection: close\r\n\r\n".encode()
         )
         received, was_reset = b"", False

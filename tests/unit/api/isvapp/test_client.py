@@ -37,9 +37,9 @@ def client(server: ScriptedServer, limiter: RecordingLimiter, time: FakeTime) ->
 
 
 def completed(
-    server: ScriptedServer, address: str = "/api/v1/exports/e1/download/t", **fields: object
+    server: ScriptedServer, path: str = "/api/v1/exports/e1/download/t", **fields: object
 ) -> ScriptedResponse:
-    return data({"id": "e1", "status": "COMPLETED", "download_url": f"{server.url}{address}"} | fields)
+    return data({"id": "e1", "status": "COMPLETED", "download_url": f"{server.url}{path}"} | fields)
 
 
 def test_each_endpoint_requests_only_its_own_scope(server, client):
@@ -353,12 +353,12 @@ def test_the_error_has_the_reason_why_an_export_cannot_be_downloaded(server, cli
 
 
 @pytest.mark.parametrize(
-    "address",
+    "url",
     ["https://evil.test/api/v1/exports/e1/download/sentinel", "/relative/sentinel", "file:///etc/passwd?sentinel"],
 )
-def test_a_download_url_elsewhere_gets_no_token(server, client, address):
+def test_a_download_url_elsewhere_gets_no_token(server, client, url):
     server.script("/api/oauth2/token", token())
-    server.script("/api/v1/exports/e1", data({"id": "e1", "status": "COMPLETED", "download_url": address}))
+    server.script("/api/v1/exports/e1", data({"id": "e1", "status": "COMPLETED", "download_url": url}))
 
     with pytest.raises(ForeignURL, match="the download of export e1 would lead to") as caught:
         client.open_download("e1")
