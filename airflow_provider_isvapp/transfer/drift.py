@@ -73,23 +73,17 @@ class Drift:
 
 
 class DriftReport:
-    """The differences in a whole file or list, one per field.
-
-    :ivar omitted: whether the report leaves out further fields.
-    """
+    """The differences in a whole file or list, one per field, up to a maximum number."""
 
     def __init__(self) -> None:
         self._findings: dict[tuple[str, DriftKind], Drift] = {}
-        self.omitted = False
 
     def add(self, path: str, kind: DriftKind, row: int) -> None:
         """Record that a row differs."""
         found = self._findings.get((path, kind))
         if found is None:
-            if len(self._findings) == _MOST_FINDINGS:
-                self.omitted = True
-                return
-            self._findings[path, kind] = Drift(path, kind, rows=1, first_row=row, last_row=row)
+            if len(self._findings) < _MOST_FINDINGS:
+                self._findings[path, kind] = Drift(path, kind, rows=1, first_row=row, last_row=row)
         elif found.last_row != row:
             found.rows += 1
             found.last_row = row

@@ -151,7 +151,6 @@ def test_the_report_does_not_grow_with_names_of_fields() -> None:
     check.check(json.dumps(ROW | {f"{number:05d}{'x' * 1000}": 1 for number in range(1000)}).encode(), 1)
 
     assert len(check.report) == 50
-    assert check.report.omitted
     assert len(json.dumps(check.report.as_json())) < 10_000
 
 
