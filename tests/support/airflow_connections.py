@@ -43,7 +43,7 @@ def clock() -> ManualClock:
 def emulator(clock: ManualClock) -> Iterator[Emulator]:
     """Both vendors, without a limit of requests; an export takes a minute of the emulator's time.
 
-    The secrets are new each time: shared tokens of an earlier emulator on the same port are not found.
+    Each emulator has new secrets, so it does not accept shared tokens of an earlier one on the same port.
     """
     mark = secrets.token_hex(8)
     config = EmulatorConfig(
@@ -69,7 +69,7 @@ def set_connection(monkeypatch: pytest.MonkeyPatch) -> SetConnection:
 
 @pytest.fixture
 def logs(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    """All that was logged so far: Airflow 3 writes its own loggers to standard output, past the logging module."""
+    """All log lines so far. Airflow 3 writes its own loggers to standard output, without the logging module."""
     caplog.set_level(logging.INFO)
     written: list[str] = []
 
@@ -82,14 +82,14 @@ def logs(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -
 
 @pytest.fixture
 def isvapp(emulator: Emulator, set_connection: SetConnection) -> Emulator:
-    """The emulator, with ``isvapp_default`` leading to it."""
+    """The emulator, with the connection ``isvapp_default`` to it."""
     set_connection("isvapp_default", **isvapp_fields(emulator))
     return emulator
 
 
 @pytest.fixture
 def productiv(emulator: Emulator, set_connection: SetConnection) -> Emulator:
-    """The emulator, with ``productiv_default`` leading to it."""
+    """The emulator, with the connection ``productiv_default`` to it."""
     set_connection("productiv_default", **productiv_fields(emulator))
     return emulator
 
@@ -119,14 +119,14 @@ def download_url(ready: str) -> str:
 
 
 def forget_shared_tokens() -> None:
-    """Make the next task request a token, as if none had been requested before."""
+    """Drop all tokens, so that the next task requests one."""
     storage._cells.clear()
     for path in storage.default_directory().glob("token-*"):
         path.unlink()
 
 
 def isvapp_fields(emulator: Emulator, **extra: Any) -> dict[str, Any]:
-    """Fields of a connection to the emulator's ISVapp, which has a limiter but hardly a limit."""
+    """Fields of a connection to the emulator's ISVapp, with a limit that no test reaches."""
     return {
         "conn_type": "isvapp",
         "host": emulator.url,

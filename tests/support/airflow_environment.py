@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A throw-away Airflow for tests: its home is a new temporary directory, never the user's.
+"""A temporary Airflow for tests: its home is a new directory, never the user's.
 
-Operators, sensors, triggers and hooks need no metadata database: give them connections by
-``monkeypatch.setenv("AIRFLOW_CONN_...")``. A test that runs a whole DAG asks for the fixture ``airflow_database``.
+Operators, sensors, triggers and hooks need no metadata database: set connections with
+``monkeypatch.setenv("AIRFLOW_CONN_...")``. A test that runs a whole DAG uses the fixture ``airflow_database``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.support import ROOT
 
 DAGS_FOLDER = ROOT / "dags"
 
-# A task that fails in a test fails the test at once, and not after the pauses of its retries. Airflow reads this
+# A failing task fails its test at once, without the delays of its retries. Airflow reads this
 # cluster policy from its home whenever it parses a DAG file.
 _NO_RETRIES = """
 def task_policy(task):
@@ -70,10 +70,10 @@ def configure() -> None:
 
 @pytest.fixture(scope="session")
 def airflow_database() -> None:
-    """Put a new metadata database into the temporary home, once for the whole test run.
+    """Create a metadata database in the temporary home, once per test run.
 
-    Airflow's migrations take longer than most tests and make the same tables each time. The virtual environment keeps
-    them, under the versions of what migrates.
+    Airflow's migrations take longer than most tests and create the same tables each time, so the virtual environment
+    caches them by the versions of Airflow and its providers.
     """
     versions = sorted(f"{found.name}=={found.version}" for found in distributions() if found.name.startswith("apache-"))
     kept = Path(sys.prefix) / f"migrated-{hashlib.sha256(' '.join(versions).encode()).hexdigest()[:16]}.db"

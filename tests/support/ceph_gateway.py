@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A Ceph object gateway for the tests: one monitor, one storage daemon that keeps all in memory, one gateway.
+"""A Ceph object gateway for the tests: one monitor, one storage daemon in memory, one gateway.
 
 Needs Debian's ``ceph-mon``, ``ceph-osd`` and ``radosgw``. Runs as any user, in a separate folder.
 """
@@ -84,7 +84,7 @@ class Cluster:
 @contextmanager
 def ceph_gateway() -> Iterator[str]:
     """Start everything and yield the gateway's URL. Takes about ten seconds."""
-    # Sockets have short paths only, so this is not under pytest's folder.
+    # The path of a socket must be short, so this is not below pytest's folder.
     with tempfile.TemporaryDirectory(prefix="isvapp-ceph-") as folder, ExitStack() as stack:
         cluster = Cluster(Path(folder))
         mon_port, rgw_port = _free_ports(2)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What a client is given in place of a limiter and of time."""
+"""Replacements for a client's limiter and clock."""
 
 from __future__ import annotations
 
@@ -40,4 +40,4 @@ class FakeTime:
 
 
 class AnyRow(Object, forbid_unknown_fields=False):
-    """A row of which nothing is documented: every object is one."""
+    """A row without documented fields: any object matches."""

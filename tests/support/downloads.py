@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Downloads whose tests vary one option of many."""
+"""A download with default options, of which a test changes a few."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OPTIONS = {field.name for field in fields(WriteOptions)}
 
 
 def download_with(source: ExportSource, destination: Destination, **arguments: Any) -> WriteResult:
-    """Download with arguments of :func:`download_export` and of its options alike."""
+    """Download with arguments of :func:`download_export` or fields of its options."""
     options = WriteOptions(**{name: value for name, value in arguments.items() if name in _OPTIONS})
     others = {name: value for name, value in arguments.items() if name not in _OPTIONS}
     return download_export(source, destination, options=options, **others)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Takes lineage events as a lineage server does."""
+"""A server that receives lineage events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.http_server import HttpServer, QuietHandler
 
 
 class EventReceiver(HttpServer):
-    """An HTTP server that keeps what is posted to it."""
+    """An HTTP server that records each POST."""
 
     def __init__(self) -> None:
         self.bodies: list[str] = []

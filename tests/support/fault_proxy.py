@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A proxy in front of a storage server that lets things go wrong with the requests that a test chooses."""
+"""A proxy in front of a storage server that injects faults into chosen requests."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ import requests
 
 from tests.support.http_server import HttpServer, QuietHandler
 
-# What can go wrong with a request, besides an HTTP status:
-# - reset: the connection breaks before the storage has it,
-# - reset-inside: when half of its body is read,
-# - stall: its body is not read, and the connection stays,
-# - silence: the storage does not respond, and has not acted,
-# - lost: the storage has acted, and the connection breaks before the response,
-# - flip: one byte of its body changes in transit.
+# The kinds of fault of a request, besides an HTTP status:
+# - reset: the connection breaks before the storage receives the request,
+# - reset-inside: the connection breaks in the middle of the body,
+# - stall: the body is not read, and the connection stays open,
+# - silence: the storage neither acts nor responds,
+# - lost: the storage acts, and the connection breaks before the response,
+# - flip: one byte of the body changes in transit.
 Kind = Literal["reset", "reset-inside", "stall", "silence", "lost", "flip"]
 PIECE_BYTES = 1024 * 1024
 KINDS: tuple[Kind, ...] = ("reset", "reset-inside", "stall", "silence", "lost", "flip")
@@ -32,11 +32,11 @@ KINDS: tuple[Kind, ...] = ("reset", "reset-inside", "stall", "silence", "lost", 
 
 @dataclass
 class Fault:
-    """What goes wrong.
+    """A fault of matching requests.
 
-    :param what: a kind, or the status of a response that the proxy gives itself.
-    :param when: of the request's method and path.
-    :param times: how often; None for always.
+    :param what: a kind, or the HTTP status of a response from the proxy itself.
+    :param when: returns whether a request matches, by its method and path.
+    :param times: the number of requests; None for all.
     """
 
     what: Kind | int
@@ -46,7 +46,7 @@ class Fault:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def strikes(self, method: str, path: str) -> bool:
-        """Say whether it hits this request."""
+        """Return whether the fault applies to this request."""
         with self._lock:
             if not self.when(method, path) or (self.times is not None and self.struck >= self.times):
                 return False
@@ -55,16 +55,16 @@ class Fault:
 
 
 class FaultProxy(HttpServer):
-    """Hands requests on to a storage server, but for those that a fault hits.
+    """Forwards requests to a storage server, except those with a fault.
 
-    :param behind: origin of the server.
-    :param refusal: makes the headers and the body of a response with a status, as this storage has it.
-    :param tls: what it speaks itself; to the server, it speaks plain HTTP.
+    :param behind: the server's origin.
+    :param refusal: returns the headers and the body of this storage's response with a status.
+    :param tls: the TLS context for clients; None for plain HTTP. The server always gets plain HTTP.
     :ivar seen: method and path of each request.
-    :ivar fault: what goes wrong from now on.
+    :ivar fault: the fault of the next requests.
     :ivar after_piece: called after each MiB of a body.
-    :ivar before: called with the method and the path of each request before it is handed on; may return the status of
-        a refusal.
+    :ivar before: called with the method and the path of each request before it is forwarded; may return the status
+        of a refusal.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class FaultProxy(HttpServer):
             def _body(self) -> bytes:
                 if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
                     length = int(self.headers.get("Content-Length") or 0)
-                    # A link that is slow has no buffer that takes the whole body.
+                    # Without a small buffer, the kernel would take the whole body at once.
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
                     body = b""
                     while piece := self.rfile.read(min(length - len(body), PIECE_BYTES)):

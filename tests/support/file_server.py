@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A real HTTP server of one file, well-behaved or not, and the source that reads from it."""
+"""A real HTTP server of one file, with injected faults, and the source that reads from it."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def gzip_bytes(*members: bytes, level: int = 1) -> bytes:
 class FileResponse:
     """The response to one request.
 
-    :param cut: send only so many bytes of the body.
+    :param cut: send only this many bytes of the body.
     :param reset: end with a connection reset.
     :param announced: the Content-Length to state; None for the true one.
     :param chunked: state no length.
     :param encoded: send ``Content-Encoding: gzip``.
     :param obeys_if_range: send the whole file if the validator does not match.
-    :param trickle: send what follows the byte at ``cut`` byte by byte, a few per second, until the server is closed.
+    :param trickle: after ``cut`` bytes, send a few single bytes per second until the server is closed.
     :param stall: send nothing before the byte at ``cut`` until the server is closed.
     """
 
@@ -94,7 +94,7 @@ class FileResponse:
 
 
 class FileServer(HttpServer):
-    """Sends the given responses in turn, then the last one for every request."""
+    """Sends the given responses in turn, and then the last one again for every request."""
 
     def __init__(self, *responses: FileResponse) -> None:
         self.responses = list(responses)
@@ -191,7 +191,7 @@ class FileServer(HttpServer):
 
 
 class Source:
-    """What the API client's ``open_download`` does, without the API around it."""
+    """The same as the API client's ``open_download``, without the API."""
 
     def __init__(self, url: str, export: Export, read_timeout: float) -> None:
         self.export = export

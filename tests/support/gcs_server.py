@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Google Cloud Storage's JSON API in memory, which refuses what Google refuses.
+"""Google Cloud Storage's JSON API in memory, with Google's refusals.
 
-The emulators on the package index take what Google does not: gcp-storage-emulator and fake-gcs-server ignore the
-preconditions of a resumable upload, and chunks of any size. What is here follows
+The emulators on the package index accept what Google refuses: gcp-storage-emulator and fake-gcs-server ignore the
+preconditions of a resumable upload, and accept chunks of any size. This server follows
 https://docs.cloud.google.com/storage/docs/performing-resumable-uploads and .../request-preconditions. It runs inside a
 test (:class:`GcsServer`), or as a program behind a proxy that speaks TLS.
 """
@@ -73,13 +73,13 @@ class Session:
 
 
 class Store:
-    """Buckets, their objects and the uploads under way.
+    """Buckets, their objects and unfinished uploads.
 
     :ivar buckets: objects by bucket and name: the resource and the bytes.
     :ivar sessions: resumable uploads by id; a deleted one is None.
     :ivar tokens: the access tokens that are accepted; None accepts every request, as an emulator does.
-    :ivar public_keys: of service accounts, by their email address; a request that one signed gets a token.
-    :ivar refresh_tokens: of users, who get one for it.
+    :ivar public_keys: the keys of service accounts by email address; a request signed with one gets a token.
+    :ivar refresh_tokens: the refresh tokens of users; a request with one gets a token.
     :ivar denied: permissions that no caller has, such as ``storage.objects.update``.
     :ivar requester_pays: buckets that take only requests with a ``userProject``.
     """
@@ -154,7 +154,7 @@ class Store:
 
 
 def check_preconditions(resource: dict[str, Any] | None, query: dict[str, str]) -> None:
-    """Refuse with 412 what is conditional on another state; a generation of 0 stands for no object."""
+    """Refuse a request whose preconditions do not hold with 412; a generation of 0 means no object."""
     state = resource or {"generation": "0", "metageneration": "0"}
     for name in ("generation", "metageneration"):
         wanted = query.get(f"if{name.capitalize()}Match")
@@ -165,10 +165,10 @@ def check_preconditions(resource: dict[str, Any] | None, query: dict[str, str]) 
 class GcsServer(HttpServer):
     """Serves a :class:`Store` at ``url``.
 
-    :param scheme: of the URLs that clients continue with.
+    :param scheme: the scheme of the upload URLs.
     :ivar seen: method and path with query of every request.
-    :ivar fault: is given each request before anything else; may change its body, and give a status to respond with.
-    :ivar loses_response: whether the connection breaks after a request was carried out.
+    :ivar fault: called first with each request; may change its body, and return a status to respond with.
+    :ivar loses_response: whether the connection breaks after a request has been processed.
     """
 
     def __init__(self, *buckets: str, port: int = 0, scheme: str = "http") -> None:
@@ -362,7 +362,7 @@ def _insert(request: Any, bucket: str, query: dict[str, str]) -> None:
 
 
 def _put_chunk(request: Any, bucket: str, query: dict[str, str]) -> None:
-    """Take a chunk, or say how much has arrived; the last one publishes the object."""
+    """Store a chunk, or report how much has arrived; the last chunk publishes the object."""
     session = _session(request, query)
     if session.created is not None:
         request.respond_json(session.created)
@@ -381,18 +381,18 @@ def _put_chunk(request: Any, bucket: str, query: dict[str, str]) -> None:
             raise Refusal(400, "Content-Range ends after the object.")
         if begin > len(session.data):
             raise Refusal(503, "The chunk begins after what has arrived.")
-        # What was sent twice is ignored (resumable-uploads#resent-data).
+        # Bytes that arrive twice are ignored (resumable-uploads#resent-data).
         session.append(request.body[len(session.data) - begin :])
     if total is not None and len(session.data) == total:
         try:
             session.created = request.store.create(session, request.headers.get("X-Goog-Hash") or "")
         except Refusal:
-            # What Google refuses at the end cannot be finished any more.
+            # After Google has refused the last chunk, the upload cannot be completed.
             request.store.sessions[query["upload_id"]] = None
             raise
         request.respond_json(session.created)
         return
-    # A status without a length keeps the connection open for those who know 308 as a redirect.
+    # Without a Location, no client follows 308 as a redirect.
     request.respond(308, {"Range": f"bytes=0-{len(session.data) - 1}"} if session.data else {})
 
 
@@ -414,7 +414,7 @@ def _session(request: Any, query: dict[str, str]) -> Session:
 
 
 def _token(request: Any, query: dict[str, str]) -> None:
-    """Grant a token to a service account (RFC 7523) or to a user who is known by a refresh token."""
+    """Grant a token to a service account (RFC 7523) or to a user with a refresh token."""
     grant = {name: values[-1] for name, values in parse_qs(request.body.decode()).items()}
     store = request.store
     if grant["grant_type"] == "refresh_token":

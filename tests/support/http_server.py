@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A real HTTP server in a thread of the test's process, of which the others differ by their responses."""
+"""The base of the tests' HTTP servers: a real server in a thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Self
 
 
 class QuietHandler(BaseHTTPRequestHandler):
-    """Keeps connections open, and standard error free of requests."""
+    """Keeps connections open, and does not log requests."""
 
     protocol_version = "HTTP/1.1"
 
@@ -22,9 +22,9 @@ class QuietHandler(BaseHTTPRequestHandler):
 class HttpServer:
     """Serves at ``url`` from the start to the end of its context.
 
-    ``_over`` is set first at the end, so that a response which stalls on purpose ends.
+    The end sets ``_over`` first, which ends responses that stall on purpose.
 
-    :param tls: with a certificate; None for plain HTTP.
+    :param tls: a context with a certificate; None for plain HTTP.
     """
 
     def __init__(self, *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
@@ -33,7 +33,7 @@ class HttpServer:
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         if tls is not None:
-            # The thread of a connection shakes hands, not the one that accepts.
+            # The connection's thread does the handshake, not the accepting one.
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_port}"
 

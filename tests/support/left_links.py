@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Tasks of the past, in the metadata database, with the links that they have left there."""
+"""Finished tasks in the metadata database, with their links."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def leave_link(
     key: str = KEY,
     value: Any = None,
 ) -> None:
-    """Add a task instance, with its DAG and run where they are not there yet, and the XCom of its link."""
+    """Add a task instance with the XCom of its link, and its DAG and run if they are missing."""
     from airflow.models.dag import DagModel
     from airflow.models.dagbundle import DagBundleModel
     from airflow.models.dagrun import DagRun

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Object stores that the tests start themselves."""
+"""Object stores that the tests start."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def moto(port: int = 0) -> Iterator[str]:
 
 
 def with_checksums(application: Any) -> Any:
-    """What S3 does with CRC-32, and moto does not: it refuses other bytes, and its response says what it has verified.
+    """Adds S3's CRC-32 checks to moto: it refuses wrong bytes, and its response names the checksum that it verified.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPart.html, API_CreateMultipartUpload.html
     """
@@ -74,7 +74,7 @@ def with_checksums(application: Any) -> Any:
 
 
 def s3_client(url: str, *, key: str = "key", secret: str = "secret", **config: Any) -> Any:
-    """A client for S3 such as Airflow's hook hands out."""
+    """A client for S3 like that of Airflow's hook."""
     import boto3
     from botocore.config import Config
 
@@ -89,13 +89,13 @@ def s3_client(url: str, *, key: str = "key", secret: str = "secret", **config: A
 
 
 def in_s3(client: Any, path: str, **options: Any) -> Destination:
-    """The destination of a path that begins with the bucket."""
+    """The destination of a path ``bucket/key``."""
     bucket, _, key = path.partition("/")
     return Destination(store=S3Store(client, bucket, **options), key=key, uri=f"s3://{path}")
 
 
 def gcs_client(url: str) -> Any:
-    """A client for Google Cloud Storage such as Airflow's hook hands out."""
+    """A client for Google Cloud Storage like that of Airflow's hook."""
     from google.auth.credentials import AnonymousCredentials
     from google.cloud.storage import Client
 
@@ -103,7 +103,7 @@ def gcs_client(url: str) -> Any:
 
 
 def in_gcs(client: Any, path: str, **options: Any) -> Destination:
-    """The same."""
+    """The destination of a path ``bucket/key``."""
     from airflow_provider_isvapp.transfer.staging.gcs import GcsStore
 
     bucket, _, key = path.partition("/")
@@ -111,7 +111,7 @@ def in_gcs(client: Any, path: str, **options: Any) -> Destination:
 
 
 class FsspecPath:
-    """What a UPath or an ObjectStoragePath is to the package."""
+    """The interface of UPath and ObjectStoragePath that the package uses."""
 
     def __init__(self, fs: Any, path: str) -> None:
         self.fs = fs
@@ -141,7 +141,7 @@ def s3_url() -> Iterator[str]:
 
 @contextmanager
 def running(command: Sequence[str | Path], port: int, *, cwd: Path | None = None) -> Iterator[None]:
-    """A server program, from when it listens."""
+    """A running server program; starts when it listens."""
     with subprocess.Popen(command, cwd=cwd) as process:
         try:
             deadline = time.monotonic() + 60
@@ -168,10 +168,10 @@ AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZ
 
 @contextmanager
 def azurite(folder: Path, *options: str) -> Iterator[str]:
-    """Microsoft's emulator of Azure Blob Storage; gives the URL of an empty account.
+    """Start Microsoft's emulator of Azure Blob Storage and yield the URL of an empty account.
 
-    :param folder: for its log.
-    :param options: of the program. With a certificate it speaks TLS alone.
+    :param folder: the folder for its log.
+    :param options: command-line options. With a certificate, it accepts only TLS.
     """
     program = shutil.which("azurite-blob")
     if program is None:
@@ -185,7 +185,7 @@ def azurite(folder: Path, *options: str) -> Iterator[str]:
 
 
 def s3_refusal(status: int) -> tuple[dict[str, str], bytes]:
-    """The headers and the body with which S3 refuses a request."""
+    """The headers and the body of a refusal by S3."""
     codes = {
         400: "BadDigest",
         403: "AccessDenied",

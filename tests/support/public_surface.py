@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """What users and stored data rely on, as JSON: names, arguments and defaults, and the shape of all that is stored.
 
-``make record-surface`` writes it down; the deprecation policy in docs/support.md says when it may change.
+``make record-surface`` records it; the deprecation policy in docs/support.md says when it may change.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _MORE_MODULES = ("errors", "links.isvapp", "emulator")
 
 
 def public_surface() -> dict[str, Any]:
-    """Return the whole surface, in the order of its names."""
+    """Return the whole surface, sorted by name."""
     return {
         "import paths": {name: _module(importlib.import_module(name)) for name in _module_names()},
         "connection fields": _connection_fields(),
@@ -90,7 +90,7 @@ def _described(kind: type) -> Any:
 
 
 def _own_members(kind: type) -> Iterator[tuple[str, Any]]:
-    """Return what this package adds to a class, inherited or not."""
+    """Return the members of a class that this package defines, including inherited ones."""
     ours = [parent for parent in kind.__mro__ if parent.__module__.startswith(PACKAGE)]
     found = {name: getattr(kind, name) for parent in reversed(ours) for name in vars(parent)}
     yield from sorted(found.items())
@@ -121,7 +121,7 @@ def _fields_of_the_form(path: str) -> list[str]:
 
 
 def _shape(value: Any) -> Any:
-    """Replace each value by its type: names stay, and figures do not matter."""
+    """Replace each value by its type, and keep the names."""
     if isinstance(value, Mapping):
         return {_MONTH.sub("<month>", str(name)): _shape(item) for name, item in sorted(value.items())}
     if isinstance(value, list | tuple):
@@ -130,7 +130,7 @@ def _shape(value: Any) -> Any:
 
 
 def _stored() -> dict[str, Any]:
-    """Run every operator and keep the shape of what it leaves behind."""
+    """Run every operator, and return the shape of everything that it stores."""
     clock = ManualClock(datetime.now(UTC))
     config = EmulatorConfig(requests_per_second=None, export_seconds=60, rows=200)
     with Emulator(config, clock=clock) as emulator, _connections(emulator), tempfile.TemporaryDirectory() as folder:
@@ -177,7 +177,7 @@ class _Run:
     """One run of every operator.
 
     :param clock: the emulator's.
-    :param folder: where objects are written.
+    :param folder: the folder for objects.
     """
 
     def __init__(self, emulator: Emulator, clock: ManualClock, folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Self
 class SocketServer:
     """Accepts connections from this machine, and serves each in a thread; a context manager.
 
-    ``_over`` is set at the end, so that a connection which stalls on purpose ends.
+    The end sets ``_over``, which ends connections that stall on purpose.
 
     :ivar connections: the number of connections so far.
     """
@@ -59,7 +59,7 @@ class RawServer(SocketServer):
     :ivar requests: the number of requests so far.
     :ivar pieces: what to send, set by the test; an endless iterable ends when the client or the server leaves.
     :ivar pause: seconds before each piece but the first.
-    :ivar stays: whether to keep the connection open after the last piece, without sending more.
+    :ivar stays: whether the connection stays open after the last piece.
     """
 
     def __init__(self, pieces: Iterable[bytes] = (), *, pause: float = 0.0, stays: bool = False) -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A real Airflow of the installed line, as processes that tests kill and start again."""
+"""A real Airflow of the installed version, as processes that tests kill and restart."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RealAirflow:
     """Airflow's components in a separate home.
 
     :param home: an empty folder.
-    :param database: a migrated SQLite database, to be copied.
+    :param database: a migrated SQLite database, which is copied.
     :param variables: environment variables for every process.
     :param components: the components to start on entry; the others can be started later.
     """
@@ -64,7 +64,7 @@ class RealAirflow:
         self._environment["PYTHONPATH"] = os.pathsep.join([str(folder), str(ROOT)])
 
     def restart(self, signal_number: int = signal.SIGTERM) -> None:
-        """End all components and start them again."""
+        """Stop all components and start them again."""
         for component in self._components:
             self.end(component, signal_number)
         for component in self._components:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A real HTTP server that sends the responses of a test, also those that no decent server would send."""
+"""A real HTTP server that sends the responses of a test, including broken ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class ScriptedResponse:
-    """A response: a status and a body, or a misdeed ("reset", "hang")."""
+    """A response: a status and a body, or a fault ("reset", "hang")."""
 
     status: int = 200
     body: bytes = b""
@@ -53,7 +53,7 @@ def token(value: str = "token-1", scope: str | None = None, expires_in: float | 
 
 
 class ScriptedServer(HttpServer):
-    """Sends each request the next scripted response of its path, or of "*"."""
+    """Responds to each request with the next scripted response for its path, or for "*"."""
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []

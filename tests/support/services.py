@@ -23,7 +23,7 @@ from typing import Self
 
 from tests.support import free_port
 
-PASSWORD = "p@ss/w:rd"  # needs escaping in a URL, as good passwords do
+PASSWORD = "p@ss/w:rd"  # contains characters that need escaping in a URL
 ESCAPED_PASSWORD = "p%40ss%2Fw%3Ard"
 _START_SECONDS = 30.0
 
@@ -41,7 +41,7 @@ class Server:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._paused: list[int] = []
-        # Not pytest's directory: a server that may not run as root must be able to get there.
+        # Not pytest's directory: a server that may not run as root needs access.
         self.directory = Path(tempfile.mkdtemp(prefix="limiter-service-"))
 
     def __enter__(self) -> Self:
@@ -60,7 +60,7 @@ class Server:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def prepare(self) -> None:
-        """Make what the first start needs."""
+        """Prepare the first start."""
 
     def command(self) -> list[str]:
         raise NotImplementedError
@@ -95,7 +95,7 @@ class Server:
     stop_signal = signal.SIGTERM
 
     def pause(self) -> None:
-        """Let the server hang: the kernel still accepts connections for it, but nothing responds."""
+        """Stop the server's process: the kernel still accepts connections, but nothing responds."""
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         for process in (self._process.pid, *map(int, children)):
@@ -173,7 +173,7 @@ class PostgresqlServer(Server):
         ]
 
     def user(self) -> str | None:
-        """Name a user other than root, as whom PostgreSQL refuses to run."""
+        """Return a user other than root, since PostgreSQL refuses to run as root."""
         return "nobody" if os.geteuid() == 0 else None
 
     def is_ready(self) -> bool:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A secret, and every way in which a program could have written it down."""
+"""A secret in every encoding in which a program could have written it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AWKWARD = "/\"a&b'c+d =%41"
 
 
 def spellings(secret: str) -> set[bytes]:
-    """Return what to search for: as it is, URL-encoded, as Python shows it, escaped in JSON (in JSON), in base64."""
+    """Return the texts to search for: plain, URL-encoded, repr, escaped for JSON once and twice, base64."""
     plain = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret)}
     found = set()
     for text in plain | {repr(text)[1:-1] for text in plain}:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A statsd server that only remembers what it received over UDP."""
+"""A statsd server that records what it receives over UDP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLOSING = b"that is all"
 
 @dataclass(frozen=True)
 class Line:
-    """One metric as it came: ``airflow.isvapp.exports.created:1|c`` without the prefix."""
+    """One metric as received: ``airflow.isvapp.exports.created:1|c`` without the prefix."""
 
     name: str
     value: float
@@ -53,7 +53,7 @@ class StatsdServer:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What makes an Airflow send its metrics here."""
+        """The environment variables that make Airflow send its metrics here."""
         return {
             "AIRFLOW__METRICS__STATSD_ON": "True",
             "AIRFLOW__METRICS__STATSD_HOST": self.host,
@@ -61,7 +61,7 @@ class StatsdServer:
         }
 
     def received(self) -> list[Line]:
-        """Return this package's metrics so far; what is on its way between two processes is there a moment later."""
+        """Return this package's metrics so far; a packet of another process may arrive a moment later."""
         before = -1
         while before != len(self._lines):
             before = len(self._lines)

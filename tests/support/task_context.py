@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The parts of a task's context that the operators read, and what Airflow does around a deferral."""
+"""The parts of a task's context that the operators read, and a run of a task with its deferrals."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = [
 
 
 class TaskInstance:
-    """What the operators ask of their task instance.
+    """The parts of a task instance that the operators use.
 
     :param max_tries: Airflow's bookkeeping, which a clear changes.
     """
@@ -70,7 +70,7 @@ class TaskStateStore:
 def task_context(store: TaskStateStore | None = None, *, max_tries: int = 3) -> Any:
     """A context with Airflow's own accessors of outlet events.
 
-    :param store: what Airflow 3.3 keeps for the task; None as on older versions.
+    :param store: the task state store of Airflow 3.3; None for earlier versions.
     :param max_tries: Airflow's bookkeeping, which a clear changes.
     """
     context: dict[str, Any] = {
@@ -85,7 +85,7 @@ def task_context(store: TaskStateStore | None = None, *, max_tries: int = 3) -> 
 
 
 def alias_events(context: Any, alias: Any) -> dict[str, Any]:
-    """Return what was attached to an alias: for each asset's URI its event's extra."""
+    """Return the events of an alias: the extra by the URI of the asset."""
     accessor = context["outlet_events"][alias]
     if airflow_version.startswith("2."):
         assert all(frozenset(event["extra"].items()) for event in accessor.dataset_alias_events)  # as Airflow does
@@ -96,7 +96,7 @@ def alias_events(context: Any, alias: Any) -> dict[str, Any]:
 
 
 def run_to_its_end(make: Callable[[], Any], context: Any, *, deferred: Callable[[Any], None] = lambda _: None) -> Any:
-    """Run a task as Airflow does: each start in a new operator, each trigger from what is stored of it.
+    """Run a task as Airflow does: each start in a new operator, each trigger from its serialized form.
 
     :param make: makes the operator.
     :param deferred: called with each deferral before its trigger runs.
@@ -129,5 +129,5 @@ def _event_of(trigger: Any) -> Any:
 
 
 def _stored(value: Any) -> Any:
-    """Return what Airflow reads back from its database, which keeps times as such."""
+    """Return the value as Airflow reads it from its database, which keeps times."""
     return BaseSerialization.deserialize(json.loads(json.dumps(BaseSerialization.serialize(value))))

@@ -22,7 +22,7 @@ from tests.support.raw_server import SocketServer
 class TlsServer(SocketServer):
     """Closes each connection after its handshake.
 
-    :param folder: gets the certificate.
+    :param folder: the folder for the certificate.
     :param host: the name that the certificate is for.
     """
 
@@ -37,7 +37,7 @@ class TlsServer(SocketServer):
 
 
 def server_context(certificate: Path, host: str) -> ssl.SSLContext:
-    """Make a certificate, and return a context for a server with it."""
+    """Create a certificate, and return a server context with it."""
     key = certificate.with_name("key.pem")
     write_certificate(certificate, key, host)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -46,7 +46,7 @@ def server_context(certificate: Path, host: str) -> ssl.SSLContext:
 
 
 def write_certificate(certificate: Path, key: Path, host: str) -> None:
-    """Make a key and a certificate that it has signed itself."""
+    """Create a key and a self-signed certificate."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = datetime.datetime.now(datetime.UTC)

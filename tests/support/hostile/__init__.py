@@ -1,3 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Hostile responses, the servers that send them, and what every entry point guarantees its caller."""
+"""Hostile responses, the servers that send them, and the guarantees of every entry point."""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Clients of the hostile vendors, without patience: their pauses take no time."""
+"""Clients of the hostile vendors; their pauses take no time."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def open_client(
 
 
 def secrets_of(endpoint: Endpoint, *, api_key: bool = False) -> tuple[str, ...]:
-    """Return the secrets that a client holds when it calls an endpoint. A vendor may know others, of other clients."""
+    """Return the secrets that a client holds when it calls an endpoint. A vendor may know those of others."""
     if endpoint.vendor is ProductivClient:
         known = [CLIENT_SECRET]
     else:

@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """Damaged files of exports, each downloaded over a real socket in some form: ``make fuzz-exports``.
 
-Whatever is published must hold the vendor's rows, byte for byte. Each case follows from the seed and its number alone,
-so that a finding can be repeated: ``--first NUMBER --exports 1``.
+Whatever is published must hold the vendor's rows, byte for byte. The seed and the number determine each case, so a
+finding can be repeated: ``--first NUMBER --exports 1``.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ def _serialize(row: bytes, choice: random.Random) -> bytes:
 class Case:
     """One damaged file.
 
-    :param plain: what the vendor has made.
-    :param body: what arrives.
-    :param sizes: what the record states.
+    :param plain: the vendor's rows.
+    :param body: the bytes that arrive.
+    :param sizes: the sizes in the record.
     """
 
     plain: bytes
@@ -126,7 +126,7 @@ class Case:
 
 
 def make_case(number: int, seed: int = SEED) -> Case:
-    """Return the case of a number."""
+    """Return the case with a number."""
     choice = random.Random(f"{seed}/{number}")
     rows = [_serialize(export_row(index, choice.choice(MONTHS)), choice) for index in range(choice.randrange(1, 25))]
     end = choice.choice((b"\n", b"\n", b"\n", b"\r\n"))
@@ -138,7 +138,7 @@ def make_case(number: int, seed: int = SEED) -> Case:
     sizes = choice.choice((known, known, {"uncompressed": len(plain)}, {"compressed": len(packed)}, {}))
     damage = choice.choice(DAMAGES)
     if choice.random() < 0.2 and "uncompressed" in sizes:
-        # Damaged before it was packed again, or not packed again, which only its size can tell.
+        # Damaged before it was compressed again, or not compressed: only its size shows that.
         body = damage(plain, choice)
         body = plain[:-1] if len(body) == len(plain) else body
         if choice.random() < 0.5:
@@ -165,7 +165,7 @@ def published(folder: Path, case: Case) -> bytes | None:
 
 
 def judge(case: Case, server: FileServer, folder: Path) -> str:
-    """Download one, and say what came of it; ``WRONG`` if what is published is not what the vendor has made."""
+    """Download one and return the outcome; ``WRONG`` if other rows than the vendor's are published."""
     server.responses = [case.response]
     path = str(folder / ("{reference_date}" if "partition_by" in case.form else "export.gz"))
     arguments = {"attempts": 1, "log": logging.getLogger("quiet"), **case.form}
@@ -181,7 +181,7 @@ def judge(case: Case, server: FileServer, folder: Path) -> str:
 
 
 def run(numbers: range, seed: int = SEED) -> Counter[str]:
-    """Judge these cases; print the numbers of those that are wrong."""
+    """Run these cases; print the numbers of those with a wrong outcome."""
     logging.getLogger("quiet").setLevel(logging.CRITICAL)
     counts: Counter[str] = Counter()
     with FileServer() as server, tempfile.TemporaryDirectory() as home:

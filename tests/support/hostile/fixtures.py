@@ -21,7 +21,7 @@ def vendors() -> Iterator[Vendors]:
 
 @pytest.fixture(scope="module")
 def elsewhere() -> Iterator[WireServer]:
-    """Another origin, to which no client may even connect."""
+    """Another origin, which no client may connect to."""
     with WireServer(lambda _: (Silence(),)) as server:
         yield server
 

@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """Mutated responses of every endpoint, each fed to a client over a real socket: ``make fuzz-responses``.
 
-Each response follows from the seed and its number alone, so that a finding can be repeated: ``--only NUMBER``.
+The seed and the number determine each response, so a finding can be repeated: ``--only NUMBER``.
 """
 
 from __future__ import annotations
@@ -106,13 +106,13 @@ _MUTATIONS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
 
 
 def _odd_url(body: bytes, base_url: str, other: str, choice: random.Random) -> bytes:
-    """Lead a record's file to another place."""
+    """Replace the URL of a record's file by another one."""
     url = choice.choice(foreign_urls(other, base_url.removeprefix("http://"), DOWNLOAD_PATH))
     return body.replace(json.dumps(f"{base_url}{DOWNLOAD_PATH}").encode(), json.dumps(url).encode())
 
 
 def mutated(endpoint: Endpoint, base_url: str, other: str, choice: random.Random) -> tuple[Step, ...]:
-    """Return a response with one to four things wrong with it."""
+    """Return a response with one to four faults."""
     head, body = valid_response(endpoint, base_url, choice)
     if choice.random() < 0.1:
         body = _odd_url(body, base_url, other, choice)
@@ -134,7 +134,7 @@ def mutated(endpoint: Endpoint, base_url: str, other: str, choice: random.Random
 
 @dataclass
 class Findings:
-    """What came of a number of responses.
+    """The outcomes of a number of responses.
 
     :param problems: each with the number of its response.
     :param slowest: seconds of the process's CPU, and the number of the response.
@@ -155,7 +155,7 @@ def fuzz(numbers: Iterable[int], *, seed: int, log: LogText, progress: Callable[
             endpoint = choice.choice(endpoints)
             steps = mutated(endpoint, vendors.url, elsewhere.url.removeprefix("http://"), choice)
             started = time.process_time()
-            # Of a token there is nothing to ask with an API key.
+            # With an API key, no token is requested.
             api_key = endpoint.vendor is IsvappClient and not endpoint.is_token and choice.random() < 0.5
             outcome, problems = _feed(endpoint, steps, vendors, api_key=api_key)
             findings.slowest = max(findings.slowest, (time.process_time() - started, number))
@@ -194,7 +194,7 @@ def _feed(endpoint: Endpoint, steps: tuple[Step, ...], vendors: Vendors, *, api_
 
 
 def _whole_secret(text: str, endpoint: Endpoint, *, api_key: bool) -> str | None:
-    """Return the spelling of a secret that a text contains whole: a mutated secret is none."""
+    """Return the spelling of a whole secret in a text; a mutated secret does not count."""
     known = secrets_of(endpoint, api_key=api_key)
     return next((spelling for secret in known for spelling in spellings_of(secret) if spelling in text), None)
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Odd responses and odd surroundings: each is read as what it means, or refused with what is wrong and where."""
+"""Odd responses and environments: each is understood, or refused with an error that names the place."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ LISTS = ("list", "accounts", "productiv_apps")
 
 @dataclass(frozen=True, kw_only=True)
 class Oddity:
-    """Something that no vendor documents.
+    """A response or environment that no vendor documents.
 
-    :param endpoints: those whose responses are odd; none if the surroundings are.
-    :param respond: the odd body of a documented one, for a request.
+    :param endpoints: the endpoints with odd responses; none if the environment is odd.
+    :param respond: returns the odd body for a request and the documented body.
     :param variables: environment variables; ``{proxy}`` is the port of a proxy that refuses everything.
     :param hosts: the hosts of the two connections; ``{url}`` is the vendors' URL.
-    :param refused: what the error says; empty if the result is the documented one.
-    :param passing: whether it is transient, so that a wait continues.
-    :param warning: what the log says, if anything.
+    :param refused: the text of the error; empty if the result is the documented one.
+    :param passing: whether the oddity is transient, so a wait continues.
+    :param warning: the text in the log, if there is one.
     """
 
     endpoints: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class Oddity:
     warning: str = ""
 
     def play_on(self, vendors: Vendors) -> None:
-        """Make the vendors respond that way."""
+        """Make the vendors send the odd responses."""
         for name in self.endpoints:
             valid = ENDPOINTS[name].valid(vendors.url)
 
@@ -72,7 +72,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _fields(ending: str, change: Callable[[Any], Any]) -> dict[str, Any]:
-    """Change the fields with a certain end of their name, where they are not null."""
+    """Change the fields whose names end in a certain way, unless they are null."""
     return _records(lambda name, value: change(value) if name.endswith(ending) and value is not None else value)
 
 
@@ -89,7 +89,7 @@ def _milliseconds(text: str) -> int:
 
 
 def _checked_credentials(valid: Any, seen: Seen) -> bytes:
-    """Give a token as a plain server does: to the secret as HTTP Basic has it, or as the form does."""
+    """Issue a token for a secret in plain HTTP Basic or in the form."""
     pair = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode())
     plain = b"Authorization: Basic " + pair in seen.head or seen.form.get("client_secret") == [CLIENT_SECRET]
     return json.dumps(valid).encode() if plain else b""

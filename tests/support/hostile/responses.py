@@ -19,9 +19,9 @@ from tests.support.hostile.wire_server import Drip, KeepAlive, Reset, Seen, Sile
 
 
 class Fate(StrEnum):
-    """What a request that only gets this response must come to."""
+    """The required outcome of a request that gets only this response."""
 
-    RETRIED = "retried"  # another try may help: all attempts are used, and a create is sent once
+    RETRIED = "retried"  # another attempt may help: all attempts are used, and a create is sent once
     REFUSED = "refused"  # an error of the tree
     JUDGED = "judged"  # a result or an error of the tree: the documentation allows both
 
@@ -30,7 +30,7 @@ class Fate(StrEnum):
 class HostileResponse:
     """One response.
 
-    :param play: what is sent for a request.
+    :param play: returns the bytes to send for a request.
     """
 
     name: str
@@ -44,7 +44,7 @@ def head(status: int, *headers: str) -> bytes:
 
 
 def whole(status: int, body: bytes, *headers: str, content_type: str = "application/json") -> tuple[Step, ...]:
-    """A response whose framing is sound."""
+    """A response with correct framing."""
     start = head(status, f"Content-Type: {content_type}", f"Content-Length: {len(body)}", *headers)
     return (start + body, KeepAlive())
 
@@ -54,12 +54,12 @@ def _always(*steps: Step) -> Callable[[Seen], Iterable[Step]]:
 
 
 def fate_of(status: int) -> Fate:
-    """Return the meaning of a status alone, with any body."""
+    """Return the required outcome for a status with any body."""
     return Fate.RETRIED if status == 429 or status >= 500 else Fate.REFUSED
 
 
 STATUSES = (200, 400, 401, 403, 404, 429, 500, 503)
-# One endpoint of each kind. The transport judges most statuses; the others get those alone that they judge themselves.
+# One endpoint of each kind gets all statuses, which the transport handles. The others get only those that they handle.
 _OF_EACH_KIND = ("token", "create", "list", "productiv_apps")
 
 
@@ -67,7 +67,7 @@ _OF_EACH_KIND = ("token", "create", "list", "productiv_apps")
 
 
 def framing_faults(body: bytes) -> dict[str, tuple[Step, ...]]:
-    """Each way in which a body does not arrive; behind a status line, with the end of the headers still to come."""
+    """Each way in which a body does not arrive, after a status line without the end of the headers."""
     length = f"Content-Length: {len(body) + 10}\r\n\r\n".encode()
     chunked = b"Transfer-Encoding: chunked\r\n\r\n"
     packed = gzip.compress(body, mtime=0)
@@ -96,7 +96,7 @@ def framing_faults(body: bytes) -> dict[str, tuple[Step, ...]]:
 
 
 def slow_faults(body: bytes) -> dict[str, tuple[Step, ...]]:
-    """Each way in which a body does not end, behind a status line."""
+    """Each way in which a body does not end, after a status line."""
     chunked = b"Transfer-Encoding: chunked\r\n\r\n"
     return {
         "stall": (f"Content-Length: {len(body) + 10}\r\n\r\n".encode() + body, Silence()),
@@ -126,7 +126,7 @@ def framing(endpoint: Endpoint, base_url: str, *, statuses: Sequence[int] | None
             assert isinstance(first, bytes)
             fate = fate_of(status)
             if status == 200:
-                # The file of an export is raw bytes, which the transfer judges.
+                # The file of an export is raw bytes, which the transfer checks.
                 # Half of a compressed body decodes to half of the JSON: it arrived, as far as HTTP can tell.
                 fate = Fate.JUDGED if endpoint.is_file or name == "half of gzip" else Fate.RETRIED
             elif name == "cut and reset":
@@ -143,7 +143,7 @@ def slow(endpoint: Endpoint, base_url: str, *, statuses: Sequence[int] = (200, 5
         for name, (first, *rest) in slow_faults(body).items():
             assert isinstance(first, bytes)
             if endpoint.is_file and status == 200 and name.startswith("trickle"):
-                continue  # how long a file may take is decided where it is written
+                continue  # the transfer decides how long a file may take
             fate = fate_of(status)
             if status == 200:
                 fate = Fate.JUDGED if endpoint.is_file else Fate.RETRIED
@@ -157,7 +157,7 @@ def slow(endpoint: Endpoint, base_url: str, *, statuses: Sequence[int] = (200, 5
         "stall in the headers": (b"HTTP/1.1 200 OK\r\nContent-", Silence()),
     }
     for name, steps in endless.items():
-        # A status of 103 is taken for the response, and its connection for one that can be used again.
+        # http.client treats status 103 as the response, and the connection as reusable.
         fate = Fate.REFUSED if name.startswith("103") else Fate.RETRIED
         yield HostileResponse(name=name, play=_always(*steps), fate=fate)
 
@@ -166,7 +166,7 @@ def slow(endpoint: Endpoint, base_url: str, *, statuses: Sequence[int] = (200, 5
 
 
 def broken_heads(endpoint: Endpoint, base_url: str) -> Iterator[HostileResponse]:
-    """No response, or one whose status line or headers are none."""
+    """No response, or one with an invalid status line or headers."""
     body = endpoint.body(base_url)
     length = f"Content-Length: {len(body)}"
     silent: dict[str, tuple[Step, ...]] = {
@@ -242,7 +242,7 @@ ABSURD_TIMES = (
 
 
 def odd_headers(endpoint: Endpoint, base_url: str) -> Iterator[HostileResponse]:
-    """Headers that are read, with values that cannot be."""
+    """Headers that the client reads, with invalid values."""
     body = endpoint.body(base_url)
     for value in ABSURD_TIMES:
         shown = f"{value[:40]!r}"
@@ -376,7 +376,7 @@ def download_urls(base_url: str, other: str) -> Iterator[HostileResponse]:
         yield HostileResponse(name=f"download_url {url[:60]!r}", play=_always(*whole(200, body)), fate=Fate.JUDGED)
 
 
-# --- what a body says ---
+# --- the content of a body ---
 
 DEEP = 100_000
 
@@ -456,7 +456,7 @@ def _repeating_the_request(status: int) -> Callable[[Seen], Iterable[Step]]:
 
 
 def bodies(endpoint: Endpoint, base_url: str, *, statuses: Sequence[int] | None = None) -> Iterator[HostileResponse]:
-    """Each status with each body that says something else than the endpoint should."""
+    """Each status with each body that the endpoint does not document."""
     for status in statuses or ((200, 401, 403, 404, 429, 500) if endpoint.name in _OF_EACH_KIND else (200, 404)):
         fate = fate_of(status)
         if status == 200 and endpoint.is_file:
@@ -563,7 +563,7 @@ def gzip_bomb(mebibytes: int, unit: bytes = b" ") -> bytes:
 
 
 def too_much(endpoint: Endpoint, base_url: str) -> Iterator[HostileResponse]:
-    """Bodies without an end that come as fast as they are taken."""
+    """Endless bodies, sent as fast as the client reads."""
     bomb = gzip_bomb(64)
     without_end: dict[str, tuple[Step, ...]] = {
         "64 KB that decode to 64 MiB": (
@@ -590,7 +590,7 @@ def too_much(endpoint: Endpoint, base_url: str) -> Iterator[HostileResponse]:
 
 
 def sample(endpoint: Endpoint, base_url: str, other: str) -> Iterator[HostileResponse]:
-    """A response of each kind that Airflow's side distinguishes. The clients get all of them, without Airflow."""
+    """A response of each kind that the Airflow adapters distinguish. Other tests send all responses to the clients."""
     return itertools.chain(
         itertools.islice(framing(endpoint, base_url, statuses=(200, 401)), 0, None, 2),
         itertools.islice(broken_heads(endpoint, base_url), 0, None, 3),

@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """Both vendors' endpoints with their documented responses, which tests damage one at a time, and their secrets.
 
-Each secret begins and ends with its mark and has the characters between that every encoding must change: to look for
-the mark in all its spellings finds the secret in each spelling, also one that was cut in the middle.
+Each secret begins and ends with a mark; the characters between are those that encodings change. A search for the mark
+in all spellings finds the secret in each spelling, even if it is truncated.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SPELLINGS = {secret: spellings(secret.partition(AWKWARD)[0]) for secret in SECR
 
 
 def leaked(text: str, secrets: Iterable[str] = SECRETS) -> str | None:
-    """Return the surroundings of the first of some secrets in a text, or of a part of it, if there is one."""
+    """Return the text around the first secret, or part of one, in a text; None without one."""
     content = text.encode("utf-8", "surrogatepass")
     for secret in secrets:
         for spelling in _SPELLINGS[secret]:
@@ -106,7 +106,7 @@ class Endpoint:
     """One endpoint of a vendor.
 
     :param valid: the documented body for a server at a base URL: a JSON value, or bytes.
-    :param call: what a client does to reach it.
+    :param call: calls the endpoint with a client.
     """
 
     name: str
@@ -144,7 +144,7 @@ def _download(client: IsvappClient) -> bytes:
         while chunk := body.read(1 << 16):
             data += chunk
             if len(data) > 1 << 22:
-                break  # what bounds the size of a file is the transfer, which knows the record
+                break  # the transfer bounds the size of a file, because it knows the record
         return data
 
 
@@ -230,7 +230,7 @@ ENDPOINTS = {
 
 
 class Vendors(WireServer):
-    """Both vendors on one port; every endpoint responds as documented, but for those that a test spoils."""
+    """Both vendors on one port; every endpoint responds as documented, unless a test replaces its response."""
 
     def __init__(self) -> None:
         super().__init__(self._respond)
@@ -239,20 +239,20 @@ class Vendors(WireServer):
     def spoil(self, endpoint: str, respond: Callable[[Seen], Iterable[Step]], *, times: int | None = None) -> None:
         """Make an endpoint send another response to the next requests.
 
-        :param times: how many requests, before the response is what it was; None for all that follow.
+        :param times: the number of requests that get it; None for all.
         """
         earlier = [] if times is None else self._spoilt.get(endpoint, [])
         self._spoilt[endpoint] = [*earlier, (respond, times)]
 
     def restore(self) -> None:
-        """Respond as documented again, and forget what was seen."""
+        """Respond as documented again, and clear the log of requests."""
         self._spoilt.clear()
         self.seen.clear()
 
     def count(self, endpoint: str, *, at_least: int = 0) -> int:
         """Count the requests to an endpoint.
 
-        :param at_least: wait some seconds for so many: a client may leave before a busy server has read its request.
+        :param at_least: wait some seconds for this many: a client may leave before a busy server has read its request.
         """
         wanted = ENDPOINTS[endpoint]
         deadline = time.monotonic() + 10

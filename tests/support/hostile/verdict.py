@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from tests.support.hostile.vendors import SECRETS, leaked
 
 LONGEST_MESSAGE = 2000
-# Every message ends in what its reader can do.
+# Every message ends with the reader's next step.
 _NEXT_STEP = re.compile(
     r"\b(check|correct|try|give|create|look|ask|wait|change|clear|set|request|retry|choose|let|use)\b", re.IGNORECASE
 )
@@ -21,7 +21,7 @@ _BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u20
 
 
 class LogText(logging.Handler):
-    """Collects all that is logged, at every level, with its traceback."""
+    """Collects all log records of every level, with their tracebacks."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -52,9 +52,9 @@ def everything_logged() -> Iterator[LogText]:
 
 
 def problems_of_message(message: str, secrets: Iterable[str] = SECRETS, *, next_step: bool = True) -> Iterator[str]:
-    """Say what is wrong with the message of an error.
+    """Yield the problems of an error's message.
 
-    :param next_step: whether it has to say what its reader can do.
+    :param next_step: whether it must name the reader's next step.
     """
     if len(message) > LONGEST_MESSAGE:
         yield f"its message has {len(message)} characters: {message[:200]}…"
@@ -68,7 +68,7 @@ def problems_of_message(message: str, secrets: Iterable[str] = SECRETS, *, next_
 
 
 def problems_of_text(where: str, text: str, secrets: Iterable[str] = SECRETS) -> Iterator[str]:
-    """Yield a problem if a text that a run leaves behind has one of the secrets."""
+    """Yield a problem if a text of a run has one of the secrets."""
     around = leaked(text, secrets)
     if around is not None:
         yield f"{where} has a secret: …{around}…"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A server that sends given bytes, and so any response that a socket can carry."""
+"""A server that sends arbitrary bytes as responses."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Reset:
 
 @dataclass(frozen=True)
 class KeepAlive:
-    """Leave the connection to the next request."""
+    """Keep the connection open for the next request."""
 
 
 Step: TypeAlias = bytes | Silence | Drip | Reset | KeepAlive

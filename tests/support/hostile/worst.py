@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What the worst responses cost a client in time and memory, each in its own process: ``make worst-responses``."""
+"""The time and memory that the worst responses cost a client, each in a separate process: ``make worst-responses``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _list_of(count: int, base_url: str) -> bytes:
 
 
 def _worst(base_url: str) -> dict[str, tuple[str, Callable[[], tuple[Step, ...]]]]:
-    """Name each response, with the endpoint that it is of."""
+    """Return each response by name, with its endpoint."""
     escapes = json.dumps({"error": "%2541\\u0041&#65;+" * 400_000}).encode()
     rows = gzip.compress((json.dumps(ROW) + "\n").encode() * (2 * MIB), 9, mtime=0)
     return {
@@ -88,7 +88,7 @@ def _child(endpoint: str, base_url: str) -> None:
 
 
 def _peak_memory() -> float:
-    """Return the most MiB that this process has had: Linux's ru_maxrss would begin with those of its parent."""
+    """Return the peak memory of this process in MiB; Linux's ru_maxrss includes the parent's before the exec."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
