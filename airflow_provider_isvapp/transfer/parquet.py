@@ -33,8 +33,9 @@ from airflow_provider_isvapp.transfer.staging.base import METADATA_KEY, Provenan
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# The size of the ndjson whose columns are built at once: in smaller blocks it takes pyarrow up to twice as long.
-_BLOCK_BYTES = 4 * 1024 * 1024
+# The size of the ndjson whose columns are built at once. In smaller blocks, pyarrow takes longer; during larger ones,
+# the reading thread waits.
+_BLOCK_BYTES = 2 * 1024 * 1024
 # Readers skip or read a whole row group: about 64 MiB of an export's ndjson. A row with all attributes of an app is ten
 # times as large as a row of an export, hence the limit in bytes.
 _ROW_GROUP_ROWS = 128 * 1024

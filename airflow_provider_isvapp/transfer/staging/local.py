@@ -26,9 +26,9 @@ from airflow_provider_isvapp.transfer.staging.base import (
 )
 
 _SUFFIX = ".isvapp-part"
-# Small pieces are gathered and written together: each call has a price. More than this gains nothing.
+# The bytes of one system call. More gain nothing, and hold back the reading thread for longer.
 _GATHERED_BYTES = 256 * 1024
-# How much is written before the kernel is asked to begin with the disk.
+# The bytes between two requests to the kernel to write to the disk.
 _WRITEBACK_BYTES = 8 * 1024 * 1024
 
 _ATTRIBUTE = f"user.{METADATA_KEY}"
