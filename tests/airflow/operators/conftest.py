@@ -29,9 +29,9 @@ from tests.support.object_stores import moto
 
 @dataclass
 class Store:
-    """A place for objects.
+    """A storage for objects.
 
-    :ivar root: what the paths of its objects begin with.
+    :ivar root: the beginning of the paths of its objects.
     """
 
     root: str

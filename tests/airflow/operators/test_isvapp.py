@@ -233,7 +233,7 @@ class TestDownload:
         started = time.monotonic()
         with pytest.raises(AirflowException, match="stopped; nothing was published"):
             operator.execute(task_context())
-        # Airflow kills the process five seconds after on_kill, a slow machine excepted; the file would take minutes.
+        # Airflow kills it five seconds after on_kill; this bound allows for a slow machine; the file takes minutes.
         assert time.monotonic() - started < 15.0
         assert file.read_bytes() == OLD_CONTENT
         assert list(tmp_path.iterdir()) == [file]

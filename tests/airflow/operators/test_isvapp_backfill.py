@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Twelve months as twelve exports and as one that is divided: the same objects."""
+"""Twelve exports of a month and one partitioned export of twelve months write the same objects."""
 
 from __future__ import annotations
 
@@ -49,5 +49,5 @@ def test_are_the_same_byte_for_byte(isvapp: Emulator, clock: ManualClock, tmp_pa
 
 
 def unpacked(data: bytes, form: dict[str, Any]) -> bytes:
-    """Return the rows: the same rows have several gzip files."""
+    """Return the rows: different gzip files can hold the same rows."""
     return gzip.decompress(data) if form.get("compression") else data

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The operator for a whole export, deferred and in the worker, with its retries."""
+"""The operator for a whole export, deferred and in the worker, and its retries."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ class TestAuthoring:
 
 
 class TestRetry:
-    """A retry is another execution with the same store: a crash leaves nothing else."""
+    """A retry is another execution with the same store; nothing else survives a crash."""
 
     def test_a_retry_continues_with_the_export(self, isvapp: Emulator, logs: Callable[[], str]) -> None:
         store = TaskStateStore()

@@ -175,7 +175,7 @@ class TestRequiredMonths:
 
 
 class TestMinRows:
-    """An export without rows, in the place of an object that has some."""
+    """An export without rows, at the path of an object with rows."""
 
     @pytest.fixture(autouse=True)
     def no_rows(self, isvapp: Emulator) -> None:
@@ -227,7 +227,7 @@ class TestMinRows:
 
 
 class TestMalformedRows:
-    """Malformed rows in a file that matches its record. An option makes rows too long, which counts as malformed."""
+    """Malformed rows in a file that matches its record. Rows that are too long by an option count as malformed."""
 
     def test_the_one_task_downloads_once_and_its_next_try_requests_a_new_export(
         self, isvapp: Emulator, tmp_path: Path, finish_exports: Any

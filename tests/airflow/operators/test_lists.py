@@ -84,16 +84,16 @@ class VendorList:
 
     @property
     def key(self) -> str:
-        """What identifies a row."""
+        """The key of a row."""
         return "ApplicationId" if self.name == "apps" else "salesforce_id"
 
     def snapshot_date(self) -> str:
-        """The date that the list describes now."""
+        """The date that the list describes."""
         age = 1 if self.name == "apps" else 0
         return (self.clock.now() - timedelta(days=age)).date().isoformat()
 
     def spoil(self, **fault: Any) -> None:
-        """Let the next response be another one."""
+        """Change the next response."""
         self.emulator.inject(Fault(endpoint=self.endpoint, **fault))
 
 
@@ -278,7 +278,7 @@ def test_a_field_that_is_unknown_publishes_nothing(listed: VendorList) -> None:
 
     assert listed.store.read("list") == OLD
     assert listed.store.names() == ["list"]
-    # Documented, and in no row that was asked for.
+    # Documented, but in none of the requested rows.
     documented = ["Instances[].AppContacts"] if listed.name == "apps" else ["health_scores[].score"]
     assert listed.run(exclude_fields=documented)["outcome"] == "written"
     assert listed.store.read("list") == listed.lines()

@@ -103,7 +103,7 @@ class TestS3:
             resolve_destination("s3://lake@bucket/key")
 
     def test_a_connection_that_does_not_exist_is_named(self) -> None:
-        """Amazon's hook would continue without it, to the bucket of that name, which may be another account's."""
+        """Amazon's hook would continue without it, and could write to another account's bucket of that name."""
         with pytest.raises(InvalidConnection, match="nope"):
             resolve_destination("s3://nope@bucket/key")
 
@@ -149,11 +149,11 @@ class TestS3:
 
 
 class TestTheTargetIsTriedBeforeTheVendor:
-    """What is wrong with the target costs no export, nor minutes of waiting, and the trial leaves nothing."""
+    """A wrong target fails the task before it requests an export, and the check leaves nothing behind."""
 
     @pytest.fixture(params=["s3", "gs", "file", "connection"])
     def wrong(self, request: pytest.FixtureRequest, set_connection: SetConnection) -> Iterator[tuple[str, str]]:
-        """A path that cannot be written, and the next step."""
+        """A path that cannot be written, and the next step in its error."""
         if request.param == "s3":
             in_moto(set_connection, request.getfixturevalue("s3_url"))
             yield "s3://lake@missing/key", "Create the bucket, or correct the path."
@@ -206,7 +206,7 @@ def in_moto(set_connection: SetConnection, url: str) -> None:
 
 
 class TestGcs:
-    """Each form of credentials asks for a token at the server and reads with it."""
+    """Each form of credentials requests a token from the server and uses it."""
 
     KEY = "month=2024-02/usage.ndjson"
 
@@ -215,7 +215,7 @@ class TestGcs:
         pytest.importorskip("airflow.providers.google.cloud.hooks.gcs", reason="needs the extra gcs")
         from tests.support.gcs_server import GcsServer
 
-        # Google's library would look for a machine of Google's.
+        # Otherwise, Google's library looks for the metadata server of a machine on Google Cloud.
         monkeypatch.setenv("NO_GCE_CHECK", "true")
         monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
         monkeypatch.setenv("CLOUDSDK_CONFIG", "/nonexistent")
@@ -274,7 +274,7 @@ class TestGcs:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
         set_connection("lake", conn_type="google_cloud_platform")
         if not with_connection:
-            # The client of Google's takes no credentials to an emulator, unless they are given.
+            # By default, Google's client sends no credentials to an emulator.
             server.store.tokens = None
         self.write_and_read(f"gs://{'lake@' if with_connection else ''}bucket/{self.KEY}")
         assert server.store.tokens is None or server.store.tokens
@@ -286,7 +286,7 @@ class TestGcs:
         user = {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "1//refresh"}
         (tmp_path / "user.json").write_text(json.dumps(user))
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "user.json"))
-        # The file names no URL for tokens, as a service account's does.
+        # Unlike a service account's, the file names no token URL.
         monkeypatch.setattr("google.oauth2.credentials._GOOGLE_OAUTH2_TOKEN_ENDPOINT", f"{server.url}/token")
         set_connection("lake", conn_type="google_cloud_platform", extra=json.dumps({"gcs.endpoint": server.url}))
         self.write_and_read(f"gs://lake@bucket/{self.KEY}")

@@ -35,9 +35,9 @@ SECRET = "the principal's secret"
 
 
 class TokenIssuer(HttpServer):
-    """Gives tokens for storage: as Entra to a service principal, and as a host to its own identity.
+    """Issues tokens for storage: as Entra does to a service principal, and as a host does to its own identity.
 
-    :param certificate: the certificate for TLS, and its key; None for plain HTTP.
+    :param certificate: the TLS certificate and its key; None for plain HTTP.
     """
 
     def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
@@ -99,9 +99,9 @@ def _token() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Account:
-    """A storage account that is reached by TLS alone.
+    """A storage account that accepts only TLS.
 
-    :param issuer: of tokens for service principals.
+    :param issuer: the issuer of tokens for service principals.
     """
 
     url: str
@@ -298,7 +298,7 @@ def test_an_object_storage_path_with_a_connection(set_connection: SetConnection,
 
 @pytest.mark.parametrize("path", ["abfss://container@account.dfs.core.windows.net/a", "abfss://container/a"])
 def test_an_object_storage_path_does_not_keep_the_account(path: str) -> None:
-    """Airflow takes the container for a connection id."""
+    """Airflow mistakes the container for a connection id."""
     with pytest.raises((InvalidArgument, InvalidConnection)):
         resolve_destination(ObjectStoragePath(path))
 

@@ -16,7 +16,7 @@ from tests.support.object_stores import azurite, moto
 
 @pytest.fixture
 def full_disk() -> Iterator[Callable[[int], None]]:
-    """Make every write beyond a size of a file fail, as on a full disk."""
+    """Make each write fail that would exceed a file size, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))

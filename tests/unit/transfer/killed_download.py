@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """A write in a separate process that kills itself at a given step.
 
-Arguments: URL of an export's file, or ``list``; destination (a path, or the URL of a server and a path in S3 or a URI
-of Google's), step.
+Arguments: URL of an export's file, or ``list``; destination (a path, or the URL of a server and an S3 path or a
+Google Cloud Storage URI), step.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A result that a check refuses is not published, and what was there before stays."""
+"""A result that a check refuses is not published, and the existing object stays."""
 
 from __future__ import annotations
 
@@ -287,7 +287,7 @@ def candidate(found: Summary, baseline: Summary | None = None, **more: Any) -> C
         (summary(m01=month(151)), summary(m01=month(100)), "2024-01 has 151 rows, 51% more than the 100"),
         (summary(m01=month(9)), summary(m01=month(0)), None),
         (summary(m01=month(0)), summary(m01=month(9)), "2024-01 has 0 rows, 100% fewer than the 9"),
-        # Of two months, the one that both have counts; the window has moved on by one.
+        # Only the month that both have counts: the window has moved by one month.
         (summary(m02=month(9), m03=month(90)), summary(m01=month(9), m02=month(9)), None),
         (summary(m01=month(9), m03=month(9)), summary(m01=month(9), m02=month(9), m03=month(9)), "2024-02 has 0 rows"),
         (summary(m02=month(4)), summary(m01=month(9)), "it has 4 rows, 56% fewer than the 9"),
@@ -338,7 +338,7 @@ def key(month: str = "2024-01", account: str = "0" * 18, item: Any = "i", **more
 def test_only_rows_with_the_same_month_account_and_item_repeat_a_key() -> None:
     apart = [key(), key(month="2024-02"), key(account="1" * 18), key(item="j"), key(item=None), key(item="I")]
     assert keys_of(apart) is None
-    # One account with and without the checksum of its id is one.
+    # An account id with and without its checksum is the same account.
     assert keys_of([*apart, key(account="0" * 15, operations="7")]) == RepeatedKeys(rows=1, first=(1, 7))
     assert keys_of([*apart, *apart, key()]) == RepeatedKeys(rows=7, first=(1, 13))
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Downloads to local files: exact bytes, or an error with the old file in place and nothing left over."""
+"""Downloads to local files: exact bytes, or an error with the old file and nothing else left."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OLD = b'{"old":true}\n'
 
 
 class Waits(list[float]):
-    """Instead of sleeping."""
+    """A replacement for sleep."""
 
     def __call__(self, seconds: float) -> None:
         self.append(seconds)
@@ -184,7 +184,7 @@ def test_a_broken_connection_resumes(cut: int, reset: bool, target: Path) -> Non
     assert result.attempts == 2
     first, second = server.requested_ranges
     assert first is None
-    # What a reset threw away in the receive buffer is asked for again.
+    # Bytes that the reset discarded from the receive buffer are requested again.
     assert second is None or 0 < int(second.removeprefix("bytes=").removesuffix("-")) <= cut
     if not reset:
         assert second == f"bytes={cut}-"
@@ -301,9 +301,9 @@ def test_progress_is_logged_every_few_seconds(target: Path, caplog: pytest.LogCa
             cancelled=lambda: next(looks) > 7,
         )
     lines = [record.getMessage() for record in caplog.records]
-    # What is received is read in blocks, the last of which is not full.
+    # The body is read in blocks, and the last one is not full.
     assert re.search(r"[1-9]\d* rows so far, .* (4\d|50)%$", lines[-1]), lines
-    # Seven looks, two seconds after each other by this clock.
+    # Seven readings, two seconds apart by this clock.
     assert len(lines) == 2
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The whole way from the API client to a file, against the emulator and its faults."""
+"""A download from the API client to a file, against the emulator and its faults."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class NoLimit:
 
 
 class Download:
-    """One completed export of an emulator, and how to fetch it to a file that holds something else."""
+    """One completed export of an emulator, and a download of it to a file with other content."""
 
     def __init__(self, emulator: Emulator, client: IsvappClient, target: Path, timeframe: str) -> None:
         request = ExportRequest.checked(timeframe=timeframe, taxonomy_ids=["all"])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Fields are left out wherever they are, however they are spelled, and nothing else changes."""
+"""Excluded fields are removed at any place and in any spelling, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from tests.support.doubles import AnyRow
 from tests.support.file_server import FileResponse, FileServer, Source, ndjson
 
-# One ends as another does behind a quotation mark.
+# One name ends like another one after a quotation mark.
 NAMES = ["a", "b", "Contacts", "Contact", "ü/", 'x"a', 'x\\"a']
 EXCLUDED = ["a", "Contacts", "b[].a", "b.Contacts", "b[][].b", "ü/", "b.b[].Contact"]
 
@@ -173,7 +173,7 @@ class TestList:
         assert manifest["format"]["exclude_fields"] == ["Contacts"]
         assert "without=" in manifest["source"]["format"]
         assert write(tmp_path, exclude_fields=["Contacts"], manifest=True).outcome is Outcome.UNCHANGED
-        # The fields are a part of what is there.
+        # The excluded fields are part of the provenance.
         assert write(tmp_path, exclude_fields=["Contacts", "Id"]).outcome is Outcome.WRITTEN
         assert write(tmp_path).outcome is Outcome.WRITTEN
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What is done about an object that is there: the same export is not downloaded again, another one as was asked for."""
+"""The existing object: the same export is not downloaded again, and if_exists decides about another one."""
 
 from __future__ import annotations
 

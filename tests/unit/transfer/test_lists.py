@@ -183,7 +183,7 @@ def test_a_manifest_describes_the_object_that_it_was_written_for_and_no_other(st
     assert read_baseline(store.destination) is None
     store.write(manifest=True)
     assert read_baseline(store.destination) == Summary(rows=2, bytes=len(PLAIN))
-    # What a process leaves that is killed between an object and its manifest.
+    # As after a kill between an object and its manifest.
     store.write([*ROWS, b"{}"])
     assert read_baseline(store.destination) is None
     assert store.write([*ROWS, b"{}"], manifest=True).outcome is Outcome.WRITTEN
@@ -206,7 +206,7 @@ def test_min_rows_is_the_fewest_that_may_replace(store: Store) -> None:
     store.write(min_rows=2)
     with pytest.raises(AuditRefused, match="it has 1 rows, and min_rows is 2"):
         store.write(ROWS[:1], min_rows=2)
-    # Not even what is there already passes for enough.
+    # Not even an existing list counts as enough.
     with pytest.raises(AuditRefused, match="it has 2 rows, and min_rows is 3"):
         store.write(min_rows=3)
     assert store.content() == PLAIN

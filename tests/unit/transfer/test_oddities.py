@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The tables of oddities and of damage in ``docs/data-path.md``: each in every form, storage and place of the file."""
+"""The tables of oddities and damage in ``docs/data-path.md``, in every format, storage and position in the file."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def named(row: bytes, **fields: Any) -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class Oddity:
-    """What arrives, and what happens.
+    """An oddity, and its outcome.
 
-    :param row: changes the row at the place.
+    :param row: changes the row at the position.
     :param plain: changes the whole file after that.
-    :param body: what is sent of the file, if not its gzip.
-    :param refused: what the error says, in all forms or by form.
+    :param body: returns the body to send instead of the gzip file.
+    :param refused: the text of the error, in all formats or by format.
     :param sizes: whether the record states sizes.
     """
 
@@ -133,7 +133,7 @@ ODDITIES = {
 
 @dataclass
 class Store:
-    """Where objects are written, and read back."""
+    """A storage that objects are written to and read from."""
 
     destination: Callable[[str], Destination]
     content: Callable[[], dict[str, bytes]]
@@ -186,7 +186,7 @@ def test_every_oddity_is_decided(store: Store, name: str, form: str, place: str)
         if refused is not None:
             with pytest.raises((DamagedDownload, ExportRefused), match=refused.format(number + 1)) as caught:
                 download_with(source, destination, **options)
-            # A new download is for damage in transit, a new export for what the vendor has made.
+            # Damage in transit needs a new download, a wrong file of the vendor a new export.
             assert len(server.requested_ranges) == (1 if isinstance(caught.value, ExportRefused) else 2)
             assert isinstance(caught.value, ExportRefused) == refused.startswith(("line", "row"))
             assert store.content() == {}
@@ -264,7 +264,7 @@ def test_a_page_in_the_place_of_an_unpacked_file_is_damage(tmp_path: Path) -> No
         download_with(server.source(uncompressed=len(page)), open_destination(str(tmp_path / "x")), attempts=1)
 
 
-# What the page's table of damage says: what each check makes of a row in which this has happened.
+# The page's table of damage: the outcome of each check for a row with this damage.
 FOUND, REPORTED, NOT_FOUND = "found", "reported", "not found"
 DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str, str]] = {
     "bytes flipped, cut, doubled or inserted in transit": (lambda row: row, FOUND, FOUND),

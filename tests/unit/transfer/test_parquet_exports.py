@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Exports as Parquet: columns that are built block by block are those of rows that are read one by one."""
+"""Exports as Parquet: columns built from blocks equal those built row by row."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
 
 ROWS: list[dict[str, Any]] = [json.loads(line) for line in ndjson(4, months=("2024-01", "2024-02")).splitlines()]
 for place, found in enumerate(ROWS):
-    # The name has an escape that the CSV reader does not know, which is left to a few rows.
+    # The CSV reader does not know the escape in this name, so only a few rows have it.
     found["salesforce_account_name"] = ["Example", 'É, "[1]"', "null", found["salesforce_account_name"]][place]
     found["taxonomy_item_parent_item_id"] = [None, "null", "", "item"][place]
 FIELDS = st.sampled_from([*ROWS[0], "colour", "null", "reference_date", "operations"])
-# What a CSV reader, a pattern or a cast could take for something else, beside values of other types.
+# Values that a CSV reader, a pattern or a cast could misread, and values of other types.
 TEXTS = [
     *(
         "",
@@ -56,7 +56,7 @@ TEXTS = [
     *("TAXONOMY_ITEM", "MONTHLY", "taxonomy_item_parent_item_id", "\u2028", "NaN", "true", "#N/A"),
 ]
 VALUES = st.one_of(
-    # Whole numbers beyond a column are left to the other tests: a malformed row after them in a chunk is named first.
+    # Other tests cover whole numbers beyond a column: here, a later malformed row of the chunk would be named first.
     st.sampled_from([text for text in TEXTS if not text.startswith("9" * 19)]),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=6),
     st.sampled_from([None, 7, -7, 1.0, 1.5, 1e300, 2**63, 10**30, True, [], ["a"], {}, {"a": {"b": None}}]),
@@ -109,9 +109,9 @@ def lines(draw: st.DrawFn) -> bytes:
 
 
 def write(pieces: list[bytes], *, by_columns: bool) -> tuple[Any, ...]:
-    """Return what is found in the rows and what is written of them.
+    """Return the findings in the rows and the written rows.
 
-    :param by_columns: as an export is written, or with each row read by itself.
+    :param by_columns: whether blocks are converted at once, as in an export; otherwise each row is read separately.
     """
     import pyarrow.parquet as pq
 

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 
 LIMIT_MIB = 64
 
-# In a separate process: the peak of this one says nothing. It is read from the kernel's account of the program and
-# not by getrusage, where a new process begins with the peak of the one that started it.
+# In a separate process, since the peak of this one includes other tests. The peak comes from /proc and not from
+# getrusage, where a new process begins with its parent's peak.
 PEAK = """
 import sys
 
@@ -106,7 +106,7 @@ def test_to_s3(s3_server: str) -> None:
 
 
 def test_of_months_to_s3(s3_server: str) -> None:
-    """One part is being filled for each month, beside those on their way."""
+    """Each month fills one part, besides the parts in flight."""
     rows = ndjson(24_000, months=[f"2024-{month:02}" for month in range(1, 13)])
     body = gzip_bytes(rows) * (300_000_000 // len(rows))
     with FileServer(FileResponse(body)) as server:

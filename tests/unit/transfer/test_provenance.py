@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Labels, manifests and footers of other programs count as none: no error, and no memory for what they claim."""
+"""Metadata, manifests and footers of other programs are ignored, whatever sizes they claim."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def download(path: Path, **options: Any) -> WriteResult:
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
-    """Half a gigabyte more than the process has by now."""
+    """Allow half a gigabyte more than the process uses now."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 512 * 1024 * 1024, before[1]))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What a month of an export is to the one that is stored."""
+"""How a month of an export compares with the stored one."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_a_change_is_read_as_it_was_written_and_names_the_differences(change: Mo
 @pytest.mark.parametrize(
     ("found", "stored", "expected", "missing"),
     [
-        # The months that were asked for.
+        # The requested months.
         (["2024-02"], ["2024-01", "2024-02", "2024-03"], ["2024-02", "2024-03"], ("2024-03",)),
         ([], ["2024-02"], ["2024-02"], ("2024-02",)),
         (["2024-02"], ["2023-02"], ["2024-01", "2024-02"], ()),
@@ -152,7 +152,7 @@ def test_a_stored_month_that_was_requested_is_missing(
     assert missing_months(found, stored, expected) == missing
 
 
-# Against the emulator, which restates months.
+# Against the emulator, with restated months.
 
 
 class NoLimit:
@@ -224,7 +224,7 @@ def store(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def lake(client: tuple[Emulator, IsvappClient], tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Lake]:
-    """A lake on the storage of the fixture ``store``, if the test has it; else in files."""
+    """A lake on the storage of the fixture ``store`` if the test uses it, or else in local files."""
     with ExitStack() as running:
         if "store" in request.fixturenames and request.getfixturevalue("store") == "s3":
             s3 = s3_client(running.enter_context(moto()))
@@ -315,7 +315,7 @@ def test_what_the_vendor_changes_in_a_month(lake: Lake, output_format: str) -> N
 
 
 def test_a_month_in_another_form_is_new(lake: Lake) -> None:
-    """Also where the rows say the same: what is there is not what was asked for."""
+    """Even with equal rows: the stored format is not the requested one."""
     months = list(lake.fetch().months)
     then = {"exclude_fields": ["salesforce_account_name"]}
     assert statuses(lake.fetch(**then)) == dict.fromkeys(months, "new")
@@ -348,7 +348,7 @@ def read(place: Destination) -> bytes:
 
 
 def test_the_result_of_a_retry_has_the_months_that_an_earlier_try_published(lake: Lake) -> None:
-    """Also of a new export, since a try that ends may have lost the old one."""
+    """Even with a new export, since a try that fails may have lost the old one."""
     months = list(lake.fetch(task_run="dag/may/export/-1").months)
     lake.restate(months[2], "rows_lost")
     lost = lake.fetch(task_run="dag/june/export/-1")
@@ -444,7 +444,7 @@ download_with(
 def test_a_month_that_a_killed_run_left_without_its_manifest_is_new(
     tmp_path: Path, commits: int, then: dict[str, str]
 ) -> None:
-    """The manifest that is there describes the month before, and is not believed."""
+    """The existing manifest describes the previous object, and does not count."""
     target = tmp_path / "{reference_date}.ndjson"
     old, new = (ndjson(rows, months=tuple(then)) for rows in (40, 60))
     options = {"partition_by": "reference_date", "if_changed": "publish"}

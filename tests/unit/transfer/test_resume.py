@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Bodies that are too slow, too large, or of too many months end early, and in an error of this package."""
+"""Bodies that are too slow, too large, or of too many months end early, with an error of this package."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from tests.support.file_server import FileResponse, FileServer, Source, export_r
 PLAIN = ndjson(6_000)
 BODY = gzip_bytes(PLAIN)
 
-# A body that trickles would keep the tests for hours.
+# Otherwise, a body that trickles would take hours.
 pytestmark = pytest.mark.timeout(60)
 
 
 class Clock:
-    """Each reading is this number of seconds after the last; a transfer reads the clock five times per second."""
+    """Advances by this number of seconds with each reading; a transfer reads the clock five times per second."""
 
     def __init__(self, step: float = 50.0) -> None:
         self.looks = 0
@@ -96,7 +96,7 @@ def test_a_storage_that_is_slow_makes_no_download_too_slow(tmp_path: Path, monke
 
 @contextlib.contextmanager
 def raw_server(head: bytes, endless: bytes) -> Iterator[Source]:
-    """Send some bytes in response to every request, and then others for ever if there are any."""
+    """Send some bytes in response to every request, and then repeat other bytes forever if there are any."""
     over = threading.Event()
     listening = socket.create_server(("127.0.0.1", 0))
 

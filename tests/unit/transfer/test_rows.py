@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Rows are counted and judged whatever serializer wrote them, wherever they stand, wherever the chunks are cut."""
+"""Rows are counted and checked for any serializer, any position and any boundaries of chunks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_rows_and_months_do_not_depend_on_the_chunks(cuts: list[int], newline: b
     assert inspector.months == {"2024-01": 7, "2024-02": 7, "2024-03": 6}
 
 
-# What a search for the month's name must not match, and what it must not miss.
+# Texts that a search for the month's name must not match, and those that it must match.
 NAMES = st.sampled_from(["reference_date", "type", "Reference_date", "reference_dat", 'x"reference_date', "", "ü", "x"])
 TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
@@ -95,7 +95,7 @@ def rows(draw: st.DrawFn) -> bytes:
 
 
 def read_months(row: bytes) -> list[str]:
-    """What Python's own reader finds."""
+    """The result of Python's own JSON parser."""
     members: list[tuple[str, Any]] = json.loads(row, object_pairs_hook=list)
     return [value for name, value in members if name == "reference_date"]
 
@@ -130,7 +130,7 @@ def test_whatever_serializer_wrote_the_rows_they_count_as_another_reader_counts_
 
 GOOD = [b'{"reference_date":"2024-01","a":%d}' % number for number in range(30)]
 PLACES = pytest.mark.parametrize("place", [0, 15, 30], ids=["first", "middle", "last"])
-# What RFC 8259 does not allow in a row, and what no reader can make text of.
+# Bytes that RFC 8259 does not allow in a row, and those that are not text.
 NO_ROWS = {
     "empty array": b"[]",
     "number": b"7",

@@ -41,7 +41,7 @@ STAGING: dict[str, Any] = {"exclusive": False, "content_type": "application/x-nd
 class Container:
     """An empty container.
 
-    :ivar requests: of the client.
+    :ivar requests: the client's requests.
     """
 
     def __init__(self, url: str) -> None:
@@ -138,7 +138,7 @@ def test_a_rerun_of_a_divided_export_needs_no_expected_months(container: Contain
     ("if_exists", "outcome"), [("fail", DestinationExists), ("skip", Outcome.SKIPPED), ("overwrite", Outcome.WRITTEN)]
 )
 def test_a_blob_that_appears_meanwhile(container: Container, if_exists: str, outcome: Any) -> None:
-    """The service decides it in the last step."""
+    """The service decides in the last step."""
     appeared: list[None] = []
 
     def cancelled() -> bool:
@@ -215,7 +215,7 @@ def write_150_kb(staged: Any) -> None:
 def test_what_the_service_refuses_is_told_apart(
     container: Container, prepare: Any, message: str, exclusive: bool
 ) -> None:
-    """No refusal but one says that the blob exists."""
+    """Only one refusal means that the blob exists."""
     prepare(container)
     staged = container.target().stage(**STAGING | {"exclusive": exclusive})
     with pytest.raises(StorageFailed, match=message):
@@ -255,7 +255,7 @@ def test_the_right_to_write_is_tried_without_a_trace(container: Container, azure
 
 
 def test_what_a_failed_write_has_staged_stays_until_the_next_one(container: Container) -> None:
-    """No request drops it, and the documentation says so."""
+    """No request drops the blocks, as the documentation says."""
     container.put()
     blob_client = container.client.get_blob_client(KEY)
     failed = container.target().stage(**STAGING)
@@ -268,7 +268,7 @@ def test_what_a_failed_write_has_staged_stays_until_the_next_one(container: Cont
 
 
 def test_a_write_that_was_given_up_is_not_published_later(container: Container, azure_server: str) -> None:
-    """The client retries the last request when no caller waits for it any more."""
+    """The client retries the last request after the caller has given up."""
     container.put()
     behind, _, account = azure_server.rpartition("/")
     with FaultProxy(behind, lambda status: ({}, b"")) as proxy:
@@ -351,10 +351,10 @@ def test_no_error_shows_the_signature_of_a_token(url: str) -> None:
 
 
 class SlowServer:
-    """Takes one request, a little at a time for some seconds, and says that a block is created.
+    """Reads one request slowly for some seconds, and responds that a block is created.
 
-    :ivar began: set when the request's head has come.
-    :ivar client_left: set if the request is cut.
+    :ivar began: set when the request's headers have arrived.
+    :ivar client_left: set if the client closes the connection.
     """
 
     def __init__(self, *, bytes_per_second: float, seconds: float = 4) -> None:

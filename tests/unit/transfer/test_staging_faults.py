@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What goes wrong between this package and a storage: on every storage, the old object or the whole new one."""
+"""Faults between this package and a storage: every storage has the old object or the whole new one."""
 
 from __future__ import annotations
 
@@ -34,32 +34,32 @@ from tests.support.tls_server import server_context
 
 OLD = b'{"old":true}\n'
 SMALL = b'{"new":true}\n' * 100
-# Three parts of the least size that S3 takes.
+# Three parts of S3's minimum size.
 LARGE = bytes(range(256)) * (11 * 4096)
 IfExists = Literal["overwrite", "skip", "fail"]
 Step = Literal["begin", "send", "publish"]
 
 
 class Storage(ABC):
-    """A storage that the tests can look into without the proxy."""
+    """A storage, with access to its content without the proxy."""
 
     proxy: FaultProxy
-    # Lines that define ``destination`` in another process; without them nothing is killed.
+    # Code that defines ``destination`` in another process; without it, no test kills a process.
     in_a_process: str | None = None
     # Azure has no request that drops the blocks of one write.
     keeps_staged = False
 
     @abstractmethod
     def destination(self, *, stall_seconds: float = 30.0) -> Destination:
-        """The place of the object, through the proxy."""
+        """The location of the object, through the proxy."""
 
     @abstractmethod
     def put(self, content: bytes) -> None:
-        """Write an object past the package."""
+        """Write an object without the package."""
 
     @abstractmethod
     def read(self) -> bytes | None:
-        """The object's content, None if there is none."""
+        """The object's content; None without an object."""
 
     @abstractmethod
     def clear(self) -> None:
@@ -67,7 +67,7 @@ class Storage(ABC):
 
     @abstractmethod
     def leftovers(self) -> int:
-        """How many unfinished uploads the storage keeps, as far as it tells."""
+        """The number of unfinished uploads that the storage lists."""
 
     @abstractmethod
     def is_step(self, step: Step, content: bytes, method: str, path: str) -> bool:
@@ -171,7 +171,7 @@ class Gcs(Storage):
         session = self._store.sessions.get(path.rpartition("upload_id=")[2])
         if method != "PUT" or session is None:
             return False
-        # Chunks differ only by where they begin.
+        # Requests of chunks differ only by their position.
         return content is SMALL or len(session.data) in ((4 * 1024 * 1024,) if step == "send" else LAST_CHUNK)
 
 
@@ -252,7 +252,7 @@ class Azure(Storage):
         self._direct.delete_blob()
 
     def leftovers(self) -> int:
-        """Those of a write that failed stay until the next one."""
+        """The blocks of a failed write stay until the next one."""
         return len(self._direct.get_block_list("uncommitted")[1]) if self._direct.exists() else 0
 
     def is_step(self, step: Step, content: bytes, method: str, path: str) -> bool:
@@ -349,7 +349,7 @@ def test_what_stays_fails_and_keeps_the_old_object(storage: Storage, what: Any, 
     with pytest.raises((StorageFailed, DestinationExists)) as failure:
         write(storage.destination(), content)
     assert struck.struck
-    # Without a precondition, no refusal means that an object is in the way.
+    # Without a precondition, no refusal means that an object exists.
     assert isinstance(failure.value, StorageFailed) or what == 412
     assert storage.read() == OLD
     storage.proxy.fault = None
@@ -371,7 +371,7 @@ def test_a_storage_that_stalls_fails_the_write_in_time(storage: Storage, what: A
 
 
 def check_versions(destination: Destination, content: bytes) -> None:
-    """What a write returns is read later, also where its figures are added to the object after the commit."""
+    """A later read returns the same as the write, even if the figures are added after the commit."""
     seen = []
     for begins_with in (b"1", b"2"):
         figures = Provenance(format="ndjson", export_id="e-1", rows=1)
@@ -380,7 +380,7 @@ def check_versions(destination: Destination, content: bytes) -> None:
         there = [destination.target().info() for _ in range(2)]
         assert written is not None
         assert [info and info.version for info in there] == [written.version] * 2
-        # moto names no checksum where it puts parts together.
+        # moto returns no checksum of a multipart upload.
         assert written.checksum in (None, *(info and info.checksum for info in there))
         seen.append(written.version)
     assert None not in seen
@@ -408,7 +408,7 @@ def write_in_turn(months: list[StagedObject]) -> None:
 def test_a_write_fails_in_time_where_a_stalled_one_has_all_the_room(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The months of an export are written by one thread, which would never look at the month that stalls."""
+    """One thread writes all months of an export, and would never check the stalled month."""
     monkeypatch.setattr(s3.S3Object, "pool", bucket.PartPool(2))
     if isinstance(storage, Azure):
         from airflow_provider_isvapp.transfer.staging import azure
@@ -425,7 +425,7 @@ def test_a_write_fails_in_time_where_a_stalled_one_has_all_the_room(
     finally:
         for month in months:
             month.abort()
-    # The room is free at once, although requests of the stalled write still hang.
+    # The room is free at once, although the stalled write's requests still hang.
     storage.proxy.fault = None
     assert write(storage.destination(), LARGE) is not None
 
@@ -449,7 +449,7 @@ def test_a_slow_link_is_no_stall(storage: Storage, monkeypatch: pytest.MonkeyPat
     stall_seconds: float = destination.store.stall_seconds  # type: ignore[attr-defined]
 
     def take_a_while() -> None:
-        # The sockets' buffers hold at most 4 MiB, which leave unseen.
+        # The sockets' buffers hold at most 4 MiB, which the watchdog does not see.
         now[0] += stall_seconds / 10
 
     storage.proxy.after_piece = take_a_while
@@ -565,14 +565,14 @@ def test_a_process_that_is_killed_leaves_the_old_object_or_the_new_one(
         storage.proxy.before = kill
         assert child.wait(timeout=120) == -signal.SIGKILL
     storage.proxy.before = lambda method, path: None
-    time.sleep(0.5)  # a last request that was whole may still be on its way
+    time.sleep(0.5)  # a complete last request may still be in transit
     assert storage.read() in ((OLD, content) if step == "publish" else (OLD,))
     assert write(storage.destination(), content[::-1]) is not None
     assert storage.read() == content[::-1]
 
 
 class TestLocalFiles:
-    """No network is between: what the other storages decide by preconditions, the file system does."""
+    """There is no network in between: the file system decides what other storages decide by preconditions."""
 
     def at(self, folder: Path) -> Destination:
         return Destination(store=LocalStore(), key=str(folder / "object"), uri=str(folder / "object"))

@@ -67,7 +67,7 @@ def test_what_is_there_stays_where_it_may_not_be_replaced(destination: Destinati
 def test_a_rename_that_was_not_done_is_a_failure(
     destination: Destination, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As WebHDFS says it: with a value that its client ignores."""
+    """As WebHDFS reports it: in a value that its client ignores."""
     store: Any = destination.store
     monkeypatch.setattr(type(store.fs), "mv", lambda *_: False)
     with (

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What only Google Cloud Storage does: resumable uploads, generations, figures that are added after the commit."""
+"""Behaviour of Google Cloud Storage alone: resumable uploads, generations, figures that are added after the commit."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_exact_bytes_with_type_and_figures(server: GcsServer, size: int) -> None
     assert resource["contentType"] == "application/x-ndjson"
     assert info.provenance == FIGURES
     assert info == target.info()
-    # What fits into one chunk is begun when the figures are known.
+    # The upload of a single chunk begins when the figures are known.
     assert any(request.startswith("PATCH") for request in server.seen) == (size > 2 * CHUNK_BYTES)
 
 
@@ -288,7 +288,7 @@ def test_an_upload_that_was_given_up_sends_nothing_more(server: GcsServer) -> No
     with pytest.raises(StorageFailed, match="acknowledged nothing"):
         new.commit()
 
-    # Before the caller aborts it: a chunk that arrived now would publish what has failed.
+    # Before the caller aborts it: a chunk that arrives now would publish the failed object.
     for thread in set(threading.enumerate()) - earlier:
         if thread.name == "isvapp-storage":
             thread.join(60)
@@ -321,7 +321,7 @@ def test_what_the_storage_refuses_says_what_to_do(
     new.abort()
 
     assert content_of(server) == OLD
-    # Who knows it may write.
+    # Anyone who knows it may write.
     (upload_id,) = [name for name, session in server.store.sessions.items() if session is None]
     assert upload_id not in f"{raised.value} {raised.value.__cause__} {raised.value.__context__} {caplog.text}"
 

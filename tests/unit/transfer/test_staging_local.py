@@ -40,7 +40,7 @@ def download(path: Path | str, **options: Any) -> WriteResult:
 
 
 def refused(path: Path | str, **options: Any) -> str:
-    """Return what is said about a path for which nothing may be asked of the vendor."""
+    """Return the error about a path, for which nothing may be requested from the vendor."""
     with pytest.raises((InvalidArgument, StorageFailed)) as caught:
         download_with(lambda **_: pytest.fail("asked"), open_destination(str(path)), attempts=1, **options)
     return str(caught.value)
@@ -181,7 +181,7 @@ def test_a_file_as_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 def as_nobody(code: str, folder: Path) -> str:
-    """Run code as a user without rights; returns what it prints."""
+    """Run code as a user without rights, and return its output."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     drop = "import os, sys; os.setgid(65534); os.setuid(65534);"
@@ -291,7 +291,7 @@ def test_an_error_after_publication_does_not_claim_that_nothing_was_published(
 
 
 def no_room_for_manifests(folder: Path) -> Callable[[], bool]:
-    """Return something to call while a download runs; it takes the manifest's name."""
+    """Return a function to call during a download; it takes the manifest's name."""
 
     def cancelled() -> bool:
         (folder / "_x.manifest.json").mkdir(exist_ok=True)

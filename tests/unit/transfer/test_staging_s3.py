@@ -222,7 +222,7 @@ def test_later_parts_are_larger_and_fewer_are_on_their_way(bucket: Bucket, monke
     assert [sizes[part] // PART for part in range(1, count)] == ([1, 1, 2, 2] + [3] * count)[: count - 1]
     assert count > 6
     assert most <= 7 * PART
-    # All room is given back: the next object can be sent.
+    # All room is released: the next object can be sent.
     room = s3.S3Object.pool._room
     free = [room.acquire(blocking=False) for _ in range(8)]
     room.release(sum(free))
@@ -302,7 +302,7 @@ def test_of_two_tasks_the_one_that_began_first_gives_way(bucket: Bucket, front: 
         if method != verb or needle not in path:
             return None
         upload_id = re.findall("uploadId=([^&]+)", path)[0]
-        # As S3 says it; moto responds with 500 where an upload is gone.
+        # S3's response; moto responds with 500 if an upload is gone.
         front.before = lambda method, path: 404 if upload_id in path and method != "DELETE" else None
         with FileServer(FileResponse(gzip_bytes(other))) as server:
             second.append(download(server.source(export_id="e-2"), bucket.destination()))
@@ -315,7 +315,7 @@ def test_of_two_tasks_the_one_that_began_first_gives_way(bucket: Bucket, front: 
         pytest.raises(StorageFailed, match="another task that writes the same object"),
     ):
         download(server.source(), bucket.destination())
-    # Another part of the first upload can be refused before.
+    # S3 can refuse another part of the first upload before.
     assert second_is_over.wait(60)
     assert second[0].rows == 21_000
     bucket.assert_holds(other)

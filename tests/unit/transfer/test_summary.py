@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A digest depends on what the rows say, and on nothing else."""
+"""A digest depends on the content of the rows, and on nothing else."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_any_order_and_any_spelling_of_the_same_rows_are_unchanged(rows: list[An
 
 
 def exactly(value: Any) -> str:
-    """Return equal texts for values that are the same, of which Python takes 1 and true for equal."""
+    """Return equal texts for equal JSON values only; for Python, 1 and true are equal."""
     return json.dumps(value, sort_keys=True)
 
 
@@ -127,7 +127,7 @@ def test_any_changed_lost_or_doubled_row_is_a_change(rows: list[Any], data: st.D
         assert digests(summarize(*rows[:index], missing, *rows[index + 1 :])) != before or field not in rows[index]
     assert digests(summarize(*rows[:index], *rows[index + 1 :])) != before
     assert digests(summarize(*rows, rows[index])) != before
-    # The same number of rows, one of them twice instead of another.
+    # The same number of rows, but one of them twice and another one missing.
     other = data.draw(st.integers(0, len(rows) - 1))
     if exactly(rows[other]) != exactly(rows[index]):
         assert digests(summarize(*(rows[index] if at == other else item for at, item in enumerate(rows)))) != before

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What fails in a thread fails where it is waited for."""
+"""An error in a thread is raised where the result is awaited."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_an_error_is_raised_at_the_exit() -> None:
 
 
 def test_an_error_in_the_moment_of_the_question_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The work fails after the waiting and before it is seen that the thread is over."""
+    """The work fails after the wait and before the check whether the thread has ended."""
     may_fail = threading.Event()
 
     def fail() -> None:

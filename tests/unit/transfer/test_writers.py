@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Months, Parquet, gzip, manifests, and what is done about an object that is there."""
+"""Months, Parquet, gzip, manifests, and existing objects."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ class TestParquet:
         groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         assert sum(groups) == 3_000
         assert len(groups) > 3
-        # What a piece brings too many may fill a second one.
+        # The surplus of a piece may fill a second one.
         assert max(groups) <= 1_000
 
     @pytest.mark.parametrize("bad", ["seven", "1.5"])
