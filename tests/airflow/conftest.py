@@ -38,7 +38,7 @@ def airflow_database(airflow_database: None) -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def own_limiter_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what the tests share between processes away from what the user's Airflow shares."""
+    """Separate the state that the tests share between processes from that of the user's Airflow."""
     directory = tmp_path_factory.mktemp("limiter")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(storage, "default_directory", lambda: directory)

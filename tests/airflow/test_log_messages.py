@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What an engineer on call reads in the log of a task."""
+"""The log messages of a task."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.task_context import run_to_its_end, task_context
 
 
 class Lines:
-    """A log that keeps its lines."""
+    """A log that records its lines."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Storages for the tests: real ones."""
+"""Real storages for the tests of the limiter."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def postgresql_server() -> Iterator[Server]:
 
 @pytest.fixture(params=["redis", "postgresql"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A server that is running again after the test, whatever the test did to it."""
+    """A server that is restarted after the test if the test stopped it."""
     server: Server = request.getfixturevalue(f"{request.param}_server")
     yield server
     server.resume()
@@ -35,7 +35,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture(params=["file", "redis", "postgresql"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a storage that several processes can use."""
+    """The URL of a storage that several processes can share."""
     if request.param == "file":
         return f"file://{tmp_path}/limiter"
     server: Server = request.getfixturevalue(f"{request.param}_server")
@@ -44,7 +44,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def key(request: pytest.FixtureRequest) -> str:
-    """A separate limiter for each test."""
+    """A separate key of a limiter for each test."""
     return f"{os.getpid()}-{abs(hash(request.node.nodeid))}"
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Every regular expression of the package takes time in proportion to the text, whatever the text is.
+"""Every regular expression of the package takes linear time for any text.
 
-What they are applied to comes from vendors and users, and some of it is read on an event loop.
+Their input comes from vendors and users, and some of it is read on an event loop.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def slow_texts(source: str | bytes, *, length: int = LENGTH) -> list[str]:
     slow = []
     for text, quarter, whole in zip(texts[1::2], inputs[::2], inputs[1::2], strict=True):
         for use in (pattern.search, pattern.fullmatch):
-            # The slack is for a machine that does something else meanwhile: measured again before it is believed.
+            # On a busy machine, a measurement can be too long, so it is repeated.
             if all(seconds(use, whole) > 8 * seconds(use, quarter) + 0.003 for _ in range(3)):
                 slow.append(f"{use.__name__} {text[:30]!r}…")
                 break

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Run the example DAGs as a user's Airflow does: parsed from the DAGs folder, with connections and a database."""
+"""Run the example DAGs as in a user's Airflow: parsed from the DAGs folder, with connections and a database."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.support.airflow_environment import DAGS_FOLDER
 
 @pytest.fixture
 def emulator(isvapp_emulator: Emulator) -> Emulator:
-    """Both vendors and connections to them, of this package's plugin for pytest."""
+    """Both vendors and connections to them, from this package's pytest plugin."""
     return isvapp_emulator
 
 
 @pytest.fixture
 def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that the DAG files find in their environment; ask for it before ``parse``."""
+    """The folder that the environment gives to the DAG files; use this fixture before ``parse``."""
     monkeypatch.setenv("ISVAPP_LAKE", tmp_path.as_uri())
     return tmp_path
 
@@ -56,7 +56,7 @@ def run(dag: Any, *, at: datetime, conf: dict[str, Any] | None = None) -> Any:
 
 
 def activate_assets(dag: Any) -> None:
-    """Do what the scheduler does before a task may have outlets; dag.test() of Airflow 3.0 refuses the task without."""
+    """Register the DAG's assets, as the scheduler does; without them, dag.test() of Airflow 3.0 refuses the task."""
     from airflow.models.asset import AssetActive, AssetModel
     from airflow.utils.session import create_session
 

@@ -55,7 +55,7 @@ def test_the_monthly_sync_writes_the_previous_month(
     ]
     # Airflow 3 logs this itself when it looks for a link that was not stored.
     assert "XCom not found" not in "".join(capsys.readouterr())
-    # The wait was deferred: the sensor's own look, then the trigger's list request.
+    # The wait was deferred: the sensor's own poll, then the trigger's list request.
     assert emulator.request_counts()["list_exports"] >= 1
 
 

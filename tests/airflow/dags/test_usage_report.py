@@ -40,7 +40,7 @@ def test_the_report_finds_what_the_monthly_sync_announced(emulator: Emulator, la
     events = [other, newest_asset_event(), newest_asset_event()]
     paths = find_usage(params={"path": None}, **{triggering: {"isvapp_feature_usage": events}})
 
-    # Airflow starts one run for all that was announced since the last one: none may be forgotten.
+    # Airflow starts one run for all events since the last one, so the DAG must process each.
     assert paths[0] == "s3://lake/usage.ndjson"
     assert paths[1].endswith(f"{lake}/isvapp/feature_usage/month=2024-04/usage.ndjson")
     assert len(paths) == 2

@@ -19,7 +19,7 @@ GUIDES = ROOT / "docs" / "guides"
 class Block:
     """A fenced block.
 
-    :param before: the line above it that says what it is.
+    :param before: the line above it, which introduces it.
     """
 
     page: Path

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The diagram of the architecture shows the code that there is: every part, and imports that only point downwards."""
+"""The architecture diagram matches the code: it shows every part, and imports only point downwards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DIAGRAM = ROOT / "docs" / "images" / "architecture.svg"
 
 
 def parts_of_the_package() -> set[str]:
-    """Return its folders and top-level modules, without what only declares something."""
+    """Return the folders and top-level modules of the package, except those that only declare something."""
     folders = {path.parent.name + "/" for path in PACKAGE.glob("*/__init__.py")}
     modules = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py", "get_provider_info.py"}
     return folders | modules

@@ -23,7 +23,7 @@ from tests.support import ROOT
 SHELL = [block for block in blocks("bash", "sh", "shell", "console") if block.page.name != "emulator.md"]
 EXPORTS = [block for block in SHELL if "export AIRFLOW_" in block.text]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-# Programs of others: the pages that name them have separate checks, or need an engine.
+# Other programs: separate tests check the pages that name them, or they need an engine.
 OF_OTHERS = {"az", "docker", "gcloud", "pytest", "helm", "kubectl", "curl", "cp", "git", "cd"}
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Every Python block of the pages runs as a DAG; what a guide says that the log and XCom show is what they show."""
+"""Every Python block of the pages runs as a DAG; the log and XCom match the guide."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tests.airflow.docs.pages import GUIDES, Block, blocks, blocks_of
 pytestmark = pytest.mark.isvapp_emulator(rows=300)
 
 LAKE = "file:///tmp/lake"
-# The emulator's page belongs to tests/unit/emulator, which needs no Airflow; the other one has tests, and one here.
-# The pages of the storages write where no test can.
+# tests/unit/emulator covers the emulator's page without Airflow; test_your_dags.py covers the other one.
+# The pages of the storages write to places that a test cannot reach.
 SNIPPETS = [
     block
     for block in blocks("python", "py")
@@ -58,7 +58,7 @@ with DAG(
 
 
 def shown_after(block: Block) -> tuple[list[str], dict[str, Any]]:
-    """Return what a guide says about the DAG above: lines of its log, and XCom by task."""
+    """Return a guide's claims about the DAG above: lines of its log, and XCom by task."""
     log: list[str] = []
     xcom: dict[str, Any] = {}
     if GUIDES not in block.page.parents:
@@ -148,7 +148,7 @@ def assert_in_order(lines: list[str], log: str) -> None:
 
 
 def kinds(value: Any) -> Any:
-    """Reduce a value to its fields and their types, since ids, times and sizes are others each time."""
+    """Reduce a value to its fields and their types, since ids, times and sizes differ in each run."""
     if isinstance(value, dict):
         return {name: kinds(item) for name, item in value.items()}
     if isinstance(value, list):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Links and anchors lead somewhere where the pages are read as they are; for the built pages Sphinx checks them."""
+"""Links and anchors of the Markdown files are valid; Sphinx checks those of the built pages."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What the tables of the pages quote from logs and errors is what the code says."""
+"""The tables of the pages quote logs and errors of the code exactly."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_quotations_are_found_and_a_wrong_one_is_noticed() -> None:
 
 
 def errors_of_ours() -> list[str]:
-    """Return the message of each error that the code makes, with ten characters for each that is filled in."""
+    """Return the message of each error that the code makes, with ten characters for each placeholder."""
     kinds = {name for name, kind in vars(errors).items() if isinstance(kind, type)} | {"AirflowSensorTimeout"}
     calls = [node for node in nodes() if isinstance(node, ast.Call) and node.args]
     made = [text(call.args[0]) for call in calls if getattr(call.func, "id", None) in kinds]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The tables of errors are those of the code: every class, and whether it is retried."""
+"""The tables of errors match the code: every class, and whether it is retried."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_the_pages_are_what_the_docstrings_say(page: Path) -> None:
 def test_a_constructor_names_exactly_what_the_docstring_describes(kind: type) -> None:
     described = re.findall(r":param (\w+):", inspect.getdoc(kind) or "")
     assert len(described) == len(set(described))
-    # Of the class itself: editors and type checkers see nothing that a base takes out of its keyword arguments.
+    # The class's own constructor: editors and type checkers do not see what a base takes from ``**kwargs``.
     constructor: Any = vars(kind)["__init__"]
     parameters = list(inspect.signature(constructor).parameters.values())[1:]
     named = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]

@@ -16,7 +16,7 @@ import pytest
 from tests.airflow.docs.pages import OF_THE_PROJECT, PAGES
 from tests.support import ROOT
 
-# What to write instead, for what must not be written.
+# Forbidden words, each with its replacement.
 WORDS = {
     r"(?<!IP )(?<!email )address(es|ed)?": "URL, or host",
     r"answer(s|ed|ing)?": "response, respond",

@@ -28,7 +28,7 @@ def python_blocks() -> list[str]:
     return [block.text for block in blocks_of(PAGE) if block.language == "python"]
 
 
-# Three whole runs of a DAG, which a busy machine draws out.
+# Three whole runs of a DAG; a busy machine needs long.
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("airflow_database")
 def test_the_three_tests_pass(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""How the log of a failed task ends: Airflow's UI opens it there."""
+"""The end of a failed task's log, where Airflow's UI opens it."""
 
 from __future__ import annotations
 

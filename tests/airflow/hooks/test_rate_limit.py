@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Where the limit of a connection is kept, and when a file is not enough."""
+"""The storage of a connection's limit, and the warning about a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONFIGURED = "AIRFLOW__ISVAPP__RATE_LIMIT_STORAGE"
 
 @pytest.fixture(autouse=True)
 def new_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing has been warned of yet, and the default file is the test's own."""
+    """Clear the cache of warnings, and use a separate default file."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     base._warn_of_a_file.cache_clear()
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What the Test button of a connection says, right or wrong: what was seen, and what to do."""
+"""The messages of the Test button, for right and wrong connections: the finding and the next step."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def productiv_button(emulator: Emulator, set_connection: SetConnection) -> Press
 
 @pytest.fixture(params=["isvapp", "productiv"])
 def button(request: pytest.FixtureRequest) -> Press:
-    """The button of either."""
+    """The button of either vendor."""
     press: Press = request.getfixturevalue(f"{request.param}_button")
     return press
 

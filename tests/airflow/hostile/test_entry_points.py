@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What Airflow calls, with hostile responses: tasks, the sensor in its modes, hooks, the Test button, the page."""
+"""Airflow's entry points with hostile responses: tasks, the sensor in its modes, hooks, the Test button, the page."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ LONGEST = 15.0
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a cell of the suite runs.
+    """The environment of one test.
 
-    :param folder: empty, for what is written.
+    :param folder: an empty folder for output.
     """
 
     vendors: Vendors
@@ -74,11 +74,11 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class EntryPoint:
-    """Something that Airflow calls.
+    """An entry point that Airflow calls.
 
-    :param endpoints: those that it reaches.
+    :param endpoints: the endpoints that it requests.
     :param enter: calls it, and returns its result: an XCom, a message, the content of a page.
-    :param waits: whether a failed look is followed by another one.
+    :param waits: whether it polls again after a failed poll.
     """
 
     endpoints: tuple[str, ...]
@@ -87,7 +87,7 @@ class EntryPoint:
 
 
 class TaskInstance:
-    """What a rescheduling sensor asks of its task instance: when the first look of this try was."""
+    """The part of a task instance that a rescheduling sensor needs: the time of this try's first poll."""
 
     task_id, dag_id, run_id, map_index, try_number, max_tries = "wait", "dag", "run", -1, 1, 0
 
@@ -103,7 +103,7 @@ class TaskInstance:
 
 
 def run_task(operator: Any, place: Place) -> Any:
-    """Do with a task what Airflow does with it: reschedule it, run its trigger, resume it."""
+    """Run a task as Airflow does: reschedule it, run its trigger, resume it."""
     ti = place.context["ti"]
     call: Callable[[], Any] = lambda: operator.execute(place.context)  # noqa: E731
     while True:
@@ -237,8 +237,8 @@ PAIRS = [(name, endpoint) for name, entry in ENTRY_POINTS.items() for endpoint i
 def airflow(
     request: pytest.FixtureRequest, vendors: Vendors, set_connection: SetConnection, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[bool], None]:
-    """Connections to the vendors, and none of the pauses that a task makes."""
-    # No oddity is a silence, so a busy machine may take its time.
+    """Connections to the vendors; a task's pauses take no time."""
+    # No oddity is a missing response, so the timeouts are long enough for a busy machine.
     read_timeout = READ_TIMEOUT * 30 if "oddity" in request.node.name else READ_TIMEOUT
     for module in ("triggers.isvapp", "operators.creation"):
         monkeypatch.setattr(f"airflow_provider_isvapp.{module}.EARLIEST_EVENT", 0.0)
@@ -277,7 +277,7 @@ def problems(entry: EntryPoint, endpoint: str, response: HostileResponse, place:
     secrets = secrets_of(ENDPOINTS[endpoint])
     vendors.restore()
     forget_shared_tokens()
-    # A wait meets it once: the next look may be better.
+    # A wait gets it once: the next poll may succeed.
     vendors.spoil(endpoint, response.play, times=1 if entry.waits else None)
     error: AirflowException | None = None
     left: Any = None
@@ -355,7 +355,7 @@ def test_an_entry_point_ends_in_an_error_that_airflow_knows(
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)
 def test_an_entry_point_works_with_the_documented_responses(name: str, vendors: Vendors, tmp_path: Path) -> None:
-    """Else the test above would pass with a server that always fails."""
+    """Without this test, the test above would pass with a server that always fails."""
     vendors.restore()
     forget_shared_tokens()
     place = Place(vendors=vendors, folder=tmp_path, context=task_context() | {"ti": TaskInstance()})
@@ -439,7 +439,7 @@ def test_an_oddity_ends_in_the_right_result_or_in_a_clear_error(
     warned = met = 0
     for entry_name, entry in ENTRY_POINTS.items():
         if oddity.passing and entry.waits:
-            continue  # what may pass is waited for: test_an_entry_point_ends_in_an_error_that_airflow_knows
+            continue  # a wait continues: test_an_entry_point_ends_in_an_error_that_airflow_knows
         place = Place(vendors=vendors, folder=tmp_path, context=task_context() | {"ti": TaskInstance()})
         found += [f"{entry_name}: {problem}" for problem in problems_of_oddity(oddity, entry, place)]
         written = "\n".join([logged.take(), *capsys.readouterr()])
@@ -449,7 +449,7 @@ def test_an_oddity_ends_in_the_right_result_or_in_a_clear_error(
     assert not found, "\n".join(found)
     assert met >= 8 or not oddity.endpoints
     if oddity.warning:
-        # Where only a pending export was met, some oddities cannot show.
+        # Some oddities do not appear in the record of a pending export.
         assert warned >= 8
 
 

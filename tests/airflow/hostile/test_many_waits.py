@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A hundred deferred waits share a poll: one bad response, whatever it is, ends none of them."""
+"""A hundred deferred waits share a poll: no single bad response ends any of them."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_one_bad_response_ends_no_wait(
 def test_an_export_that_cannot_be_read_is_its_own_waits_trouble(
     vendors: Vendors, logged: LogText, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not in the list, and each look at it gets the bad response: the others end well meanwhile."""
+    """One export is not in the list, and each poll of it gets the bad response; the other waits succeed meanwhile."""
     good = listed(vendors, OTHERS)
     secrets = secrets_of(ENDPOINTS["show"])
     found: list[str] = []

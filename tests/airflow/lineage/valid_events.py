@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Whether an event is what OpenLineage specifies, by the classes that its client has of the specification.
+"""Validates events against the OpenLineage specification, with the classes of its client.
 
-The client generates them from the JSON schema: required fields, types and formats are theirs. Facets of other makers
-are held to the part that all facets share.
+The client generates them from the JSON schema: required fields, types and formats are theirs. Other facets are
+checked only for the part that all facets share.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FACETS = _known_facets()
 
 
 def check_event(event: dict[str, Any]) -> None:
-    """Check an event as it came over the wire.
+    """Check an event as received.
 
     :raises AssertionError: naming the first place that is wrong.
     """

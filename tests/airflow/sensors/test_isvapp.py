@@ -33,7 +33,7 @@ MODES = ["poke", "reschedule", "deferrable"]
 
 
 class TaskInstance:
-    """What a rescheduling sensor asks of its task instance: when the first look of this try was."""
+    """The part of a task instance that a rescheduling sensor needs: the time of this try's first poll."""
 
     task_id, dag_id, run_id, map_index, try_number, max_tries = "wait", "dag", "run", -1, 1, 0
 
@@ -41,7 +41,7 @@ class TaskInstance:
         self.first_poll: datetime | None = None
 
     def xcom_push(self, key: str, value: Any) -> None:
-        """Take the extra link, which tests/airflow/links looks at."""
+        """Accept the extra link, which tests/airflow/links covers."""
 
     def get_first_reschedule_date(self, context: Any) -> datetime | None:
         return self.first_poll
@@ -361,7 +361,7 @@ class TestPoking:
 
 
 def test_airflow_sees_a_call_from_inside_of_a_task(isvapp: Emulator, ready: str, logs: Callable[[], str]) -> None:
-    """Airflow passes a sign of itself to ``execute`` and warns in the task's log where it misses it."""
+    """Airflow passes a marker to ``execute``, and warns in the task's log if it is missing."""
     if airflow_version.startswith("2."):
         from airflow.models.taskinstance import _sentinel as sign  # type: ignore[attr-defined]
     else:
@@ -390,7 +390,7 @@ class TestDeferring:
         assert before + 600 <= trigger.deadline <= time.time() + 600
         assert trigger.poll_interval == 20
         assert deferred.value.method_name == "execute_complete"
-        # Airflow's own timeout is only for the case that no triggerer is there to keep the deadline.
+        # Airflow's own timeout only applies if no triggerer runs to keep the deadline.
         assert deferred.value.timeout is not None
         assert deferred.value.timeout > timedelta(seconds=600)
 

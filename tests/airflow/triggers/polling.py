@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A poller against the emulator. Intervals are short here; what the real ones are is tested without any waiting."""
+"""A poller against the emulator, with short intervals; other tests cover the real ones without waiting."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def pending(isvapp: Emulator) -> str:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not hold events back: what Airflow needs that for is not here."""
+    """Do not delay events: no Airflow that needs the delay runs here."""
     monkeypatch.setattr(isvapp_triggers, "EARLIEST_EVENT", 0.0)
 
 
@@ -42,7 +42,7 @@ def trigger_for(export_id: str, *, seconds: float = 600.0) -> IsvappExportTrigge
 
 
 def restarted(trigger: IsvappExportTrigger) -> IsvappExportTrigger:
-    """The trigger as a triggerer makes it of what the database holds."""
+    """The trigger as a triggerer creates it from its serialized form."""
     classpath, arguments = json.loads(json.dumps(trigger.serialize()))
     module, _, name = classpath.rpartition(".")
     made: IsvappExportTrigger = getattr(importlib.import_module(module), name)(**arguments)
@@ -138,7 +138,7 @@ def test_the_deadline_is_absolute(isvapp: Emulator, pending: str, monkeypatch: p
     now = time.time
     monkeypatch.setattr(time, "time", lambda: now() + 600.0)
 
-    # Far sooner than in the ten minutes that a triggerer would wait which counts them from its own start.
+    # Far sooner than the ten minutes of a triggerer that counts from its own start.
     event = run(restarted(trigger))
 
     with pytest.raises(ExportTimeout, match="last seen PENDING"):
@@ -149,7 +149,7 @@ def test_no_event_comes_before_airflow_is_ready_for_it(
     isvapp: Emulator, pending: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isvapp_triggers.EARLIEST_EVENT == 5.0
-    # After the first look, which is due two seconds after the start.
+    # After the first poll, which is due two seconds after the start.
     monkeypatch.setattr(isvapp_triggers, "EARLIEST_EVENT", 3.0)
     clock.advance(61)
 

@@ -86,7 +86,7 @@ def watch(
                 seen.append(event.payload)
 
         collecting = asyncio.create_task(collect())
-        # When a list is asked for, the one before it has been read. Three may fail.
+        # When a list is requested, the previous one has been read. Three may fail.
         await rounds(emulator, 5)
         for step in steps:
             await asyncio.to_thread(step)
@@ -201,5 +201,5 @@ def test_watches_of_a_connection_share_one_poll(isvapp: Emulator, clock: ManualC
     asyncio.run(three_watches())
 
     assert 2 <= isvapp.request_counts()["list_exports"] <= 4
-    # Nor does a watch open a new connection for each look.
+    # Nor does a watch open a new connection for each poll.
     assert isvapp.request_counts()["token"] == 1

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""One poll for all waits, and how long it lives."""
+"""One poll for all waits, and its lifetime."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class TestLife:
             await asyncio.sleep(POLL_INTERVAL * 2)
             patient.cancel()
             await asyncio.wait([patient])
-            # The next look would be in two seconds.
+            # The next poll would be in two seconds.
             async with asyncio.timeout(1.0):
                 await until(lambda: not [task for task in asyncio.all_tasks() if "poller" in task.get_name()])
 
@@ -255,5 +255,5 @@ class TestLife:
 
         run(scenario())
         assert len(stalls) > 30
-        # A loop that waits for the response stands still for three seconds; a busy machine, for a part of one.
+        # A loop that waits for the response is blocked for three seconds; a busy machine blocks it for less than one.
         assert max(stalls) < 1.5

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What a poller makes of polls that fail."""
+"""How a poller handles failed polls."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ class TestTrouble:
             client.__class__ = Client
             return client
 
-        # Only what is not listed is asked for singly.
+        # Only exports that are not in the list are requested one by one.
         isvapp.inject(Fault(endpoint="list_exports", kind="edit", export_id=odd, replace={"status": 7}, times=None))
 
         async def scenario() -> None:

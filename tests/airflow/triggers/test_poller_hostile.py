@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A hundred waits in one poller, and what one response or a rotated key does to them: nothing."""
+"""A hundred waits in one poller, which no single response or rotated key affects."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ ODD_RECORDS = {
 def test_one_record_in_the_list_concerns_its_own_wait_only(
     server: ScriptedServer, odd: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What cannot be read at all may be read later.
+    # An unreadable record may be readable later.
     monkeypatch.setattr(waiters, "LASTING_FAILURE", 0.0)
     server.script(LIST, *[records(ODD_RECORDS[odd])] * 20)
     server.script(f"{LIST}/odd", *[ScriptedResponse(body=b'{"success": true, "data": ' + ODD_RECORDS[odd] + b"}")] * 20)
@@ -104,7 +104,7 @@ def test_one_record_in_the_list_concerns_its_own_wait_only(
 
     assert [result for result in results if not isinstance(result, Export)] == []
     assert isinstance(own, errors.ProviderError)
-    # Its own record has said so, and more than once.
+    # The export's own record says so, more than once.
     assert server.paths().count(f"{LIST}/odd") == 2
 
 

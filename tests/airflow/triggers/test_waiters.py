@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""How a wait ends, and when it looks."""
+"""How a wait ends, and when it polls."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class TestOutcomes:
     def test_the_last_poll_is_at_the_deadline(
         self, isvapp: Emulator, pending: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        # Without a deadline, the first look would come later than `run` waits.
+        # Without a deadline, the first poll would come later than `run` waits.
         monkeypatch.setattr(waiters, "FIRST_INTERVAL", 60.0)
         with pytest.raises(errors.ExportTimeout):
             run(one_wait(pending, seconds=0.3, poll_interval=600.0))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Whatever a response is, it ends in time, in bounded memory and in an error of ours."""
+"""Any response ends in bounded time and memory, with an error of this package."""
 
 from __future__ import annotations
 
@@ -137,14 +137,14 @@ def test_a_create_without_a_readable_response_is_not_sent_again(raw, connect, st
 
 @contextmanager
 def in_time() -> Iterator[None]:
-    """Expect an end within what a slow machine needs; without a bound there would be none."""
+    """Expect an end within a time for slow machines; without a deadline, there would be none."""
     started = time.monotonic()
     yield
     assert time.monotonic() - started < LONGEST
 
 
 class HeldPermits(RecordingLimiter):
-    """Knows how long permits were held."""
+    """Records how long permits were held."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -195,7 +195,7 @@ def test_a_body_that_trickles_is_given_up(connect, status, framing):
 
 
 class _Endless:
-    """Creates the pieces again for each connection."""
+    """Creates new pieces for each connection."""
 
     def __init__(self, make: Callable[[], Iterator[bytes]]) -> None:
         self._make = make
@@ -206,7 +206,7 @@ class _Endless:
 
 @cache
 def bomb(size: int) -> bytes:
-    """Compress a JSON string of this length without ever holding it."""
+    """Compress a JSON string of this length without creating it in memory."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     block = b"x" * (1 << 20)
     packed = [packer.compress(b'{"error": "')] + [packer.compress(block) for _ in range(size >> 20)]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The lower layers do not import Airflow, and load nothing heavy."""
+"""The lower layers do not import Airflow or heavy libraries."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_layer_imports_no_airflow_and_nothing_heavy(layer: str) -> None:
     assert loaded.isdisjoint({"airflow", "oauthlib", "aiohttp", "boto3", "redis", "psycopg", "isal", "pyarrow"})
 
 
-# What works without Airflow, and may import nothing of this package but itself.
+# Packages that work without Airflow, and import nothing else of this package.
 WITHOUT_AIRFLOW = {"api", "emulator", "errors", "ratelimit", "events", "transfer"}
 IMPORT_WITHOUT_AIRFLOW = """
 import importlib, pkgutil, sys

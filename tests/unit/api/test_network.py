@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Proxies and certificate bundles that the environment names, and the deadline of a response through a proxy."""
+"""Proxies and certificate bundles from the environment, and the deadline of a response through a proxy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def proxy() -> Iterator[WireServer]:
-    """A proxy that responds with the status in the name of the host that is asked for."""
+    """A proxy that responds with the status in the requested host name."""
 
     def respond(seen: Seen) -> tuple[Step, ...]:
         status = seen.head.partition(b"status-")[2][:3].decode()
@@ -45,7 +45,7 @@ def proxy() -> Iterator[WireServer]:
 
 
 def send(base_url: str, time: FakeTime, *, url_field: str = "host", **settings: Any) -> tuple[ProviderError, int]:
-    """Return the error of a request, and how many permits it took."""
+    """Return the error of a request, and the number of permits that it took."""
     limiter = RecordingLimiter()
     limits = {"attempts": 2, "connect_timeout": 5, **settings}
     transport = Transport(
@@ -120,7 +120,7 @@ def test_a_proxy_with_a_typo_is_named_by_its_variable(time, monkeypatch, url):
 
 
 class SocksServer(RawServer):
-    """Accepts any SOCKS 5 request without credentials (RFC 1928), and responds itself in the place of the host."""
+    """Accepts any SOCKS 5 request without credentials (RFC 1928), and responds in place of the host."""
 
     def _serve(self, connection: socket.socket) -> None:
         connection.recv(262)

@@ -57,7 +57,7 @@ def test_a_secret_is_removed_in_every_spelling(spelling: str, around: str) -> No
     shown = Redactor([SECRET])(around.format(written))
 
     assert "***" in shown
-    # What is left are the text around it and, of base64, a letter that also holds bits of that.
+    # The text around it remains and, in base64, a letter that also holds bits of that text.
     assert longest_common(written, shown) <= LEFT_AROUND.get(spelling, 3)
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Credentials that are rotated while a client lives."""
+"""Rotation of credentials during the life of a client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REFUSED = ScriptedResponse(401, b'{"error": "unknown key", "success": false}')
 
 
 class StoredConnection:
-    """A connection that a test can change, and how often it was read again."""
+    """A connection that a test can change, with the number of reads."""
 
     def __init__(self, **fields: str | None) -> None:
         self.fields = fields
@@ -130,7 +130,7 @@ def test_a_rotated_client_secret_is_read_again(server, limiter, time, where):
         return IsvappSettings.from_connection(login="client", password=secret, host=server.url, extra={"attempts": 1})
 
     wrong = ScriptedResponse(401, b'{"error": "invalid_client"}')
-    if where == "the API":  # a token that was good is refused, and so is the client that asks for another one
+    if where == "the API":  # the vendor refuses the valid token, and then the client's request for another one
         server.script("/api/oauth2/token", token("one"), wrong, token("two"))
         server.script("/api/v1/exports", REFUSED, data([]))
     else:

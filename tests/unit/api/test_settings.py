@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What a user sees when a field of a connection is wrong: the message names the field."""
+"""The error for a wrong field of a connection names the field."""
 
 from __future__ import annotations
 

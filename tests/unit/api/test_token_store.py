@@ -31,7 +31,7 @@ LIFETIME = 3600.0
 
 @dataclass
 class Issuer:
-    """A token endpoint that counts."""
+    """A token endpoint that counts requests."""
 
     issued: list[str] = field(default_factory=list)
 
@@ -51,7 +51,7 @@ def storage_of(tmp_path: Path, time: FakeTime) -> OpenStorage:
 
 
 def store_of(open_storage: OpenStorage, time: FakeTime | None = None, **changed: str) -> TokenStore:
-    """One process's view."""
+    """The token store of one process."""
     fields = {"token_url": "https://vendor.example/token", "client_id": "client-id", "client_secret": SECRET} | changed
     return TokenStore(open_storage, **fields, sleep=real_time.sleep if time is None else time.sleep)
 

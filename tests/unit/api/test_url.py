@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Where credentials go: what is said about a URL is compared with where a socket was really opened."""
+"""Where credentials go: the origin of a URL is compared with the host that a socket connects to."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ sys.addaudithook(_note)
 
 @contextmanager
 def opened_sockets() -> Iterator[list[object]]:
-    """Collect the hosts that this process connects to, as the interpreter itself reports them."""
+    """Collect the hosts that this process connects to, as the interpreter's audit hook reports them."""
     seen: list[object] = []
     _watchers.append(seen)
     try:
@@ -46,7 +46,7 @@ def opened_sockets() -> Iterator[list[object]]:
 
 
 class TwoServers:
-    """The vendor's server, and one that must never be connected to; both are on this machine, at several names."""
+    """The vendor's server, and one that no client may connect to; both are on this machine, under several names."""
 
     def __init__(self, own: ScriptedServer, other: ScriptedServer) -> None:
         self.own, self.other = own, other
@@ -73,7 +73,7 @@ def servers() -> Iterator[TwoServers]:
         both.transport.close()
 
 
-# Everything that parsers have disagreed about, in any order around the two servers' hosts and ports.
+# Characters that URL parsers disagree about, in any order around the hosts and ports of both servers.
 _HOSTS = (
     "127.0.0.1",
     "localhost",

@@ -76,7 +76,7 @@ class Caller:
         return self.get(self.record(export_id)["download_url"], **options)
 
     def raw(self, export_id: str, **options: Any) -> bytes:
-        """Return a download as it is on the wire."""
+        """Return the raw bytes of a download."""
         with self.download(export_id, stream=True, **options) as response:
             body: bytes = response.raw.read(decode_content=False)
             return body

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A client with some scopes only, and the date of responses."""
+"""A client with some of the scopes, and the date of responses."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Each endpoint of both vendors with each hostile response, by the clients."""
+"""The clients with each hostile response at each endpoint of both vendors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.hostile.vendors import (
 from tests.support.hostile.verdict import LogText, chain_of, problems_of_message, problems_of_text
 from tests.support.hostile.wire_server import WireServer
 
-# A cell that takes longer waits for something that its time bounds do not end.
+# A test that takes longer waits for something without a deadline.
 LONGEST = 15.0
 
 
@@ -53,7 +53,7 @@ def problems(
             return
     seconds = time.monotonic() - started
     is_repeated = response.fate is Fate.RETRIED and endpoint.name != "create"
-    # A server that closes a connection after its response may get the next request on it, and not read it.
+    # A server that closes a connection after its response may receive the next request on it, and not read it.
     unread = "the connection broke" in str(error) and f"after {ATTEMPTS} attempts" in str(error)
     least = ATTEMPTS - unread if is_repeated else 0
     requests = vendors.count(endpoint.name, at_least=least)
@@ -65,7 +65,7 @@ def problems(
     else:
         if type(error) is ProviderError:
             yield f"ends in the root of the tree: {error}"
-        # Of a file that broke off, what to do is said after the last attempt to continue it.
+        # After a broken download, only the error of the last attempt names the next step.
         yield from problems_of_message(str(error), secrets, next_step=not isinstance(error, TransferError))
         yield from problems_of_text("its traceback", chain_of(error), secrets)
     if endpoint.name == "create":
@@ -135,7 +135,7 @@ def test_a_field_of_another_kind_ends_in_an_error_of_the_tree(
 
 
 class TestWithoutEnd:
-    """Half of the time of this module is waiting, so a process of its own may run these tests."""
+    """These tests wait for half of this module's time, so a separate process may run them."""
 
     @every_endpoint
     def test_a_response_that_takes_forever_is_abandoned_in_time(self, endpoint: Endpoint, logged: LogText) -> None:
@@ -145,7 +145,7 @@ class TestWithoutEnd:
                 found = problems(endpoint, cell, vendors, LogText(), api_key=False)
                 return [f"{cell.name}: {problem}" for problem in found]
 
-        # All at once: they cost time and no work.
+        # In parallel: they wait and need no processor time.
         count = len(list(responses.slow(endpoint, "http://127.0.0.1:9")))
         with ThreadPoolExecutor(max_workers=count) as pool:
             found = list(itertools.chain.from_iterable(pool.map(wait, range(count))))
@@ -158,7 +158,7 @@ class TestWithoutEnd:
     ) -> None:
         monkeypatch.setattr("airflow_provider_isvapp.api.transport.LARGEST_BODY", 1 << 20)
         endpoint = ENDPOINTS[name]
-        # The bound on the size must end a body, not that on the time: a busy machine sends slowly.
+        # The bound on size must end a body before the bound on time: a busy machine sends slowly.
         examine(endpoint, responses.too_much(endpoint, vendors.url), vendors, elsewhere, logged, read_timeout=0.5)
 
 
@@ -190,7 +190,7 @@ def test_no_response_reveals_an_api_key(name: str, vendors: Vendors, elsewhere: 
 
 
 def test_the_documented_responses_are_results(vendors: Vendors, logged: LogText) -> None:
-    """Else the tests above would pass with a server that always fails."""
+    """Without this test, the tests above would pass with a server that always fails."""
     for endpoint in ENDPOINTS.values():
         vendors.restore()
         with open_client(endpoint, vendors) as client:

@@ -11,7 +11,7 @@ def test_nothing_is_published_but_what_the_vendor_has_made() -> None:
     counts = run(range(300))
     assert not [verdict for verdict in counts if verdict.startswith("WRONG")]
     assert counts["DamagedDownload"] > 200
-    # Damage to what gzip's header says of the file's name and date harms no row.
+    # Damage to the file name and date in the gzip header harms no row.
     assert counts["published as the vendor has made it"] > 5
 
 

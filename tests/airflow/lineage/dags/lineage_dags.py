@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""DAGs whose lineage is looked at. Each task writes below ``LINEAGE_LAKE``."""
+"""DAGs for the tests of lineage. Each task writes below ``LINEAGE_LAKE``."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ with DAG("twelve_months", **DEFAULTS):
 with DAG("changed", **(DEFAULTS | {"schedule": [AssetAlias("changed_months")]})):
 
     class Compute(BaseOperator):
-        """What is done about a month that changed."""
+        """The reaction to a month that changed."""
 
         def execute(self, context: Context) -> None:
             pass

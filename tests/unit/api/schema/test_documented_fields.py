@@ -49,7 +49,7 @@ def documented_lines() -> list[dict[str, str]]:
 
 
 def spelling(kind: Type) -> str:
-    """Spell a type as the list of fields does."""
+    """Return the name of a type in the list of fields."""
     if isinstance(kind, ListOf):
         return f"array<{spelling(kind.items).removeprefix('object ')}>"
     if isinstance(kind, MapOf):
@@ -60,12 +60,12 @@ def spelling(kind: Type) -> str:
 
 
 def scalar_of(kind: Type) -> Scalar:
-    """Return the type of a single value, or of those in an array; an empty one for objects."""
+    """Return the type of a value, or of the elements of an array; an empty one for objects."""
     inner = kind.items if isinstance(kind, ListOf) else kind
     return inner if isinstance(inner, Scalar) else Scalar(json="", kind="")
 
 
-# What the list calls otherwise, or does not say.
+# Types with another name in the list, or without one.
 VALUES = {("isvapp.Export", "type"): "TAXONOMY_ITEM"}
 SALESFORCE_IDS = {("isvapp.SubscriberOrg", "salesforce_id")}
 PERSONAL = {("isvapp.SalesforceAccount", "name")}
@@ -81,7 +81,7 @@ def spellings(object_name: str, field: Field) -> set[str]:
         return {f"form {word}"}
     return {
         word,
-        # Productiv knows no other numbers; those that count are whole.
+        # Productiv documents only numbers; counts are whole.
         *(["number"] if word == "integer" and object_name.startswith("productiv.") else []),
         *(["object"] if word in ("object ContractAmount", "object FiscalDate", "object FiscalDateRange") else []),
         *(["by FieldType"] if object_name == "productiv.CustomField" and field.name == "FieldValue" else []),
@@ -132,7 +132,7 @@ def test_every_documented_field_is_in_the_model(line: dict[str, str]) -> None:
 
 def test_the_model_has_no_field_that_is_not_documented() -> None:
     documented = {(line["object"], line["field"]) for line in documented_lines()}
-    # Written on one line of the list each.
+    # Each has one line in the list.
     parts = {"productiv.ContractAmount", "productiv.FiscalDate", "productiv.FiscalDateRange"}
     again = {"productiv.VerboseAppsResponse": "productiv.AppsResponse"}
 

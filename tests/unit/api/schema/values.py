@@ -14,7 +14,7 @@ _SCALARS: dict[str, st.SearchStrategy[Any]] = {
     "count text": st.integers(0, 2**63 - 1).map(str),
     "month": st.tuples(st.integers(1, 9999), st.integers(1, 12)).map(lambda parts: "{:04d}-{:02d}".format(*parts)),
     "date": st.dates().map(lambda day: day.isoformat()),
-    # As msgspec writes it: without a fraction on the full second.
+    # As msgspec writes it: without a fraction for whole seconds.
     "time": st.datetimes().map(lambda time: f"{time.isoformat()}Z"),
     "integer": st.integers(0, 2**63 - 1),
     "number": st.floats(allow_nan=False, allow_infinity=False),
