@@ -22,10 +22,10 @@ LANES := lint docs test-unit test-airflow-3.3 test-airflow-2.11 test-airflow-3.0
 	test-lowest test-packaging test-compose test-kubernetes
 SLOW_LANES := test-resolution test-airflow-3.4 test-crash-3.3 test-crash-2.11 test-browser test-secrets test-cluster
 
-# What Airflow's version matters most for; and, on lines that few still run: imports, provider info and example DAGs.
+# The tests that depend most on Airflow's version; and for rare lines, only imports, provider info and example DAGs.
 ADAPTER_TESTS := $(addprefix tests/airflow/,hooks operators sensors links triggers plugins provider dags)
 BASIC_TESTS := $(addprefix tests/airflow/,provider dags)
-# A pre-release warns of its own code, which is not ours to change.
+# A pre-release warns about its own code, which we cannot change.
 PRERELEASE_TESTS := $(addprefix tests/airflow/,operators sensors plugins provider dags) -W default
 
 # Tests wait more than they compute. Those of one module or class share what it starts, so one process runs them all. With
@@ -33,9 +33,9 @@ PRERELEASE_TESTS := $(addprefix tests/airflow/,operators sensors plugins provide
 PARALLEL := $(if $(ARGS),,-n 3 --dist loadscope)
 UNIT_COVERAGE := $(if $(ARGS),,$(addprefix --cov=airflow_provider_isvapp.,api emulator ratelimit transfer) --cov-report=)
 
-# What a major version of google-cloud-storage matters for: 2.19 on Airflow 2.11, 3 on the others.
+# The tests that depend on google-cloud-storage's major version: 2.19 on Airflow 2.11, 3 on the others.
 GOOGLE_TESTS := $(addprefix tests/unit/transfer/test_staging_,faults.py gcs.py)
-# What the versions of other packages matter for.
+# The tests that depend on the versions of other packages.
 LOWEST_TESTS := $(addprefix tests/,unit/api unit/ratelimit airflow/hooks)
 # Airflow 2.11.0 warns where later releases do not.
 LOWEST_TESTS += -W default
@@ -132,7 +132,7 @@ test-crash-2.11: .venvs/airflow-2.11/.ready  ## Slow: the same on Airflow 2.11
 test-browser: .venvs/airflow-3.3/.ready  ## Slow: use Airflow 3.3's UI with Chromium: connections, a run, the exports page
 	.venvs/airflow-3.3/bin/python -m pytest -q tests/system/browser $(ARGS)
 
-test-secrets: .venvs/airflow-3.3/.ready  ## Slow: search all that a run of a real Airflow 3.3 leaves behind for secrets
+test-secrets: .venvs/airflow-3.3/.ready  ## Slow: search everything that a run of a real Airflow 3.3 stores for secrets
 	.venvs/airflow-3.3/bin/python -m pytest -q tests/system/secrets $(ARGS)
 
 test-cluster: .venvs/cluster/.ready  ## Slow: test the processes of docker-compose.yaml, a few exports only
@@ -158,7 +158,7 @@ lint: .venvs/airflow-3.3/.ready  ## Check code with ruff and mypy, the words of 
 	.venvs/airflow-3.3/bin/mypy $(ARGS)
 	.venvs/airflow-3.3/bin/python -m pytest -q tests/airflow/docs/test_words.py
 
-format: .venvs/airflow-3.3/.ready  ## Let ruff format the code and fix what it can
+format: .venvs/airflow-3.3/.ready  ## Format the code with ruff, and apply its fixes
 	@.venvs/airflow-3.3/bin/ruff check --fix-only --quiet . $(ARGS) && .venvs/airflow-3.3/bin/ruff format .
 
 bench-limiter: .venvs/bench/.ready  ## Compare the shared limiter with others, eight processes each

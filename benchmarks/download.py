@@ -45,7 +45,7 @@ CHECK_WITHOUT, ZLIB = "the check without the extra", "zlib decompresses"
 MEMORY_GOAL_MIB = 64.0
 PAGE = HERE.parent / "docs" / "data-path.md"
 BEGIN, END = "<!-- Written by make bench-download ARGS=--write -->\n", "<!-- End of what it writes -->\n"
-# One, and another that it is so many times as fast as, at least.
+# A contender, and how many times as fast as another one it must be.
 GOALS = [
     (OURS, GUNZIP, 4.0),
     (OURS, IGZIP, 0.9),
@@ -60,7 +60,7 @@ GOALS = [
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What one contender took, round by round."""
+    """The measurements of one contender, by round."""
 
     name: str
     seconds: list[float]
@@ -72,7 +72,7 @@ class Result:
         return min(self.seconds)
 
     def row(self, plain_bytes: int, reference: Result) -> str:
-        # Of a pipe of other programs only the shell's parent is measured.
+        # For a pipe of other programs, only their shell is measured.
         memory = "-" if "curl" in self.name else f"{statistics.median(self.mib):.0f}"
         return (
             f"| {self.name} | {self.best:.2f} / {statistics.median(self.seconds):.2f} |"
@@ -84,9 +84,9 @@ class Result:
 def measure(
     names: Sequence[str], rounds: int, arguments: Sequence[str], target: str, remove: Callable[[], object]
 ) -> dict[str, Result]:
-    """Run the contenders in turns, so that a slow minute of the machine hits all of them.
+    """Run the contenders in turns, so that a slow minute of the machine affects all of them.
 
-    :param remove: takes away what the run before has written.
+    :param remove: removes the output of the previous run.
     """
     samples: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for number in range(rounds):
@@ -137,7 +137,7 @@ def shapes_table(results: dict[str, dict[str, Result]]) -> str:
 
 
 def misses(title: str, results: dict[str, Result]) -> Iterator[str]:
-    """Say which goals are missed."""
+    """Return the goals that are missed."""
     for one, other, goal in GOALS:
         if one in results and other in results and (ratio := results[other].best / results[one].best) < goal:
             yield f"{title}: {one} is {ratio:.2f} times as fast as {other}, not {goal}"

@@ -70,7 +70,7 @@ def ours_to_file(server: str, target: str, **options: Any) -> Work:
 
 
 def ours_checked(server: str, target: str) -> Work:
-    """With a check, for which every row is summed up."""
+    """With a check, which computes the figures of every row."""
     from airflow_provider_isvapp.checks import MaxChange
 
     return ours_to_file(server, target, checks=[MaxChange()])
@@ -121,7 +121,7 @@ def pipe(decompress: str, server: str, target: str) -> Work:
 
 
 def requests_and_gzip(server: str, target: str) -> Work:
-    """What one would write in a PythonOperator."""
+    """The code that a user would write in a PythonOperator."""
     import requests
 
     def work() -> None:
@@ -160,7 +160,7 @@ def ours_to_s3(server: str, target: str, s3: str, plain: str, *, sign_payload: b
 
 
 def ours_upload_only(server: str, target: str, s3: str, plain: str) -> Work:
-    """What this provider writes S3 objects with, for bytes that are plain already."""
+    """This provider's writer of S3 objects, for plain bytes."""
     destination = s3_destination(target, s3)
 
     def work() -> None:
@@ -175,7 +175,7 @@ def ours_upload_only(server: str, target: str, s3: str, plain: str) -> Work:
 
 
 def boto3_upload_fileobj(server: str, target: str, s3: str, plain: str) -> Work:
-    """Only the upload of bytes that are plain already."""
+    """Only the upload of plain bytes."""
     client = boto3_client(s3)
     bucket, _, key = target.partition("/")
 
@@ -311,7 +311,7 @@ def cpu_seconds() -> float:
 
 
 def peak_mib() -> float:
-    """Return the most memory that this program has had; getrusage would begin with the peak of who started it."""
+    """Return the peak memory of this program; getrusage would begin with the peak of its parent."""
     with Path("/proc/self/status").open() as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) / 1024
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The export that is downloaded, and a server that costs as little as possible: it sends the file from the kernel."""
+"""The downloaded export, and a server that needs little processor time: the kernel sends the file."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ MONTHS = [f"2024-{month:02d}" for month in range(1, 13)]
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """How the rows are written, and how many months they are of, which come in turns for each account.
+    """The serialization of the rows, and the number of months, which alternate for each account.
 
     :param accents: the names have letters that are not ASCII.
-    :param escaped: those are written as escapes.
+    :param escaped: whether they are written as escapes.
     """
 
     sorted_keys: bool = False
@@ -86,7 +86,7 @@ SHAPES = [
 
 
 def write_export(path: Path, plain_bytes: int, shape: Shape = SHAPES[0]) -> int:
-    """Write a gzip file of about so many bytes of ndjson, ten to twelve times smaller; return their exact number."""
+    """Write a gzip file of about this many bytes of ndjson, ten to twelve times smaller; return the exact number."""
     template = shape.template()
     rand = random.Random(7)
     accounts = [(f"00141{rand.randrange(10**13):013d}", f"Company {rand.randrange(10**6)}") for _ in range(4_000)]
@@ -127,7 +127,7 @@ def write_export(path: Path, plain_bytes: int, shape: Shape = SHAPES[0]) -> int:
 
 
 class Handler(socketserver.StreamRequestHandler):
-    """Responds as the vendor does, as far as a download needs."""
+    """Sends the vendor's responses that a download needs."""
 
     def handle(self) -> None:
         while request := self.rfile.readline():

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What a DAG file pays for importing this provider: ``make bench-import``.
+"""The cost of importing this provider in a DAG file: ``make bench-import``.
 
 Each sample is a new process that has ``airflow.sdk`` and ``requests`` loaded, as every task process has, and then
 imports all modules that a DAG file can name. Ends with status 1 if the median is over the limit, or if one of the
@@ -28,7 +28,7 @@ MODULES = (
     "airflow_provider_isvapp.hooks.isvapp",
     "airflow_provider_isvapp.hooks.productiv",
 )
-# Each costs 40 to 850 ms, or is needed while bytes move only.
+# Each costs 40 to 850 ms, or only transfers need it.
 NOT_FOR_PARSING = ("aiohttp", "boto3", "botocore", "isal", "oauthlib", "psycopg", "redis", "s3fs", "wtforms")
 
 SAMPLE = """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""How well limiters keep two requests per second together, in eight processes: ``make bench-limiter``.
+"""How well limiters keep eight processes to two requests per second: ``make bench-limiter``.
 
-Each limiter's processes send requests as fast as it allows, to a server that records the arrivals; once straight, once
-with a random delay of up to 150 ms before each arrival, as networks have it. Everything that is compared runs here, one
+Each limiter's processes send requests as fast as it allows, to a server that records the arrivals; once
+directly, and once with a random delay of up to 150 ms before each arrival, as in a network. All limiters run here, one
 after the other, against the same servers. Ends with status 1 if this provider's limiter misses its goals.
 """
 
@@ -47,7 +47,7 @@ spawn = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What the server saw of one limiter."""
+    """The server's measurements of one limiter."""
 
     limiter: str
     delay: str
@@ -64,7 +64,7 @@ class Result:
         )
 
     def misses(self) -> Iterable[str]:
-        """Say which goals it misses."""
+        """Return the goals that it misses."""
         if self.most_in_a_second > PER_SECOND:
             yield f"{self.most_in_a_second} arrivals in one second"
         if self.used < LEAST_USE[self.delay]:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A server that notes when each request arrives, for `benchmarks/limiter.py`."""
+"""A server that records the arrival of each request, for `benchmarks/limiter.py`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Arrival:
 def serve(control: Connection, longest_delay: float) -> None:
     """Send the port, serve ``GET /CALLER`` until anything is received, then send the arrivals.
 
-    :param longest_delay: each request is held up for a random time of at most so many seconds before it arrives, as a
-        network would do.
+    :param longest_delay: each request is delayed by a random time of at most this many seconds before its arrival,
+        as in a network.
     """
     asyncio.run(_serve(control, longest_delay))
 

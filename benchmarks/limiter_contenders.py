@@ -19,7 +19,7 @@ Permit = Callable[[], AbstractContextManager[Any]]
 
 @dataclass(frozen=True)
 class Places:
-    """Where limiters keep what they share."""
+    """The storages that limiters share."""
 
     directory: Path
     redis: str
@@ -27,7 +27,7 @@ class Places:
 
 
 def waiting_first(wait: Callable[[], object]) -> Permit:
-    """Make a permit of a function that only waits, as other limiters have it."""
+    """Make a permit from a function that only waits, as in other limiters."""
 
     @contextmanager
     def permit() -> Iterator[None]:
@@ -47,7 +47,7 @@ def ours(storage: Callable[[Places], str]) -> Callable[[Places], Permit]:
 
 
 def next_slot_in_a_file(places: Places) -> Permit:
-    """Reserve the next moment, half a second and a little after the last one, and sleep until then."""
+    """Reserve the next slot, a little more than half a second after the last one, and sleep until then."""
     file = os.open(places.directory / "next-slot", os.O_RDWR | os.O_CREAT)
 
     def wait() -> None:
@@ -102,7 +102,7 @@ def limits_in_redis(strategy: str) -> Callable[[Places], Permit]:
         item = RateLimitItemPerSecond(PER_SECOND)
 
         def wait() -> None:
-            # The library says when the window resets; waiting is the caller's business.
+            # The library returns the time of the window's reset; the caller must wait.
             while not limiter.hit(item, "bench"):
                 time.sleep(max(0.005, limiter.get_window_stats(item, "bench").reset_time - time.time()))
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""How fast bytes come to S3, Azure and Google Cloud Storage, beside other clients: ``make bench-storage``.
+"""The speed of writes to S3, Azure and Google Cloud Storage, compared with other clients: ``make bench-storage``.
 
 Each storage is an emulator on this host behind a proxy with TLS, lets each connection have 20 MB/s and adds
 20 ms of latency; with ``--unlimited`` it only adds TLS. Contenders take turns, each in a separate process. Prints
@@ -94,7 +94,7 @@ def s3_contender(name: str, url: str, file: Path) -> Callable[[], object]:
             client.upload_fileobj(source, BUCKET, "object")
 
     def upload_bounded() -> None:
-        """Bounded like this provider. Of a source that cannot seek, s3transfer keeps the parts in memory."""
+        """With this provider's bounds. For a source that cannot seek, s3transfer keeps the parts in memory."""
         from s3transfer.manager import TransferConfig, TransferManager
 
         config = TransferConfig(
@@ -137,7 +137,7 @@ def azure_contender(name: str, url: str, file: Path) -> Callable[[], object]:
 
 def gcs_contender(name: str, url: str, file: Path) -> Callable[[], object]:
     if name == "gcsfs":
-        # Or it looks the kind of bucket up by gRPC, which no emulator speaks.
+        # Otherwise it requests the kind of bucket by gRPC, which no emulator supports.
         os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
         import gcsfs
 
@@ -168,7 +168,7 @@ def peak_mib() -> float:
 
 
 def contend(kind: str, name: str, url: str, file: Path) -> None:
-    """Run one contender once, and print what it took."""
+    """Run one contender once, and print its measurements."""
     work = CONTENDERS[kind][0](name, url, file)
     before, started, used = peak_mib(), time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
     work()

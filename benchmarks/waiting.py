@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What many deferred waits cost a triggerer, with one poll for all and with one for each: ``make bench-waiting``.
+"""The cost of many deferred waits in a triggerer, with one poll for all and with one for each: ``make bench-waiting``.
 
 The emulator runs in this process. For each way a new process starts all waits in one event loop, as a triggerer does:
 
@@ -8,8 +8,8 @@ The emulator runs in this process. For each way a new process starts all waits i
 - ``each``: every wait polls its own export from a thread, within the same two requests per second.
 - ``each, no limit``: the same without a limit. The emulator accepts that; the vendor would respond with 429.
 
-Exports finish one after the other. The delay is the time from the vendor's completion to the trigger's event. A way
-that is not through when the time is up is cut off there. Ends with status 1 if the shared poll misses what it is for.
+Exports finish one after the other. The delay is the time from the vendor's completion to the trigger's event. A
+measurement ends when its time is up. Exits with status 1 if the shared poll misses its goals.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What the measuring process saw of itself."""
+    """The measuring process's own figures."""
 
     events: dict[str, float]
     cpu_seconds: float
@@ -95,7 +95,7 @@ def main() -> int:
 
 
 def compare(plan: Plan) -> bool:
-    """Run one way against a new emulator, print its line, and say whether a shared poll does what it is for."""
+    """Run one measurement against a new emulator, print its line, and return whether a shared poll meets its goals."""
     from airflow_provider_isvapp.emulator import Emulator, EmulatorConfig
 
     # Creating 1,000 exports takes a few seconds, during which the first ones must not finish.
@@ -176,9 +176,9 @@ def measured_in_a_new_process(emulator: Any, plan: Plan, created: list[str], sta
 
 
 def measure(work: dict[str, Any]) -> int:
-    """Wait for all exports in one event loop and write down what that took."""
-    # A triggerer has all this loaded, or loads it once. It also makes the heap, which the garbage collector walks, as
-    # large as a triggerer's.
+    """Wait for all exports in one event loop, and record the measurements."""
+    # A triggerer loads all of this, at most once. It also makes the heap, which the garbage collector walks, as large
+    # as a triggerer's.
     import airflow.jobs.triggerer_job_runner  # noqa: F401
 
     import airflow_provider_isvapp.ratelimit.storage

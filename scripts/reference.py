@@ -25,7 +25,7 @@ from typing import Any, Literal, get_args, get_origin
 PACKAGE = "airflow_provider_isvapp"
 PAGES = Path(__file__).parent.parent / "docs" / "reference"
 REGION = re.compile(r"(<!-- reference: (\S+)(.*?) -->\n)(.*?)(<!-- end -->)", re.S)
-# What Airflow asks the hooks for.
+# Attributes that Airflow reads from the hooks.
 HIDDEN = {"get_ui_field_behaviour", "get_connection_form_widgets"}
 LONGEST_DEFAULT = 40
 
@@ -163,7 +163,7 @@ _FIELD = re.compile(r"^:(param|ivar|raises|returns?)(?: ([\w.]+))?: *(.*)$")
 
 
 def _docstring(text: str, arguments: dict[str, str]) -> Iterator[str]:
-    """Turn reStructuredText, as far as our docstrings use it, into paragraphs of Markdown."""
+    """Convert the reStructuredText of our docstrings into paragraphs of Markdown."""
     paragraphs, fields = _split(text)
     yield from paragraphs
     items = []
@@ -200,7 +200,7 @@ def _split(text: str) -> tuple[list[str], list[tuple[str, str, str]]]:
 
 
 def _inline(text: str) -> str:
-    """Turn roles and literals into code; a role that leads nowhere is an error."""
+    """Convert roles and literals into code; a role without a target is an error."""
 
     def role(match: re.Match[str]) -> str:
         target = match[2].lstrip("~")

@@ -123,7 +123,7 @@ class AirflowProcesses:
 
 
 def end_processes(home: Path) -> int:
-    """End what a demo in this home has started, in this run or an earlier one; return how many processes there were."""
+    """End the processes of a demo in this home, of this run or an earlier one; return their number."""
     processes = list(_processes(home))
     for process in processes:
         # A component ends its children itself; if all get the signal at once, they wait for each other.
@@ -148,7 +148,7 @@ def _processes(home: Path) -> Iterator[psutil.Process]:
     for leader, born in json.loads(_register(home).read_text()).items():
         with contextlib.suppress(psutil.NoSuchProcess):
             if psutil.Process(int(leader)).create_time() != born:
-                continue  # the number belongs to a stranger now
+                continue  # another process has this id now
         sessions.add(int(leader))
     for process in psutil.process_iter():
         with contextlib.suppress(ProcessLookupError, PermissionError, psutil.NoSuchProcess):

@@ -28,7 +28,7 @@ class Console:
         return time.monotonic() - self._started
 
     def step(self, text: str) -> None:
-        """Print a step that happened or begins."""
+        """Print a step that has happened or begins."""
         print(f"{self.elapsed:5.0f} s  {text}", flush=True)
 
     def detail(self, text: str) -> None:

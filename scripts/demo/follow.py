@@ -12,7 +12,7 @@ from scripts.demo.airflow_rest import AirflowRest
 from scripts.demo.console import Console, DemoFailed
 
 _WAITING = "the triggerer waits for it, no worker is held"
-# Airflow would try again in some minutes; against an emulator without faults, nothing should fail at all.
+# Airflow would retry in some minutes; against an emulator without faults, nothing should fail.
 _BAD = ("failed", "up_for_retry")
 _LOG_LINES_SHOWN = 30
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Read what the monthly sync wrote and compare it with what the vendors hold."""
+"""Compare the files of the monthly sync with the vendors' data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scripts.demo.console import DemoFailed
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenFile:
-    """One file that was found to be right."""
+    """One file that is correct."""
 
     path: Path
     rows: int

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 //
-// What the page asks of Airflow's API server.
+// The page's requests to Airflow's API server.
 
 const ROOT = new URL("../", import.meta.url);
 
@@ -13,7 +13,7 @@ export async function readExports(connection, signal) {
   return ask(`connections/${encodeURIComponent(connection)}/exports`, signal);
 }
 
-// Errors carry a sentence for the reader.
+// The message of an error is for the user.
 async function ask(path, signal) {
   let response;
   try {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 //
-// Durations and sizes of the latest finished exports as bars. What they say to the eye, the label says in words; each
-// number is in the table.
+// Durations and sizes of the latest finished exports as bars. The label sums them up for screen readers; the table has
+// each number.
 
 import { counted, duration, localTime, size } from "./format.js";
 import { STATES } from "./selection.js";
@@ -11,12 +11,12 @@ const { createElement: h } = globalThis.React;
 
 const BARS = 48;
 const HEIGHT = 100;
-// A bar of next to nothing is still there.
+// Even the smallest bar is visible.
 const LEAST = 1.5;
 
 const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 
-// From an export to one bar: the whole, and the part of it that is drawn stronger.
+// The bar of an export: the whole, and the part of it that is highlighted.
 function Bars({ title, exports, whole, part, words, legend }) {
   const drawn = exports
     .filter((row) => row.created_at && whole(row) !== null)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 //
-// The exports as a table, which a narrow page shows as cards. The roles are spelled out because browsers take a table
-// whose rows are not laid out as such for plain text.
+// The exports as a table, which a narrow page shows as cards. The roles are explicit, because browsers treat a table with
+// another layout as plain text.
 
 import { NOTHING, ago, duration, fromNow, localTime, size } from "./format.js";
 import { STATES } from "./selection.js";
@@ -10,7 +10,7 @@ import { STATES } from "./selection.js";
 const { Fragment, createElement: h, useState } = globalThis.React;
 const { Link } = globalThis.ReactRouterDOM;
 
-// A thousand rows take a browser half a second; hardly anybody looks beyond the first ones.
+// A thousand rows take a browser half a second, and most users only need the first ones.
 const ROWS_AT_ONCE = 50;
 
 const moment = (iso, words) =>
@@ -31,7 +31,7 @@ const COLUMNS = [
 const CREATED_BY = { label: "Created by", className: "task", cell: (row) => row.task && h(TaskLink, row.task) };
 const MESSAGE = { label: "Message", className: "message", cell: (row) => row.error_message };
 
-// Where the creator is not known, the first task that used the export says so.
+// If the creator is unknown, the first task that used the export is shown, with that note.
 function TaskLink({ dag_id, run_id, task_id, map_index, map_label, created }) {
   const mapped = map_index >= 0;
   const place = ["dags", dag_id, "runs", run_id, "tasks", task_id, ...(mapped ? ["mapped", map_index] : [])];
@@ -44,7 +44,7 @@ function TaskLink({ dag_id, run_id, task_id, map_index, map_label, created }) {
   );
 }
 
-// A link, so that it can be copied and opened in a tab of its own.
+// A link, so that it can be copied and opened in a new tab.
 function ExportLink({ id, onChoose }) {
   const here = new URL(location.href);
   here.searchParams.set("export", id);
@@ -68,7 +68,7 @@ export function ExportTable({ exports, chosen, onChoose }) {
     null,
     h(
       "table",
-      // A card leaves out empty cells, so each one says which column it belongs to.
+      // A card leaves out empty cells, so each cell names its column.
       { role: "table", "aria-colcount": columns.length },
       h("caption", { className: "unseen" }, "Exports, the newest first"),
       h(

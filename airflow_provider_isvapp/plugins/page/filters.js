@@ -8,7 +8,7 @@ import { STATES } from "./selection.js";
 const { createElement: h } = globalThis.React;
 
 export function ConnectionChoice({ ids, chosen, onChoose }) {
-  // A connection in a secrets backend cannot be listed, but an address can name it.
+  // A connection in a secrets backend cannot be listed, but the URL can name it.
   const offered = ids.includes(chosen) ? ids : [chosen, ...ids];
   return h(
     "label",

@@ -5,7 +5,7 @@
 
 const { useEffect, useReducer } = globalThis.React;
 
-// Where Airflow's UI keeps the time zone that its user chose; the browser's if there is none.
+// The time zone that the user chose in Airflow's UI, or else the browser's.
 function chosenZone() {
   try {
     return JSON.parse(localStorage.getItem("timezone")) ?? undefined;
@@ -14,7 +14,7 @@ function chosenZone() {
   }
 }
 
-// As Airflow shows times. Sweden writes them like ISO 8601, with 24 hours.
+// The format of Airflow's UI. The Swedish locale is like ISO 8601, with 24 hours.
 function format(moment, options) {
   const written = (timeZone) => new Intl.DateTimeFormat("sv-SE", { ...options, timeZone }).format(moment);
   try {
@@ -49,7 +49,7 @@ export function duration(seconds) {
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }
 
-// The largest unit only.
+// Only the largest unit.
 export function roughly(seconds) {
   for (const [unit, length] of [["d", 86400], ["h", 3600], ["min", 60]]) {
     if (seconds >= length) return `${Math.floor(seconds / length)} ${unit}`;

@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 //
 // The page "ISVapp exports". Airflow's UI loads this module, with the session's cookie, and renders the component that
-// it leaves under the page's name. React and its router are Airflow's own; the rest is plain HTML in the theme's colours.
+// it registers under the page's name. React and its router are Airflow's own; the rest is plain HTML in the theme's colours.
 
 import { listConnections, readExports } from "./api.js";
 import { Charts } from "./chart.js";
@@ -19,10 +19,10 @@ const { useSearchParams } = globalThis.ReactRouterDOM;
 const DEFAULT_CONNECTION = "isvapp_default";
 const AUTO_REFRESH_SECONDS = 30;
 
-// Loaded with the module, so that the page never shows without it.
+// Loaded with the module, so that the page never appears without its style.
 const styles = await fetch(new URL("page.css", import.meta.url)).then((answer) => answer.text());
 
-// What the page shows is in its address: ?connection=…&state=…&text=…&export=…
+// The URL holds all choices: ?connection=…&state=…&text=…&export=…
 function useAddress() {
   const [parameters, setParameters] = useSearchParams();
   const change = useCallback(
@@ -36,7 +36,7 @@ function useAddress() {
           }
           return after;
         },
-        // Back leads to what was chosen before, not to what was typed before.
+        // Back returns to the previous choice, not to the previously typed text.
         { replace: "text" in values },
       ),
     [setParameters],
@@ -58,7 +58,7 @@ function useConnections() {
   return known;
 }
 
-// The latest good list stays when a later reading fails.
+// The last list stays if a later request fails.
 function useExports(connection) {
   const nothing = { connection, exports: null, readAt: null, problem: null, reading: Boolean(connection), asked: 0 };
   const [state, setState] = useState(nothing);
@@ -92,14 +92,14 @@ function useExports(connection) {
     read(false);
     return () => underWay.current?.abort();
   }, [read]);
-  // For one render after another connection was chosen, the state is still that of the one before.
+  // In the first render after a new choice of connection, the state still belongs to the previous one.
   return [state.connection === connection ? state : nothing, read];
 }
 
 function useAutoRefresh(on, read) {
   useEffect(() => {
     if (!on) return undefined;
-    // Nobody looks at a hidden page, and the vendor's limit is shared with the tasks.
+    // A hidden page does not refresh, since it shares the vendor's limit with the tasks.
     const timer = setInterval(() => document.hidden || read(false), AUTO_REFRESH_SECONDS * 1000);
     return () => clearInterval(timer);
   }, [on, read]);
@@ -109,7 +109,7 @@ function announcement({ exports, readAt, reading, problem, asked }, shown) {
   if (problem || !exports) return "";
   const total = counted(exports.length, "export");
   const what = shown.length === exports.length ? total : `${shown.length} of ${total} shown`;
-  // The time makes a refresh by hand audible even if nothing has changed; one by itself only speaks of changes.
+  // With the time, screen readers announce a manual refresh even without changes; an automatic one only announces changes.
   return asked && !reading ? `${what}, read at ${clockTime(readAt)}` : what;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 //
-// What the page says when there is no table to show.
+// The notices in place of the table.
 
 const { createElement: h } = globalThis.React;
 
@@ -13,7 +13,7 @@ export function Loading({ connection }) {
   return h(
     "div",
     { className: "loading" },
-    h("p", { className: "muted" }, connection ? `Reading the exports of ${connection}…` : "Looking for connections…"),
+    h("p", { className: "muted" }, connection ? `Reading the exports of ${connection}…` : "Loading connections…"),
     Array.from({ length: 6 }, (_, row) => h("div", { key: row, className: "bone", "aria-hidden": true })),
   );
 }
@@ -36,7 +36,7 @@ export function NoMatch({ exportId, total, onClear }) {
       "p",
       null,
       exportId
-        ? `Export ${exportId} is not among the ${total} that ISVapp lists for this connection, at most the 1000 most recent ones. Was it made with another connection?`
+        ? `Export ${exportId} is not among the ${total} that ISVapp lists for this connection, at most the 1000 most recent ones. Was it created with another connection?`
         : `None of the ${total} exports matches the filters.`,
     ),
     h("button", { type: "button", onClick: onClear }, "Show all"),

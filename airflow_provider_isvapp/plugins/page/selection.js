@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 //
-// Which exports are shown.
+// The selection of exports.
 
 // In the order of an export's life; the keys are those of the server's rows.
 export const STATES = { waiting: "Waiting", ready: "Ready", failed: "Failed", expired: "Expired" };
