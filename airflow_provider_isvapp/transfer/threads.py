@@ -149,7 +149,7 @@ class Watchdog:
     """Runs calls to a storage, and fails after too long without progress, regardless of the client's retries.
 
     Calls run in daemon threads: one that hangs is abandoned and does not keep the process alive. It must not continue
-    after the task has failed, so a store calls :func:`refuse_if_given_up` before each request, including the client's
+    after the task has failed, so a store calls :func:`raise_if_cancelled` before each request, including the client's
     retries.
 
     :param uri: of the object, for the message.
@@ -163,34 +163,34 @@ class Watchdog:
         self._uri = uri
         self._seconds = seconds
         self._clock = clock
-        self._under_way = 0
+        self._in_progress = 0
         self._lock = threading.Lock()
         self._last = clock()
-        self._given_up = threading.Event()
+        self._cancelled = threading.Event()
 
     def acknowledge(self) -> None:
         """Record progress: a response arrived, or new bytes were sent."""
         self._last = self._clock()
 
-    def give_up(self) -> None:
+    def cancel(self) -> None:
         """Prevent further requests by the calls in progress."""
-        self._given_up.set()
+        self._cancelled.set()
 
     def sleep(self, seconds: float) -> None:
-        """Wait between two attempts of a call, or until the call is given up.
+        """Wait between two attempts of a call, or until the call is cancelled.
 
-        :raises StorageFailed: if it is given up.
+        :raises StorageFailed: if it is cancelled.
         """
-        self._given_up.wait(seconds)
+        self._cancelled.wait(seconds)
         self.check()
 
     def start(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Start a function in a separate thread."""
         future: Future[T] = Future()
         with self._lock:
-            if not self._under_way:
+            if not self._in_progress:
                 self.acknowledge()
-            self._under_way += 1
+            self._in_progress += 1
 
         def run() -> None:
             _running.set(self)
@@ -210,7 +210,7 @@ class Watchdog:
         return future
 
     def wait(self, future: Future[T]) -> T:
-        """Return the result of a call. The call is given up if this raises before it has ended.
+        """Return the result of a call. The call is cancelled if this raises before it has ended.
 
         :raises StorageFailed: if the storage stalls.
         """
@@ -225,7 +225,7 @@ class Watchdog:
                     self.check()
         finally:
             if not future.done():
-                self.give_up()
+                self.cancel()
 
     def call(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function and return its result.
@@ -237,27 +237,27 @@ class Watchdog:
     def check(self) -> None:
         """Check that the storage makes progress.
 
-        :raises StorageFailed: if it stalls, or if the calls were given up.
+        :raises StorageFailed: if it stalls, or if the calls were cancelled.
         """
         silent = self._clock() - self._last
-        if self._under_way and silent > self._seconds:
-            self.give_up()
+        if self._in_progress and silent > self._seconds:
+            self.cancel()
             raise StorageFailed(
                 f"The storage acknowledged nothing of {self._uri} for {silent:.0f} s. "
                 "Check the network and the health of the storage."
             )
-        if self._given_up.is_set():
-            raise StorageFailed(f"The write to {self._uri} was given up.")
+        if self._cancelled.is_set():
+            raise StorageFailed(f"The write to {self._uri} was cancelled.")
 
     def _end(self) -> None:
         with self._lock:
-            self._under_way -= 1
+            self._in_progress -= 1
 
 
-def refuse_if_given_up() -> None:
-    """Raise in a call that its :class:`Watchdog` has given up.
+def raise_if_cancelled() -> None:
+    """Raise in a call that its :class:`Watchdog` has cancelled.
 
-    :raises StorageFailed: if the call was given up.
+    :raises StorageFailed: if the call was cancelled.
     """
     watchdog = _running.get(None)
     if watchdog is not None:

@@ -104,12 +104,12 @@ class ExportPoller:
         self._wakes_at = 0.0
         self._reader: ExportReader | None = None
         self._failed = FailedPolls(of_one_export=False)
-        self._over = False
+        self._stopped = False
 
     @property
     def ended(self) -> bool:
         """Whether the loop has ended or is about to; such a poller accepts no more waiters."""
-        return self._over or (self._task is not None and not self._wanted)
+        return self._stopped or (self._task is not None and not self._wanted)
 
     @property
     def _wanted(self) -> list[ExportWaiter | ListSubscriber]:
@@ -207,7 +207,7 @@ class ExportPoller:
             log.exception("Polling for exports of connection %s crashed", self._name)
             self._fail_all(defect)
         finally:
-            self._over = True
+            self._stopped = True
         log.info("Stopped polling for exports of connection %s after %d rounds", self._name, rounds)
         await self._disconnect()
 

@@ -26,7 +26,7 @@ from airflow_provider_isvapp.transfer.staging.base import (
     StorageKind,
     storage_errors,
 )
-from airflow_provider_isvapp.transfer.threads import STALL_SECONDS, P, T, Watchdog, refuse_if_given_up
+from airflow_provider_isvapp.transfer.threads import STALL_SECONDS, P, T, Watchdog, raise_if_cancelled
 
 # S3 and Google Cloud Storage count bytes, Azure counts characters.
 _LONGEST_KEY = 1024
@@ -80,7 +80,7 @@ class RequestBody:
         if self._is_sent and self._position > self._furthest:
             self._furthest = self._position
             self._watchdog.acknowledge()
-        refuse_if_given_up()
+        raise_if_cancelled()
         piece = self.data[self._position : self._position + _PIECE_BYTES]
         self._position += len(piece)
         return piece
@@ -91,7 +91,7 @@ def before_request(body: object) -> None:
 
     :raises StorageFailed: if the write was cancelled.
     """
-    refuse_if_given_up()
+    raise_if_cancelled()
     if isinstance(body, RequestBody):
         body.begin()
 
@@ -304,7 +304,7 @@ class BucketObject(ABC):
         # The id or the URL of the upload.
         self._upload: Future[str] | None = None
         self._in_flight: deque[Future[Any]] = deque()
-        self._over = False
+        self._ended = False
 
     @abstractmethod
     def write(self, data: bytes | memoryview) -> None:
@@ -328,10 +328,10 @@ class BucketObject(ABC):
 
     def abort(self) -> None:
         """Stop all requests and drop the upload, unless it is committed."""
-        if self._over:
+        if self._ended:
             return
         self._end()
-        self._watchdog.give_up()
+        self._watchdog.cancel()
         # A part that arrives after the upload is dropped would stay.
         wait([*self._in_flight, *([self._upload] if self._upload else [])], timeout=_ABORT_SECONDS)
         if self._upload is not None:
@@ -377,7 +377,7 @@ class BucketObject(ABC):
         )
 
     def _end(self) -> None:
-        self._over = True
+        self._ended = True
 
 
 class MultipartObject(BucketObject):

@@ -119,7 +119,7 @@ class FsspecFile:
         self._watchdog = Watchdog(uri, seconds=store.stall_seconds)
         folder, slash, name = key.rpartition("/")
         self._temporary = f"{folder}{slash}.{name[:100]}.{self.write_id}{_SUFFIX}"
-        self._over = False
+        self._ended = False
         with storage_errors(uri):
             self._watchdog.call(store.fs.makedirs, folder or "/", exist_ok=True)
             self._file = self._watchdog.call(store.fs.open, self._temporary, "wb", block_size=_BLOCK_BYTES)
@@ -147,7 +147,7 @@ class FsspecFile:
             # If WebHDFS does not rename, it responds with false, which its client ignores.
             if self._watchdog.call(self._store.fs.exists, self._temporary):
                 raise OSError("the storage did not rename the file; perhaps it cannot replace an existing one")
-        self._over = True
+        self._ended = True
         published = None
         with contextlib.suppress(StorageFailed):
             published = target.info()
@@ -155,9 +155,9 @@ class FsspecFile:
 
     def abort(self) -> None:
         """Remove the temporary file, unless it is published."""
-        if self._over:
+        if self._ended:
             return
-        self._over = True
+        self._ended = True
         with contextlib.suppress(Exception):
             self._watchdog.start(self._remove).result(timeout=3.0)
 

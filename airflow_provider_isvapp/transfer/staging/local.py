@@ -173,7 +173,7 @@ class LocalFile:
             self._temporary, self._fd = _create_locked(self._target)
             # A network file system can lose the response to a rename or a link, too.
             self.write_id = _identity(os.fstat(self._fd))
-        self._over = False
+        self._ended = False
         self._using_fd = threading.Lock()
         self._gathered: list[bytes | memoryview] = []
         self._gathered_bytes = 0
@@ -235,7 +235,7 @@ class LocalFile:
                 taken = True
             else:
                 taken = False
-                self._over = True
+                self._ended = True
         if taken:
             raise DestinationExists(f"{self._target} exists, and the task may not overwrite it.")
         # The file is published: an error below must not fail the task.
@@ -250,9 +250,9 @@ class LocalFile:
 
     def abort(self) -> None:
         """Remove the temporary file, unless it is committed."""
-        if self._over:
+        if self._ended:
             return
-        self._over = True
+        self._ended = True
         with contextlib.suppress(OSError):
             self._temporary.unlink()
         # While a write hangs in another thread, its descriptor must stay open: a new file could get the same number.

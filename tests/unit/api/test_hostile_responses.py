@@ -182,13 +182,13 @@ def test_headers_without_an_end_are_abandoned_and_free_the_permit(connect, head)
 
 @pytest.mark.parametrize("status", [200, 503, 404])
 @pytest.mark.parametrize("framing", ["Content-Length: 999999", "Transfer-Encoding: chunked"])
-def test_a_body_that_trickles_is_given_up(connect, status, framing):
+def test_a_body_that_trickles_is_aborted(connect, status, framing):
     start = f"HTTP/1.1 {status} X\r\n{framing}\r\n\r\n".encode()
     piece = b"1\r\n \r\n" if "chunked" in framing else b" "
     endless = _Endless(lambda: itertools.chain([start], itertools.repeat(piece)))
-    given_up = pytest.raises((ServiceUnavailable, NotFound))
+    aborted = pytest.raises((ServiceUnavailable, NotFound))
     server = RawServer(endless, pause=READ_TIMEOUT / 6)
-    with server, connect(server.url) as client, in_time(), given_up as caught:
+    with server, connect(server.url) as client, in_time(), aborted as caught:
         client.list_exports()
     if status == 200:
         assert f"no whole response within {5 * READ_TIMEOUT:g} s" in str(caught.value)

@@ -267,8 +267,8 @@ def test_what_a_failed_write_has_staged_stays_until_the_next_one(container: Cont
     assert blob_client.get_block_list("uncommitted")[1] == []
 
 
-def test_a_write_that_was_given_up_is_not_published_later(container: Container, azure_server: str) -> None:
-    """The client retries the last request after the caller has given up."""
+def test_a_cancelled_write_is_not_published_later(container: Container, azure_server: str) -> None:
+    """The client retries the last request after the caller has cancelled."""
     container.put()
     behind, _, account = azure_server.rpartition("/")
     with FaultProxy(behind, lambda status: ({}, b"")) as proxy:

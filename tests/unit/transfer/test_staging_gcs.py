@@ -106,10 +106,10 @@ def test_nothing_shows_before_the_last_step(server: GcsServer) -> None:
 
 
 @pytest.mark.parametrize("content", [BIG, OLD], ids=["chunks", "one chunk"])
-def test_an_upload_that_is_given_up_is_cancelled(server: GcsServer, content: bytes) -> None:
-    given_up = staged(target_at(server), content)
+def test_an_aborted_upload_is_cancelled(server: GcsServer, content: bytes) -> None:
+    aborted = staged(target_at(server), content)
     assert open_uploads(server) == 1
-    given_up.abort()
+    aborted.abort()
     assert open_uploads(server) == 0
     assert content_of(server) is None
 
@@ -281,7 +281,7 @@ def test_a_storage_that_is_unavailable_for_long_fails_the_write(server: GcsServe
     new.abort()
 
 
-def test_an_upload_that_was_given_up_sends_nothing_more(server: GcsServer) -> None:
+def test_an_aborted_upload_sends_nothing_more(server: GcsServer) -> None:
     earlier = set(threading.enumerate())
     server.fault = lambda request: 503 if request.command == "PUT" else None
     new = staged(target_at(server, stall_seconds=0.5), OLD)
