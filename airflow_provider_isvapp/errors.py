@@ -219,7 +219,7 @@ class ExportRefused(AuditRefused):
 class CheckRefused(AuditRefused):
     """A check refused a result. The existing object stays.
 
-    :param message: with the figures and the next step.
+    :param message: the figures and the next step.
     :param reasons: the reason of each check that refused it, by the check's name.
     """
 

@@ -32,9 +32,9 @@ _SAFE = "/=:@!$&'()*+,;~[]"
 class ObjectName(msgspec.Struct, frozen=True, kw_only=True):
     """The names of one object.
 
-    :param namespace: of its storage, by OpenLineage's naming conventions.
-    :param name: of the object in the namespace, by the same conventions.
-    :param uri: for Airflow's assets.
+    :param namespace: the storage, by OpenLineage's naming conventions.
+    :param name: the object in the namespace, by the same conventions.
+    :param uri: the URI for Airflow's assets.
     """
 
     namespace: str
@@ -80,7 +80,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """A dataset of a vendor.
 
     :param namespace: the origin of the vendor's API, from the connection.
-    :param name: of the dataset in the namespace.
+    :param name: the dataset in the namespace.
     :param fields: the documented fields.
     """
 

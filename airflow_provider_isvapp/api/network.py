@@ -222,7 +222,7 @@ class Deadline:
     second, or ``100 Continue`` again and again, can hold a request forever. No read of a response waits past its
     deadline.
 
-    :param seconds: from now.
+    :param seconds: the seconds from now.
     """
 
     def __init__(self, seconds: float) -> None:

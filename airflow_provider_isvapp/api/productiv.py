@@ -78,8 +78,8 @@ class AppDetails:
 
     :param app: the app as sent.
     :param as_of_date: the date that the information describes, ``YYYY-MM-DD``, as sent.
-    :param fiscal_date: from API version v2 on.
-    :param fiscal_date_range: from API version v2 on.
+    :param fiscal_date: the fiscal date, from API version v2 on.
+    :param fiscal_date_range: the fiscal year's first and last day, from API version v2 on.
     :param extra: other fields of the response.
     """
 

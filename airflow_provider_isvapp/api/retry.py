@@ -107,7 +107,7 @@ def transient_fault(
     The messages of requests and urllib3 quote the path, and a download's path carries a token.
 
     :param url_field: the connection's field that decides the URL, for messages.
-    :param deadline: of the response, if it has begun.
+    :param deadline: the deadline of the response, if it has begun.
     :return: the fault; or a permanent error, if a proxy refuses the request.
     """
     cause = _innermost(error)

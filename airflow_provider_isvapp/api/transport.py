@@ -286,7 +286,7 @@ class Transport:
     def _guarded(self, request: Request, action: Callable[[], Result], deadline: Deadline | None = None) -> Result:
         """Run an action of the HTTP libraries, and convert their errors to ours.
 
-        :param deadline: of the response that the action reads.
+        :param deadline: the deadline of the response that the action reads.
         """
         try:
             return action()

@@ -133,7 +133,7 @@ class SlidingWindow:
         """Accept a request and return None, or return the seconds after which the next one is accepted.
 
         :param credential: the credential of the request.
-        :param at: its monotonic time of arrival.
+        :param at: the monotonic time of arrival.
         """
         if self._limit is None:
             return None

@@ -29,8 +29,8 @@ _SHUTDOWN_SECONDS = 0.5
 class Emulator:
     """Both vendors on one port. A context manager that starts and closes the server.
 
-    :param config: its options.
-    :param clock: its clock; the system's by default.
+    :param config: the options.
+    :param clock: the clock; the system's by default.
     :param on_request: called with each finished request, in the server's thread.
     """
 

@@ -55,7 +55,7 @@ def _key(link: type[XComLink]) -> str:
     return f"_link_{link.__name__}"
 
 
-# Of the plugin's page "ISVapp exports".
+# The URL prefix of the plugin's page "ISVapp exports".
 URL_PREFIX = "/isvapp-exports"
 
 
@@ -98,7 +98,7 @@ def export_of(url: object) -> tuple[str, str] | None:
     return query["connection"][0], query["export"][0]
 
 
-# By the suffix of the endpoint's host. S3-compatible storages have other hosts.
+# The console by the suffix of the endpoint's host. S3-compatible storages have other hosts.
 _AWS_CONSOLES = {
     ".amazonaws.com.cn": "console.amazonaws.cn",
     ".us-gov-east-1.amazonaws.com": "console.amazonaws-us-gov.com",

@@ -180,7 +180,7 @@ class ExportListCache:
 
 # The vendor's documented limit.
 MOST_ROWS = 1000
-# Of an id or a message. Our errors are shorter.
+# The longest id or message. Our errors are shorter.
 _LONGEST_TEXT = 2000
 _REDACT = Redactor()
 
@@ -190,10 +190,10 @@ class ExportRow:
     """One export on the page. Fields that the vendor omits are None.
 
     :param state: an :class:`ExportState`: the state of the export at the time of the reading.
-    :param created_at: ISO 8601, as are the other times.
-    :param age_seconds: since it was created.
-    :param duration_seconds: from creation to completion or error; None while it is pending.
-    :param expires_in_seconds: until its file expires; negative if it has expired.
+    :param created_at: in ISO 8601, like the other times.
+    :param age_seconds: the time since its creation.
+    :param duration_seconds: the time from creation to completion or error; None while it is pending.
+    :param expires_in_seconds: the time until its file expires; negative if it has expired.
     :param error_message: the vendor's message after :func:`shown`, without words that contain URLs.
     """
 
@@ -275,7 +275,7 @@ _CREATING = frozenset({"IsvappExportOperator", "IsvappCreateExportOperator"})
 class ExportTask:
     """The task of an export.
 
-    :param map_index: of a mapped task; -1 for others.
+    :param map_index: the index of a mapped task; -1 for others.
     :param map_label: the UI's label of the mapped task: the rendered ``map_index_template``, else the index.
     :param created: whether the task created the export; if not, it waited for it or downloaded it.
     """

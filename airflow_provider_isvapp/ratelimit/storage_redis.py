@@ -29,7 +29,7 @@ _TIMEOUT = 2.0
 # Much longer than any wait of a state.
 _KEPT_AFTER_USE = 3600
 
-# Of a text that is too long, the beginning suffices to see that it is invalid, and to compare it.
+# The beginning of a text is enough to detect one that is too long, and to compare it.
 _READ = f"return {{redis.call('GETRANGE', KEYS[1], 0, {LONGEST_TEXT}), redis.call('TIME')}}"
 _REPLACE = f"""
 if redis.call('GETRANGE', KEYS[1], 0, {LONGEST_TEXT}) == ARGV[1] then

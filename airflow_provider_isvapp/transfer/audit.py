@@ -30,7 +30,7 @@ _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2})?")
 class Candidate:
     """A staged and verified result, as rules and checks see it.
 
-    :param staged: its provenance, with all figures.
+    :param staged: the provenance of the result, with all figures.
     :param replaces_rows: returns whether the existing object has rows; called only when it matters.
     :param drift: the differences from the documentation; None if rows were not compared with it.
     :param figures: the figures of the rows by month; None if none were computed.
@@ -69,7 +69,7 @@ def find_problem(candidate: Candidate, rules: Iterable[Rule]) -> str | None:
 class Audit:
     """The results of the checks.
 
-    :param results: in the order of the checks.
+    :param results: the results, in the order of the checks.
     :param baseline: URI of the object that they compared with; None if there was none.
     """
 

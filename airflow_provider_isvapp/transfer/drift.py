@@ -143,7 +143,7 @@ class RowChecker:
     def check(self, line: bytes, row: int) -> None:
         """Compare a row.
 
-        :param row: its number, from 1.
+        :param row: the row's number, from 1.
         :raises MalformedRows: if it has no key, has the key of another row, or has a value of a wrong type.
         """
         try:

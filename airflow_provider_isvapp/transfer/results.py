@@ -26,9 +26,9 @@ class Outcome(StrEnum):
 class WrittenObject:
     """One object that was written.
 
-    :param path: its URI.
-    :param rows: rows in it.
-    :param bytes: its size as it is stored.
+    :param path: the object's URI.
+    :param rows: the number of rows.
+    :param bytes: the size of the stored object.
     :param crc32: CRC-32 of the stored bytes as eight hexadecimal digits.
     :param sha256: SHA-256 of the stored bytes; None without a manifest.
     :param reference_date: the object's month, if the export was partitioned.
@@ -51,7 +51,7 @@ class WrittenObject:
 class CheckResult:
     """The result of one check.
 
-    :param check: its name.
+    :param check: the check's name.
     :param reason: why it refused the result.
     """
 

@@ -332,7 +332,7 @@ class Dialect(StrEnum):
     BIGQUERY = "BigQuery"
 
 
-# In the order of the dialects.
+# The names are in the order of the dialects.
 _SCALARS = {
     "text": ("string", "VARCHAR", "VARCHAR", "STRING"),
     "date": ("date", "DATE", "DATE", "DATE"),
