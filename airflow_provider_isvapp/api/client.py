@@ -153,7 +153,7 @@ class VendorClient(Generic[Settings]):
     ) -> None:
         self._settings = settings
         self._base_url = settings.transport.base_url
-        self._vendor = settings.transport.vendor
+        self.vendor = settings.transport.vendor
         self._observe = observe
         self._on_new_token = on_new_token
         self._open_storage = open_storage

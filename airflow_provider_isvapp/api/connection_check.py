@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from airflow_provider_isvapp.api.client import VendorClient
 from airflow_provider_isvapp.api.isvapp.client import SCOPE_ACCOUNTS, SCOPE_EXPORTS, SCOPE_IDENTITY, IsvappClient
 from airflow_provider_isvapp.api.isvapp.models import Account
 from airflow_provider_isvapp.api.productiv import ProductivClient
@@ -28,24 +30,25 @@ class Finding:
     message: str
 
 
-def success(message: str, *, vendor: str, clock_skew: float | None) -> Finding:
+def success(client: VendorClient[Any], message: str) -> Finding:
     """Report that a connection works, unless the clocks differ."""
-    warning = clock_warning(clock_skew, vendor=vendor)
+    warning = clock_warning(client.clock_skew, vendor=client.vendor)
     return Finding(works=not warning, message=f"{message} But: {warning}" if warning else message)
 
 
-def failure(error: ProviderError, *, vendor: str, clock_skew: float | None) -> Finding:
+def failure(client: VendorClient[Any], error: ProviderError | str) -> Finding:
     """Report an error, with a difference of the clocks, which may be the cause."""
-    return Finding(works=False, message=f"{error} {clock_warning(clock_skew, vendor=vendor)}".rstrip())
+    warning = clock_warning(client.clock_skew, vendor=client.vendor)
+    return Finding(works=False, message=f"{error} {warning}".rstrip())
 
 
-def refused_at_once(error: AuthenticationRefused, *, vendor: str, clock_skew: float | None) -> Finding:
+def refused_at_once(client: VendorClient[Any], error: AuthenticationRefused) -> Finding:
     """Report that the vendor issued a token and then refused it, which no wrong field of the connection explains."""
-    advice = clock_warning(clock_skew, vendor=vendor) or (
-        f"The client id and the client secret are right, and the clocks agree: try again, then ask {vendor}."
+    advice = clock_warning(client.clock_skew, vendor=client.vendor) or (
+        f"The client id and the client secret are right, and the clocks agree: try again, then ask {client.vendor}."
     )
     reason = error.vendor_message or "without a message"
-    text = f"{vendor} issued a token and refused it at once ({error.status}): {reason}. {advice}"
+    text = f"{client.vendor} issued a token and refused it at once ({error.status}): {reason}. {advice}"
     return Finding(works=False, message=text)
 
 
@@ -70,7 +73,6 @@ def _duration(seconds: float) -> str:
     return f"{round(seconds / 60)} min" if whole < 2 * 3600 else f"{seconds / 3600:.1f} h"
 
 
-ISVAPP = "ISVapp"
 # Covers every endpoint; the vendor has no finer permissions for API keys.
 API_KEY_PERMISSION = "ISVapp metrics retrieval"
 
@@ -87,22 +89,22 @@ def check_api_key(client: IsvappClient) -> Finding:
     try:
         account = client.get_account()
     except AuthenticationRefused as refused:
-        return _failed(
+        return failure(
             client,
             f"ISVapp does not know this API key ({refused.status}): {refused.vendor_message or 'without a message'}. "
             "Check the connection's password, or give the client id that belongs to it as login.",
         )
     except PermissionRefused as refused:
-        return _failed(
+        return failure(
             client,
             f"ISVapp knows this API key and refuses it ({refused.status}): "
             f"{refused.vendor_message or 'without a message'}. Create one with the permission scope "
             f"{API_KEY_PERMISSION!r}, under Setup > REST API in ISVapp.",
         )
     except ProviderError as error:
-        return failure(error, vendor=ISVAPP, clock_skew=client.clock_skew)
+        return failure(client, error)
     message = f"Connected to ISVapp as {_name(account)} with an API key that has the permission {API_KEY_PERMISSION!r}."
-    return success(message, vendor=ISVAPP, clock_skew=client.clock_skew)
+    return success(client, message)
 
 
 def check_client_credentials(client: IsvappClient) -> Finding:
@@ -110,22 +112,22 @@ def check_client_credentials(client: IsvappClient) -> Finding:
     try:
         granted, refused = _request_scopes(client)
         if not granted:
-            return failure(refused[SCOPE_IDENTITY], vendor=ISVAPP, clock_skew=client.clock_skew)
+            return failure(client, refused[SCOPE_IDENTITY])
         account = client.get_account() if SCOPE_IDENTITY in granted else None
     except AuthenticationRefused as error:
-        return refused_at_once(error, vendor=ISVAPP, clock_skew=client.clock_skew)
+        return refused_at_once(client, error)
     except ProviderError as error:
-        return failure(error, vendor=ISVAPP, clock_skew=client.clock_skew)
+        return failure(client, error)
     who = f" as {_name(account)}" if account else ""
     noun = "scope" if len(granted) == 1 else "scopes"
     message = f"Connected to ISVapp{who} with the {noun} {', '.join(granted)}."
     if not refused:
-        return success(message, vendor=ISVAPP, clock_skew=client.clock_skew)
+        return success(client, message)
     missing = " ".join(
         f"Without the scope {scope}, tasks cannot {_NEEDED_TO[scope]} ({error.vendor_message or error.status})."
         for scope, error in refused.items()
     )
-    return _failed(
+    return failure(
         client,
         f"{message} {missing} Give it to the client under Setup > REST API in ISVapp. "
         "If no task needs it, leave the connection as it is.",
@@ -149,15 +151,8 @@ def _request_scopes(client: IsvappClient) -> tuple[list[str], dict[str, RequestR
     return granted, refused
 
 
-def _failed(client: IsvappClient, message: str) -> Finding:
-    return failure(ProviderError(message), vendor=ISVAPP, clock_skew=client.clock_skew)
-
-
 def _name(account: Account) -> str:
     return account.company_name or f"account {account.id}"
-
-
-PRODUCTIV = "Productiv"
 
 
 def check_connection(client: ProductivClient, *, scope: str) -> Finding:
@@ -171,12 +166,12 @@ def check_connection(client: ProductivClient, *, scope: str) -> Finding:
     try:
         client.check_scope(scope)
     except ProviderError as error:
-        return failure(error, vendor=PRODUCTIV, clock_skew=client.clock_skew)
+        return failure(client, error)
     try:
         apps = client.list_apps()
     except AuthenticationRefused as refused:
-        return refused_at_once(refused, vendor=PRODUCTIV, clock_skew=client.clock_skew)
+        return refused_at_once(client, refused)
     except ProviderError as error:
-        return failure(error, vendor=PRODUCTIV, clock_skew=client.clock_skew)
+        return failure(client, error)
     message = f"Connected to Productiv with the scope {scope}: {len(apps)} active apps as of {apps.as_of_date}."
-    return success(message, vendor=PRODUCTIV, clock_skew=client.clock_skew)
+    return success(client, message)

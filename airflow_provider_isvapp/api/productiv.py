@@ -124,7 +124,7 @@ class ProductivClient(VendorClient[ProductivSettings]):
         path = f"/pull/{api_version or self._settings.api_version}/apps"
         params = {name: "true" for name, wanted in switches.items() if wanted}
         fields = self._get(path, "productiv_apps", params=params)
-        context = {"vendor": self._vendor, "label": f"GET {path}", "name": "Apps"}
+        context = {"vendor": self.vendor, "label": f"GET {path}", "name": "Apps"}
         apps = require_utf8(split_array(self._take(fields, "Apps", path), **context), **context)
         return AppList(lines=tuple(apps), request={"path": path, **params}, **self._common(fields, path))
 
@@ -138,7 +138,7 @@ class ProductivClient(VendorClient[ProductivSettings]):
         fields = self._get(path, "productiv_app")
         app = self._decoded(self._take(fields, "App", path), path)
         if not isinstance(app, dict):
-            raise ContractBroken(f"{self._vendor} responded to GET {path}, but 'App' is not an object. {API_CHANGED}")
+            raise ContractBroken(f"{self.vendor} responded to GET {path}, but 'App' is not an object. {API_CHANGED}")
         fiscal = {
             "fiscal_date": self._decoded(fields.pop("FiscalDate", _NULL), path),
             "fiscal_date_range": self._decoded(fields.pop("FiscalDateRange", _NULL), path),
@@ -157,19 +157,19 @@ class ProductivClient(VendorClient[ProductivSettings]):
             headers={"Accept": "application/json", "Content-Type": "application/json"},
         )
         response = self._fetch(request)
-        return parse_object(response, vendor=self._vendor, label=label, redact=self._transport.redact)
+        return parse_object(response, vendor=self.vendor, label=label, redact=self._transport.redact)
 
     def _take(self, fields: dict[str, msgspec.Raw], name: str, path: str) -> msgspec.Raw:
         if name not in fields:
             raise ContractBroken(
-                f"{self._vendor} responded to GET {path} without {name!r}. Check the connection's host and api_version."
+                f"{self.vendor} responded to GET {path} without {name!r}. Check the connection's host and api_version."
             )
         return fields.pop(name)
 
     def _common(self, fields: dict[str, msgspec.Raw], path: str) -> dict[str, Any]:
         as_of_date = self._decoded(self._take(fields, "AsOfDate", path), path)
         if not isinstance(as_of_date, str) or not as_of_date:
-            raise ContractBroken(f"{self._vendor} responded to GET {path}, but 'AsOfDate' is not a date. {API_CHANGED}")
+            raise ContractBroken(f"{self.vendor} responded to GET {path}, but 'AsOfDate' is not a date. {API_CHANGED}")
         response_time = self._decoded(fields.pop("ResponseTimeMs", _NULL), path)
         return {
             "as_of_date": self._transport.redact(as_of_date),
@@ -178,4 +178,4 @@ class ProductivClient(VendorClient[ProductivSettings]):
         }
 
     def _decoded(self, value: msgspec.Raw, path: str) -> Any:
-        return decode(value, vendor=self._vendor, label=f"GET {path}")
+        return decode(value, vendor=self.vendor, label=f"GET {path}")

@@ -252,7 +252,7 @@ class IsvappClient(VendorClient[IsvappSettings]):
         exports = []
         # Record by record: a thousand dicts at once, every few seconds, would bring about full runs of the garbage
         # collector, each of which stops a triggerer for longer than all the rest of a poll.
-        for line in split_array(data, vendor=self._vendor, label=f"GET {path}", name="data"):
+        for line in split_array(data, vendor=self.vendor, label=f"GET {path}", name="data"):
             try:
                 exports.append(self._export(line, f"GET {path}"))
             except (ContractBroken, UnexpectedResponse) as problem:
@@ -283,7 +283,7 @@ class IsvappClient(VendorClient[IsvappSettings]):
         path = "/api/v1/salesforce_accounts"
         data = self._data("GET", path, "salesforce_accounts", scope=SCOPE_ACCOUNTS, params=params)
         responded_at = datetime.fromtimestamp(self._clock() - (self.clock_skew or 0.0), UTC)
-        context = {"vendor": self._vendor, "label": f"GET {path}", "name": "data"}
+        context = {"vendor": self.vendor, "label": f"GET {path}", "name": "data"}
         lines = require_utf8(split_array(data, **context), **context)
         return AccountLines(lines=tuple(lines), responded_at=responded_at, request={"path": path, **params})
 
@@ -365,17 +365,17 @@ class IsvappClient(VendorClient[IsvappSettings]):
             idempotent=idempotent,
         )
         response = self._fetch(request)
-        envelope = parse_object(response, vendor=self._vendor, label=label, redact=self._transport.redact)
+        envelope = parse_object(response, vendor=self.vendor, label=label, redact=self._transport.redact)
         raw = self._decoded(envelope.get("success", msgspec.Raw(b"null")), label, lambda value: value)
         success = as_flag(raw)
         if success is not None and success is not raw:
-            self._warn_once("success", f"{self._vendor} sends 'success' as {shape_of(raw)}; it is read as {success}.")
+            self._warn_once("success", f"{self.vendor} sends 'success' as {shape_of(raw)}; it is read as {success}.")
         if success is False:
             message = find_vendor_message(response.content, redact=self._transport.redact) or "without a message"
-            raise RequestRefused(f"{self._vendor} refused {label}: {message}. {REFUSED_AGAIN}", status=response.status)
+            raise RequestRefused(f"{self.vendor} refused {label}: {message}. {REFUSED_AGAIN}", status=response.status)
         if success is not True or "data" not in envelope:
             raise ContractBroken(
-                f"{self._vendor} responded to {label} with JSON, but not with its documented envelope (data, success). "
+                f"{self.vendor} responded to {label} with JSON, but not with its documented envelope (data, success). "
                 "Check the connection's host; if it is right, the vendor's API has changed."
             )
         return envelope["data"]
@@ -388,4 +388,4 @@ class IsvappClient(VendorClient[IsvappSettings]):
         )
 
     def _decoded(self, value: bytes | msgspec.Raw, label: str, convert: Callable[[Any], Decoded]) -> Decoded:
-        return decode(value, convert, vendor=self._vendor, label=label)
+        return decode(value, convert, vendor=self.vendor, label=label)
