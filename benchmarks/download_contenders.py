@@ -64,9 +64,9 @@ def ours(server: str, destination: Any, **options: Any) -> Work:
 
 def ours_to_file(server: str, target: str, **options: Any) -> Work:
     import airflow_provider_isvapp.transfer.staging.local  # noqa: F401 - before the clock starts
-    from airflow_provider_isvapp.transfer.destination import open_destination
+    from airflow_provider_isvapp.transfer.destination import local_destination
 
-    return ours(server, open_destination(target), **options)
+    return ours(server, local_destination(target), **options)
 
 
 def ours_checked(server: str, target: str) -> Work:

@@ -17,7 +17,7 @@ from airflow_provider_isvapp.api.schema.isvapp import salesforce_account
 from airflow_provider_isvapp.api.schema.productiv import AppDetails
 from airflow_provider_isvapp.emulator.data import account_rows, rows_to_json
 from airflow_provider_isvapp.emulator.productiv import app_rows
-from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.destination import local_destination
 from airflow_provider_isvapp.transfer.lists import write_list
 from airflow_provider_isvapp.transfer.options import WriteOptions
 
@@ -49,7 +49,7 @@ def measure(name: str, output_format: str) -> None:
         before, started = peak(), time.perf_counter()
         write_list(
             rows,
-            open_destination(str(path)),
+            local_destination(str(path)),
             dataset=name,
             row_type=row_type,
             options=WriteOptions(output_format=output_format),  # type: ignore[arg-type]

@@ -34,15 +34,16 @@ def resolve_destination(path: object, *, storage_options: Mapping[str, Any] | No
         STORAGE_KINDS,
         Destination,
         checked_key,
-        open_destination,
+        fsspec_destination,
+        local_destination,
     )
-    from airflow_provider_isvapp.transfer.staging.local import LocalStore
 
     text = str(path) if isinstance(path, ObjectStoragePath) else _checked_text(path)
     scheme = text.partition("://")[0] if "://" in text else "file"
     options = dict(storage_options or {})
     if scheme in ("file", "local"):
-        return Destination(store=LocalStore(options=options), key=checked_key(_local_path(text), text), uri=text)
+        _check_absolute(text)
+        return local_destination(text, options=options)
     kind = STORAGE_KINDS.get(scheme)
     location = _Location.of(text) if kind != "azure" else _Location.of_blob(text)
     if kind in _OPENERS:
@@ -52,8 +53,7 @@ def resolve_destination(path: object, *, storage_options: Mapping[str, Any] | No
         except ImportError:  # the provider or its client library is missing
             pass
     elif has_file_system(scheme):
-        storage_path = path if isinstance(path, ObjectStoragePath) else ObjectStoragePath(text)
-        return open_destination(storage_path)
+        return fsspec_destination(path if isinstance(path, ObjectStoragePath) else ObjectStoragePath(text))
     # The extra that installs the client is named after the kind.
     raise _no_file_system(text, scheme, extra=kind)
 
@@ -209,12 +209,10 @@ def _checked_text(path: object) -> str:
     return path
 
 
-def _local_path(path: str) -> str:
-    local = path.partition("://")[2] if "://" in path else path
+def _check_absolute(path: str) -> None:
     # Each worker has a different working directory, and Airflow 2.11 resolves relative paths from the root.
-    if not local.startswith("/"):
+    if not (path.partition("://")[2] if "://" in path else path).startswith("/"):
         raise InvalidArgument(f"path {path!r} is relative; give an absolute path, or a URI such as s3://bucket/key.")
-    return local
 
 
 def _no_file_system(path: str, scheme: str, *, extra: str | None) -> InvalidArgument:

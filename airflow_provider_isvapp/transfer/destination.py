@@ -6,16 +6,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from airflow_provider_isvapp.errors import InvalidArgument
 from airflow_provider_isvapp.transfer.staging.base import ObjectStore, ObjectTarget, StorageKind
 from airflow_provider_isvapp.transfer.staging.local import LocalStore
 
 STORAGE_KINDS: dict[str, StorageKind] = {
-    "file": "local",
-    "local": "local",
     "s3": "s3",
     "s3a": "s3",
     "s3n": "s3",
@@ -28,10 +27,9 @@ STORAGE_KINDS: dict[str, StorageKind] = {
     "wasb": "azure",
     "wasbs": "azure",
 }
-"""The storages that publish an object in one step, by the scheme of a URI (fsspec's protocol)."""
+"""The object storages by the scheme of a URI."""
 
 
-@runtime_checkable
 class StoragePath(Protocol):
     """The part of Airflow's ObjectStoragePath, or of a UPath, that this package needs."""
 
@@ -90,40 +88,27 @@ class Destination:
         return replace(self, key=renamed(self.key), uri=renamed(self.uri))
 
 
-def open_destination(path: StoragePath | str) -> Destination:
-    """Resolve a path without Airflow: a local path, or a URI that fsspec has a file system for.
+def local_destination(uri: str, *, options: Mapping[str, Any] | None = None) -> Destination:
+    """Return the destination of a local file.
 
-    :param path: a path, a URI, or an object with ``fs`` and ``path`` such as a UPath.
+    :param uri: a path, or a URI such as ``file:///path``.
+    :param options: must be empty: local files take no options.
+    :raises InvalidArgument: if it names no file.
+    """
+    path = uri.partition("://")[2] if "://" in uri else uri
+    return Destination(store=LocalStore(options=options), key=checked_key(path, uri), uri=uri)
+
+
+def fsspec_destination(path: StoragePath) -> Destination:
+    """Return the destination of an object in a file system of fsspec.
+
     :raises InvalidArgument: if it names no object.
     """
-    if isinstance(path, StoragePath):
-        fs, key, uri = path.fs, path.path, str(path)
-    else:
-        scheme = path.partition("://")[0] if "://" in path else "file"
-        if STORAGE_KINDS.get(scheme) == "local":
-            key = path.partition("://")[2] if "://" in path else path
-            return Destination(store=LocalStore(), key=checked_key(key, path), uri=path)
-        fs, key = _file_system(path)
-        uri = path
-    protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
-    if STORAGE_KINDS.get(protocol) == "local":
-        return Destination(store=LocalStore(), key=checked_key(key, uri), uri=uri)
     from airflow_provider_isvapp.transfer.staging.fsspec import FsspecStore
 
-    store = FsspecStore(fs, namespace=f"{protocol}://{getattr(fs, 'host', '')}")
-    return Destination(store=store, key=checked_key(key, uri), uri=uri)
-
-
-def _file_system(uri: str) -> tuple[Any, str]:
-    from fsspec.core import url_to_fs
-
-    try:
-        fs, key = url_to_fs(uri)
-    except (ImportError, ValueError) as error:
-        reason = str(error)
-    else:
-        return fs, key
-    raise InvalidArgument(f"path {uri!r}: there is no file system for it ({reason}). Use file, s3, gs or abfs.")
+    protocol = path.fs.protocol if isinstance(path.fs.protocol, str) else path.fs.protocol[0]
+    store = FsspecStore(path.fs, namespace=f"{protocol}://{getattr(path.fs, 'host', '')}")
+    return Destination(store=store, key=checked_key(path.path, str(path)), uri=str(path))
 
 
 def checked_key(key: str, uri: str) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from airflow_provider_isvapp.transfer.destination import Destination, fsspec_destination
 from airflow_provider_isvapp.transfer.staging.s3 import S3Store
 from tests.support import free_port
 
@@ -129,7 +129,7 @@ def in_fsspec(path: Path) -> Destination:
     class Renaming(ArrowFSWrapper):  # type: ignore[misc]
         protocol = "arrow"
 
-    return open_destination(FsspecPath(Renaming(arrow.LocalFileSystem()), str(path)))
+    return fsspec_destination(FsspecPath(Renaming(arrow.LocalFileSystem()), str(path)))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from openlineage.client.naming.dataset import ABFSS, GCS, S3, DatasetNaming, Loc
 
 from airflow_provider_isvapp.lineage import ObjectName, name_of
 from airflow_provider_isvapp.operators.storage_clients import resolve_destination
-from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from airflow_provider_isvapp.transfer.destination import Destination, local_destination
 from airflow_provider_isvapp.transfer.staging.fsspec import FsspecStore
 from airflow_provider_isvapp.version_compat import Asset, ObjectStoragePath
 from tests.support.airflow_connections import SetConnection
@@ -20,12 +20,12 @@ def in_bucket(namespace: str, *, key: str) -> Destination:
 
 
 def test_a_local_file() -> None:
-    assert name_of(open_destination("/lake/usage.ndjson")) == ObjectName(
+    assert name_of(local_destination("/lake/usage.ndjson")) == ObjectName(
         namespace="file", name="/lake/usage.ndjson", uri="file:///lake/usage.ndjson"
     )
     convention = LocalFileSystem("/lake/usage.ndjson")
     assert (convention.get_namespace(), convention.get_name()) == ("file", "/lake/usage.ndjson")
-    assert name_of(open_destination("file:///lake/usage.ndjson")).uri == "file:///lake/usage.ndjson"
+    assert name_of(local_destination("file:///lake/usage.ndjson")).uri == "file:///lake/usage.ndjson"
 
 
 def test_a_bucket_without_the_connection(set_connection: SetConnection) -> None:
@@ -70,7 +70,7 @@ def test_airflow_does_not_change_the_uri(key: str, encoded: str, tmp_path: Path)
     for destination in (
         in_bucket("s3://bucket", key=key),
         in_bucket("abfss://container@account.dfs.core.windows.net", key=key),
-        open_destination(f"/lake/{key}"),
+        local_destination(f"/lake/{key}"),
     ):
         uri = name_of(destination).uri
         assert uri.endswith(encoded)

@@ -13,7 +13,7 @@ from airflow_provider_isvapp.emulator import Emulator, ManualClock
 from airflow_provider_isvapp.links.isvapp import console_url
 from airflow_provider_isvapp.operators import base
 from airflow_provider_isvapp.operators.isvapp import IsvappExportOperator, IsvappFetchSalesforceAccountsOperator
-from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from airflow_provider_isvapp.transfer.destination import Destination, local_destination
 from airflow_provider_isvapp.transfer.staging.fsspec import FsspecStore
 from airflow_provider_isvapp.transfer.staging.s3 import S3Store
 from tests.support.object_stores import gcs_client, in_gcs
@@ -104,7 +104,7 @@ class TestGoogle:
 
 
 def test_other_storages_have_none(tmp_path: Path) -> None:
-    assert console_url(open_destination(str(tmp_path / "usage"))) is None
+    assert console_url(local_destination(str(tmp_path / "usage"))) is None
     azure = FsspecStore(None, namespace="abfss://container@account.dfs.core.windows.net")
     assert console_url(Destination(store=azure, key="usage", uri="abfss://container/usage")) is None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from airflow_provider_isvapp.operators.base import Publication
-from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.destination import local_destination
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 
 
@@ -20,7 +20,7 @@ def found(path: Path) -> Publication:
         months={"2024-02": 2, "2024-03": 3},
         outcome=Outcome.UNCHANGED,
     )
-    return Publication(destination=open_destination(str(path)), result=result, fields=())
+    return Publication(destination=local_destination(str(path)), result=result, fields=())
 
 
 def test_a_divided_export_is_reported_month_by_month(tmp_path: Path) -> None:

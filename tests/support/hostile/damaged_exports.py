@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_isvapp.errors import TransferError
-from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.destination import local_destination
 from tests.support.downloads import download_with
 from tests.support.file_server import FileResponse, FileServer, export_row, gzip_bytes
 
@@ -170,7 +170,7 @@ def judge(case: Case, server: FileServer, folder: Path) -> str:
     path = str(folder / ("{reference_date}" if "partition_by" in case.form else "export.gz"))
     arguments = {"attempts": 1, "log": logging.getLogger("quiet"), **case.form}
     try:
-        download_with(server.source(**case.sizes), open_destination(path), **arguments)
+        download_with(server.source(**case.sizes), local_destination(path), **arguments)
     except TransferError as error:
         return "WRONG: left behind" if any(folder.iterdir()) else type(error).__name__
     found = published(folder, case)

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from airflow_provider_isvapp.errors import ProviderError
-from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.destination import local_destination
 from airflow_provider_isvapp.transfer.download import download_export
 from tests.support.hostile.clients import open_client
 from tests.support.hostile.responses import MIB, gzip_bomb, head, whole
@@ -71,7 +71,7 @@ def _call(endpoint: str, base_url: str) -> str:
                 path = Path(folder, "usage.jsonl")
                 download_export(
                     partial(client.open_download, EXPORT_ID),
-                    open_destination(str(path)),
+                    local_destination(str(path)),
                     attempts=1,
                     sleep=lambda _: None,
                 )

@@ -22,7 +22,7 @@ import pytest
 
 from airflow_provider_isvapp.checks import MaxChange
 from airflow_provider_isvapp.emulator import Emulator, Fault
-from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.destination import local_destination
 from tests.support.downloads import download_with
 from tests.support.file_server import FileResponse, FileServer, gzip_bytes, ndjson
 from tests.system.browser.airflow_ui import AirflowUi
@@ -231,7 +231,7 @@ def halved(airflow: AirflowUi, vendors: Emulator, export_id: str) -> Iterator[st
     before = usage.parent.with_name(f"month={last_day:%Y-%m}") / usage.name
     before.parent.mkdir()
     with FileServer(FileResponse(gzip_bytes(ndjson(ROWS, [f"{last_day:%Y-%m}"])))) as server:
-        download_with(server.source(), open_destination(str(before)), checks=[MaxChange()])
+        download_with(server.source(), local_destination(str(before)), checks=[MaxChange()])
     fault = Fault(endpoint="create_export", kind="month_restated", month=month, restatement="rows_lost", times=None)
     vendors.inject(fault)
     yield month

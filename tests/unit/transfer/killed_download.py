@@ -16,7 +16,7 @@ from typing import Any
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
 from airflow_provider_isvapp.checks import MaxChange
-from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.destination import local_destination
 from airflow_provider_isvapp.transfer.download import download_export
 from airflow_provider_isvapp.transfer.lists import write_list
 from airflow_provider_isvapp.transfer.options import WriteOptions
@@ -55,7 +55,7 @@ def main(url: str, where: str, step: str) -> None:
     elif key:
         destination, kind = in_s3(s3_client(server), key), s3.S3Object  # type: ignore[assignment]
     else:
-        destination, kind = open_destination(where), local.LocalFile  # type: ignore[assignment]
+        destination, kind = local_destination(where), local.LocalFile  # type: ignore[assignment]
     if step == "staging":
         kill_around(kind, "__init__", after=True)
     elif step == "writing":

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_isvapp.errors import ExportRefused
 from airflow_provider_isvapp.transfer.audit import find_month_mismatch
-from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.destination import local_destination
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from tests.support.downloads import download_with
 from tests.support.file_server import FileResponse, FileServer, gzip_bytes, ndjson
@@ -69,7 +69,7 @@ def test_months_that_are_none_or_too_many_are_named(found: dict[str, int], probl
 def download(path: Path, plain: bytes, **arguments: Any) -> WriteResult:
     arguments = {"attempts": 3, "sleep": lambda seconds: None, **arguments}
     with FileServer(FileResponse(gzip_bytes(plain))) as server:
-        result = download_with(server.source(), open_destination(str(path)), **arguments)
+        result = download_with(server.source(), local_destination(str(path)), **arguments)
         assert len(server.requested_ranges) <= 1
         return result
 

@@ -26,7 +26,7 @@ from airflow_provider_isvapp.errors import (
     StorageFailed,
 )
 from airflow_provider_isvapp.events import DownloadFinished, ResultRefused
-from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.destination import local_destination
 from airflow_provider_isvapp.transfer.lists import write_list
 from airflow_provider_isvapp.transfer.manifest import read_baseline
 from airflow_provider_isvapp.transfer.options import WriteOptions
@@ -46,9 +46,9 @@ def download(path: Path, plain: bytes, **arguments: Any) -> WriteResult:
     arguments = {"attempts": 3, "sleep": lambda seconds: None, "checks": [MaxChange()], **arguments}
     for name in ("baseline", "rejected"):
         if name in arguments:
-            arguments[name] = open_destination(str(arguments[name]))
+            arguments[name] = local_destination(str(arguments[name]))
     with FileServer(FileResponse(gzip_bytes(plain))) as server:
-        return download_with(server.source(), open_destination(str(path)), **arguments)
+        return download_with(server.source(), local_destination(str(path)), **arguments)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -131,7 +131,7 @@ def test_a_process_that_is_killed_between_object_and_manifest_leaves_no_baseline
 
     assert path.read_bytes() == ndjson(30)
     assert (tmp_path / "_x.manifest.json").read_bytes() == old
-    assert read_baseline(open_destination(str(path))) is None
+    assert read_baseline(local_destination(str(path))) is None
     # 12 are too few for 40 and for 30, but no valid summary has those numbers.
     assert download(path, ndjson(12)).baseline is None
     assert set(files(tmp_path)) == {"x", "_x.manifest.json"}
@@ -351,9 +351,9 @@ def test_a_disk_that_has_no_room_for_the_keys_is_named(monkeypatch: pytest.Monke
 
 
 def write(path: Path, *rows: bytes, **options: Any) -> WriteResult:
-    places = {name: open_destination(str(options.pop(name))) for name in ("baseline", "rejected") if name in options}
+    places = {name: local_destination(str(options.pop(name))) for name in ("baseline", "rejected") if name in options}
     return write_list(
-        rows, open_destination(str(path)), dataset="apps", row_type=AnyRow, options=WriteOptions(**options), **places
+        rows, local_destination(str(path)), dataset="apps", row_type=AnyRow, options=WriteOptions(**options), **places
     )
 
 

@@ -22,7 +22,7 @@ from airflow_provider_isvapp.errors import (
     StorageFailed,
     TransferCancelled,
 )
-from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.destination import local_destination
 from airflow_provider_isvapp.transfer.results import WriteResult
 from tests.support.downloads import download_with
 from tests.support.file_server import FileResponse, FileServer, Source, gzip_bytes, ndjson
@@ -49,7 +49,7 @@ def target(tmp_path: Path) -> Path:
 
 def download(source: Source, target: Path, **options: Any) -> WriteResult:
     options = {"sleep": Waits(), **options}
-    return download_with(source, open_destination(str(target)), **options)
+    return download_with(source, local_destination(str(target)), **options)
 
 
 def assert_written(target: Path, expected: bytes = PLAIN) -> None:

@@ -17,7 +17,7 @@ from airflow_provider_isvapp.api.isvapp.models import ExportRequest
 from airflow_provider_isvapp.api.settings import IsvappSettings
 from airflow_provider_isvapp.errors import BrokenTransfer, DamagedDownload, ExportExpired, ExportRefused, ProviderError
 from airflow_provider_isvapp.events import DownloadFinished, DownloadInterrupted, Event
-from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.destination import local_destination
 from airflow_provider_isvapp.transfer.results import WriteResult
 from tests.support.downloads import download_with
 
@@ -52,7 +52,7 @@ class Download:
 
     def __call__(self, **options: Any) -> WriteResult:
         source = partial(self.client.open_download, self.export_id)
-        return download_with(source, open_destination(str(self.target)), sleep=lambda seconds: None, **options)
+        return download_with(source, local_destination(str(self.target)), sleep=lambda seconds: None, **options)
 
     def assert_written(self) -> None:
         assert self.target.read_bytes() == self.emulator.export_bytes(self.export_id)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
 from airflow_provider_isvapp.errors import InvalidArgument
-from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.destination import local_destination
 from airflow_provider_isvapp.transfer.download import download_export
 from airflow_provider_isvapp.transfer.exclude_fields import FieldFilter, parse_field
 from airflow_provider_isvapp.transfer.lists import write_list
@@ -154,7 +154,7 @@ ROWS_OF_APPS = [b'{"Id":"1","Contacts":{"who":"x"},"N":1.50}', b'{"Id":"2","Inst
 def write(folder: Path, *, documented: Sequence[str] = ("Id", "Instances[].Contacts"), **options: Any) -> WriteResult:
     return write_list(
         ROWS_OF_APPS,
-        open_destination(str(folder / "apps")),
+        local_destination(str(folder / "apps")),
         dataset="apps",
         row_type=AnyRow,
         options=WriteOptions(**options),
@@ -208,7 +208,7 @@ class TestExport:
         with FileServer(FileResponse(gzip.compress(FILE))) as server:
             return download_export(
                 Source(server.url, Export(id="e-1", status=ExportStatus.COMPLETED), 10.0),
-                open_destination(str(path)),
+                local_destination(str(path)),
                 export_id="e-1",
                 options=WriteOptions(**{"exclude_fields": [FIELD], **options}),
             )

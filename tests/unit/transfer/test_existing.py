@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.errors import DestinationExists
-from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.destination import local_destination
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from tests.support.downloads import download_with
 from tests.support.file_server import FileResponse, FileServer, gzip_bytes, ndjson
@@ -22,13 +22,13 @@ PLAIN = ndjson(3_000, months=("2024-02", "2024-03"))
 def download(path: Path | str, plain: bytes = PLAIN, **options: Any) -> WriteResult:
     options = {"sleep": lambda seconds: None, "attempts": 1, **options}
     with FileServer(FileResponse(gzip_bytes(plain))) as server:
-        return download_with(server.source(), open_destination(str(path)), **options)
+        return download_with(server.source(), local_destination(str(path)), **options)
 
 
 def test_skip_leaves_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"old\n")
     with FileServer(FileResponse(gzip_bytes(PLAIN))) as server:
-        result = download_with(server.source(), open_destination(str(tmp_path / "x")), if_exists="skip")
+        result = download_with(server.source(), local_destination(str(tmp_path / "x")), if_exists="skip")
         assert server.requested_ranges == []
     assert result.outcome is Outcome.SKIPPED
     assert result.rows is None
@@ -46,7 +46,7 @@ def test_a_rerun_of_the_same_export_downloads_nothing(tmp_path: Path, if_exists:
     if form.get("output_format") == "parquet":
         pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
     with FileServer(FileResponse(gzip_bytes(PLAIN))) as server:
-        destination = open_destination(str(tmp_path / "x.gz"))
+        destination = local_destination(str(tmp_path / "x.gz"))
         options: Any = {"export_id": "e-1", "if_exists": if_exists, **form}
         first = download_with(server.source(), destination, **options)
         again = download_with(server.source(), destination, **options)
@@ -100,7 +100,7 @@ def test_a_rerun_of_a_divided_export_downloads_nothing(tmp_path: Path, if_exists
     template = tmp_path / "in[1]" / "{reference_date}" / "{reference_date}.gz"
     first = download(template, **MONTHS, **more)
     with FileServer(FileResponse(b"")) as server:
-        again = download_with(server.source(), open_destination(str(template)), if_exists=if_exists, **MONTHS, **more)
+        again = download_with(server.source(), local_destination(str(template)), if_exists=if_exists, **MONTHS, **more)
         assert server.requested_ranges == []
     assert (first.outcome, again.outcome) == (Outcome.WRITTEN, Outcome.UNCHANGED)
     for figure in ("rows", "bytes", "compressed_bytes", "crc32", "months", "manifests"):

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.errors import AuditRefused, DamagedDownload, DestinationExists, InvalidArgument
-from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from airflow_provider_isvapp.transfer.destination import Destination, local_destination
 from airflow_provider_isvapp.transfer.lists import check_list, write_list
 from airflow_provider_isvapp.transfer.manifest import manifest_of, read_baseline
 from airflow_provider_isvapp.transfer.options import WriteOptions
@@ -65,7 +65,7 @@ class Store:
 
 def on_file(folder: Path) -> Store:
     return Store(
-        destination=open_destination(str(folder / "apps.gz")),
+        destination=local_destination(str(folder / "apps.gz")),
         read=lambda destination: Path(destination.key).read_bytes(),
         put=(folder / "apps.gz").write_bytes,
         names=lambda: sorted(path.name for path in folder.iterdir()),

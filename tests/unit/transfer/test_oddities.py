@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.errors import DamagedDownload, ExportRefused
-from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from airflow_provider_isvapp.transfer.destination import Destination, local_destination
 from airflow_provider_isvapp.transfer.results import WriteResult
 from tests.support import ROOT
 from tests.support.downloads import download_with
@@ -148,7 +148,7 @@ def client(s3_server: str) -> Any:
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "file":
         return Store(
-            destination=lambda name: open_destination(str(tmp_path / name)),
+            destination=lambda name: local_destination(str(tmp_path / name)),
             content=lambda: {path.name: path.read_bytes() for path in tmp_path.iterdir()},
         )
     client = request.getfixturevalue("client")
@@ -235,7 +235,7 @@ def test_a_file_that_no_size_confirms(tmp_path: Path, form: str, caplog: pytest.
 
     def download(body: bytes, **options: Any) -> WriteResult:
         with FileServer(FileResponse(body)) as server:
-            return download_with(server.source(), open_destination(path), attempts=1, **FORMS[form], **options)
+            return download_with(server.source(), local_destination(path), attempts=1, **FORMS[form], **options)
 
     with pytest.raises(ExportRefused, match="cannot be verified against a size"):
         download(gzip_bytes(plain, more), require_sizes=True)
@@ -254,14 +254,14 @@ def test_one_size_is_enough(tmp_path: Path, sizes: str) -> None:
     body = gzip_bytes(plain)
     known = {"compressed": len(body)} if sizes == "compressed" else {"uncompressed": len(plain)}
     with FileServer(FileResponse(body)) as server:
-        result = download_with(server.source(**known), open_destination(str(tmp_path / "x")), require_sizes=True)
+        result = download_with(server.source(**known), local_destination(str(tmp_path / "x")), require_sizes=True)
     assert result.sizes_verified
 
 
 def test_a_page_in_the_place_of_an_unpacked_file_is_damage(tmp_path: Path) -> None:
     page = b"<html>busy</html>"
     with FileServer(FileResponse(page)) as server, pytest.raises(DamagedDownload, match="it is not gzip"):
-        download_with(server.source(uncompressed=len(page)), open_destination(str(tmp_path / "x")), attempts=1)
+        download_with(server.source(uncompressed=len(page)), local_destination(str(tmp_path / "x")), attempts=1)
 
 
 # The page's table of damage: the outcome of each check for a row with this damage.
@@ -292,7 +292,7 @@ def test_each_check_finds_what_the_page_says(tmp_path: Path, name: str, validate
     body = gzip_bytes(plain)
     if name.startswith("bytes flipped"):
         body = body[:40] + bytes([body[40] ^ 1]) + body[41:]
-    destination = open_destination(str(tmp_path / "object"))
+    destination = local_destination(str(tmp_path / "object"))
     with FileServer(FileResponse(body)) as server:
         source = server.source(compressed=len(body), uncompressed=len(plain))
         verdict = verdicts[validate == "full"]

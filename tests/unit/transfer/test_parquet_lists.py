@@ -18,7 +18,7 @@ from airflow_provider_isvapp.emulator.data import account_rows, rows_to_json
 from airflow_provider_isvapp.emulator.productiv import app_rows
 from airflow_provider_isvapp.errors import DamagedDownload
 from airflow_provider_isvapp.transfer import parquet
-from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.destination import local_destination
 from airflow_provider_isvapp.transfer.lists import write_list
 from airflow_provider_isvapp.transfer.options import WriteOptions
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
@@ -37,7 +37,7 @@ ACCOUNTS = [
 def write(folder: Path, rows: list[dict[str, Any]], row_type: type[Object], **options: Any) -> WriteResult:
     return write_list(
         [json.dumps(row).encode() for row in rows],
-        open_destination(str(folder / "list.parquet")),
+        local_destination(str(folder / "list.parquet")),
         dataset="list",
         row_type=row_type,
         options=WriteOptions(output_format="parquet", **options),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.destination import local_destination
 from airflow_provider_isvapp.transfer.download import download_export
 from airflow_provider_isvapp.transfer.staging.local import LocalFile
 from tests.support import ROOT
@@ -51,7 +51,7 @@ def test_a_local_file(tmp_path: Path, body: bytes, step: str) -> None:
         assert target.read_bytes() == PLAIN
         assert left == []
     with FileServer(FileResponse(gzip_bytes(NEW))) as server:
-        download_export(server.source(), open_destination(str(target)))
+        download_export(server.source(), local_destination(str(target)))
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
     assert target.read_bytes() == NEW
 
@@ -142,7 +142,7 @@ def test_a_file_keeps_its_mode_and_its_link(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(target)
     with FileServer(FileResponse(gzip_bytes(NEW))) as server:
-        download_export(server.source(), open_destination(str(link)))
+        download_export(server.source(), local_destination(str(link)))
     assert link.is_symlink()
     assert target.read_bytes() == NEW
     assert target.stat().st_mode & 0o777 == 0o640

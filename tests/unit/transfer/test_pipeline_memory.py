@@ -33,7 +33,7 @@ from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
 from airflow_provider_isvapp.transfer.staging import local
 from airflow_provider_isvapp.transfer import download, existing
-from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.destination import local_destination
 from airflow_provider_isvapp.transfer.gzip import GzipMembers
 from airflow_provider_isvapp.transfer.options import WriteOptions
 from tests.support.file_server import Source
@@ -46,7 +46,7 @@ if key:
     client.create_bucket(Bucket="memory")
     destination = in_s3(client, f"memory/{name}")
 else:
-    destination = open_destination(f"{where}/{name}")
+    destination = local_destination(f"{where}/{name}")
 before = kib("VmHWM")
 result = download.download_export(
     Source(url, Export(id="e", status=ExportStatus.COMPLETED), 30.0),

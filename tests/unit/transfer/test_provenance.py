@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.destination import local_destination
 from airflow_provider_isvapp.transfer.results import Outcome, WriteResult
 from airflow_provider_isvapp.transfer.staging.base import Provenance
 from airflow_provider_isvapp.transfer.staging.local import LocalTarget
@@ -62,7 +62,7 @@ HOSTILE = [
 def download(path: Path, **options: Any) -> WriteResult:
     options = {"sleep": lambda seconds: None, "attempts": 1, "export_id": "e-1", **options}
     with FileServer(FileResponse(gzip_bytes(PLAIN))) as server:
-        return download_with(server.source(), open_destination(str(path)), **options)
+        return download_with(server.source(), local_destination(str(path)), **options)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from airflow_provider_isvapp.api.isvapp.models import ExportRequest
 from airflow_provider_isvapp.api.settings import IsvappSettings
 from airflow_provider_isvapp.errors import ExportRefused, InvalidArgument
 from airflow_provider_isvapp.events import DownloadFinished, Event
-from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from airflow_provider_isvapp.transfer.destination import Destination, local_destination
 from airflow_provider_isvapp.transfer.manifest import manifest_of
 from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER, WriteOptions
 from airflow_provider_isvapp.transfer.restatements import MonthChange, MonthStatus, compare_month, missing_months
@@ -231,7 +231,7 @@ def lake(client: tuple[Emulator, IsvappClient], tmp_path: Path, request: pytest.
             s3.create_bucket(Bucket="lake")
             destination = in_s3(s3, "lake/usage/{reference_date}.ndjson")
         else:
-            destination = open_destination(str(tmp_path / "usage" / "{reference_date}.ndjson"))
+            destination = local_destination(str(tmp_path / "usage" / "{reference_date}.ndjson"))
         client[0].clear_faults()
         yield Lake(*client, destination)
         client[0].clear_faults()
@@ -407,7 +407,7 @@ KILLED = """
 import os, signal, sys
 from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
-from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.destination import local_destination
 from airflow_provider_isvapp.transfer.staging.local import LocalFile
 from tests.support.doubles import AnyRow
 from tests.support.downloads import download_with
@@ -426,7 +426,7 @@ def killed(self):
 LocalFile.commit = killed
 download_with(
     Source(sys.argv[1], Export(id="e-2", status=ExportStatus.COMPLETED), 10.0),
-    open_destination(sys.argv[2]),
+    local_destination(sys.argv[2]),
     partition_by="reference_date",
     if_changed="publish",
 )
@@ -449,7 +449,7 @@ def test_a_month_that_a_killed_run_left_without_its_manifest_is_new(
     old, new = (ndjson(rows, months=tuple(then)) for rows in (40, 60))
     options = {"partition_by": "reference_date", "if_changed": "publish"}
     with FileServer(FileResponse(gzip_bytes(old))) as server:
-        download_with(server.source(), open_destination(str(target)), **options)
+        download_with(server.source(), local_destination(str(target)), **options)
     with FileServer(FileResponse(gzip_bytes(new))) as server:
         ended = subprocess.run(
             [sys.executable, "-c", KILLED, server.url, str(target), str(commits)],
@@ -458,9 +458,9 @@ def test_a_month_that_a_killed_run_left_without_its_manifest_is_new(
             check=False,
         )
         assert ended.returncode == -signal.SIGKILL
-        result = download_with(server.source(), open_destination(str(target)), **options)
+        result = download_with(server.source(), local_destination(str(target)), **options)
         assert statuses(result) == then
-        again = download_with(server.source(), open_destination(str(target)), **options)
+        again = download_with(server.source(), local_destination(str(target)), **options)
     assert statuses(again) == dict.fromkeys(then, "unchanged")
     for month in then:
         expected = b"".join(line for line in new.splitlines(keepends=True) if month.encode() in line)

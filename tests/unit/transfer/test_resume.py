@@ -20,7 +20,7 @@ from airflow_provider_isvapp.api.isvapp.models import Export
 from airflow_provider_isvapp.api.schema.isvapp import ExportStatus
 from airflow_provider_isvapp.errors import ApiError, BrokenTransfer, DamagedDownload
 from airflow_provider_isvapp.transfer.audit import MOST_MONTHS
-from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.destination import local_destination
 from airflow_provider_isvapp.transfer.results import WriteResult
 from airflow_provider_isvapp.transfer.staging.local import LocalFile
 from tests.support.downloads import download_with
@@ -47,7 +47,7 @@ class Clock:
 
 def download(source: Source, target: Path, **options: Any) -> WriteResult:
     options = {"sleep": lambda seconds: None, "attempts": 1, **options}
-    return download_with(source, open_destination(str(target)), **options)
+    return download_with(source, local_destination(str(target)), **options)
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])

@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from airflow_provider_isvapp.errors import DestinationExists, StorageFailed
-from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from airflow_provider_isvapp.transfer.destination import Destination, local_destination
 from airflow_provider_isvapp.transfer.staging import base, bucket, s3
 from airflow_provider_isvapp.transfer.staging.base import ObjectInfo, Provenance, StagedObject
 from airflow_provider_isvapp.transfer.staging.local import LocalStore
@@ -394,7 +394,7 @@ def test_the_version_that_a_write_returns_is_read_until_the_object_is_replaced(
     check_versions(storage.destination(), content)
 
 
-@pytest.mark.parametrize("place", [lambda path: open_destination(str(path)), in_fsspec], ids=["local", "fsspec"])
+@pytest.mark.parametrize("place", [lambda path: local_destination(str(path)), in_fsspec], ids=["local", "fsspec"])
 def test_the_same_of_files(tmp_path: Path, place: Callable[[Path], Destination]) -> None:
     check_versions(place(tmp_path / "object"), SMALL)
 

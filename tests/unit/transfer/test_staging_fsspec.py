@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.errors import DamagedDownload, DestinationExists, InvalidArgument, StorageFailed
-from airflow_provider_isvapp.transfer.destination import Destination, open_destination
+from airflow_provider_isvapp.transfer.destination import Destination, fsspec_destination
 from airflow_provider_isvapp.transfer.results import Outcome
 from tests.support.downloads import download_with
 from tests.support.file_server import FileResponse, FileServer, gzip_bytes, ndjson
@@ -81,6 +81,6 @@ def test_a_rename_that_was_not_done_is_a_failure(
 def test_a_storage_that_copies_instead_of_renaming_is_refused() -> None:
     from fsspec.implementations.memory import MemoryFileSystem
 
-    destination = open_destination(FsspecPath(MemoryFileSystem(), "/lake/usage"))
+    destination = fsspec_destination(FsspecPath(MemoryFileSystem(), "/lake/usage"))
     with pytest.raises(InvalidArgument, match="cannot rename a file in one step"):
         download_with(lambda **_: pytest.fail("asked"), destination)

@@ -17,7 +17,7 @@ import pytest
 
 from airflow_provider_isvapp.errors import DamagedDownload, ExportRefused, InvalidArgument
 from airflow_provider_isvapp.transfer import parquet
-from airflow_provider_isvapp.transfer.destination import open_destination
+from airflow_provider_isvapp.transfer.destination import local_destination
 from airflow_provider_isvapp.transfer.results import WriteResult
 from tests.support.downloads import download_with
 from tests.support.file_server import MONTHS, FileResponse, FileServer, export_row, gzip_bytes, ndjson
@@ -29,7 +29,7 @@ def download(path: Path | str, plain: bytes = PLAIN, **options: Any) -> WriteRes
     body = options.pop("body", None) or gzip_bytes(plain)
     options = {"sleep": lambda seconds: None, "attempts": 1, **options}
     with FileServer(FileResponse(body)) as server:
-        return download_with(server.source(), open_destination(str(path)), **options)
+        return download_with(server.source(), local_destination(str(path)), **options)
 
 
 def names(folder: Path) -> list[str]:
@@ -109,7 +109,7 @@ def test_a_row_without_month_cannot_be_divided(tmp_path: Path) -> None:
 )
 def test_arguments_are_checked_before_any_request(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
-        download_with(lambda **_: pytest.fail("asked"), open_destination(str(tmp_path / "x")), **options)
+        download_with(lambda **_: pytest.fail("asked"), local_destination(str(tmp_path / "x")), **options)
 
 
 def test_the_error_of_parquet_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_gzip_keeps_the_vendors_file(tmp_path: Path) -> None:
 
 def test_an_empty_export_is_a_gzip_file_nevertheless(tmp_path: Path) -> None:
     with FileServer(FileResponse(b"")) as server:
-        download_with(server.source(), open_destination(str(tmp_path / "x.gz")), compression="gzip")
+        download_with(server.source(), local_destination(str(tmp_path / "x.gz")), compression="gzip")
     assert gzip.decompress((tmp_path / "x.gz").read_bytes()) == b""
     assert (tmp_path / "x.gz").stat().st_size > 0
 
@@ -233,7 +233,7 @@ class TestParquet:
         lines = PLAIN.splitlines(keepends=True)
         lines[1_000], lines[2_900] = changed(operations="seven"), b"{\n"
         plain = b"".join(lines)
-        body, target = gzip_bytes(plain), open_destination(str(tmp_path / "x.parquet"))
+        body, target = gzip_bytes(plain), local_destination(str(tmp_path / "x.parquet"))
         with FileServer(FileResponse(body)) as server:
             source = server.source(compressed=len(body), uncompressed=len(plain)) if states_sizes else server.source()
             error = ExportRefused if states_sizes else DamagedDownload
