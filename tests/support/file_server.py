@@ -134,15 +134,15 @@ class FileServer(HttpServer):
 
         class Handler(QuietHandler):
             def do_GET(self) -> None:
-                asked = self.headers.get("Range")
-                files.requested_ranges.append(asked)
+                requested = self.headers.get("Range")
+                files.requested_ranges.append(requested)
                 response = files.responses.pop(0) if len(files.responses) > 1 else files.responses[0]
                 self.close_connection = True
                 body, status = response.body, response.status
                 matches = self.headers.get("If-Range") == response.etag or not response.obeys_if_range
                 begin = 0
-                if asked and response.ranges and matches:
-                    begin = int(asked.removeprefix("bytes=").removesuffix("-"))
+                if requested and response.ranges and matches:
+                    begin = int(requested.removeprefix("bytes=").removesuffix("-"))
                     body, status = body[begin:], 206
                 self.send_response(status)
                 if status == 206:

@@ -38,7 +38,7 @@ class ScriptedResponse:
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
-    misdeed: str | None = None
+    fault: str | None = None
 
 
 def data(value: Any, **envelope: Any) -> ScriptedResponse:
@@ -78,12 +78,12 @@ class ScriptedServer(HttpServer):
                 script.seen.append(Seen(self.command, parts.path, dict(parse_qsl(parts.query)), headers, body))
                 queue = script._scripts.get(parts.path) or script._scripts.get("*")
                 response = queue.popleft() if queue else script.default
-                if response.misdeed == "reset":
+                if response.fault == "reset":
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     self.connection.close()
                     self.close_connection = True
                     return
-                if response.misdeed == "hang":
+                if response.fault == "hang":
                     script._over.wait(30)
                     self.close_connection = True
                     return

@@ -27,7 +27,7 @@ def rows_of(lake: Path, pattern: str) -> list[dict[str, Any]]:
 def test_the_guide_loads_all_three_streams(emulator: Emulator, lake: Path) -> None:
     duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed here")
     assert run(parse("isvapp_monthly_sync"), at=datetime(2024, 3, 26, tzinfo=UTC)).state == "success"
-    tables, load, ask = re.findall(r"```sql\n(.*?)```", GUIDE.read_text(), re.S)
+    tables, load, query = re.findall(r"```sql\n(.*?)```", GUIDE.read_text(), re.S)
     (usage_file,) = lake.glob("isvapp/feature_usage/*/*.ndjson")
     warehouse = duckdb.connect()
     warehouse.execute(f"SET VARIABLE lake = '{lake}'")
@@ -45,7 +45,7 @@ def test_the_guide_loads_all_three_streams(emulator: Emulator, lake: Path) -> No
         assert counts() == [len(usage), len(accounts), len(apps)]
     (total,) = warehouse.execute("SELECT sum(operations) FROM feature_usage").fetchone()
     assert total == sum(int(row["operations"]) for row in usage)
-    assert len(warehouse.execute(ask).fetchall()) == min(10, len({row["salesforce_account_id"] for row in usage}))
+    assert len(warehouse.execute(query).fetchall()) == min(10, len({row["salesforce_account_id"] for row in usage}))
 
     # The month is restated with fewer rows.
     usage_file.write_bytes(b"".join(usage_file.read_bytes().splitlines(keepends=True)[1:]))

@@ -220,7 +220,7 @@ class TestAddress:
         assert "failed: self-signed certificate" in message
 
     def test_a_server_that_never_responds(self, button: Press, scripted: ScriptedServer) -> None:
-        scripted.script("*", *[ScriptedResponse(misdeed="hang")] * 4)
+        scripted.script("*", *[ScriptedResponse(fault="hang")] * 4)
         works, message = button(host=scripted.url, extra={"read_timeout": 0.2})
 
         assert not works

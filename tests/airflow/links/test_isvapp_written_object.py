@@ -122,14 +122,14 @@ class TestStored:
 
     @pytest.fixture(autouse=True)
     def console(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-        asked: list[Any] = []
+        calls: list[Any] = []
 
         def url(destination: Destination, *, placeholder: str | None = None) -> str:
-            asked.append((destination.key, placeholder))
+            calls.append((destination.key, placeholder))
             return "https://console.example.com/object"
 
         monkeypatch.setattr(base, "console_url", url)
-        return asked
+        return calls
 
     def test_of_a_list(self, isvapp: Emulator, tmp_path: Path, console: list[Any]) -> None:
         context = task_context()

@@ -13,7 +13,7 @@ from airflow_provider_isvapp.links.isvapp import IsvappExportLink, export_of, ex
 from airflow_provider_isvapp.plugins import export_list
 from airflow_provider_isvapp.plugins.export_list import ExportTask, tasks_of
 from airflow_provider_isvapp.version_compat import shows_guarded_pages
-from tests.support.left_links import KEY, forget_links, leave_link
+from tests.support.stored_links import KEY, forget_links, leave_link
 
 pytestmark = [
     pytest.mark.skipif(not shows_guarded_pages(), reason="Airflow before 3.1.1 shows no guarded pages"),

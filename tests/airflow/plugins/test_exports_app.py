@@ -18,8 +18,8 @@ from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.plugins.export_list import to_rows
 from airflow_provider_isvapp.version_compat import shows_guarded_pages
 from tests.support.airflow_connections import SetConnection
-from tests.support.left_links import forget_links, leave_link
 from tests.support.scripted_server import ScriptedResponse, ScriptedServer, data
+from tests.support.stored_links import forget_links, leave_link
 
 pytestmark = [
     pytest.mark.skipif(not shows_guarded_pages(), reason="Airflow before 3.1.1 shows no guarded pages"),
@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 
-Ask = Callable[[str], dict[str, Any]]
+FetchAs = Callable[[str], dict[str, Any]]
 
 API_KEY = "sentinel/key+1 with=all"
 DOWNLOAD_TOKEN = "sentinel-download-token"
@@ -51,8 +51,8 @@ def database(airflow_database: None) -> Iterator[None]:
 
 
 @pytest.fixture
-def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
-    """Ask for the exports of ``isvapp_default`` as a user who may read one DAG: the one named like the user."""
+def fetch(monkeypatch: pytest.MonkeyPatch) -> Iterator[FetchAs]:
+    """Fetch the exports of ``isvapp_default`` as a user who may read only the DAG with the same name."""
     from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
     from airflow.api_fastapi.core_api import security
@@ -65,11 +65,11 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
             return details is not None and details.id == user.username
 
     manager = OneDagEach()
-    for asking in (security, exports_app):
-        monkeypatch.setattr(asking, "get_auth_manager", lambda: manager)
+    for module in (security, exports_app):
+        monkeypatch.setattr(module, "get_auth_manager", lambda: manager)
     app = exports_app.build_app()
 
-    def ask(username: str) -> dict[str, Any]:
+    def fetch(username: str) -> dict[str, Any]:
         app.dependency_overrides[security.get_user] = lambda: SimpleAuthManagerUser(username=username, role="op")
         with TestClient(app, raise_server_exceptions=False) as client:
             response = client.get("/connections/isvapp_default/exports")
@@ -79,16 +79,16 @@ def ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
         assert response.headers["Cache-Control"] == "no-store"
         return dict(response.json())
 
-    return ask  # type: ignore[return-value]
+    return fetch  # type: ignore[return-value]
 
 
-def test_each_user_sees_tasks_of_readable_dags_only(isvapp: Emulator, ask: Ask) -> None:
+def test_each_user_sees_tasks_of_readable_dags_only(isvapp: Emulator, fetch: FetchAs) -> None:
     with IsvappHook() as hook:
         created = hook.create_export(timeframe="2025-01", taxonomy_ids=["a"])
     leave_link(created.id, dag_id="monthly_sync")
     leave_link(created.id, dag_id="report", run_id="manual__1", task_id="wait", operator="IsvappExportSensor")
 
-    tasks = {username: ask(username)["exports"][0]["task"] for username in ("monthly_sync", "report", "nobody")}
+    tasks = {username: fetch(username)["exports"][0]["task"] for username in ("monthly_sync", "report", "nobody")}
 
     assert tasks == {
         "monthly_sync": {
@@ -121,7 +121,7 @@ def vendor(set_connection: SetConnection) -> Iterator[ScriptedServer]:
 
 
 def test_the_vendors_data_are_processed_outside_the_event_loop(
-    vendor: ScriptedServer, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    vendor: ScriptedServer, fetch: FetchAs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from airflow_provider_isvapp.plugins import exports_app
 
@@ -140,7 +140,7 @@ def test_the_vendors_data_are_processed_outside_the_event_loop(
     monkeypatch.setattr(exports_app, "JSONResponse", Noting)
     vendor.script("*", data([COMPLETED]))
 
-    assert [export["id"] for export in ask("nobody")["exports"]] == ["dd8eea7b"]
+    assert [export["id"] for export in fetch("nobody")["exports"]] == ["dd8eea7b"]
     assert threads == [None, None]
 
 
@@ -164,8 +164,8 @@ UNREADABLE = {
     "a status that is a key": data([COMPLETED | {"status": [API_KEY]}]),
     "a false encoding": ScriptedResponse(200, b"no gzip", {"Content-Encoding": "gzip"}),
     "a bad chunk": ScriptedResponse(200, b"zz\r\n", {"Transfer-Encoding": "chunked", "Content-Length": "4"}),
-    "reset": ScriptedResponse(misdeed="reset"),
-    "hang": ScriptedResponse(misdeed="hang"),
+    "reset": ScriptedResponse(fault="reset"),
+    "hang": ScriptedResponse(fault="hang"),
     "a redirect": ScriptedResponse(302, b"", {"Location": "http://[::1"}),
     "a redirect with a token": ScriptedResponse(302, b"", {"Location": f"https://example.com/{DOWNLOAD_TOKEN}"}),
     **{
@@ -186,11 +186,11 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("response", UNREADABLE.values(), ids=UNREADABLE)
 def test_every_error_reaches_the_page_with_the_next_step(
-    vendor: ScriptedServer, ask: Ask, response: ScriptedResponse
+    vendor: ScriptedServer, fetch: FetchAs, response: ScriptedResponse
 ) -> None:
     vendor.script("*", *[response] * 5)
 
-    shown = ask("nobody")
+    shown = fetch("nobody")
 
     assert shown["exports"] == []
     assert shown["error"].endswith(".")
@@ -200,11 +200,11 @@ def test_every_error_reaches_the_page_with_the_next_step(
     assert vendor.seen[0].headers["authorization"] == f"Bearer {API_KEY}"
 
 
-def test_a_hostile_record_is_shown_without_secrets(vendor: ScriptedServer, ask: Ask) -> None:
+def test_a_hostile_record_is_shown_without_secrets(vendor: ScriptedServer, fetch: FetchAs) -> None:
     message = f"\u202eSee {COMPLETED['download_url']} as Bearer {API_KEY}" + "x" * 3_000_000
     vendor.script("*", data([COMPLETED, COMPLETED | {"id": "b", "status": "ERRORED", "error_message": message}]))
 
-    shown = ask("nobody")
+    shown = fetch("nobody")
 
     assert shown["error"] is None
     assert [export["id"] for export in shown["exports"]] == ["dd8eea7b", "b"]
@@ -214,9 +214,9 @@ def test_a_hostile_record_is_shown_without_secrets(vendor: ScriptedServer, ask: 
     assert len(failed["error_message"]) < 2100
 
 
-def test_without_exports_dags_are_not_read(isvapp: Emulator, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_exports_dags_are_not_read(isvapp: Emulator, fetch: FetchAs, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 
     monkeypatch.setattr(SimpleAuthManager, "get_authorized_dag_ids", None)
 
-    assert ask("nobody")["exports"] == []
+    assert fetch("nobody")["exports"] == []

@@ -16,19 +16,19 @@ class Vendor:
     """Counts its calls, and responds when the test allows it."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.was_asked = threading.Event()
         self.open = threading.Event()
         self.open.set()
         self.error: Exception | None = None
 
     def __call__(self, conn_id: str) -> list[Export]:
-        self.asked.append(conn_id)
+        self.requested.append(conn_id)
         self.was_asked.set()
         assert self.open.wait(10)
         if self.error:
             raise self.error
-        return [Export.from_record({"id": f"{conn_id}-{len(self.asked)}", "status": "PENDING"})]
+        return [Export.from_record({"id": f"{conn_id}-{len(self.requested)}", "status": "PENDING"})]
 
 
 class Clock:
@@ -67,7 +67,7 @@ def test_ten_viewers_at_once_cost_one_request(recent: ExportListCache, vendor: V
 
     readings = asyncio.run(ten())
 
-    assert vendor.asked == ["a"]
+    assert vendor.requested == ["a"]
     assert all(ids(reading) == ["a-1"] for reading in readings)
 
 
@@ -132,4 +132,4 @@ def test_a_viewer_who_leaves_does_not_end_the_reading_for_others(recent: ExportL
         return await staying
 
     assert ids(asyncio.run(one_leaves())) == ["a-1"]
-    assert vendor.asked == ["a"]
+    assert vendor.requested == ["a"]

@@ -61,8 +61,8 @@ HOSTILE = {
     "401": ScriptedResponse(status=401, body=b'{"error": "who are you"}'),
     "404": ScriptedResponse(status=404, body=b"<html>default backend</html>"),
     "503": ScriptedResponse(status=503),
-    "reset": ScriptedResponse(misdeed="reset"),
-    "hang": ScriptedResponse(misdeed="hang"),
+    "reset": ScriptedResponse(fault="reset"),
+    "hang": ScriptedResponse(fault="hang"),
 }
 
 

@@ -28,7 +28,7 @@ RUN_ID = "scheduled__2026-03-05T06:00:00+00:00"
 # Airflow's models write to the configured database: a separate process, configured for the UI's database.
 LEAVE = """
 import json, sys
-from tests.support.left_links import forget_links, leave_link
+from tests.support.stored_links import forget_links, leave_link
 for arguments in json.loads(sys.argv[1]):
     leave_link(**arguments) if "export_id" in arguments else forget_links(*arguments["forget"])
 """

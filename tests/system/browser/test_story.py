@@ -54,9 +54,9 @@ def window(session_of: Callable[[str], BrowserContext], responses: list[tuple[st
     def note(route: Route) -> None:
         # A page that was left no longer receives its responses.
         with suppress(Error):
-            answer = route.fetch()
-            responses.append((route.request.url, answer.body()))
-            route.fulfill(response=answer)
+            response = route.fetch()
+            responses.append((route.request.url, response.body()))
+            route.fulfill(response=response)
 
     page = session_of("op").new_page()
     page.set_viewport_size({"width": 1280, "height": 1000})
@@ -136,8 +136,8 @@ def test_the_form_stores_what_was_filled_in(airflow: AirflowUi, vendors: Emulato
     host, _, port = vendors.url.rpartition(":")
     stored = {}
     for conn_id in (isvapp, productiv):
-        _, answer = airflow.call("GET", f"/api/v2/connections/{conn_id}", token=airflow.token("op"))
-        stored[conn_id] = json.loads(answer)
+        _, body = airflow.call("GET", f"/api/v2/connections/{conn_id}", token=airflow.token("op"))
+        stored[conn_id] = json.loads(body)
         assert {"host": host, "port": int(port), "password": "***"}.items() <= stored[conn_id].items()
     extras = {conn_id: json.loads(connection["extra"]) for conn_id, connection in stored.items()}
 
@@ -149,13 +149,13 @@ def test_the_form_stores_what_was_filled_in(airflow: AirflowUi, vendors: Emulato
 def test_the_test_button_accepts_a_working_connection(
     window: Page, vendors: Emulator, isvapp: str, productiv: str, pictures: Path
 ) -> None:
-    asked = vendors.request_counts()
+    before = vendors.request_counts()
     for conn_id in (isvapp, productiv):
         button = press_test(window, conn_id)
         button.locator("svg[color=green]").wait_for()
     window.screenshot(path=pictures / "connections-tested.png")
 
-    counts = vendors.request_counts() - asked
+    counts = vendors.request_counts() - before
     assert counts["account"] == counts["productiv_token"] == 1
 
 

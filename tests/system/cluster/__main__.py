@@ -167,7 +167,7 @@ def _through(
         rows_per_month=rows,
         export_seconds=emulator["export_seconds"],
         requests_per_second=emulator["requests_per_second"],
-        answer_seconds=round(statistics.mean(arrival.seconds or 0.0 for arrival in isvapp), 3),
+        response_seconds=round(statistics.mean(arrival.seconds or 0.0 for arrival in isvapp), 3),
         workers=sum(service.service == "airflow-worker" for service in services.values()),
         slots=int(environment["AIRFLOW__CELERY__WORKER_CONCURRENCY"]),
         object_store=store,

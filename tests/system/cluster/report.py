@@ -18,7 +18,7 @@ from tests.system.cluster.usage import Usage
 class Report:
     """All that was measured; times in seconds.
 
-    :param answer_seconds: from the arrival of a request to its response, on average.
+    :param response_seconds: from the arrival of a request to its response, on average.
     :param slots: tasks that a worker runs at once.
     :param start_seconds: until the cluster was up.
     :param wall_seconds: from the start of the DAG run to its end.
@@ -33,7 +33,7 @@ class Report:
     rows_per_month: int
     export_seconds: float
     requests_per_second: float
-    answer_seconds: float
+    response_seconds: float
     workers: int
     slots: int
     object_store: str

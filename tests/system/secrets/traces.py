@@ -89,14 +89,14 @@ def in_storage(server: RedisServer) -> Iterator[Trace]:
 def in_api(airflow: RealAirflow) -> Iterator[Trace]:
     """Ask all that the API server describes, and the exports page, about every DAG, run, task, try and connection."""
     paths = [path for path, methods in _get(airflow, "/openapi.json")["paths"].items() if "get" in methods]
-    asked: set[str] = set()
+    requested: set[str] = set()
     for situation in _situations(airflow):
         for path in (*paths, *_OTHERS):
             if path.endswith("/wait") or not set(re.findall(r"{(\w+)", path)) <= set(situation):
                 continue
             url = path.format_map({name: quote(str(value), safe="") for name, value in situation.items()})
-            if url not in asked:
-                asked.add(url)
+            if url not in requested:
+                requested.add(url)
                 status, response = airflow.call("GET", f"{url}?limit=1000&full_content=true")
                 yield Trace(f"api: {status} {path}", response.encode())
 

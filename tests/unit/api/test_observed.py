@@ -68,7 +68,7 @@ def transport(server: ScriptedServer, limiter: RecordingLimiter, time: FakeTime,
 
 
 def test_each_try_counts(server: ScriptedServer, transport: Transport, events: list[Event]) -> None:
-    server.script("/thing", ScriptedResponse(misdeed="reset"), ScriptedResponse(503))
+    server.script("/thing", ScriptedResponse(fault="reset"), ScriptedResponse(503))
     request = Request(method="GET", url=f"{server.url}/thing", label="GET /thing", endpoint="thing", scope="exports")
 
     with pytest.raises(ProviderError):
@@ -81,7 +81,7 @@ def test_each_try_counts(server: ScriptedServer, transport: Transport, events: l
 def test_an_export_that_may_not_exist_is_not_counted(
     server: ScriptedServer, limiter: RecordingLimiter, events: list[Event]
 ) -> None:
-    server.script("/api/v1/exports", ScriptedResponse(misdeed="reset"))
+    server.script("/api/v1/exports", ScriptedResponse(fault="reset"))
     settings = IsvappSettings.from_connection(login=None, password="key", host=server.url)
 
     with IsvappClient(settings, limiter=limiter, observe=events.append) as client, pytest.raises(OutcomeUnknown):

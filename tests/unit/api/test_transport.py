@@ -38,7 +38,7 @@ def transport(server: ScriptedServer, limiter: RecordingLimiter, time: FakeTime)
 
 
 @pytest.fixture
-def ask(server: ScriptedServer, transport: Transport) -> Callable[..., bytes]:
+def fetch(server: ScriptedServer, transport: Transport) -> Callable[..., bytes]:
     def send(path: str = "/thing", **fields: object) -> bytes:
         settings: dict[str, object] = {"method": "GET", "label": f"GET {path}", "scope": "exports"} | fields
         request = Request(endpoint="thing", url=f"{server.url}{path}", **settings)
@@ -47,87 +47,87 @@ def ask(server: ScriptedServer, transport: Transport) -> Callable[..., bytes]:
     return send
 
 
-def test_sends_the_token_and_reads_the_body(server, ask, limiter):
+def test_sends_the_token_and_reads_the_body(server, fetch, limiter):
     server.script("/thing", ScriptedResponse(body=b"hello"))
 
-    assert ask() == b"hello"
+    assert fetch() == b"hello"
 
     assert server.seen[0].headers["authorization"] == f"Bearer {KEY}"
     assert limiter.permits == 1
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_server_errors_are_retried(server, ask, time, limiter, status):
+def test_server_errors_are_retried(server, fetch, time, limiter, status):
     server.script("/thing", ScriptedResponse(status), ScriptedResponse(status), ScriptedResponse(body=b"at last"))
 
-    assert ask() == b"at last"
+    assert fetch() == b"at last"
 
     assert len(time.pauses) == 2
     assert 1 <= time.pauses[0] <= 2.5
     assert limiter.permits == 3, "a retry passes the limiter like any request"
 
 
-def test_the_error_has_the_reason_of_the_last_attempt(server, ask):
+def test_the_error_has_the_reason_of_the_last_attempt(server, fetch):
     server.script("/thing", *[ScriptedResponse(503, b'{"error": "maintenance until noon", "success": false}')] * 3)
 
     with pytest.raises(
         ServiceUnavailable, match=r"GET /thing at \S+ after 3 attempts; last error: status 503: maintenance until noon"
     ):
-        ask()
+        fetch()
     assert len(server.seen) == 3
 
 
-@pytest.mark.parametrize("misdeed", ["reset", "hang"])
-def test_resets_and_timeouts_are_retried_when_the_request_is_safe_to_repeat(server, ask, misdeed):
-    server.script("/thing", ScriptedResponse(misdeed=misdeed), ScriptedResponse(body=b"fine"))
+@pytest.mark.parametrize("fault", ["reset", "hang"])
+def test_resets_and_timeouts_are_retried_when_the_request_is_safe_to_repeat(server, fetch, fault):
+    server.script("/thing", ScriptedResponse(fault=fault), ScriptedResponse(body=b"fine"))
 
-    assert ask() == b"fine"
+    assert fetch() == b"fine"
 
 
 @pytest.mark.parametrize(
     ("response", "reason"),
     [
-        (ScriptedResponse(misdeed="reset"), "the connection broke"),
-        (ScriptedResponse(misdeed="hang"), "no response within 1 s"),
+        (ScriptedResponse(fault="reset"), "the connection broke"),
+        (ScriptedResponse(fault="hang"), "no response within 1 s"),
         (ScriptedResponse(502, b"<html>"), "status 502"),
         (ScriptedResponse(200, b"{", {"Content-Length": "100"}), "the connection broke"),
     ],
 )
-def test_a_request_that_is_not_safe_to_repeat_is_sent_once(server, ask, response, reason):
+def test_a_request_that_is_not_safe_to_repeat_is_sent_once(server, fetch, response, reason):
     server.script("/thing", response, ScriptedResponse(body=b"a second export"))
 
     with pytest.raises(OutcomeUnknown, match=reason):
-        ask(method="POST", idempotent=False)
+        fetch(method="POST", idempotent=False)
     assert len(server.seen) == 1
 
 
-def test_a_response_that_breaks_off_is_requested_again(server, ask):
+def test_a_response_that_breaks_off_is_requested_again(server, fetch):
     server.script(
         "/thing", ScriptedResponse(200, b"half", {"Content-Length": "8"}), ScriptedResponse(body=b"wholebody")
     )
 
-    assert ask() == b"wholebody"
+    assert fetch() == b"wholebody"
 
 
-def test_a_429_blocks_the_limit_and_is_retried_even_for_a_create(server, ask, limiter, time):
+def test_a_429_blocks_the_limit_and_is_retried_even_for_a_create(server, fetch, limiter, time):
     server.script("/thing", ScriptedResponse(429, headers={"Retry-After": "7"}), ScriptedResponse(body=b"created"))
 
-    assert ask(method="POST", idempotent=False) == b"created"
+    assert fetch(method="POST", idempotent=False) == b"created"
 
     assert limiter.blocked_for == [7.0]
     assert time.pauses == [7.0]
 
 
-def test_a_429_without_retry_after_blocks_the_limit_for_its_window(server, ask, limiter, time):
+def test_a_429_without_retry_after_blocks_the_limit_for_its_window(server, fetch, limiter, time):
     server.script("/thing", ScriptedResponse(429), ScriptedResponse(body=b"ok"))
 
-    assert ask() == b"ok"
+    assert fetch() == b"ok"
 
     assert limiter.blocked_for == [1.0]
     assert time.pauses[0] >= 1.0
 
 
-def test_retry_after_may_be_a_date_which_is_meant_by_the_vendors_clock(server, ask, time):
+def test_retry_after_may_be_a_date_which_is_meant_by_the_vendors_clock(server, fetch, time):
     theirs = datetime.fromtimestamp(time.now, UTC) + timedelta(hours=3)
     headers = {
         "Date": format_datetime(theirs, usegmt=True),
@@ -135,44 +135,44 @@ def test_retry_after_may_be_a_date_which_is_meant_by_the_vendors_clock(server, a
     }
     server.script("/thing", ScriptedResponse(503, headers=headers), ScriptedResponse(body=b"ok"))
 
-    assert ask() == b"ok"
+    assert fetch() == b"ok"
 
     assert time.pauses == [11.0]
 
 
-def test_a_date_without_one_to_compare_with_is_meant_by_our_clock(server, ask, time):
+def test_a_date_without_one_to_compare_with_is_meant_by_our_clock(server, fetch, time):
     moment = datetime.fromtimestamp(time.now, UTC) + timedelta(seconds=11)
     headers = {"Date": "-", "Retry-After": format_datetime(moment, usegmt=True)}
     server.script("/thing", ScriptedResponse(503, headers=headers), ScriptedResponse(body=b"ok"))
 
-    assert ask() == b"ok"
+    assert fetch() == b"ok"
 
     assert time.pauses == [11.0]
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_zero_does_not_use_up_all_attempts_at_once(server, ask, time, limiter, status):
+def test_retry_after_zero_does_not_use_up_all_attempts_at_once(server, fetch, time, limiter, status):
     server.script("/thing", *[ScriptedResponse(status, headers={"Retry-After": "0"})] * 2, ScriptedResponse(body=b"ok"))
 
-    assert ask() == b"ok"
+    assert fetch() == b"ok"
 
     assert time.pauses[0] >= 1.0
     assert time.pauses[1] >= 2.0
     assert limiter.blocked_for == ([1.0, 1.0] if status == 429 else [])
 
 
-def test_retry_after_is_capped(server, ask, time):
+def test_retry_after_is_capped(server, fetch, time):
     server.script("/thing", ScriptedResponse(503, headers={"Retry-After": "86400"}), ScriptedResponse(body=b"ok"))
 
-    assert ask() == b"ok"
+    assert fetch() == b"ok"
 
     assert time.pauses == [120.0]
 
 
-def test_a_429_blocks_the_limit_for_up_to_five_minutes_while_an_attempt_waits_two(server, ask, limiter, time):
+def test_a_429_blocks_the_limit_for_up_to_five_minutes_while_an_attempt_waits_two(server, fetch, limiter, time):
     server.script("/thing", ScriptedResponse(429, headers={"Retry-After": "86400"}), ScriptedResponse(body=b"ok"))
 
-    assert ask() == b"ok"
+    assert fetch() == b"ok"
 
     assert limiter.blocked_for == [300.0]
     assert time.pauses == [120.0]
@@ -188,11 +188,11 @@ def test_a_429_blocks_the_limit_for_up_to_five_minutes_while_an_attempt_waits_tw
         (422, RequestRefused, "Change the request"),
     ],
 )
-def test_a_refusal_is_final_and_repeats_the_vendor(server, ask, status, kind, advice):
+def test_a_refusal_is_final_and_repeats_the_vendor(server, fetch, status, kind, advice):
     server.script("/thing", ScriptedResponse(status, b'{"error": "timeframe is not completed", "success": false}'))
 
     with pytest.raises(kind) as caught:
-        ask()
+        fetch()
 
     assert "timeframe is not completed" in str(caught.value)
     assert advice in str(caught.value)
@@ -201,27 +201,27 @@ def test_a_refusal_is_final_and_repeats_the_vendor(server, ask, status, kind, ad
     assert len(server.seen) == 1
 
 
-def test_a_refusal_that_repeats_the_token_does_not_spread_it(server, ask):
+def test_a_refusal_that_repeats_the_token_does_not_spread_it(server, fetch):
     server.script("/thing", ScriptedResponse(400, f'{{"error": "bad key {KEY}"}}'.encode()))
 
     with pytest.raises(RequestRefused, match=r"bad key \*\*\*"):
-        ask()
+        fetch()
 
 
-def test_a_refusal_by_a_web_page_is_named(server, ask):
+def test_a_refusal_by_a_web_page_is_named(server, fetch):
     server.script("/thing", ScriptedResponse(403, b"<html><title>Forbidden</title></html>"))
 
     with pytest.raises(PermissionRefused, match="a web page instead of an API response"):
-        ask()
+        fetch()
 
 
-def test_a_redirect_is_not_followed(server, ask):
+def test_a_redirect_is_not_followed(server, fetch):
     with ScriptedServer() as other:
         other.script("*", ScriptedResponse(body=b"caught a token"))
         server.script("/thing", ScriptedResponse(302, headers={"Location": f"{other.url}/elsewhere?secret=1"}))
 
         with pytest.raises(ForeignURL, match=r"redirect to 127\.0\.0\.1, which is not followed") as caught:
-            ask()
+            fetch()
 
         assert other.seen == []
         assert "secret" not in str(caught.value)
@@ -244,20 +244,20 @@ def test_a_token_is_not_sent_to_another_origin(transport, server):
         assert server.seen == []
 
 
-def test_netrc_does_not_replace_the_token(server, ask, tmp_path, monkeypatch):
+def test_netrc_does_not_replace_the_token(server, fetch, tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password else\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     server.script("/thing", ScriptedResponse(body=b"ok"))
 
-    ask()
+    fetch()
 
     assert server.seen[0].headers["authorization"] == f"Bearer {KEY}"
 
 
 def test_nothing_secret_is_chained_to_an_error(server, transport):
-    server.script("/exports/e1/download/sentinel-token", *[ScriptedResponse(misdeed="reset")] * 3)
+    server.script("/exports/e1/download/sentinel-token", *[ScriptedResponse(fault="reset")] * 3)
     request = Request(
         method="GET",
         url=f"{server.url}/exports/e1/download/sentinel-token",

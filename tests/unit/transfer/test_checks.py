@@ -184,20 +184,20 @@ def test_a_result_that_cannot_be_kept_is_refused_nevertheless(tmp_path: Path) ->
 
 
 def test_all_checks_run_after_the_rules(tmp_path: Path) -> None:
-    asked = []
+    calls = []
 
     def first(candidate: Candidate) -> str:
-        asked.append(candidate)
+        calls.append(candidate)
         return "one"
 
     checks: list[Callable[..., Any]] = [first, functools.partial(lambda sign, candidate: f"{sign}two", "+")]
     with pytest.raises(ExportRefused, match="min_rows is 9"):
         download(tmp_path / "x", ndjson(3), min_rows=9, checks=checks)
-    assert asked == []
+    assert calls == []
     with pytest.raises(ExportCheckRefused) as caught:
         download(tmp_path / "x", ndjson(3), checks=checks)
     assert caught.value.reasons == {"first": "one", "<lambda>": "+two"}
-    (candidate,) = asked
+    (candidate,) = calls
     assert candidate.rows == candidate.summary.rows == candidate.summary.months["2024-03"].rows == 3
 
 

@@ -242,11 +242,11 @@ def test_a_silent_server_ends_in_an_error(target: Path) -> None:
 
 
 def test_cancelling_does_not_wait_for_a_silent_server(target: Path) -> None:
-    asked: list[int] = []
+    calls: list[int] = []
 
     def cancelled() -> bool:
-        asked.append(1)
-        return len(asked) > 6
+        calls.append(1)
+        return len(calls) > 6
 
     with (
         FileServer(FileResponse(BODY, cut=50_000, stall=True)) as server,

@@ -83,4 +83,4 @@ def test_a_storage_that_copies_instead_of_renaming_is_refused() -> None:
 
     destination = fsspec_destination(FsspecPath(MemoryFileSystem(), "/lake/usage"))
     with pytest.raises(InvalidArgument, match="cannot rename a file in one step"):
-        download_with(lambda **_: pytest.fail("asked"), destination)
+        download_with(lambda **_: pytest.fail("requested"), destination)

@@ -42,7 +42,7 @@ def download(path: Path | str, **options: Any) -> WriteResult:
 def refused(path: Path | str, **options: Any) -> str:
     """Return the error about a path, for which nothing may be requested from the vendor."""
     with pytest.raises((InvalidArgument, StorageFailed)) as caught:
-        download_with(lambda **_: pytest.fail("asked"), local_destination(str(path)), attempts=1, **options)
+        download_with(lambda **_: pytest.fail("requested"), local_destination(str(path)), attempts=1, **options)
     return str(caught.value)
 
 

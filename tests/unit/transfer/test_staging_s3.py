@@ -377,9 +377,9 @@ def test_a_rerun_downloads_nothing(bucket: Bucket, plain: bytes, compression: An
     with FileServer(FileResponse(body)) as server:
         first = download(server.source(), place, **options)
         again = download(server.source(), place, **options)
-        asked = len(server.requested_ranges)
+        requests = len(server.requested_ranges)
         other = download(server.source(export_id="e-2"), place, **options | {"export_id": "e-2"})
-    assert asked == 1
+    assert requests == 1
     assert again.outcome is Outcome.UNCHANGED
     assert (again.rows, again.bytes, again.compressed_bytes, again.crc32, again.months) == (
         first.rows,

@@ -109,7 +109,7 @@ def test_a_row_without_month_cannot_be_divided(tmp_path: Path) -> None:
 )
 def test_arguments_are_checked_before_any_request(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
-        download_with(lambda **_: pytest.fail("asked"), local_destination(str(tmp_path / "x")), **options)
+        download_with(lambda **_: pytest.fail("requested"), local_destination(str(tmp_path / "x")), **options)
 
 
 def test_the_error_of_parquet_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def test_a_create_sends_the_request_and_returns_the_record(server, client):
 
 def test_a_create_without_a_response_is_not_sent_again(server, client):
     server.script("/api/oauth2/token", token())
-    server.script("/api/v1/exports", ScriptedResponse(misdeed="reset"), data({"id": "second", "status": "PENDING"}))
+    server.script("/api/v1/exports", ScriptedResponse(fault="reset"), data({"id": "second", "status": "PENDING"}))
 
     with pytest.raises(OutcomeUnknown, match="no clear response to POST /api/v1/exports"):
         client.create_export(REQUEST)
