@@ -93,14 +93,14 @@ def is_below(part: str, below: set[str]) -> bool:
     return part in below or part == "__version__.py"
 
 
-def test_the_page_names_files_that_there_are() -> None:
+def test_the_page_names_existing_files() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     named = {name for name in re.findall(r"`(\w+(?:/[\w.]*)+)`", page) if not name.startswith(("docs", "tests"))}
     assert len(named) > 12
     assert [name for name in sorted(named) if not (PACKAGE / name).exists()] == []
 
 
-def test_both_walks_have_at_most_eight_stops_at_files_that_there_are() -> None:
+def test_both_walks_have_at_most_eight_stops_at_existing_files() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     _, _, section = page.partition("## Two walks through the files\n")
     section = section.partition("\n## ")[0]

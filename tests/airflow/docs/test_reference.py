@@ -55,7 +55,7 @@ def test_the_reference_has_every_public_class() -> None:
 
 @pytest.mark.skipif(airflow_version.startswith("2."), reason="the pages show Airflow 3")
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "reference").glob("*.md")), ids=lambda page: page.stem)
-def test_the_pages_are_what_the_docstrings_say(page: Path) -> None:
+def test_the_pages_match_the_docstrings(page: Path) -> None:
     sys.path.insert(0, str(ROOT / "scripts"))
     reference = importlib.import_module("reference")
 

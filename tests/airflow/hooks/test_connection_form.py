@@ -39,9 +39,9 @@ def test_a_select_is_one_in_airflow_2_as_well() -> None:
     assert re.findall(r"<option selected value=\"(.*?)\"", html) == [""]
 
 
-def test_what_is_stored_is_chosen() -> None:
+def test_the_form_selects_the_stored_value() -> None:
     assert re.findall(r"<option selected value=\"(.*?)\"", draw("api_version", "v2")) == ["v2"]
 
 
-def test_what_was_stored_by_other_means_is_not_lost_unseen() -> None:
+def test_the_form_keeps_a_stored_value_that_it_does_not_offer() -> None:
     assert options(draw("api_version", '"v9"<'))[-1] == ("&#34;v9&#34;&lt;", "&#34;v9&#34;&lt;")

@@ -94,7 +94,7 @@ def test_one_bad_response_ends_no_wait(
     assert not found, "\n".join(found)
 
 
-def test_an_export_that_cannot_be_read_is_its_own_waits_trouble(
+def test_an_unreadable_export_affects_only_its_own_wait(
     vendors: Vendors, logged: LogText, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One export is not in the list, and each poll of it gets the bad response; the other waits succeed meanwhile."""

@@ -204,7 +204,9 @@ def call(emulator: Emulator, statsd: StatsdServer, tmp_path: Path, settings: dic
 
 @pytest.mark.usefixtures("airflow_database")
 class TestSettings:
-    def test_tags_go_where_there_are_tags(self, emulator: Emulator, statsd: StatsdServer, tmp_path: Path) -> None:
+    def test_metrics_have_tags_if_the_backend_supports_them(
+        self, emulator: Emulator, statsd: StatsdServer, tmp_path: Path
+    ) -> None:
         _, lines = call(emulator, statsd, tmp_path, {"AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True"})
 
         names = {line.name for line in lines}

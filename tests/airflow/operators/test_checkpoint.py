@@ -100,7 +100,7 @@ class TestCheckpoint:
     @pytest.mark.parametrize(
         "value", ["export-1", 7, {}, {"export_id": "export-1"}, {**msgspec.structs.asdict(KEPT), "max_tries": "3"}]
     )
-    def test_does_not_trust_what_it_does_not_understand(self, value: Any) -> None:
+    def test_ignores_an_invalid_checkpoint(self, value: Any) -> None:
         store = TaskStateStore()
         store.set(STORE_KEY, value)
 

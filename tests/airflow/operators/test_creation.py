@@ -115,7 +115,7 @@ class TestMonthOfRun:
     @pytest.mark.parametrize(
         ("key", "month"), [("2024-03", "2024-03"), ("2024-03-06T06:00:00", "2024-03-06T06:00:00"), (None, "2024-02")]
     )
-    def test_is_the_partition_key_where_there_is_one(self, key: str | None, month: str) -> None:
+    def test_is_the_partition_key_of_a_partitioned_run(self, key: str | None, month: str) -> None:
         run = SimpleNamespace(
             partition_key=key, data_interval_start=moment("2024-02-06"), data_interval_end=moment("2024-03-06")
         )

@@ -194,7 +194,7 @@ def test_an_unchanged_list_is_not_written_again(listed: VendorList, options: dic
     assert listed.store.version("list") == version
 
 
-def test_what_is_there_stays_where_it_may_not_be_replaced(listed: VendorList) -> None:
+def test_an_existing_object_that_may_not_be_replaced_stays(listed: VendorList) -> None:
     listed.store.put("list", OLD)
 
     skipped = listed.run(if_exists="skip")
@@ -421,9 +421,7 @@ def rows_of(listed: VendorList, count: int) -> list[dict[str, Any]]:
         ("twice", "rows {other} and {place} have the same {key}"),
     ],
 )
-def test_rows_without_a_key_of_their_own_publish_nothing(
-    listed: VendorList, damage: str, message: str, place: int
-) -> None:
+def test_rows_without_a_unique_key_publish_nothing(listed: VendorList, damage: str, message: str, place: int) -> None:
     listed.store.put("list", OLD)
     rows = rows_of(listed, 3_000)
     other = 1 if place > 1 else 2

@@ -51,7 +51,7 @@ def test_a_local_file_in_every_form(form: str, tmp_path: Path) -> None:
         (7, "path: must be a URI, .* not 7"),
     ],
 )
-def test_what_cannot_be_written_is_named(path: Any, message: str) -> None:
+def test_an_unwritable_target_is_named(path: Any, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         resolve_destination(path)
 

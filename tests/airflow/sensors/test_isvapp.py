@@ -241,7 +241,7 @@ class TestAllModesAlike:
 
     @pytest.mark.parametrize("name", ["poke_interval", "timeout"])
     @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), timedelta(0), "30", None, True])
-    def test_what_is_no_duration_is_named_before_anything_is_sent(
+    def test_an_invalid_duration_is_named_before_anything_is_sent(
         self, isvapp: Emulator, mode: str, name: str, value: Any, task_instance: TaskInstance
     ) -> None:
         with pytest.raises(AirflowFailException, match=f"{name}: must be a timedelta or a number") as caught:
@@ -403,7 +403,7 @@ class TestDeferring:
         with pytest.raises(AirflowException, match="an event that this version does not understand"):
             sensor.execute_complete(CONTEXT, event)
 
-    def test_a_failure_that_a_retry_may_mend_keeps_the_retries(self) -> None:
+    def test_a_failure_that_a_retry_may_fix_keeps_the_retries(self) -> None:
         event = failure_event("export-1", errors.ServiceUnavailable("ISVapp gave no usable response"))
 
         with pytest.raises(AirflowException, match="gave no usable response") as caught:

@@ -58,7 +58,7 @@ def run(trigger: IsvappExportTrigger) -> Any:
     return event
 
 
-def test_survives_its_way_through_the_database() -> None:
+def test_survives_storage_in_the_database() -> None:
     trigger = trigger_for("export-1")
 
     assert vars(restarted(trigger)).keys() == vars(trigger).keys()

@@ -115,7 +115,7 @@ def test_the_index_will_accept_both(distributions: Path) -> None:
     assert ended.stdout.count("PASSED") == 2
 
 
-def test_the_metadata_says_for_whom_it_is(metadata: Message) -> None:
+def test_the_metadata_states_the_audience(metadata: Message) -> None:
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "Apache-2.0"
     classifiers = set(metadata.get_all("Classifier", []))

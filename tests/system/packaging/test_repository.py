@@ -85,7 +85,7 @@ def test_actions_are_pinned_to_commits() -> None:
                 assert re.search(r"uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
 
 
-def test_only_a_tag_publishes_what_was_built_and_attested() -> None:
+def test_only_a_tag_publishes_attested_files() -> None:
     release = yaml.safe_load((GITHUB / "workflows/release.yml").read_text())
     # YAML 1.1 reads the key "on" as true.
     assert release[True] == {"push": {"tags": ["v*"]}}

@@ -54,7 +54,7 @@ def test_the_layers_below_airflow_load_without_it() -> None:
     subprocess.run([sys.executable, "-c", IMPORT_WITHOUT_AIRFLOW, *WITHOUT_AIRFLOW], check=True)
 
 
-def test_no_function_of_them_imports_airflow_or_what_is_built_on_it() -> None:
+def test_no_function_of_the_lower_layers_imports_airflow() -> None:
     package = Path(airflow_provider_isvapp.__file__).parent
     for path in [
         path for name in WITHOUT_AIRFLOW for path in [package / f"{name}.py", *(package / name).rglob("*.py")]

@@ -86,7 +86,7 @@ def test_a_proxy_that_refuses_is_named_with_its_status_and_variable(
 
 
 @pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
-def test_a_proxy_that_is_not_there_is_named(time, monkeypatch, variable):
+def test_an_unreachable_proxy_is_named(time, monkeypatch, variable):
     monkeypatch.setenv(variable, "http://user:sentinel@127.0.0.1:9")
 
     error, permits = send("https://isvapp.test", time)

@@ -77,7 +77,7 @@ def test_the_secret_is_sent_in_the_form(server, credentials):
     assert "authorization" not in server.seen[0].headers
 
 
-def test_one_token_a_scope_is_requested_and_kept(server, credentials, limiter):
+def test_one_token_per_scope_is_requested_and_reused(server, credentials, limiter):
     server.script("/token", token("for-exports"), token("for-identity"))
     tokens = credentials()
 

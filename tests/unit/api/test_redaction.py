@@ -81,7 +81,7 @@ def longest_common(left: str, right: str) -> int:
         sorted(set(SPELLINGS) - {name for name in SPELLINGS if "base64" in name or "Basic" in name})
     ),
 )
-def test_no_secret_survives_in_what_is_shown(secret: str, before: str, after: str, spelling: str) -> None:
+def test_no_secret_survives_redaction(secret: str, before: str, after: str, spelling: str) -> None:
     shown = Redactor([secret]).mask(before + SPELLINGS[spelling](secret) + after)
 
     assert "***" in shown

@@ -160,7 +160,7 @@ def test_a_token_is_only_sent_to_the_origin_of_the_connection(servers: TwoServer
         "",
     ],
 )
-def test_what_no_vendors_url_has_is_refused_and_nothing_is_sent(servers: TwoServers, url: str) -> None:
+def test_a_url_with_characters_that_no_vendor_uses_is_refused(servers: TwoServers, url: str) -> None:
     with opened_sockets() as opened:
         error = servers.send(url.replace("OWN", servers.own.url.rpartition(":")[2]))
 

@@ -77,7 +77,7 @@ def test_an_account_filter_leaves_out_the_lines_of_other_accounts(caller: Caller
     assert some.count(b"\n") == 8
 
 
-def test_rows_contain_what_breaks_a_careless_reader(start: Start) -> None:
+def test_rows_contain_text_that_breaks_a_careless_reader(start: Start) -> None:
     text = content(start(rows=20_000))
     assert "Müller".encode() in text
     assert b"M\\u00fcller" in text

@@ -32,7 +32,7 @@ def storage(tmp_path: Path) -> FileStorage:
     return FileStorage(tmp_path / "limiter", "key")
 
 
-def test_first_nothing_then_what_was_written(storage: FileStorage) -> None:
+def test_returns_nothing_first_and_then_the_written_text(storage: FileStorage) -> None:
     assert storage.update(written, timeout=1) is None
     assert storage.update(written, timeout=1) == "written"
 

@@ -137,7 +137,7 @@ def test_a_process_that_is_killed_between_object_and_manifest_leaves_no_baseline
     assert set(files(tmp_path)) == {"x", "_x.manifest.json"}
 
 
-def test_an_export_that_is_there_has_to_pass_a_check_that_is_new(tmp_path: Path) -> None:
+def test_an_existing_export_must_pass_a_new_check(tmp_path: Path) -> None:
     path = tmp_path / "x"
     doubled = ndjson(3) + ndjson(1)
     download(path, doubled, export_id="e-1")
@@ -150,7 +150,7 @@ def test_an_export_that_is_there_has_to_pass_a_check_that_is_new(tmp_path: Path)
 
 
 @pytest.mark.parametrize("options", [{}, BY_MONTH], ids=str)
-def test_what_is_refused_can_be_kept_for_inspection(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_a_refused_result_can_be_kept_for_inspection(tmp_path: Path, options: dict[str, Any]) -> None:
     names = "{reference_date}.ndjson" if options else "x.ndjson"
     (tmp_path / "rejected").mkdir()
     events: list[Any] = []
@@ -257,7 +257,7 @@ def test_a_share_is_a_number_above_zero(share: Any) -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_what_a_template_may_make_of_skip_checks(skip: Any, skipped: list[str]) -> None:
+def test_skip_checks_accepts_the_texts_of_a_template(skip: Any, skipped: list[str]) -> None:
     options = WriteOptions(checks=[MaxChange(), UniqueKeys()], skip_checks=skip)
     assert sorted(options.skipped_checks) == skipped
     assert options.indexes_keys is ("UniqueKeys" not in skipped)
@@ -301,7 +301,7 @@ def candidate(found: Summary, baseline: Summary | None = None, **more: Any) -> C
         (summary(m01=month(9, operations=5)), summary(m01=month(9)), None),
     ],
 )  # fmt: skip
-def test_what_is_too_large_a_change(found: Summary, baseline: Summary, problem: str | None) -> None:
+def test_max_change_refuses_large_changes(found: Summary, baseline: Summary, problem: str | None) -> None:
     reason = MaxChange()(candidate(found, baseline))
     assert reason is None if problem is None else problem in (reason or "")
     assert MaxChange()(candidate(found)) is None

@@ -256,14 +256,14 @@ def test_cancelling_does_not_wait_for_a_silent_server(target: Path) -> None:
     assert_untouched(target)
 
 
-def test_fail_leaves_what_is_there(target: Path) -> None:
+def test_fail_keeps_the_existing_object(target: Path) -> None:
     with FileServer(FileResponse(BODY)) as server, pytest.raises(DestinationExists, match=r"export\.ndjson exists"):
         download(server.source(), target, if_exists="fail")
     assert_untouched(target)
     assert server.requested_ranges == []
 
 
-def test_fail_leaves_what_came_while_it_worked(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fail_keeps_an_object_that_appears_meanwhile(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target.unlink()
     appeared: list[None] = []
 

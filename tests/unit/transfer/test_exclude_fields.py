@@ -98,7 +98,9 @@ def tokens(text: bytes) -> list[bytes]:
     excluded=st.lists(st.sampled_from(EXCLUDED), min_size=1, max_size=3, unique=True),
     cut=st.integers(0, 300),
 )
-def test_what_stays_is_what_another_program_leaves(rows: list[Json], excluded: list[str], cut: int) -> None:
+def test_excluding_fields_equals_another_program_that_removes_them(
+    rows: list[Json], excluded: list[str], cut: int
+) -> None:
     text = "\n".join(row.render(()) for row in rows).encode()
     fields = FieldFilter(excluded)
 
@@ -136,7 +138,7 @@ def test_time_grows_with_the_row_only() -> None:
     "text",
     ["", "a.", ".a", "a..b", "Instances[]", "[]", "[].a", "a]", "a[", "a[0]", "a[]b", "x\ny", "\ud800", 5, None, b"a"],
 )
-def test_what_names_no_field_is_refused(text: Any, tmp_path: Path) -> None:
+def test_an_invalid_field_name_is_refused(text: Any, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="names no field"):
         write(tmp_path, exclude_fields=[text])
     assert list(tmp_path.iterdir()) == []

@@ -25,7 +25,7 @@ def download(path: Path | str, plain: bytes = PLAIN, **options: Any) -> WriteRes
         return download_with(server.source(), local_destination(str(path)), **options)
 
 
-def test_skip_leaves_what_is_there(tmp_path: Path) -> None:
+def test_skip_keeps_the_existing_object(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"old\n")
     with FileServer(FileResponse(gzip_bytes(PLAIN))) as server:
         result = download_with(server.source(), local_destination(str(tmp_path / "x")), if_exists="skip")
@@ -132,7 +132,7 @@ def test_skip_writes_the_months_that_are_missing(tmp_path: Path, caplog: pytest.
     assert download(tmp_path / "{reference_date}", if_exists="skip", **MONTHS).outcome is Outcome.SKIPPED
 
 
-def test_fail_does_so_at_the_first_row_of_a_month_that_is_there(tmp_path: Path) -> None:
+def test_fail_raises_at_the_first_row_of_an_existing_month(tmp_path: Path) -> None:
     (tmp_path / "2024-03").write_bytes(b"old\n")
     with pytest.raises(DestinationExists, match="2024-03 exists"):
         download(tmp_path / "{reference_date}", if_exists="fail", **MONTHS)

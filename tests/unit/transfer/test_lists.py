@@ -247,7 +247,7 @@ def test_skip_and_fail_leave_another_object(store: Store) -> None:
         ({"min_rows": -1}, "min_rows must be"),
     ],
 )
-def test_what_a_list_cannot_be_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+def test_an_option_that_lists_do_not_have_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     store = on_file(tmp_path)
     with pytest.raises(InvalidArgument, match=message):
         check_list(store.destination, WriteOptions(**options))

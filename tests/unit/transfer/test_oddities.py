@@ -285,7 +285,7 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str, str]] = {
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("validate", ["structure", "full"])
 @pytest.mark.parametrize("name", DAMAGE)
-def test_each_check_finds_what_the_page_says(tmp_path: Path, name: str, validate: str, place: str) -> None:
+def test_each_check_finds_the_damage_in_the_pages_table(tmp_path: Path, name: str, validate: str, place: str) -> None:
     change, *verdicts = DAMAGE[name]
     rows = [change(row) if number == PLACES[place] else row for number, row in enumerate(ROWS)]
     plain = b"".join(row + b"\n" for row in rows)

@@ -120,7 +120,7 @@ def test_apps(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_not_documented_is_in_one_column_by_its_path(tmp_path: Path) -> None:
+def test_undocumented_fields_are_in_one_column_by_path(tmp_path: Path) -> None:
     row = json.loads(json.dumps(APPS[1]))
     row |= {"New": {"a": [1, None]}, "AppStatus": "Deprecated"}
     row["Instances"][0]["Region"] = "eu"

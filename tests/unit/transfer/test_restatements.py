@@ -288,7 +288,7 @@ def summarize_stored(lines: bytes, month: str) -> MonthSummary:
 
 
 @pytest.mark.parametrize("output_format", ["ndjson", "parquet"])
-def test_what_the_vendor_changes_in_a_month(lake: Lake, output_format: str) -> None:
+def test_each_change_of_a_month_is_detected(lake: Lake, output_format: str) -> None:
     if output_format == "parquet":
         pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
     months = list(lake.fetch(output_format=output_format).months)

@@ -102,7 +102,7 @@ def read_months(row: bytes) -> list[str]:
 
 @settings(max_examples=300, deadline=None)
 @given(lines=st.lists(rows(), max_size=8), cuts=CUTS, by_month=st.booleans(), newline=st.booleans())
-def test_whatever_serializer_wrote_the_rows_they_count_as_another_reader_counts_them(
+def test_rows_of_any_serializer_are_counted_like_another_reader(
     lines: list[bytes], cuts: list[int], by_month: bool, newline: bool
 ) -> None:
     months = [read_months(line) for line in lines]

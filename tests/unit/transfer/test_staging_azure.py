@@ -93,7 +93,7 @@ def download(body: bytes, destination: Destination, **options: Any) -> WriteResu
 
 
 @pytest.mark.parametrize("plain", [BIG, ndjson(10), b""], ids=["blocks", "one block", "empty"])
-def test_exact_bytes_and_what_the_service_knows_of_them(container: Container, plain: bytes) -> None:
+def test_exact_bytes_and_their_metadata(container: Container, plain: bytes) -> None:
     result = download(gzip_bytes(plain), container.destination(), min_rows=0)
     assert container.read() == plain
     assert result.bytes == len(plain)
@@ -212,7 +212,7 @@ def write_150_kb(staged: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("exclusive", [False, True], ids=["overwrite", "exclusive"])
-def test_what_the_service_refuses_is_told_apart(
+def test_refusals_of_the_service_are_distinguished(
     container: Container, prepare: Any, message: str, exclusive: bool
 ) -> None:
     """Only one refusal means that the blob exists."""
@@ -254,7 +254,7 @@ def test_the_right_to_write_is_tried_without_a_trace(container: Container, azure
             target.check_rights()
 
 
-def test_what_a_failed_write_has_staged_stays_until_the_next_one(container: Container) -> None:
+def test_blocks_of_a_failed_write_stay_until_the_next_one(container: Container) -> None:
     """No request drops the blocks, as the documentation says."""
     container.put()
     blob_client = container.client.get_blob_client(KEY)

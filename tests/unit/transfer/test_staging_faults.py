@@ -332,7 +332,7 @@ STEPS: list[Any] = [
 
 @pytest.mark.parametrize(("step", "content"), STEPS)
 @pytest.mark.parametrize("what", ["reset", "reset-inside", 429, 503])
-def test_what_passes_is_tried_again(storage: Storage, what: Any, step: Step, content: bytes) -> None:
+def test_a_transient_error_is_retried(storage: Storage, what: Any, step: Step, content: bytes) -> None:
     storage.put(OLD)
     struck = fault(storage, what, step, content, times=1)
     assert write(storage.destination(), content) is not None
@@ -343,7 +343,9 @@ def test_what_passes_is_tried_again(storage: Storage, what: Any, step: Step, con
 
 @pytest.mark.parametrize(("step", "content"), STEPS[1:])
 @pytest.mark.parametrize("what", ["reset", 403, 404, 409, 410, 412, 429, 503])
-def test_what_stays_fails_and_keeps_the_old_object(storage: Storage, what: Any, step: Step, content: bytes) -> None:
+def test_a_lasting_error_fails_and_keeps_the_old_object(
+    storage: Storage, what: Any, step: Step, content: bytes
+) -> None:
     storage.put(OLD)
     struck = fault(storage, what, step, content)
     with pytest.raises((StorageFailed, DestinationExists)) as failure:

@@ -52,7 +52,7 @@ def test_a_damaged_download_publishes_nothing(destination: Destination, tmp_path
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("usage", OLD)]
 
 
-def test_what_is_there_stays_where_it_may_not_be_replaced(destination: Destination, tmp_path: Path) -> None:
+def test_an_existing_object_that_may_not_be_replaced_stays(destination: Destination, tmp_path: Path) -> None:
     staged = destination.target().stage(exclusive=True, content_type="text/plain", provenance=None)
     staged.write(BIG)
     staged.flush()

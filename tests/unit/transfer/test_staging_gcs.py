@@ -308,7 +308,7 @@ def test_an_aborted_upload_sends_nothing_more(server: GcsServer) -> None:
         (400, "A fault of the test's"),
     ],
 )
-def test_what_the_storage_refuses_says_what_to_do(
+def test_a_refusal_of_the_storage_names_the_next_step(
     server: GcsServer, caplog: pytest.LogCaptureFixture, status: int, says: str
 ) -> None:
     caplog.set_level(logging.INFO, "airflow_provider_isvapp")

@@ -100,7 +100,9 @@ def test_a_list_replaces_only_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [named_pipe, Path.mkdir])
-def test_what_comes_while_the_download_runs_is_not_replaced(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_an_object_that_appears_during_the_download_is_not_replaced(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
     target = tmp_path / "x"
     file = LocalFile(target)
     file.write(b"new\n")
@@ -114,7 +116,7 @@ def test_what_comes_while_the_download_runs_is_not_replaced(tmp_path: Path, make
 
 
 @pytest.mark.parametrize("make", [*OTHER_KINDS, lambda path: os.link(path.with_name("precious"), path)])
-def test_what_lies_at_a_temporary_name_hinders_no_write(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_something_at_a_temporary_name_does_not_prevent_a_write(tmp_path: Path, make: Callable[[Path], None]) -> None:
     (tmp_path / "precious").write_bytes(b"precious\n")
     make(tmp_path / ".x.0123abcd.isvapp-part")
     download(tmp_path / "x")
@@ -248,7 +250,7 @@ def test_a_file_keeps_mode_and_owner_and_loses_special_bits(tmp_path: Path) -> N
     assert (status.st_uid, status.st_gid) == (65534, 12345)
 
 
-def test_a_group_that_cannot_be_kept_hands_no_right_on(open_folder: Path) -> None:
+def test_a_group_that_cannot_be_kept_passes_on_no_rights(open_folder: Path) -> None:
     folder = open_folder / "shared"
     folder.mkdir()
     folder.chmod(0o777)
@@ -263,7 +265,7 @@ def test_a_group_that_cannot_be_kept_hands_no_right_on(open_folder: Path) -> Non
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (65534, 65534, 0o644)
 
 
-def test_a_link_is_followed_also_to_a_file_that_is_not_there_yet(tmp_path: Path) -> None:
+def test_a_link_is_followed_even_to_a_missing_file(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("folder/real")
     download(tmp_path / "link")
     assert (tmp_path / "link").is_symlink()

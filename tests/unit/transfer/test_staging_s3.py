@@ -189,7 +189,7 @@ def test_sha256_is_left_out_only_where_tls_and_a_verified_crc32_guard_the_bytes(
     }
 
 
-def test_later_parts_are_larger_and_fewer_are_on_their_way(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_parts_are_larger_and_fewer_are_in_flight(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "_LARGER_AFTER", {2: 2, 4: 3})
     sizes: dict[int, int] = {}
     on_their_way: dict[int, int] = {}
@@ -292,7 +292,7 @@ def test_writing_needs_no_right_to_list_uploads(bucket: Bucket, front: FaultProx
 
 @on_every_store
 @pytest.mark.parametrize("moment", ["PUT partNumber=2", "POST uploadId="])
-def test_of_two_tasks_the_one_that_began_first_gives_way(bucket: Bucket, front: FaultProxy, moment: str) -> None:
+def test_of_two_tasks_the_one_that_began_first_fails(bucket: Bucket, front: FaultProxy, moment: str) -> None:
     verb, needle = moment.split(" ")
     other = ndjson(21_000)
     second: list[WriteResult] = []
@@ -337,7 +337,7 @@ def test_fail_is_decided_by_the_storage_in_the_last_step(bucket: Bucket, front: 
 
 
 @pytest.mark.parametrize("partition_by", [None, "reference_date"])
-def test_skip_leaves_what_appears_meanwhile_without_a_manifest(
+def test_skip_keeps_an_object_that_appears_meanwhile_without_a_manifest(
     bucket: Bucket, front: FaultProxy, partition_by: Any
 ) -> None:
     months = MONTHS[:2]

@@ -37,7 +37,7 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("order", ["sorted", "mixed"])
-def test_one_object_a_month_is_what_twelve_exports_would_be(tmp_path: Path, order: str) -> None:
+def test_one_object_per_month_equals_twelve_exports(tmp_path: Path, order: str) -> None:
     rows = [(month, export_row(number, month)) for number in range(400) for month in MONTHS]
     if order == "sorted":
         rows.sort(key=lambda row: row[0])
@@ -327,7 +327,7 @@ def test_full_validation_refuses_another_type_and_a_row_without_its_key(
     ],
 )
 @pytest.mark.parametrize("place", [0, 1_500, 3_000])
-def test_full_validation_reports_what_loses_nothing(
+def test_full_validation_reports_differences_without_loss(
     tmp_path: Path, fields: dict[str, Any], path: str, kind: str, place: int
 ) -> None:
     lines = PLAIN.splitlines(keepends=True)

@@ -85,7 +85,7 @@ def test_details_are_json_and_hold_no_download_url():
         ({"download_size_uncompressed_bytes": -1}, "is a number and not a size in bytes"),
     ],
 )
-def test_what_the_vendor_does_not_document_is_loud(change, message):
+def test_an_ambiguous_value_is_an_error(change, message):
     with pytest.raises(ContractBroken) as caught:
         Export.from_record(COMPLETED | change)
     assert message in str(caught.value)
@@ -129,7 +129,7 @@ def test_what_the_vendor_does_not_document_is_loud(change, message):
         ),
     ],
 )
-def test_what_can_mean_only_one_thing_is_read_with_a_warning(field, sent, read):
+def test_an_unambiguous_value_is_read_with_a_warning(field, sent, read):
     told: dict[str, str] = {}
 
     export = Export.from_record(COMPLETED | {field: sent}, on_undocumented=told.__setitem__)

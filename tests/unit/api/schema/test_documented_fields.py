@@ -147,7 +147,7 @@ def test_the_model_has_no_field_that_is_not_documented() -> None:
 
 
 @pytest.mark.parametrize("name", OBJECTS)
-def test_the_model_says_where_a_field_is_absent_or_null(name: str) -> None:
+def test_the_model_states_where_a_field_is_absent_or_null(name: str) -> None:
     found = OBJECTS[name]
     for field in found.fields if isinstance(found, ObjectOf) else ():
         assert bool(field.facts.absent) is not field.required, f"state facts(absent=…) for {field.name}, or require it"
@@ -284,7 +284,7 @@ def test_the_examples_of_the_pages_pass(struct: type[Object], example: Any) -> N
 @pytest.mark.parametrize("struct", STRUCTS, ids=lambda struct: struct.__name__)
 @settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(data=st.data())
-def test_what_the_model_allows_comes_back_as_it_was(struct: type[Object], data: st.DataObject) -> None:
+def test_a_value_that_the_model_allows_survives_a_round_trip(struct: type[Object], data: st.DataObject) -> None:
     value = data.draw(values_of(read_object(struct)))
 
     assert json.loads(msgspec.json.encode(msgspec.json.decode(json.dumps(value), type=struct))) == value

@@ -64,7 +64,7 @@ def test_the_schemas_are_valid_and_accept_what_the_vendors_send_and_may_add() ->
         assert not validators["SalesforceAccount"].is_valid(row | {"salesforce_id": "short"})
 
 
-def test_what_writes_rows_names_no_field_of_theirs() -> None:
+def test_modules_that_write_rows_name_no_field() -> None:
     rows = (isvapp.TaxonomyItemRow, isvapp.SalesforceAccount, productiv.AppDetails)
     # reference_date, which partitions exports, is no copy of the list; "type" and "name" are ordinary words.
     documented = {field.name for row in rows for field in read_object(row).fields} - {"reference_date", "type", "name"}
