@@ -41,7 +41,7 @@ class IsvappHook(VendorHook["IsvappClient", IsvappSettings]):
     ``AirflowFailException`` if a retry cannot help and ``AirflowException`` otherwise; the ``__context__`` is the
     error from :mod:`airflow_provider_isvapp.errors`.
 
-    :param isvapp_conn_id: an Airflow connection of type ``isvapp``.
+    :param isvapp_conn_id: an Airflow connection of type ``isvapp``, by position or by name.
     """
 
     conn_name_attr = "isvapp_conn_id"
@@ -49,7 +49,7 @@ class IsvappHook(VendorHook["IsvappClient", IsvappSettings]):
     conn_type = "isvapp"
     hook_name = "ISVapp"
 
-    def __init__(self, *, isvapp_conn_id: str = default_conn_name) -> None:
+    def __init__(self, isvapp_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.isvapp_conn_id = isvapp_conn_id
 

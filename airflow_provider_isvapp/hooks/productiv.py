@@ -36,7 +36,7 @@ class ProductivHook(VendorHook["ProductivClient", ProductivSettings]):
     ``AirflowFailException`` if a retry cannot help and ``AirflowException`` otherwise; the ``__context__`` is the
     error from :mod:`airflow_provider_isvapp.errors`.
 
-    :param productiv_conn_id: an Airflow connection of type ``productiv``.
+    :param productiv_conn_id: an Airflow connection of type ``productiv``, by position or by name.
     """
 
     conn_name_attr = "productiv_conn_id"
@@ -44,7 +44,7 @@ class ProductivHook(VendorHook["ProductivClient", ProductivSettings]):
     conn_type = "productiv"
     hook_name = "Productiv"
 
-    def __init__(self, *, productiv_conn_id: str = default_conn_name) -> None:
+    def __init__(self, productiv_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.productiv_conn_id = productiv_conn_id
 

@@ -72,5 +72,7 @@ def test_a_constructor_names_exactly_what_the_docstring_describes(kind: type) ->
     named = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
     assert {parameter.name for parameter in named} == set(described)
     assert set(getattr(kind, "template_fields", ())) <= {parameter.name for parameter in named}
-    assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in named)
+    # As in Airflow's own hooks, the connection may come by position; nothing else does.
+    by_position = [parameter.name for parameter in named if parameter.kind is not parameter.KEYWORD_ONLY]
+    assert by_position == ([vars(kind)["conn_name_attr"]] if "conn_name_attr" in vars(kind) else [])
     assert all(parameter.annotation is not parameter.empty for parameter in parameters)

@@ -67,6 +67,15 @@ def test_a_lookup_that_fails_in_the_triggerer_may_work_later(monkeypatch: pytest
     assert caught.value.__context__ is None
 
 
+def test_a_hook_takes_its_connection_by_position_as_airflows_hooks_do() -> None:
+    assert IsvappHook("some_id").isvapp_conn_id == IsvappHook(isvapp_conn_id="some_id").isvapp_conn_id == "some_id"
+    assert (
+        ProductivHook("an_id").productiv_conn_id
+        == ProductivHook(productiv_conn_id="an_id").productiv_conn_id
+        == "an_id"
+    )
+
+
 def hook_call(hook: Any) -> None:
     hook.get_conn()
 
