@@ -57,6 +57,8 @@ class Limiter(Protocol):
     def block_for(self, seconds: float) -> None:
         """Grant no permit for a while, because the vendor responded with 429 despite the limit.
 
+        An earlier block that lasts longer stays.
+
         :param seconds: how long, from now; at most five minutes.
         """
 
@@ -97,7 +99,7 @@ class SharedLimiter:
     def acquire(self) -> Iterator[None]:
         """See `Limiter`."""
         ticket = secrets.token_hex(6)
-        asked_at = self._clock()
+        waiting_since = self._clock()
         try:
             self._wait_for_permit(ticket)
         except LimiterUnavailable:
@@ -107,7 +109,7 @@ class SharedLimiter:
             self._update_best_effort(lambda state, now: algorithm.cancel(state, now, ticket))
             raise
         finally:
-            self._observe(PermitAcquired(seconds=self._clock() - asked_at))
+            self._observe(PermitAcquired(seconds=self._clock() - waiting_since))
         try:
             yield
         except BaseException:

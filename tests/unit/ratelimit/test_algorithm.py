@@ -67,7 +67,7 @@ class TestPace:
         assert RateLimit.of(rate).hold == pytest.approx(hold)
 
 
-class TestTurns:
+class TestOrder:
     def test_as_many_requests_as_permits_start_at_once(self) -> None:
         table = Table()
         assert [table.acquire(ticket).granted for ticket in "abc"] == [True, True, False]
@@ -240,8 +240,8 @@ class TestQueue:
         assert table.acquire("late", late.arrived).position == 0
 
 
-class TestPushBack:
-    def test_no_permit_is_granted_until_it_ends(self) -> None:
+class TestBlocks:
+    def test_no_permit_is_granted_until_a_block_ends(self) -> None:
         table = Table()
         table.block_for(30)
         decision = table.acquire("a")
@@ -252,14 +252,14 @@ class TestPushBack:
         table.now += 0.2
         assert table.acquire("a").granted
 
-    def test_a_shorter_one_does_not_end_a_longer_one(self) -> None:
+    def test_a_shorter_block_does_not_end_a_longer_one(self) -> None:
         table = Table()
         table.block_for(30)
         table.block_for(1)
         assert table.acquire("a").blocked == pytest.approx(30)
 
     @pytest.mark.parametrize("seconds", [1e9, float("inf")])
-    def test_it_is_capped(self, seconds: float) -> None:
+    def test_a_block_is_capped(self, seconds: float) -> None:
         table = Table()
         table.block_for(seconds)
         assert table.acquire("a").blocked == pytest.approx(LONGEST_BLOCK)
@@ -325,7 +325,7 @@ class Run:
         self.table = Table(rate_limit, now=0.0)
         self.arrivals: list[float] = []
         self.granted: list[tuple[float, int]] = []
-        self.first_looks: dict[int, float] = {}
+        self.first_polls: dict[int, float] = {}
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
         for at, length in blocks:
@@ -344,7 +344,7 @@ class Run:
     def _poll(self, number: int, caller: Caller, arrived: float | None) -> None:
         ticket, now = f"ticket {number:03}", self.table.now
         decision = self.table.acquire(ticket, arrived)
-        self.first_looks.setdefault(number, now)
+        self.first_polls.setdefault(number, now)
         if decision.granted:
             self._send(number, ticket, caller)
         elif caller.fate == "leaves":
@@ -364,7 +364,7 @@ RATES = st.one_of(st.sampled_from([0.5, 1, 2, 2.5, 2.9, 5]), st.floats(0.25, 12)
 
 
 class TestAnyInterleaving:
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=200, deadline=None)
     @given(everybody=callers(latest=8.0), rate=RATES, blocks=st.lists(st.tuples(st.floats(0, 10), st.floats(0, 5))))
     def test_no_second_sees_more_arrivals_than_the_limit(
         self, everybody: list[Caller], rate: float, blocks: list[tuple[float, float]]
@@ -375,6 +375,13 @@ class TestAnyInterleaving:
         allowed, window = (math.floor(rate), 1.0) if rate >= 1 else (1, 1 / rate)
         for first, beyond in zip(arrivals, arrivals[allowed:], strict=False):
             assert beyond - first >= window - 1e-9
+
+    @settings(max_examples=200, deadline=None)
+    @given(everybody=callers(latest=8.0), rate=RATES, blocks=st.lists(st.tuples(st.floats(0, 10), st.floats(0, 5))))
+    def test_no_permit_is_granted_during_any_block(
+        self, everybody: list[Caller], rate: float, blocks: list[tuple[float, float]]
+    ) -> None:
+        run = Run(everybody, RateLimit.of(rate), blocks)
         for at, length in blocks:
             assert not [granted for granted, _ in run.granted if at < granted < at + length]
 
@@ -392,7 +399,7 @@ class TestAnyInterleaving:
     def test_order_of_arrival_is_order_of_service(self, everybody: list[Caller], rate: float) -> None:
         punctual = [Caller(caller.starts, 0.0, caller.delay, caller.response, "lives") for caller in everybody]
         run = Run(punctual, RateLimit.of(rate), [])
-        order = sorted(run.first_looks, key=lambda number: (run.first_looks[number], number))
+        order = sorted(run.first_polls, key=lambda number: (run.first_polls[number], number))
         places = {number: place for place, number in enumerate(order)}
         served = [places[number] for _, number in run.granted]
         # If both can start, the later one may poll first.

@@ -36,7 +36,7 @@ class UnreliableStorage(MemoryStorage):
     """Responds until a test stops it."""
 
     reachable = True
-    rests = 0
+    releases = 0
 
     def update(self, change: Change[T], *, timeout: float) -> T:
         if not self.reachable:
@@ -44,7 +44,7 @@ class UnreliableStorage(MemoryStorage):
         return super().update(change, timeout=timeout)
 
     def release(self) -> None:
-        self.rests += 1
+        self.releases += 1
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ class TestPermits:
         for _ in range(2):
             with pytest.raises(OSError, match="reset"), limiter.acquire():
                 raise OSError("reset")
-        assert storage.rests == 2
+        assert storage.releases == 2
         with limiter.acquire():
             assert clock.now == pytest.approx(1002.0)
 
@@ -109,7 +109,7 @@ class TestPermits:
         self, limiter: SharedLimiter, storage: UnreliableStorage
     ) -> None:
         take_both_permits(limiter)
-        assert storage.rests == 2
+        assert storage.releases == 2
 
     def test_threads_share_it(self, key: str) -> None:
         limiter = open_limiter("memory://", key=key, requests_per_second=20)
@@ -220,7 +220,7 @@ class TestStorageFailures:
         storage.reachable = False
         with pytest.raises(LimiterUnavailable), limiter.acquire():
             pytest.fail("sent without a permit")
-        assert storage.rests == 1
+        assert storage.releases == 1
 
     def test_a_response_is_kept_when_the_storage_fails_afterwards(
         self, limiter: SharedLimiter, storage: UnreliableStorage, clock: Clock, caplog: pytest.LogCaptureFixture
@@ -240,6 +240,19 @@ class TestStorageFailures:
         storage.reachable = False
         limiter.block_for(5)
         assert "gone" in caplog.text
+
+
+def test_of_the_blocks_of_two_tasks_the_one_that_ends_last_counts(
+    limiter: SharedLimiter, storage: UnreliableStorage, clock: Clock
+) -> None:
+    other_task = SharedLimiter(
+        storage, rate_limit=RateLimit.of(2), wait_timeout=60, on_wait=print, clock=clock, sleep=clock.sleep
+    )
+    limiter.block_for(30)
+    other_task.block_for(1)
+    for waiting in (limiter, other_task):
+        with waiting.acquire():
+            assert clock.now == pytest.approx(1030)
 
 
 @pytest.mark.parametrize("seconds", [0, -5, float("nan")])
