@@ -30,9 +30,9 @@
         │   └── MalformedRows        a line is not a valid row
         ├── AuditRefused         the result is intact, but may not be published
         │   ├── ExportRefused        an export's file, which will not change     permanent
-        │   ├── CheckRefused         a check refused the result
-        │   │   └── ExportCheckRefused   the same for an export's file           permanent
-        │   ├── CheckFailed          a check raised, or returned no valid result
+        │   ├── CheckFailed          a check found a problem
+        │   │   └── ExportCheckFailed    the same for an export's file           permanent
+        │   ├── CheckError           a check raised, or returned no valid result
         │   └── LateSnapshot         a list of today, in a run of the past       permanent
         ├── DestinationExists    the destination exists                          permanent
         ├── StorageFailed        the object store or the disk refused
@@ -216,11 +216,11 @@ class ExportRefused(AuditRefused):
     permanent = True
 
 
-class CheckRefused(AuditRefused):
-    """A check refused a result. The existing object stays.
+class CheckFailed(AuditRefused):
+    """A check found a problem in a result. The existing object stays.
 
     :param message: the figures and the next step.
-    :param reasons: the reason of each check that refused it, by the check's name.
+    :param reasons: the reason of each check that failed, by the check's name.
     """
 
     def __init__(self, message: str, *, reasons: dict[str, str] | None = None) -> None:
@@ -228,13 +228,13 @@ class CheckRefused(AuditRefused):
         self.reasons = reasons or {}
 
 
-class ExportCheckRefused(CheckRefused, ExportRefused):
-    """A check refused the rows of an export. Only another export can have other rows."""
+class ExportCheckFailed(CheckFailed, ExportRefused):
+    """A check found a problem in the rows of an export. Only another export can have other rows."""
 
     permanent = True
 
 
-class CheckFailed(AuditRefused):
+class CheckError(AuditRefused):
     """A check raised an exception, or returned neither None nor a reason. Nothing was published."""
 
 

@@ -84,10 +84,10 @@ class DownloadFinished(msgspec.Struct, frozen=True, kw_only=True):
     restated_months: int = 0
 
 
-class ResultRefused(msgspec.Struct, frozen=True, kw_only=True):
-    """Checks refused a result, so it was not published.
+class ChecksFailed(msgspec.Struct, frozen=True, kw_only=True):
+    """A result failed its checks, so it was not published.
 
-    :param checks: how many did.
+    :param checks: the number of failed checks.
     """
 
     checks: int
@@ -102,7 +102,7 @@ Event: TypeAlias = (
     | MonthLate
     | DownloadInterrupted
     | DownloadFinished
-    | ResultRefused
+    | ChecksFailed
 )
 
 Observer: TypeAlias = Callable[[Event], None]

@@ -20,6 +20,7 @@ import msgspec
 
 from airflow_provider_isvapp.errors import ExportExpired, ExportFailed
 from airflow_provider_isvapp.events import (
+    ChecksFailed,
     DownloadFinished,
     DownloadInterrupted,
     Event,
@@ -29,7 +30,6 @@ from airflow_provider_isvapp.events import (
     MonthLate,
     PermitAcquired,
     RequestSent,
-    ResultRefused,
 )
 from airflow_provider_isvapp.version_compat import Stats, conf
 
@@ -87,7 +87,7 @@ DOWNLOADS_RESUMED = Metric("isvapp.downloads.resumed", Kind.COUNTER)
 DOWNLOADS_RESTARTED = Metric("isvapp.downloads.restarted", Kind.COUNTER)
 DRIFTED_FIELDS = Metric("isvapp.drifted_fields", Kind.COUNTER)
 RESTATED_MONTHS = Metric("isvapp.restated_months", Kind.COUNTER)
-CHECKS_REFUSED = Metric("isvapp.checks.refused", Kind.COUNTER)
+CHECKS_FAILED = Metric("isvapp.checks.failed", Kind.COUNTER)
 
 METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
@@ -136,8 +136,8 @@ def _record(event: Event) -> None:
                 _time(EXPORTS_WAIT, waited)
         case MonthLate():
             _count(LATE_MONTHS)
-        case ResultRefused(checks=checks):
-            _count(CHECKS_REFUSED, checks)
+        case ChecksFailed(checks=checks):
+            _count(CHECKS_FAILED, checks)
         case DownloadInterrupted(then=then):
             _count(_INTERRUPTIONS[then])
         case DownloadFinished(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from logging import Logger
 from typing import TypeAlias
 
-from airflow_provider_isvapp.errors import CheckFailed, InvalidArgument
+from airflow_provider_isvapp.errors import CheckError, InvalidArgument
 from airflow_provider_isvapp.transfer.destination import Destination
 from airflow_provider_isvapp.transfer.drift import DriftReport
 from airflow_provider_isvapp.transfer.manifest import find_baseline
@@ -78,7 +78,7 @@ class Audit:
 
     @property
     def reasons(self) -> dict[str, str]:
-        """The reason of each check that refused, by name; empty if none refused."""
+        """The reason of each check that failed, by name; empty if none did."""
         return {item.check: item.reason for item in self.results if item.reason is not None}
 
 
@@ -86,7 +86,7 @@ def run_checks(candidate: Candidate, options: WriteOptions, *, baseline: Destina
     """Run every check that is not skipped.
 
     :param baseline: the location of the object to compare with; it may not exist.
-    :raises CheckFailed: if a check raises, or returns neither None nor a reason.
+    :raises CheckError: if a check raises, or returns neither None nor a reason.
     """
     if not options.checks:
         return Audit()
@@ -112,15 +112,15 @@ def _run(name: str, check: Check, candidate: Candidate) -> CheckResult:
     try:
         reason = check(candidate)
     except Exception as error:
-        raise CheckFailed(
+        raise CheckError(
             f"The check {name} raised {type(error).__name__}: {error}. Nothing was published. Correct the check, or "
             "leave it out with skip_checks."
         ) from error
     if reason is None:
         return CheckResult(check=name, outcome="passed")
     if isinstance(reason, str) and reason.strip():
-        return CheckResult(check=name, outcome="refused", reason=reason)
-    raise CheckFailed(
+        return CheckResult(check=name, outcome="failed", reason=reason)
+    raise CheckError(
         f"The check {name} returned {reason!r:.100}. It must return None, or say why the result must not be published. "
         "Nothing was published."
     )

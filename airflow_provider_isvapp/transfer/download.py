@@ -12,17 +12,17 @@ from typing import Any
 
 from airflow_provider_isvapp.errors import (
     DamagedDownload,
-    ExportCheckRefused,
+    ExportCheckFailed,
     ExportRefused,
     InvalidArgument,
     ProviderError,
     TransferCancelled,
 )
 from airflow_provider_isvapp.events import (
+    ChecksFailed,
     DownloadFinished,
     DownloadInterrupted,
     Observer,
-    ResultRefused,
     no_op_observer,
 )
 from airflow_provider_isvapp.transfer.audit import (
@@ -102,8 +102,8 @@ def download_export(
     :raises DamagedDownload: if the file is truncated or corrupt, after the last attempt.
     :raises ExportRefused: if the file is intact, but has malformed rows, a missing or unexpected month or too few rows,
         or differs from its documentation and ``on_drift`` is ``fail``.
-    :raises ExportCheckRefused: if a check refuses its rows.
-    :raises CheckFailed: if a check raises.
+    :raises ExportCheckFailed: if a check finds a problem in its rows.
+    :raises CheckError: if a check raises.
     :raises BrokenTransfer: if the connection broke, after the last attempt.
     :raises DestinationExists: if an object exists and ``if_exists`` is ``fail``.
     :raises StorageFailed: if the storage refused.
@@ -179,7 +179,7 @@ def download_export(
                     raise ExportRefused(f"Export {export.id} was refused: {problem}. Nothing was published.")
                 audit = run_checks(found, options, baseline=baseline or destination, log=log)
                 if audit.reasons:
-                    raise ExportCheckRefused(refusal(f"Export {export.id}", audit.reasons), reasons=audit.reasons)
+                    raise ExportCheckFailed(refusal(f"Export {export.id}", audit.reasons), reasons=audit.reasons)
                 found_objects, changes = run.objects, None
                 if options.if_changed is not None and run.summary is not None:
                     changes, differing = compare_with_existing(
@@ -202,8 +202,8 @@ def download_export(
                         checks=audit.results,
                     ),
                 )
-        except ExportCheckRefused as refused:
-            observe(ResultRefused(checks=len(refused.reasons)))
+        except ExportCheckFailed as refused:
+            observe(ChecksFailed(checks=len(refused.reasons)))
             if rejected is not None:
                 refused.args = (f"{refused} {store_rejected(rejected)}",)
             raise

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_isvapp.api.schema.fields import Object
-from airflow_provider_isvapp.errors import AuditRefused, CheckRefused, DamagedDownload, MalformedRows, ProviderError
-from airflow_provider_isvapp.events import DownloadFinished, Observer, ResultRefused, no_op_observer
+from airflow_provider_isvapp.errors import AuditRefused, CheckFailed, DamagedDownload, MalformedRows, ProviderError
+from airflow_provider_isvapp.events import ChecksFailed, DownloadFinished, Observer, no_op_observer
 from airflow_provider_isvapp.transfer.audit import (
     Candidate,
     MinRows,
@@ -78,7 +78,7 @@ def write_list(
     :param documented: paths of the fields that the vendor documents, for ``exclude_fields``.
     :param snapshot_date: the date that the list describes, for the manifest.
     :param baseline: the location of the object that the checks compare with; None for the destination.
-    :param rejected: where a list that a check refuses is kept for inspection.
+    :param rejected: where a list that fails a check is kept for inspection.
     :param request: the parameters that the list was requested with, for the manifest.
     :param fetch_seconds: how long the request for the rows took; counts towards the duration.
     :param observe: called with an event at the end of a successful write.
@@ -88,8 +88,8 @@ def write_list(
     :raises DamagedDownload: if a row is not one JSON object on one line, or lacks a unique key.
     :raises AuditRefused: if the list has fewer than ``min_rows`` rows, or differs from its documentation and
         ``on_drift`` is ``fail``. The existing object stays, as on every error.
-    :raises CheckRefused: if a check refuses the list.
-    :raises CheckFailed: if a check raises.
+    :raises CheckFailed: if a check finds a problem in the list.
+    :raises CheckError: if a check raises.
     :raises DestinationExists: if an object with other content exists and ``if_exists`` is ``fail``.
     :raises StorageFailed: if the storage refused.
     """
@@ -129,7 +129,7 @@ def write_list(
         raise AuditRefused(f"The list {dataset} was refused: {problem}. Nothing was published.")
     audit = run_checks(candidate, options, baseline=baseline or destination, log=log)
     if audit.reasons:
-        observe(ResultRefused(checks=len(audit.reasons)))
+        observe(ChecksFailed(checks=len(audit.reasons)))
         kept = ""
         if rejected is not None:
             accepted = options.without_audit()
@@ -146,7 +146,7 @@ def write_list(
                 kept = f" It is kept at {rejected.uri} for inspection."
             except ProviderError as error:
                 kept = f" It could not be kept at {rejected.uri}: {error}"
-        raise CheckRefused(refusal(f"The list {dataset}", audit.reasons) + kept, reasons=audit.reasons)
+        raise CheckFailed(refusal(f"The list {dataset}", audit.reasons) + kept, reasons=audit.reasons)
     writer = SingleObjectWriter(destination, options, provenance=provenance, row_type=row_type)
     try:
         for batch in _batches(rows):

@@ -52,11 +52,11 @@ class CheckResult:
     """The result of one check.
 
     :param check: the check's name.
-    :param reason: why it refused the result.
+    :param reason: the problem that it found; None if it passed or was skipped.
     """
 
     check: str
-    outcome: Literal["passed", "skipped", "refused"]
+    outcome: Literal["passed", "skipped", "failed"]
     reason: str | None = None
 
 

@@ -11,7 +11,7 @@ import pickle
 import pytest
 
 from airflow_provider_isvapp import errors
-from airflow_provider_isvapp.errors import CheckRefused, ExportError, ProviderError, RequestRefused
+from airflow_provider_isvapp.errors import CheckFailed, ExportError, ProviderError, RequestRefused
 
 CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, ProviderError)]
 
@@ -21,7 +21,7 @@ def build(kind: type[ProviderError]) -> ProviderError:
         return kind("what happened", status=403, vendor_message="no")
     if issubclass(kind, ExportError):
         return kind("what happened", export_id="e-1")
-    if issubclass(kind, CheckRefused):
+    if issubclass(kind, CheckFailed):
         return kind("what happened", reasons={"MaxChange": "too few"})
     return kind("what happened")
 

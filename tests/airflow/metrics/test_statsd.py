@@ -178,7 +178,7 @@ def test_every_metric_was_received_and_no_other(statsd: StatsdServer, run: Run) 
     received = {line.name for line in statsd.received() if line.value}
 
     # Nothing is wrong with these exports.
-    absent = {"isvapp.drifted_fields", "isvapp.restated_months", "isvapp.late_months", "isvapp.checks.refused"}
+    absent = {"isvapp.drifted_fields", "isvapp.restated_months", "isvapp.late_months", "isvapp.checks.failed"}
     if not REMEMBERS:
         absent.add("isvapp.exports.reattached")
     assert {name for name in received if not name.startswith("isvapp.requests.")} == known - absent

@@ -250,7 +250,7 @@ def test_a_month_that_halves_is_refused_and_accepted_in_the_form(
     assert state == "Failed", airflow.logs()
     assert usage.read_bytes() == whole
     window.goto(task_page(refused, "download_export"))
-    window.get_by_text(f"Check MaxChange: refused: it has {ROWS // 2} rows, 50% fewer than the {ROWS:,} of").wait_for()
+    window.get_by_text(f"Check MaxChange: failed: it has {ROWS // 2} rows, 50% fewer than the {ROWS:,} of").wait_for()
     window.screenshot(path=pictures / "refused-month.png")
     assert window.get_by_text("Accept it with skip_checks='MaxChange'").count() == 1
 

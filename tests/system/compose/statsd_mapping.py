@@ -111,7 +111,7 @@ def every_line(*, number: int = 1) -> list[str]:
         metrics.record(events.ExportEnded(outcome="errored"))
         metrics.record(events.ExportEnded(outcome="expired"))
         metrics.record(events.MonthLate())
-        metrics.record(events.ResultRefused(checks=number))
+        metrics.record(events.ChecksFailed(checks=number))
         for then in ("resumed", "restarted", "retried"):
             metrics.record(events.DownloadInterrupted(then=then))
         metrics.record(

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A result that a check refuses is not published, and the existing object stays."""
+"""A result that fails a check is not published, and the existing object stays."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ import pytest
 
 from airflow_provider_isvapp.checks import Candidate, MaxChange, TotalsAddUp, UniqueKeys
 from airflow_provider_isvapp.errors import (
+    CheckError,
     CheckFailed,
-    CheckRefused,
-    ExportCheckRefused,
+    ExportCheckFailed,
     ExportRefused,
     InvalidArgument,
     StorageFailed,
 )
-from airflow_provider_isvapp.events import DownloadFinished, ResultRefused
+from airflow_provider_isvapp.events import ChecksFailed, DownloadFinished
 from airflow_provider_isvapp.transfer.destination import local_destination
 from airflow_provider_isvapp.transfer.lists import write_list
 from airflow_provider_isvapp.transfer.manifest import read_baseline
@@ -70,7 +70,7 @@ def test_a_month_that_halves_its_rows_is_refused_and_can_be_accepted(tmp_path: P
     # February has 4 rows instead of 20, and March as many as before.
     shrunk = ndjson(8, MONTHS) + ndjson(16, MONTHS[1:])
 
-    with pytest.raises(ExportCheckRefused) as caught:
+    with pytest.raises(ExportCheckFailed) as caught:
         download(path, shrunk, **options)
 
     assert caught.value.permanent
@@ -93,7 +93,7 @@ def test_each_month_is_compared_with_its_own_object(tmp_path: Path) -> None:
     path = tmp_path / "{reference_date}"
     assert download(path, ndjson(40, MONTHS), **BY_MONTH).baseline is None
     before = files(tmp_path)
-    with pytest.raises(ExportCheckRefused, match=r"2024-03 has 8 rows, 60% fewer than the 20"):
+    with pytest.raises(ExportCheckFailed, match=r"2024-03 has 8 rows, 60% fewer than the 20"):
         download(path, ndjson(40, MONTHS[:1]) + ndjson(8), **BY_MONTH, checks=[MaxChange(rows=0.5, operations=None)])
     assert files(tmp_path) == before
     (tmp_path / "_2024-03.manifest.json").unlink()
@@ -105,9 +105,9 @@ def test_another_path_is_the_baseline(tmp_path: Path, caplog: pytest.LogCaptureF
     caplog.set_level(logging.INFO)
     january = tmp_path / "2024-01"
     download(january, ndjson(40, ["2024-01"]))
-    with pytest.raises(ExportCheckRefused, match=r"it has 10 rows, 75% fewer than the 40"):
+    with pytest.raises(ExportCheckFailed, match=r"it has 10 rows, 75% fewer than the 40"):
         download(tmp_path / "2024-02", ndjson(10, ["2024-02"]), baseline=january)
-    (reason,) = (message for message in caplog.messages if message.startswith("Check MaxChange: refused: "))
+    (reason,) = (message for message in caplog.messages if message.startswith("Check MaxChange: failed: "))
     assert "it has 10 rows, 75% fewer than the 40 of the baseline, and 50% is allowed" in reason
     result = download(tmp_path / "2024-02", ndjson(30, ["2024-02"]), baseline=january)
     assert result.baseline == str(january)
@@ -142,7 +142,7 @@ def test_an_existing_export_must_pass_a_new_check(tmp_path: Path) -> None:
     doubled = ndjson(3) + ndjson(1)
     download(path, doubled, export_id="e-1")
     assert download(path, doubled, export_id="e-1").outcome is Outcome.UNCHANGED
-    with pytest.raises(ExportCheckRefused, match=r"UniqueKeys: 1 rows have the .* first are rows 1 and 4"):
+    with pytest.raises(ExportCheckFailed, match=r"UniqueKeys: 1 rows have the .* first are rows 1 and 4"):
         download(path, doubled, export_id="e-1", checks=[MaxChange(), UniqueKeys()])
     assert download(path, doubled, export_id="e-1", checks=[UniqueKeys()], skip_checks=True).outcome is (
         Outcome.UNCHANGED
@@ -155,7 +155,7 @@ def test_a_refused_result_can_be_kept_for_inspection(tmp_path: Path, options: di
     (tmp_path / "rejected").mkdir()
     events: list[Any] = []
     doubled = ndjson(2) + ndjson(1)
-    with pytest.raises(ExportCheckRefused, match=r"rows 1 and 3\..* It is kept at .*rejected.* for inspection\.$"):
+    with pytest.raises(ExportCheckFailed, match=r"rows 1 and 3\..* It is kept at .*rejected.* for inspection\.$"):
         download(
             tmp_path / names,
             doubled,
@@ -168,7 +168,7 @@ def test_a_refused_result_can_be_kept_for_inspection(tmp_path: Path, options: di
     kept = names.replace("{reference_date}", "2024-03")
     assert (tmp_path / "rejected" / kept).read_bytes() == doubled
     assert [path.name for path in tmp_path.iterdir()] == ["rejected"]
-    assert events == [ResultRefused(checks=1)]
+    assert events == [ChecksFailed(checks=1)]
     assert not any(isinstance(event, DownloadFinished) for event in events)
 
 
@@ -179,7 +179,7 @@ def test_a_result_that_cannot_be_kept_is_refused_nevertheless(tmp_path: Path) ->
         rejected.mkdir()
         return "never"
 
-    with pytest.raises(ExportCheckRefused, match=r"refuse: never\..* It could not be kept at .*rejected: "):
+    with pytest.raises(ExportCheckFailed, match=r"refuse: never\..* It could not be kept at .*rejected: "):
         download(tmp_path / "x", ndjson(1), checks=[refuse], rejected=rejected)
 
 
@@ -194,7 +194,7 @@ def test_all_checks_run_after_the_rules(tmp_path: Path) -> None:
     with pytest.raises(ExportRefused, match="min_rows is 9"):
         download(tmp_path / "x", ndjson(3), min_rows=9, checks=checks)
     assert calls == []
-    with pytest.raises(ExportCheckRefused) as caught:
+    with pytest.raises(ExportCheckFailed) as caught:
         download(tmp_path / "x", ndjson(3), checks=checks)
     assert caught.value.reasons == {"first": "one", "<lambda>": "+two"}
     (candidate,) = calls
@@ -208,9 +208,9 @@ def test_a_check_that_raises_is_named(tmp_path: Path) -> None:
     def confused(candidate: Candidate) -> Any:
         return True
 
-    with pytest.raises(CheckFailed, match=r"The check careless raised KeyError: '2024-01'\. Nothing was published"):
+    with pytest.raises(CheckError, match=r"The check careless raised KeyError: '2024-01'\. Nothing was published"):
         download(tmp_path / "x", ndjson(1), checks=[careless])
-    with pytest.raises(CheckFailed, match=r"The check confused returned True\. It must return None, or say why"):
+    with pytest.raises(CheckError, match=r"The check confused returned True\. It must return None, or say why"):
         download(tmp_path / "x", ndjson(1), checks=[confused])
     assert files(tmp_path) == {}
 
@@ -362,7 +362,7 @@ def test_a_list_is_checked_and_fetched_again_by_a_retry(tmp_path: Path) -> None:
     assert write(tmp_path / "x", *[b"{}"] * 10, checks=checks).baseline is None
     before = files(tmp_path)
     with pytest.raises(
-        CheckRefused, match=r"The list apps did not pass its checks\. MaxChange: it has 4 rows"
+        CheckFailed, match=r"The list apps did not pass its checks\. MaxChange: it has 4 rows"
     ) as caught:
         write(tmp_path / "x", *[b"{}"] * 4, checks=checks, rejected=tmp_path / "rejected")
     assert not caught.value.permanent
