@@ -227,6 +227,10 @@ class _HideSecrets(logging.Filter):
         with self._lock:
             self._redactors.add(redactor)
 
+    def discard(self, redactor: Redactor) -> None:
+        with self._lock:
+            self._redactors.discard(redactor)
+
     def filter(self, record: logging.LogRecord) -> bool:
         with self._lock:
             redactors = tuple(self._redactors)
@@ -245,7 +249,15 @@ _FILTER = _HideSecrets()
 
 
 def hide_in_log(redactor: Redactor) -> None:
-    """Keep a redactor's secrets out of urllib3's log for as long as the redactor exists."""
+    """Keep a redactor's secrets out of urllib3's log until it is released, or for as long as it exists."""
     _FILTER.add(redactor)
     for name in ("connection", "connectionpool", "poolmanager", "util.retry"):
         logging.getLogger(f"urllib3.{name}").addFilter(_FILTER)
+
+
+def release_from_log(redactor: Redactor) -> None:
+    """Stop searching urllib3's log for a redactor's secrets: its connections are closed.
+
+    Each line is searched once per redactor, and clients are in reference cycles, so many would stay for long.
+    """
+    _FILTER.discard(redactor)

@@ -33,7 +33,7 @@ from airflow_provider_isvapp.api.network import (
     origin,
     tls_failure,
 )
-from airflow_provider_isvapp.api.redaction import Redactor, hide_in_log
+from airflow_provider_isvapp.api.redaction import Redactor, hide_in_log, release_from_log
 from airflow_provider_isvapp.api.responses import Response, client_error, find_vendor_message, http_date
 from airflow_provider_isvapp.api.retry import (
     TransientFault,
@@ -172,7 +172,6 @@ class Transport:
         self._sleep = sleep
         self.clock_skew: float | None = None
         self.redact = redactor or Redactor()
-        hide_in_log(self.redact)
         self._session = _Session()
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, DeadlineAdapter())
@@ -183,6 +182,7 @@ class Transport:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+        release_from_log(self.redact)
 
     def fetch(self, request: Request, authorizer: Authorizer | None = None) -> Response:
         """Send a request and read the whole response.
@@ -242,6 +242,7 @@ class Transport:
         prepared, environment = self._guarded(request, lambda: self._prepare(request, bearer))
         self._check_origin(request, prepared.url or "")
         timeouts = (self.settings.connect_timeout, self.settings.read_timeout)
+        hide_in_log(self.redact)
         with self._limiter.acquire():
             deadline = Deadline(sum(timeouts))
             status = None

@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 from __future__ import annotations
 
+import logging
 import socket
 import traceback
 from collections.abc import Callable, Iterator
@@ -54,6 +55,21 @@ def test_sends_the_token_and_reads_the_body(server, fetch, limiter):
 
     assert server.seen[0].headers["authorization"] == f"Bearer {KEY}"
     assert limiter.permits == 1
+
+
+def test_the_log_of_urllib3_is_searched_for_its_secrets_until_it_is_closed(server, transport, fetch, caplog):
+    """Each line is searched once per client: the closed ones of a long process must not slow it down."""
+    server.script("/sentinel-of-this-client", ScriptedResponse(), ScriptedResponse())
+    transport.redact.add("sentinel-of-this-client")
+    caplog.set_level("DEBUG")
+    for _ in range(2):  # a closed client can be used again
+        caplog.clear()
+        fetch("/sentinel-of-this-client")
+        assert "GET /***" in caplog.text
+        assert "sentinel" not in caplog.text
+        transport.close()
+        logging.getLogger("urllib3.connectionpool").info("GET /sentinel-of-this-client")
+        assert "sentinel-of-this-client" in caplog.text
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
