@@ -562,31 +562,39 @@ def gzip_bomb(mebibytes: int, unit: bytes = b" ") -> bytes:
     return b"".join(compressor.compress(block) for _ in range(mebibytes)) + compressor.flush()
 
 
-def too_much(endpoint: Endpoint, base_url: str) -> Iterator[HostileResponse]:
-    """Endless bodies, sent as fast as the client reads."""
+def too_large(endpoint: Endpoint, base_url: str) -> Iterator[HostileResponse]:
+    """Endless bodies, sent as fast as the client reads, which the bound on the size ends."""
     bomb = gzip_bomb(64)
-    without_end: dict[str, tuple[Step, ...]] = {
-        "64 KB that decode to 64 MiB": (
-            f"Content-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n".encode() + bomb,
-        ),
-        "chunks for ever": (b"Transfer-Encoding: chunked\r\n\r\n", Drip(_chunk(b" " * 65536))),
-        "bytes for ever": (b"\r\n", Drip(b"[" * 65536)),
-        "empty gzip members for ever": (
-            b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
-            Drip(_chunk(gzip.compress(b"", mtime=0) * 1000)),
-        ),
-    }
-    for status in (200, 503):
-        line = _LINE.format(status).encode()
-        fate = Fate.JUDGED if status == 200 and endpoint.is_file else fate_of(status)
-        for name, (first, *rest) in without_end.items():
-            assert isinstance(first, bytes)
-            yield HostileResponse(name=f"{status}, {name}", play=_always(line + first, *rest), fate=fate)
+    packed = f"Content-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n".encode() + bomb
+    yield from _without_end(
+        endpoint,
+        {
+            "64 KB that decode to 64 MiB": (packed,),
+            "chunks for ever": (b"Transfer-Encoding: chunked\r\n\r\n", Drip(_chunk(b" " * 65536))),
+            "bytes for ever": (b"\r\n", Drip(b"[" * 65536)),
+        },
+    )
+
+
+def never_large(endpoint: Endpoint, base_url: str) -> Iterator[HostileResponse]:
+    """Endless responses without content, sent as fast as the client reads, which only the time ends."""
+    headers = b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+    members = Drip(_chunk(gzip.compress(b"", mtime=0) * 1000))
+    yield from _without_end(endpoint, {"empty gzip members for ever": (headers, members)})
     yield HostileResponse(
         name="100 Continue for ever, at full speed",
         play=_always(Drip(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)),
         fate=Fate.RETRIED,
     )
+
+
+def _without_end(endpoint: Endpoint, bodies: dict[str, tuple[Step, ...]]) -> Iterator[HostileResponse]:
+    for status in (200, 503):
+        line = _LINE.format(status).encode()
+        fate = Fate.JUDGED if status == 200 and endpoint.is_file else fate_of(status)
+        for name, (first, *rest) in bodies.items():
+            assert isinstance(first, bytes)
+            yield HostileResponse(name=f"{status}, {name}", play=_always(line + first, *rest), fate=fate)
 
 
 def sample(endpoint: Endpoint, base_url: str, other: str) -> Iterator[HostileResponse]:
