@@ -95,11 +95,12 @@ def duckdb_to_parquet(server: str, target: str) -> Work:
     """DuckDB's own copy of the same rows, which it reads as a file with the types given, as this package has them."""
     import duckdb
 
+    from airflow_provider_isvapp.transfer.summary import COUNTERS
+
     connection = duckdb.connect()
     connection.execute("SET threads = 2")
-    counters = [name for name in FIELDS if name.startswith(("unique_users", "operations"))]
     columns = ", ".join(f"{name}: 'VARCHAR'" for name in FIELDS)
-    replaced = ", ".join(f"{name}::BIGINT AS {name}" for name in counters)
+    replaced = ", ".join(f"{name}::BIGINT AS {name}" for name in COUNTERS)
     query = (
         f"SELECT * REPLACE ({replaced}, (reference_date || '-01')::DATE AS reference_date)"
         f" FROM read_json('{target}.plain', format = 'newline_delimited', columns = {{{columns}}})"

@@ -239,7 +239,7 @@ class TestLife:
 
     def test_never_blocks_the_event_loop(self, isvapp: Emulator, pending: str, clock: ManualClock) -> None:
         clock.advance(61)
-        isvapp.inject(Fault(endpoint="list_exports", kind="delay", seconds=3.0))
+        isvapp.inject(Fault(endpoint="list_exports", kind="delay", seconds=6.0))
         stalls: list[float] = []
 
         async def heart() -> None:
@@ -255,5 +255,5 @@ class TestLife:
 
         run(scenario())
         assert len(stalls) > 30
-        # A loop that waits for the response is blocked for three seconds; a busy machine blocks it for less than one.
-        assert max(stalls) < 1.5
+        # A loop that waits for the response is blocked for six seconds; a busy machine blocks it for less than two.
+        assert max(stalls) < 4

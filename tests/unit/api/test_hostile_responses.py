@@ -49,9 +49,9 @@ def raw() -> Iterator[RawServer]:
 
 
 @pytest.fixture
-def connect(limiter: RecordingLimiter, time: FakeTime) -> Callable[[str], IsvappClient]:
-    def build(url: str) -> IsvappClient:
-        extra = {"attempts": 2, "connect_timeout": 1, "read_timeout": READ_TIMEOUT}
+def connect(limiter: RecordingLimiter, time: FakeTime) -> Callable[..., IsvappClient]:
+    def build(url: str, *, read_timeout: float = READ_TIMEOUT) -> IsvappClient:
+        extra = {"attempts": 2, "connect_timeout": 1, "read_timeout": read_timeout}
         connection = IsvappSettings.from_connection(login=None, password=KEY, host=url, extra=extra)
         return IsvappClient(connection, limiter=limiter, clock=time, sleep=time.sleep)
 
@@ -221,7 +221,7 @@ def test_a_small_body_that_becomes_a_large_one_stops_early(raw, connect, status,
     packed = bomb(1 << 30)
     raw.pieces = [head(status, "Location: /", "Content-Encoding: gzip", f"Content-Length: {len(packed)}"), packed]
 
-    with connect(raw.url) as client:
+    with connect(raw.url, read_timeout=10.0) as client:
         tracemalloc.start()
         try:
             with pytest.raises(error):

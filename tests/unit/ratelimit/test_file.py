@@ -39,7 +39,7 @@ def test_returns_nothing_first_and_then_the_written_text(storage: FileStorage) -
 
 def test_time_is_the_hosts_monotonic_clock(storage: FileStorage) -> None:
     now = storage.update(lambda text, now: ("", now), timeout=1)
-    assert abs(time.clock_gettime(time.CLOCK_MONOTONIC) - now) < 1
+    assert abs(time.clock_gettime(time.CLOCK_MONOTONIC) - now) < 60
 
 
 def test_only_this_user_has_rights_on_directory_and_file(storage: FileStorage, tmp_path: Path) -> None:

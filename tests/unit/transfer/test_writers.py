@@ -19,6 +19,7 @@ from airflow_provider_isvapp.errors import DamagedDownload, ExportRefused, Inval
 from airflow_provider_isvapp.transfer import parquet
 from airflow_provider_isvapp.transfer.destination import local_destination
 from airflow_provider_isvapp.transfer.results import WriteResult
+from airflow_provider_isvapp.transfer.summary import COUNTERS
 from tests.support.downloads import download_with
 from tests.support.file_server import MONTHS, FileResponse, FileServer, export_row, gzip_bytes, ndjson
 
@@ -158,9 +159,8 @@ class TestParquet:
         for row in expected:
             row["reference_date"] = date.fromisoformat(row["reference_date"] + "-01")
             row["other_fields"] = None
-            for name in row:
-                if name.startswith(("unique_users", "operations")):
-                    row[name] = int(row[name])
+            for name in COUNTERS:
+                row[name] = int(row[name])
         assert rows == expected
         assert (result.rows, result.bytes) == (3_000, len(PLAIN))
         assert result.objects[0].bytes == (tmp_path / "x.parquet").stat().st_size
