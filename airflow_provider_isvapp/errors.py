@@ -38,8 +38,9 @@
         ├── StorageFailed        the object store or the disk refused
         └── TransferCancelled    the task was stopped
 
-``permanent`` says whether trying again with the same input can help. The Airflow adapters turn a permanent error into
-``AirflowFailException``, so that the task fails without using up its retries.
+``permanent`` is True if a retry with the same input cannot help. The Airflow adapters turn a permanent error into
+``AirflowFailException``, and ``ExportTimeout`` into ``AirflowSensorTimeout``: both fail the task without using up its
+retries.
 """
 
 from __future__ import annotations
@@ -191,7 +192,11 @@ class ExportTimeout(ExportError):
 
 
 class TransferError(ProviderError):
-    """A transfer from the vendor to the destination failed. Existing objects are unchanged."""
+    """A transfer from the vendor to the destination failed.
+
+    Each object at the destination is whole. If the last step failed, which publishes the objects one after the other
+    and then their manifests, some may be new; the message says so. After any other error, none has changed.
+    """
 
 
 class BrokenTransfer(TransferError):
@@ -207,7 +212,7 @@ class MalformedRows(DamagedDownload):
 
 
 class AuditRefused(TransferError):
-    """A result is whole and sound, but has too few rows or the wrong months. Nothing was published."""
+    """A result is intact, but a rule or a check did not let it be published. The existing object stays."""
 
 
 class ExportRefused(AuditRefused):

@@ -23,32 +23,32 @@ from airflow_provider_isvapp.version_compat import Context
 STORE_KEY = "isvapp_export"
 
 
-def fingerprint_of(request: ExportRequest) -> str:
-    """Return a short hash that identifies the request."""
+def hash_of(request: ExportRequest) -> str:
+    """Return a hash that identifies the request."""
     return hashlib.sha256(json.dumps(request.payload(), sort_keys=True).encode()).hexdigest()[:32]
 
 
 class SavedExport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The content of the checkpoint.
 
-    :param fingerprint: the fingerprint of the request that created the export.
+    :param request_hash: the hash of the request that created the export.
     :param max_tries: the task instance's ``max_tries`` at that time, which a clear raises.
     :param known_since: when the export was created, in seconds since the epoch.
     :param seen_ready: whether a try has seen the export ready.
     """
 
     export_id: str
-    fingerprint: str
+    request_hash: str
     max_tries: int
     known_since: float
     seen_ready: bool = False
 
 
-def reason_to_discard(saved: SavedExport, *, fingerprint: str, max_tries: int) -> str | None:
+def reason_to_discard(saved: SavedExport, *, request_hash: str, max_tries: int) -> str | None:
     """Return why the saved export cannot be reused, without a request to the vendor; None if it may be reusable."""
     if saved.max_tries != max_tries:
         return "the task was cleared since"
-    if saved.fingerprint != fingerprint:
+    if saved.request_hash != request_hash:
         return "the request has changed since"
     return None
 
@@ -93,11 +93,11 @@ class ExportCheckpoint:
         except msgspec.ValidationError:
             return None
 
-    def save(self, export_id: str, *, fingerprint: str) -> None:
+    def save(self, export_id: str, *, request_hash: str) -> None:
         """Save an export for the next try."""
         if self._store is not None:
             saved = SavedExport(
-                export_id=export_id, fingerprint=fingerprint, max_tries=self._max_tries, known_since=time.time()
+                export_id=export_id, request_hash=request_hash, max_tries=self._max_tries, known_since=time.time()
             )
             self._store.set(STORE_KEY, msgspec.to_builtins(saved))
 
@@ -123,6 +123,14 @@ class ExportCheckpoint:
         except DamagedDownload:
             self.clear()
             raise
-        except (ExportFailed, ExportExpired, ExportRefused) as error:
+        except ExportExpired as error:
             self.clear()
-            raise ExportError(f"{error} A retry of this task creates one.", export_id=export_id) from error
+            # The error itself says to clear the task that created the export, which is this one.
+            raise ExportError(
+                f"Export {export_id} expired before this task had downloaded it. A retry of this task creates a new "
+                "export.",
+                export_id=export_id,
+            ) from error
+        except (ExportFailed, ExportRefused) as error:
+            self.clear()
+            raise ExportError(f"{error} A retry of this task creates a new export.", export_id=export_id) from error

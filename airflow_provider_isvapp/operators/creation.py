@@ -22,7 +22,7 @@ from airflow_provider_isvapp.log_messages import Log, StatusLogger, log_ready, l
 from airflow_provider_isvapp.metrics import record, record_if_lost
 from airflow_provider_isvapp.operators.checkpoint import (
     ExportCheckpoint,
-    fingerprint_of,
+    hash_of,
     reason_to_discard,
     reason_to_replace,
 )
@@ -181,19 +181,19 @@ class ExportCreator:
 
     def obtain(self, request: ExportRequest) -> Export:
         """Return the export of an earlier try, or create and save a new one."""
-        fingerprint = fingerprint_of(request)
-        export = self._export_of_earlier_try(fingerprint)
+        request_hash = hash_of(request)
+        export = self._export_of_earlier_try(request_hash)
         if export is None:
             export = self._create(request)
-            self._checkpoint.save(export.id, fingerprint=fingerprint)
+            self._checkpoint.save(export.id, request_hash=request_hash)
             self._log.info("Export %s is created and %s", export.id, export.status)
         return export
 
-    def _export_of_earlier_try(self, fingerprint: str) -> Export | None:
+    def _export_of_earlier_try(self, request_hash: str) -> Export | None:
         saved = self._checkpoint.load()
         if saved is None:
             return None
-        reason = reason_to_discard(saved, fingerprint=fingerprint, max_tries=self._checkpoint.max_tries)
+        reason = reason_to_discard(saved, request_hash=request_hash, max_tries=self._checkpoint.max_tries)
         if reason is None:
             export: Export | None
             try:

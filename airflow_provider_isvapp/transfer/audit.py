@@ -220,9 +220,9 @@ def find_month_mismatch(
     if isinstance(expected, int):
         return _count_problem(sorted(found), expected, required=required)
     if foreign := sorted(set(found) - set(expected)):
-        return f"it has rows of {', '.join(foreign)}, which was not requested"
+        return f"it has rows of months that were not requested: {', '.join(foreign)}"
     if required and (missing := sorted(set(expected) - set(found))):
-        return f"it has no rows of {', '.join(missing)}, which was requested"
+        return f"it has no rows of requested months: {', '.join(missing)}"
     return None
 
 
@@ -230,10 +230,10 @@ def _count_problem(found: list[str], wanted: int, *, required: bool) -> str | No
     if strange := [month for month in found if not is_month(month)]:
         return f"it has rows of {strange[0][:20]!r}, which is not a month"
     if not found:
-        return f"it has no rows, and {wanted} months were requested" if required else None
+        return f"it has no rows; months requested: {wanted}" if required else None
     span = _index(found[-1]) - _index(found[0]) + 1
     if span > wanted or (required and span < wanted):
-        return f"it has rows of {span} months, {found[0]} to {found[-1]}, and {wanted} were requested"
+        return f"it has rows of {span} months, {found[0]} to {found[-1]}; months requested: {wanted}"
     gaps = [month for month in map(_month, range(_index(found[0]), _index(found[-1]))) if month not in found]
     if required and gaps:
         return f"it has no rows of {', '.join(gaps)}, between {found[0]} and {found[-1]}"

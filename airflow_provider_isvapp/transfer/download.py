@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Downloads one export, verifies it, and publishes it as a whole or not at all."""
+"""Downloads one export, verifies it, and publishes each object as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -77,7 +77,9 @@ def download_export(
     """Download an export to storage.
 
     The file is received, decompressed, checked, counted and staged in one pass, in bounded memory. Nothing is published
-    before the last check has passed. On any error, existing objects stay and nothing new is left behind.
+    before the last check has passed: on an error before that, existing objects stay and nothing new is left behind.
+    Then the objects are published one after the other, and their manifests last. On an error in between, each object is
+    whole, but some objects or manifests may be new and the others old.
 
     :param source: opens the export's file.
     :param destination: the location of the object; with ``{reference_date}`` in it for ``partition_by``.

@@ -15,14 +15,14 @@ from airflow_provider_isvapp.operators.checkpoint import (
     STORE_KEY,
     ExportCheckpoint,
     SavedExport,
-    fingerprint_of,
+    hash_of,
     reason_to_discard,
     reason_to_replace,
 )
 from tests.support.task_context import TaskStateStore, task_context
 
 NOW = datetime(2024, 3, 6, 6, tzinfo=UTC)
-KEPT = SavedExport(export_id="export-1", fingerprint="f", max_tries=3, known_since=1000.0)
+KEPT = SavedExport(export_id="export-1", request_hash="f", max_tries=3, known_since=1000.0)
 
 
 def request_of(**changes: Any) -> ExportRequest:
@@ -31,7 +31,7 @@ def request_of(**changes: Any) -> ExportRequest:
 
 class TestFingerprint:
     def test_equal_requests_have_the_same(self) -> None:
-        assert fingerprint_of(request_of()) == fingerprint_of(request_of(taxonomy_ids=("a", "b")))
+        assert hash_of(request_of()) == hash_of(request_of(taxonomy_ids=("a", "b")))
 
     @pytest.mark.parametrize(
         "changes",
@@ -43,18 +43,18 @@ class TestFingerprint:
         ],
     )
     def test_any_change_shows(self, changes: dict[str, Any]) -> None:
-        assert fingerprint_of(request_of()) != fingerprint_of(request_of(**changes))
+        assert hash_of(request_of()) != hash_of(request_of(**changes))
 
 
 class TestStartAfresh:
     def test_a_retry_of_the_same_request_does_not(self) -> None:
-        assert reason_to_discard(KEPT, fingerprint="f", max_tries=3) is None
+        assert reason_to_discard(KEPT, request_hash="f", max_tries=3) is None
 
     def test_a_clear_does(self) -> None:
-        assert reason_to_discard(KEPT, fingerprint="f", max_tries=4) == "the task was cleared since"
+        assert reason_to_discard(KEPT, request_hash="f", max_tries=4) == "the task was cleared since"
 
     def test_another_request_does(self) -> None:
-        assert reason_to_discard(KEPT, fingerprint="g", max_tries=3) == "the request has changed since"
+        assert reason_to_discard(KEPT, request_hash="g", max_tries=3) == "the request has changed since"
 
 
 class TestReplace:
@@ -84,14 +84,14 @@ class TestCheckpoint:
 
     def test_saves_an_export_for_the_next_try(self) -> None:
         store = TaskStateStore()
-        ExportCheckpoint(task_context(store, max_tries=3)).save("export-1", fingerprint="f")
+        ExportCheckpoint(task_context(store, max_tries=3)).save("export-1", request_hash="f")
 
         assert ExportCheckpoint(task_context(store)).load() == KEPT
 
     def test_is_cleared(self) -> None:
         store = TaskStateStore()
         checkpoint = ExportCheckpoint(task_context(store))
-        checkpoint.save("export-1", fingerprint="f")
+        checkpoint.save("export-1", request_hash="f")
 
         checkpoint.clear()
 
@@ -108,14 +108,14 @@ class TestCheckpoint:
 
     def test_without_a_store_nothing_is_kept(self) -> None:
         checkpoint = ExportCheckpoint(task_context())
-        checkpoint.save("export-1", fingerprint="f")
+        checkpoint.save("export-1", request_hash="f")
         checkpoint.clear()
 
         assert checkpoint.load() is None
 
     def test_a_ready_export_is_seen_for_the_first_time_once_over_all_tries(self) -> None:
         store = TaskStateStore()
-        ExportCheckpoint(task_context(store)).save("export-1", fingerprint="f")
+        ExportCheckpoint(task_context(store)).save("export-1", request_hash="f")
 
         first, later = ExportCheckpoint(task_context(store)), ExportCheckpoint(task_context(store))
 
@@ -123,7 +123,7 @@ class TestCheckpoint:
         assert not first.is_first_to_see_ready()
         assert not later.is_first_to_see_ready()
         assert later.load() == msgspec.structs.replace(KEPT, seen_ready=True)
-        later.save("export-2", fingerprint="f")
+        later.save("export-2", request_hash="f")
         assert later.is_first_to_see_ready()
 
     def test_without_a_store_each_try_counts_its_export(self) -> None:

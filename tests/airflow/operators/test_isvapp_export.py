@@ -166,10 +166,33 @@ class TestOneTask:
 
         assert context["outlet_events"][asset].extra == written
 
-    def test_an_errored_export_fails_with_the_vendors_message_and_a_retry_creates_another(
-        self, isvapp: Emulator, tmp_path: Path, deferrable: bool, finish_exports: Callable[[Any], None]
+    @pytest.mark.parametrize(
+        ("fault", "cause", "message"),
+        [
+            (
+                {"kind": "export_errors", "message": "the warehouse is closed"},
+                errors.ExportFailed,
+                r"warehouse is closed.* A retry of this task creates a new export\.$",
+            ),
+            (
+                {"kind": "export_expires"},
+                errors.ExportExpired,
+                r"^Export \S+ expired before .* downloaded it\. A retry of this task creates a new export\.$",
+            ),
+        ],
+        ids=["errored", "expired"],
+    )
+    def test_a_lost_export_fails_and_a_retry_creates_another(
+        self,
+        isvapp: Emulator,
+        tmp_path: Path,
+        deferrable: bool,
+        finish_exports: Callable[[Any], None],
+        fault: dict[str, Any],
+        cause: type[errors.ExportError],
+        message: str,
     ) -> None:
-        isvapp.inject(Fault(endpoint="create_export", kind="export_errors", message="the warehouse is closed"))
+        isvapp.inject(Fault(endpoint="create_export", **fault))
         context = task_context(TaskStateStore())
 
         def run() -> Any:
@@ -177,11 +200,11 @@ class TestOneTask:
                 lambda: export_to(tmp_path / "usage", deferrable=deferrable), context, deferred=finish_exports
             )
 
-        with pytest.raises(AirflowException, match=r"warehouse is closed.*A retry of this task creates one") as e:
+        with pytest.raises(AirflowException, match=message) as e:
             run()
         assert not isinstance(e.value, AirflowFailException)
         assert isinstance(e.value.__context__, errors.ExportError)
-        assert isinstance(e.value.__context__.__cause__, errors.ExportFailed)
+        assert isinstance(e.value.__context__.__cause__, cause)
         assert run()["rows"] == 200
         assert isvapp.request_counts()["create_export"] == 2
 
@@ -373,7 +396,7 @@ class TestRetry:
         (kept,) = map(json.loads, store.values.values())
         assert kept == {
             "export_id": export_id,
-            "fingerprint": kept["fingerprint"],
+            "request_hash": kept["request_hash"],
             "max_tries": 3,
             "known_since": kept["known_since"],
         }

@@ -57,7 +57,7 @@ class TestChecks:
         assert set(before) == {"usage", "_usage.manifest.json"}
         lose_the_month()
         context = task_context(TaskStateStore())
-        refused = r"checks\. MaxChange: it has 0 rows, 100% fewer than the 200 of .* A retry of this task creates one"
+        refused = r"checks\. MaxChange: it has 0 rows, 100% fewer than the 200 of .* A retry of this task creates a new"
         with pytest.raises(AirflowException, match=refused):
             run(context, rejected_path=f"{store.root}/rejected")
         assert {name: store.read(name) for name in store.names()} == {**before, "rejected": b""}
@@ -119,7 +119,7 @@ class TestRequiredMonths:
                 lambda: export_to(file, timeframe="2024-02", require_months=True, deferrable=False), context
             )
 
-        with pytest.raises(AirflowException, match="no rows of 2024-02"):
+        with pytest.raises(AirflowException, match="no rows of requested months: 2024-02"):
             run()
         assert file.read_bytes() == OLD_CONTENT
         assert run()["months"] == {"2024-02": 200}
@@ -161,7 +161,7 @@ class TestRequiredMonths:
             ).execute(task_context())
 
         assert download(exports[0])["months"] == {"2024-02": 200}
-        with pytest.raises(AirflowException, match="no rows of 2024-02"):
+        with pytest.raises(AirflowException, match="no rows of requested months: 2024-02"):
             download(exports[1])
 
     def test_the_single_download_needs_the_expected_months(self, isvapp: Emulator, tmp_path: Path) -> None:
@@ -237,7 +237,9 @@ class TestMalformedRows:
         def run(**options: Any) -> Any:
             return export_to(tmp_path / "usage", timeframe="2024-02", deferrable=False, **options).execute(context)
 
-        with pytest.raises(AirflowException, match=r"line 1 is longer than 99 bytes.*A retry of this task creates one"):
+        with pytest.raises(
+            AirflowException, match=r"line 1 is longer than 99 bytes.*A retry of this task creates a new export"
+        ):
             run(max_row_bytes=99)
         assert isvapp.request_counts()["download"] == 1
         assert run(require_sizes=True)["sizes_verified"] is True

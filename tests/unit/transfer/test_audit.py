@@ -40,12 +40,12 @@ def test_the_right_months(found: dict[str, int], expected: list[str] | int | Non
 @pytest.mark.parametrize(
     ("found", "expected", "problem"),
     [
-        (of("2024-02"), ["2024-01", "2024-02"], "no rows of 2024-01, which was requested"),
-        (of("2024-01", "2024-02"), ["2024-02"], "rows of 2024-01, which was not requested"),
-        (of(), 12, "it has no rows, and 12 months were requested"),
+        (of("2024-02"), ["2024-01", "2024-02"], "no rows of requested months: 2024-01"),
+        (of("2024-01", "2024-02"), ["2024-02"], "rows of months that were not requested: 2024-01"),
+        (of(), 12, "it has no rows; months requested: 12"),
         (of(*YEAR[:3], *YEAR[4:10], *YEAR[11:]), 12, "no rows of 2023-06, 2024-01, between 2023-03 and 2024-02"),
-        (of(*YEAR[1:]), 12, "rows of 11 months, 2023-04 to 2024-02, and 12 were requested"),
-        (of(*YEAR), 1, "rows of 12 months, 2023-03 to 2024-02, and 1 were requested"),
+        (of(*YEAR[1:]), 12, "rows of 11 months, 2023-04 to 2024-02; months requested: 12"),
+        (of(*YEAR), 1, "rows of 12 months, 2023-03 to 2024-02; months requested: 1"),
     ],
 )
 def test_wrong_months_are_named(found: dict[str, int], expected: list[str] | int, problem: str) -> None:
@@ -56,7 +56,7 @@ def test_wrong_months_are_named(found: dict[str, int], expected: list[str] | int
 @pytest.mark.parametrize(
     ("found", "problem"),
     [
-        (of(*YEAR, "2024-03"), "rows of 13 months, 2023-03 to 2024-03, and 12 were requested"),
+        (of(*YEAR, "2024-03"), "rows of 13 months, 2023-03 to 2024-03; months requested: 12"),
         (of("abc"), "rows of 'abc', which is not a month"),
         (of("9" * 5_000 + "-01"), f"rows of '{'9' * 20}', which is not a month"),
         (of(""), "rows of '', which is not a month"),
