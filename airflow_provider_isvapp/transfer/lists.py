@@ -120,11 +120,15 @@ def write_list(
                 outcome=Outcome.UNCHANGED,
                 seconds=clock() - started,
             )
-    if must_keep_existing(destination, options):
-        log.info("%s exists, and if_exists is 'skip': nothing to write", destination.uri)
+
+    def skipped() -> WriteResult:
         return WriteResult(
             path=destination.uri, snapshot_date=snapshot_date, outcome=Outcome.SKIPPED, seconds=clock() - started
         )
+
+    if must_keep_existing(destination, options):
+        log.info("%s exists, and if_exists is 'skip': nothing to write", destination.uri)
+        return skipped()
     if problem is not None:
         raise AuditRefused(f"The list {dataset} was refused: {problem}. Nothing was published.")
     audit = run_checks(candidate, options, baseline=baseline or destination, log=log)
@@ -169,7 +173,7 @@ def write_list(
     finally:
         writer.abort()
     if not objects:
-        return WriteResult(path=destination.uri, outcome=Outcome.SKIPPED, seconds=clock() - started)
+        return skipped()
     result = WriteResult.from_provenance(
         destination.uri,
         provenance,

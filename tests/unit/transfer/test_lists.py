@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_isvapp.errors import AuditRefused, DamagedDownload, DestinationExists, InvalidArgument
+from airflow_provider_isvapp.transfer.audit import Candidate
 from airflow_provider_isvapp.transfer.destination import Destination, local_destination
 from airflow_provider_isvapp.transfer.lists import check_list, write_list
 from airflow_provider_isvapp.transfer.manifest import manifest_of, read_baseline
@@ -232,6 +233,15 @@ def test_skip_and_fail_leave_another_object(store: Store) -> None:
     assert (result.outcome, result.rows) == (Outcome.SKIPPED, None)
     with pytest.raises(DestinationExists, match="exists, and if_exists is 'fail'"):
         store.write(if_exists="fail")
+    assert store.content() == OLD
+
+
+def test_skip_keeps_the_date_of_the_list_even_if_the_object_appears_meanwhile(store: Store) -> None:
+    def appears(candidate: Candidate) -> None:
+        store.put(OLD)
+
+    results = [store.write(if_exists="skip", snapshot_date="2026-03-06", checks=(appears,)) for _ in range(2)]
+    assert [(item.outcome, item.snapshot_date) for item in results] == [(Outcome.SKIPPED, "2026-03-06")] * 2
     assert store.content() == OLD
 
 
