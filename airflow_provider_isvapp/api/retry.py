@@ -16,8 +16,9 @@ from airflow_provider_isvapp.api.network import Deadline, Proxy, is_final, tunne
 from airflow_provider_isvapp.api.responses import http_date
 from airflow_provider_isvapp.errors import InvalidConnection
 
-# A vendor or a proxy may ask for any pause. After a 429 the shared limit grants no permit for up to LONGEST_PAUSE; one
-# attempt of a task waits no longer than RETRY_AFTER_CAP, so that a failure shows.
+# A vendor or a proxy may ask for any pause. After a 429 the shared limit grants no permit for up to LONGEST_PAUSE, to
+# this task included. Apart from that, a task waits at most RETRY_AFTER_CAP between two attempts, so that a 503 that
+# asks for an hour fails the task within minutes.
 LONGEST_PAUSE = 300.0
 RETRY_AFTER_CAP = 120.0
 # Without a Retry-After, the vendor's window (requests per second) has to pass before the next request.
