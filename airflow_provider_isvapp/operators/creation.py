@@ -143,9 +143,6 @@ class CreatingOperator(Protocol):
     def defer(self, *, trigger: BaseTrigger, method_name: str, timeout: timedelta | None = None) -> NoReturn:
         """Wait in the triggerer, and continue in a method."""
 
-    def resume_creation(self, context: Context, event: Any = None) -> Any:
-        """Request the export again, after a wait for the month."""
-
 
 def checked_request(operator: CreatingOperator, context: Context) -> ExportRequest:
     """Build the request of a running task from its rendered templates.
@@ -171,12 +168,16 @@ class ExportCreator:
 
     :param operator: the task's operator; it defers or sleeps while the month is not complete yet.
     :param checkpoint: saves the export across retries.
+    :param method_name: the operator's method that requests the month again, after a deferral.
     """
 
-    def __init__(self, operator: CreatingOperator, client: IsvappClient, checkpoint: ExportCheckpoint) -> None:
+    def __init__(
+        self, operator: CreatingOperator, client: IsvappClient, checkpoint: ExportCheckpoint, *, method_name: str
+    ) -> None:
         self._operator = operator
         self._client = client
         self._checkpoint = checkpoint
+        self._method_name = method_name
         self._log: Log = operator.log
 
     def obtain(self, request: ExportRequest) -> Export:
@@ -242,7 +243,7 @@ class ExportCreator:
             delay = max(due - datetime.now(UTC), timedelta(seconds=EARLIEST_EVENT))
             self._operator.defer(
                 trigger=date_time_trigger(datetime.now(UTC) + delay),
-                method_name="resume_creation",
+                method_name=self._method_name,
                 timeout=delay + _TRIGGERER_GRACE,
             )
         time.sleep(max(due.timestamp() - time.time(), 0.0))
@@ -352,13 +353,14 @@ class IsvappCreateExportOperator(BaseOperator):
         return self._create(context)
 
     @raise_airflow_errors()
-    def resume_creation(self, context: Context, event: Any = None) -> str:
+    def execute_complete(self, context: Context, event: Any = None) -> str:
         """Request the export again, after a wait for the month."""
         return self._create(context)
 
     def _create(self, context: Context) -> str:
         request = checked_request(self, context)
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
-            export = ExportCreator(self, hook.get_conn(), ExportCheckpoint(context)).obtain(request)
+            creator = ExportCreator(self, hook.get_conn(), ExportCheckpoint(context), method_name="execute_complete")
+            export = creator.obtain(request)
         persist_export_link(context, conn_id=self.isvapp_conn_id, export_id=export.id)
         return export.id

@@ -321,12 +321,12 @@ class IsvappExportOperator(ExportWriteOperator):
         return self._export(context)
 
     @raise_airflow_errors()
-    def resume_creation(self, context: Context, event: Any = None) -> dict[str, Any]:
+    def execute_creation(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Request the export again, after a wait for the month."""
         return self._export(context)
 
     @raise_airflow_errors()
-    def resume(self, context: Context, event: Any = None) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Continue after the trigger's event, and download the export.
 
         :param event: see :mod:`airflow_provider_isvapp.triggers.isvapp`; anything else fails the task.
@@ -347,7 +347,8 @@ class IsvappExportOperator(ExportWriteOperator):
         request, download = self._checked_arguments(context)
         checkpoint = ExportCheckpoint(context)
         with IsvappHook(isvapp_conn_id=self.isvapp_conn_id) as hook:
-            export = ExportCreator(self, hook.get_conn(), checkpoint).obtain(request)
+            creator = ExportCreator(self, hook.get_conn(), checkpoint, method_name="execute_creation")
+            export = creator.obtain(request)
             persist_export_link(context, conn_id=self.isvapp_conn_id, export_id=export.id)
             self._read_export = export.id
             with checkpoint.clear_if_lost(export.id):
@@ -377,7 +378,7 @@ class IsvappExportOperator(ExportWriteOperator):
                 timeout=self.timeout,
                 poll_interval=self.poll_interval,
                 known_since=known_since,
-                method_name="resume",
+                method_name="execute_complete",
             )
         return wait_in_worker(
             hook,

@@ -122,7 +122,7 @@ class TestOneTask:
         clock.advance(61)
 
         with pytest.raises(AirflowException, match="an event that this version does not understand"):
-            operator.resume(task_context(store if deferrable else None), event)
+            operator.execute_complete(task_context(store if deferrable else None), event)
         assert "download" not in isvapp.request_counts()
 
     def test_an_event_about_the_export_of_another_task_downloads_nothing(
@@ -137,7 +137,7 @@ class TestOneTask:
         event = {"export_id": other, "export": {"id": other, "status": "COMPLETED"}}
 
         with pytest.raises(AirflowException, match="an event that this version does not understand"):
-            operator.resume(task_context(store), event)
+            operator.execute_complete(task_context(store), event)
         assert "download" not in isvapp.request_counts()
 
     @pytest.mark.parametrize("name", ["poll_interval", "timeout"])
@@ -233,7 +233,7 @@ class TestOneTask:
 @pytest.mark.parametrize("event", [None, {}, {"export_id": "export-1"}, "export-1"])
 def test_an_event_without_a_result_fails_the_task(isvapp: Emulator, tmp_path: Path, event: Any) -> None:
     with pytest.raises(AirflowException, match="an event that this version does not understand"):
-        export_to(tmp_path / "usage").resume(task_context(), event)
+        export_to(tmp_path / "usage").execute_complete(task_context(), event)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -426,7 +426,7 @@ class TestWaitForMonth:
 
         assert list(isvapp.exports) == [export_id]
         assert isvapp.request_counts()["create_export"] == 3
-        assert len(deferrals) == (2 if deferrable else 0)
+        assert [deferral.method_name for deferral in deferrals] == (["execute_complete"] * 2 if deferrable else [])
         assert f"{last_month()} counts as not complete yet, since it ended less than 45 days" in logs()
 
     @pytest.mark.parametrize("status", [401, 403, 409])
@@ -476,7 +476,14 @@ class TestWaitForMonth:
         def make() -> IsvappExportOperator:
             return export_to(file, timeframe=last_month(), wait_for_month=timedelta(days=45), deferrable=True)
 
-        written = run_to_its_end(make, task_context(), deferred=lambda _: clock.advance(61))
+        methods: list[str] = []
+
+        def deferred(deferral: Any) -> None:
+            methods.append(deferral.method_name)
+            clock.advance(61)
+
+        written = run_to_its_end(make, task_context(), deferred=deferred)
 
         assert file.read_bytes() == isvapp.export_bytes(written["export_id"])
         assert len(isvapp.exports) == 1
+        assert methods == ["execute_creation", "execute_creation", "execute_complete"]
