@@ -20,7 +20,7 @@ ACCOUNTS, APPS = "isvapp/salesforce_accounts.ndjson", "productiv/apps.ndjson"
 class Bucket:
     """The bucket, with the connection that the tasks use.
 
-    :param environment: of a worker.
+    :param environment: the environment variables of a worker.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -49,14 +49,14 @@ class Bucket:
         return bytes(self._client.get_object(Bucket=self._name, Key=key)["Body"].read())
 
     def export_id(self, key: str) -> str | None:
-        """Return which export an object says it holds."""
+        """Return the export in an object's provenance."""
         metadata = self._client.head_object(Bucket=self._name, Key=key)["Metadata"]
         provenance = Provenance.from_text(metadata.get(METADATA_KEY.replace("_", "-"), ""))
         return None if provenance is None else provenance.export_id
 
 
 def usage_key(order: Mapping[str, Any]) -> str:
-    """Return where the DAG writes the export of an order."""
+    """Return the path to which the DAG writes an export."""
     (taxonomy,) = order["ids"]
     months = order["months"]
     folder = f"month={months[0]}" if len(months) == 1 else f"latest_{len(months)}_months"
@@ -71,7 +71,7 @@ def compare(
     accounts: list[Any],
     apps: list[Any],
 ) -> list[str]:
-    """Compare every object to the last byte, and say what is wrong."""
+    """Compare every object byte for byte, and return the problems."""
     problems = []
     wanted = {usage_key(record["request"]) for record in exports.values()} | {ACCOUNTS, APPS}
     there = set(bucket.sizes())

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""All hosts together: started in the order that the compose file asks for, and ended for sure."""
+"""All hosts together: started in the order of the compose file, and always stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ClusterFailed(Exception):
 class Cluster:
     """A context manager; leaving it kills every host.
 
-    :param services: what to start.
+    :param services: the services to start.
     :param logs: a folder for the log of each host.
     """
 
@@ -36,11 +36,11 @@ class Cluster:
             host.kill()
 
     def roots(self) -> dict[int, str]:
-        """Name the processes that all others descend from."""
+        """Return the processes that all others descend from, by name."""
         return {pid: name for host in self.hosts.values() for pid, name in host.roots.items()}
 
     def start(self, say: Callable[[str], None]) -> None:
-        """Start every host once what it needs is there, and return when all are healthy.
+        """Start every host when its dependencies are ready, and return when all are healthy.
 
         :raises ClusterFailed: one of them ended, or they took too long.
         """
@@ -61,12 +61,12 @@ class Cluster:
             time.sleep(0.2)
 
     def check(self) -> None:
-        """Notice a host that has died without being killed.
+        """Check that no host has died without being killed.
 
         :raises ClusterFailed: naming it.
         """
         for host in self.hosts.values():
-            # Services without a health check have an end.
+            # Services without a health check run to their end.
             if host.status is not None and (host.service.healthcheck or host.status != 0) and host.expected:
                 raise ClusterFailed(f"{host.name} ended with status {host.status}.")
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What docker-compose.yaml says about each service that starts without a profile, with generated secrets."""
+"""The services of docker-compose.yaml that start without a profile, with generated secrets."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Service:
 
     :param words: entrypoint and command.
     :param healthcheck: a command, empty if there is none.
-    :param mounts: paths inside the container, with the folder or the volume that is there.
-    :param needs: services that come first, with the condition that they have to meet.
+    :param mounts: paths inside the container, each with its folder or volume.
+    :param needs: services that start first, each with its condition.
     """
 
     name: str

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""One container's stand-in, made of Linux namespaces: it has its own host name and process ids, and dies as a whole."""
+"""A substitute for a container, of Linux namespaces: it has a separate host name and process ids, and dies as a whole."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ INIT = ("sh", "-c", 'hostname "$HOSTNAME" && "$@"; exit $?', "sh")
 
 
 class Host:
-    """A host that can be killed and started again; its files stay.
+    """A host that can be killed and restarted; its files stay.
 
     ``healthy``: its health check has succeeded since the last start. ``expected``: it was not killed since then.
 
-    :param service: what runs on it.
+    :param service: the service that runs on it.
     :param logs: a folder; the log has the host's name and continues after a restart.
     """
 
@@ -134,12 +134,12 @@ def _lives(process: psutil.Process) -> bool:
 
 
 def _rights() -> tuple[str, ...]:
-    """Return what a user who is not root has to add to be allowed namespaces."""
+    """Return the further arguments that a user who is not root needs for namespaces."""
     return () if os.geteuid() == 0 else ("--map-root-user",)
 
 
 def missing_rights() -> str | None:
-    """Say why this machine has no such hosts, if so."""
+    """Return why this machine cannot have such hosts; None if it can."""
     try:
         tried = subprocess.run([*NAMESPACES, *_rights(), "true"], capture_output=True, text=True, check=False)
     except FileNotFoundError:

@@ -16,16 +16,16 @@ from tests.system.cluster.usage import Usage
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All that was measured; times in seconds.
+    """All measurements; times in seconds.
 
-    :param response_seconds: from the arrival of a request to its response, on average.
+    :param response_seconds: the mean time from the arrival of a request to its response.
     :param slots: tasks that a worker runs at once.
     :param start_seconds: until the cluster was up.
     :param wall_seconds: from the start of the DAG run to its end.
-    :param requests: by endpoint, of the tasks and the triggerer only.
+    :param requests: the requests of tasks and triggerer by endpoint.
     :param most_arrivals: ISVapp requests in the busiest 1,000 ms.
     :param refused: ISVapp requests that got status 429.
-    :param retries: how often a task was tried again.
+    :param retries: the number of retries of tasks.
     :param longest_queued: the longest time that a task was queued in one go.
     """
 
@@ -52,11 +52,11 @@ class Report:
     processes: dict[str, dict[str, float]]
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as it is written to a file, with the number of processors that all processes share."""
+        """Return the JSON of the report, with the number of processors."""
         return asdict(self) | {"cores": len(os.sched_getaffinity(0))}
 
     def lines(self) -> list[str]:
-        """Return it as tables."""
+        """Return the report as tables."""
         isvapp = sum(count for endpoint, count in self.requests.items() if not endpoint.startswith("productiv"))
         rate = isvapp / self.wall_seconds
         lines = [
@@ -88,7 +88,7 @@ class Report:
 
 
 def kill_figures(kill: Kill, arrivals: Sequence[Arrival], *, began: float) -> dict[str, Any]:
-    """Sum a kill up that has happened."""
+    """Sum up a kill."""
     assert kill.at is not None
     return {
         "host": kill.host,
@@ -102,5 +102,5 @@ def kill_figures(kill: Kill, arrivals: Sequence[Arrival], *, began: float) -> di
 
 
 def usage_figures(usages: Mapping[str, Usage]) -> dict[str, dict[str, float]]:
-    """Round what was measured."""
+    """Round a measurement."""
     return {name: {key: round(value, 1) for key, value in asdict(usage).items()} for name, usage in usages.items()}

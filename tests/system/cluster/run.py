@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""One DAG run, followed in Airflow's database, and the kills that happen to it on its way."""
+"""One DAG run, monitored in Airflow's database, and the kills during it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Key = tuple[str, int]  # of a task: its id and map index
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A task of the run, as the database has it."""
+    """A task of the run, from the database."""
 
     state: str | None
     host: str
@@ -41,11 +41,11 @@ class Kill:
 
     Times are those of the monotonic clock, which the emulator uses, too.
 
-    :param host: its name.
-    :param after: share of the exports that are done by then.
-    :param at_work: how many tasks it must have at least.
-    :param away: seconds until it is started again.
-    :param has: chooses the tasks that it has.
+    :param host: the host's name.
+    :param after: the share of exports that must be finished.
+    :param at_work: the minimum number of its tasks.
+    :param away: the seconds until it is restarted.
+    :param has: returns whether it has a task.
     """
 
     host: str
@@ -67,7 +67,7 @@ class Kill:
         return sum(self.at <= it.at < end and it.is_isvapp and it.endpoint != "list_exports" for it in arrivals)
 
     def notice(self, tasks: dict[Key, Task], now: float) -> None:
-        """Take note of the tasks that have gone on since."""
+        """Record the tasks that have continued since."""
         assert self.at is not None
         for key, before in self.had.items():
             task = tasks[key]
@@ -81,12 +81,12 @@ class Kill:
 
 
 def worker_has(host: str, task: Task) -> bool:
-    """A worker has what it runs."""
+    """A worker has its running tasks."""
     return task.state == "running" and task.host == host
 
 
 def triggerer_has(host: str, task: Task) -> bool:
-    """The only triggerer has all that waits."""
+    """The only triggerer has all deferred tasks."""
     return task.state == "deferred"
 
 
@@ -136,14 +136,14 @@ class DagRun:
 
 
 class QueueWatch:
-    """For how long tasks were queued: a message that died with its worker shows here."""
+    """The time that tasks were queued, which shows messages that were lost with a worker."""
 
     def __init__(self) -> None:
         self.longest = 0.0
         self._since: dict[Key, float] = {}
 
     def notice(self, tasks: dict[Key, Task], now: float) -> None:
-        """Take note of the tasks that are queued now."""
+        """Record the tasks that are queued now."""
         queued = [key for key, task in tasks.items() if task.state == "queued"]
         self._since = {key: self._since.get(key, now) for key in queued}
         self.longest = max([self.longest, *(now - since for since in self._since.values())])
@@ -164,7 +164,7 @@ def follow(
 
     :param seconds: how long it may take.
     :return: the tasks after the run.
-    :raises ClusterFailed: it failed, took too long, or a host died that was not to.
+    :raises ClusterFailed: it failed, took too long, or a host died unexpectedly.
     """
     deadline = time.monotonic() + seconds
     told = 0

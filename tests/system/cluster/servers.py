@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The servers that the compose file takes from other people's images, as this machine has them."""
+"""Servers on this machine in place of the compose file's third-party images."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def object_store(values: Mapping[str, str]) -> Iterator[ObjectStore]:
 
 
 class Database(PostgresqlServer):
-    """PostgreSQL as its image starts it: with one user and one database of the user's name, and careful with its disk.
+    """PostgreSQL as its image starts it: with one user, one database of the user's name, and durable writes.
 
     :param logs: the folder that keeps the log.
     """

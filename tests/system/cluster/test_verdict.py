@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What the cluster's run is judged by must see what is wrong."""
+"""The checks of a cluster run find each problem."""
 
 from __future__ import annotations
 

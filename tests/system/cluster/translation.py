@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""All that differs between the containers of docker-compose.yaml and the processes of this machine.
+"""The differences between the containers of docker-compose.yaml and the processes of this machine.
 
 | In the compose file | Here |
 | --- | --- |
@@ -12,7 +12,7 @@
 | named volumes | folders that the hosts share, as they share volumes |
 | the emulator's rows | fewer, so that two cores can also write and compare them |
 
-Everything else is taken over as it is: every environment variable, command, health check, dependency and replica.
+Everything else is unchanged: every environment variable, command, health check, dependency and replica.
 """  # noqa: E501 (a table)
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PROGRAMS = ("airflow", "bash", "python")
 
 
 class Addresses:
-    """Ports of this machine that stand for ports of containers.
+    """Ports of this machine in place of ports of containers.
 
     :param servers: ports of what is not started as a service here, by its name in the compose file.
     """
@@ -81,10 +81,10 @@ class Addresses:
 
 @dataclass(frozen=True, kw_only=True)
 class LocalService:
-    """A service as this machine runs it.
+    """A service on this machine.
 
     :param service: its name in the compose file; ``name`` also has a number if there are several of it.
-    :param links: symbolic links that stand for mounts.
+    :param links: symbolic links in place of mounts.
     """
 
     name: str

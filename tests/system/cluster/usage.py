@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""CPU time and memory of each host and server, with all their processes, looked up in /proc every few seconds."""
+"""CPU time and memory of each host and server, with all their processes, read from /proc every few seconds."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _MIB = 1024 * 1024
 
 @dataclass(kw_only=True)
 class Usage:
-    """What one host or server has used.
+    """The usage of one host or server.
 
     :param cpu_seconds: of all its processes, ended ones included.
     :param peak_mib: proportional set size of all its processes together: memory that they share counts once.
     :param peak_process_mib: resident set size of its largest process.
-    :param peak_processes: how many it had at most.
+    :param peak_processes: the peak number of processes.
     """
 
     cpu_seconds: float = 0.0
@@ -71,13 +71,13 @@ class UsageMeter:
             self._sample()
 
     def ending(self, name: str) -> None:
-        """Keep what a host has used that is about to be killed."""
+        """Save the usage of a host that is about to be killed."""
         with self._lock:
             self._sample()
             self._before[name] = self._usages[name].cpu_seconds  # type: ignore[assignment]
 
     def usages(self) -> dict[str, Usage]:
-        """Return what was measured, the largest consumers first."""
+        """Return the measurements, the largest consumers first."""
         with self._lock:
             found = sorted(self._usages.items(), key=lambda item: -item[1].cpu_seconds)
             return dict(found)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What a run has to fulfil, besides its objects."""
+"""The requirements of a run, besides its objects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALLOWED = 2
 
 
 def problems_of(report: Report, arrivals: Sequence[Arrival], kills: Sequence[Kill]) -> list[str]:
-    """Say what is wrong with a run that has come to its end."""
+    """Return the problems of a finished run."""
     problems = []
     if report.objects != report.exports + 2:
         problems.append(f"there are {report.objects} objects for {report.exports} exports, accounts and apps")

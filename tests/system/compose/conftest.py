@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What ``docker compose config`` would make of the file: parsed, and interpolated with generated secrets."""
+"""The file as ``docker compose config`` would show it: parsed, and interpolated with generated secrets."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What statsd_exporter makes of a line of statsd with docker/statsd-exporter/mappings.yml, and a stand-in for it.
+"""A substitute for statsd_exporter with docker/statsd-exporter/mappings.yml.
 
-Only what that file uses: glob matches, labels from them, and histograms. Where the program itself is installed,
-test_metrics_chain.py holds this up against it.
+It only has the features that the file uses: glob matches, labels from them, and histograms. If the program itself is
+installed, test_metrics_chain.py compares both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Exposition:
-    """Takes lines of statsd and shows them as Prometheus scrapes them."""
+    """Receives lines of statsd and exposes them for Prometheus."""
 
     def __init__(self) -> None:
         self._mappings: list[dict[str, Any]] = yaml.safe_load(MAPPINGS.read_text())["mappings"]
@@ -84,7 +84,7 @@ def _braced(labels: Labels) -> str:
 
 
 def every_line(*, number: int = 1) -> list[str]:
-    """Return what Airflow sends for each metric of this package, made by the package itself."""
+    """Return the lines that Airflow sends for each metric, recorded by the package itself."""
     from airflow_provider_isvapp import events, metrics
 
     sent: list[str] = []

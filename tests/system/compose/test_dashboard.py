@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The Grafana dashboard can be imported, and asks for what the code and the mapping really yield."""
+"""The Grafana dashboard can be imported, and queries metrics that the code and the mapping provide."""
 
 from __future__ import annotations
 

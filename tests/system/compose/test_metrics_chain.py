@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(180)
 
 
 def program(*names: str, install: str) -> str:
-    """Find a program; skip without it, but not where it is required."""
+    """Find a program; without it, skip the test unless it is required."""
     for name in names:
         if found := shutil.which(name):
             return found
@@ -59,7 +59,7 @@ def exposition() -> Exposition:
 
 @pytest.fixture
 def exposed_at(exposition: Exposition) -> Iterator[str]:
-    """Where the stand-in for statsd_exporter can be scraped."""
+    """The address of the substitute for statsd_exporter."""
 
     class Exporter(HttpServer):
         def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -130,12 +130,12 @@ def dashboard_queries() -> list[str]:
 
 
 def query_of(query: str) -> str:
-    """Put in what Grafana would: ranges that hold the whole test, however slow the machine is."""
+    """Replace Grafana's variables by ranges that cover the whole test, even on a slow machine."""
     return query.replace("$__rate_interval", "1h").replace("$__range", "1h")
 
 
 def assert_all_move(url: str) -> None:
-    """Send every query of the dashboard: each has a value, without the help of "or vector(0)"."""
+    """Send every query of the dashboard: each has a value, even without "or vector(0)"."""
     for query in dashboard_queries():
         found = [float(series["value"][1]) for series in results_of(url, query_of(query))]
         assert found, query
@@ -179,7 +179,7 @@ def test_prometheus_has_data_for_every_query_of_the_dashboard(
 
 @pytest.fixture
 def exporter(started: Callable[..., None]) -> tuple[int, str]:
-    """A real statsd_exporter with our mappings: its UDP port, and where it is scraped."""
+    """A real statsd_exporter with our mappings: its UDP port, and the address to scrape."""
     # Debian 12 has no package of it, so it is never installed for this test.
     path = program("statsd_exporter", "prometheus-statsd-exporter", install="")
     port, address = free_port(socket.SOCK_DGRAM), f"127.0.0.1:{free_port()}"

@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
 """Processes of a real Airflow are killed while an export is under way.
 
-Whatever dies: in the end the file has the export's exact bytes, and the vendor has counted one export. Where nothing
-survives a try (before Airflow 3.3), that is promised for the single tasks only.
+Whichever process dies, the file has the export's exact bytes in the end, and the vendor has counted one export. Before
+Airflow 3.3, where nothing survives a try, this holds for the separate tasks only.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def test_killed_while_it_downloads(airflow: RealAirflow, emulator: Emulator, end
 def test_a_clear_after_success_creates_a_new_export(airflow: RealAirflow, ends_well: Callable[..., None]) -> None:
     run_id = airflow.trigger("deferred")
     ends_well(run_id, exports=1)
-    # A clear in the moment in which the scheduler finishes the run is lost: Airflow marks the run as done after it.
+    # A clear at the moment when the scheduler finishes the run is lost: Airflow then marks the run as done.
     airflow.wait_for("the run ends", lambda: airflow.run_state(run_id) == "success")
 
     airflow.clear(run_id, "export")

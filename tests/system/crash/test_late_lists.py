@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A list is of today: catch-up and a clear of a past run do not put it in the place of an old one."""
+"""A list describes today: catch-up and a clear of a past run do not replace an old list by it."""
 
 from __future__ import annotations
 

@@ -42,11 +42,11 @@ def test_worker_and_triggerer_count(
     (wait,) = values(lines, "isvapp.exports.wait")
     # The emulator takes five seconds for an export.
     assert 5_000 <= wait <= 60_000
-    # What the tasks ask for themselves ...
+    # The tasks' own requests ...
     for endpoint in ("create_export", "show_export", "download"):
         counted = sum(line.value for line in lines if line.name.startswith(f"isvapp.requests.{endpoint}."))
         assert counted == sum(request.endpoint == endpoint for request in requests) >= 1
-    # ... and what only the triggerer asks for.
+    # ... and those of the triggerer alone.
     assert total(lines, "isvapp.requests.list_exports.200") >= 1
 
 
@@ -56,7 +56,7 @@ def test_a_killed_task_counts_its_export_once(airflow: RealAirflow, new_lines: C
 
     lines = new_lines()
     assert total(lines, "isvapp.exports.created") == 1
-    # One, unless the machine is so busy that Airflow takes a living try for a dead one and starts another beside it.
+    # One, unless the machine is so busy that Airflow treats a running try as dead and starts another one.
     reattached = total(lines, "isvapp.exports.reattached")
     assert 1 <= total(lines, "isvapp.exports.completed") <= reattached, f"{lines}\n{airflow.logs()}"
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Months as partitions, by Airflow's own scheduler: what the guide to partitions says of its DAGs."""
+"""Months as partitions with Airflow's own scheduler: the claims of the guide about its DAGs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Tasks that an earlier release has deferred end with this one: what a release stores, the next one reads.
+"""Tasks that an earlier release has deferred end with this one: it reads what that release stored.
 
 ``wheels/`` holds the wheel with which the public surface was frozen (docs/support.md).
 """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Which of the chart's values ours are, and of which type the chart wants them.
+"""The chart's values that ours set, and their types.
 
-The chart is not part of this project. What our values use of it is written down in ``chart-<version>.txt``: a path and
-its types on each line, taken from the chart's own schema by
+The chart is not part of this project. ``chart-<version>.txt`` lists the values that ours use: a path and its types on
+each line, generated from the chart's own schema by
 
     python -m tests.system.kubernetes.chart airflow-1.22.0.tgz
 
@@ -60,7 +60,7 @@ def paths(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def types_of(schema: dict[str, Any], path: str) -> set[str]:
-    """Say which JSON types the schema allows at a path; ``any`` where it leaves that open.
+    """Return the JSON types that the schema allows at a path; ``any`` if it does not restrict them.
 
     :raises UnknownValue: the schema does not name the path, even if it would let it pass.
     """
@@ -93,13 +93,13 @@ def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_known() -> dict[str, set[str]]:
-    """Read what is written down."""
+    """Read the recorded list."""
     lines = [line for line in KNOWN.read_text().splitlines() if not line.startswith("#")]
     return {path: set(types.split("|")) for path, types in (line.split(" ") for line in lines)}
 
 
 def known_text(schema: dict[str, Any]) -> str:
-    """Write down what our values use."""
+    """Record the values that ours use."""
     lines = [f"{path} {'|'.join(sorted(types_of(schema, path)))}" for path in sorted(all_paths())]
     head = f"# Values of the Apache Airflow Helm chart {VERSION} that ours set, with the types that its schema allows."
     return "\n".join([head, "# Made by tests/system/kubernetes/chart.py.", *lines]) + "\n"

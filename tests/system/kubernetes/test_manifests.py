@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What users apply is what Kubernetes accepts, and the bucket's rule does what it says."""
+"""Kubernetes accepts the manifests, and the bucket's rule works."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def manifests() -> list[dict[str, Any]]:
 
 
 def problems(found: dict[str, Any], known: dict[str, set[str]]) -> list[str]:
-    """Say what the chart would not understand, or silently ignore."""
+    """Return the values that the chart would not understand, or silently ignore."""
     said = []
     for path, value in found.items():
         kind = JSON_TYPES[type(value)]
@@ -66,7 +66,7 @@ def problems(found: dict[str, Any], known: dict[str, set[str]]) -> list[str]:
 
 def test_the_chart_has_every_value_and_wants_its_type() -> None:
     assert problems(all_paths(), read_known()) == []
-    # Nothing is written down that is not used.
+    # The list has no unused values.
     assert set(read_known()) == set(all_paths())
 
 

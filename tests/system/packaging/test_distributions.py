@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What is published: the wheel and the source distribution, built as for a release."""
+"""The wheel and the source distribution, built as for a release."""
 
 from __future__ import annotations
 

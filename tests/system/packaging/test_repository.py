@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What a code hosting site reads of the checkout: workflows, forms, owners. It cannot run here, so it is validated."""
+"""The files that a code hosting site reads: workflows, forms, owners. They cannot run here, so they are validated."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_only_a_tag_publishes_attested_files() -> None:
     assert release["jobs"]["publish"]["needs"] == ["build", "attest"]
     writers = {name for name, job in release["jobs"].items() if "write" in job.get("permissions", {}).values()}
     assert writers == {"attest", "publish"}
-    # Who may sign and publish runs no code of the checkout.
+    # Jobs that may sign and publish run no code of the checkout.
     assert not any("checkout" in str(step) for name in writers for step in release["jobs"][name]["steps"])
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""``make test`` fails when something did not run, not only when a test failed."""
+"""``make test`` also fails if something did not run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""What is declared fits what each release of Airflow is installed with.
+"""The declared dependencies fit the installed versions of each release of Airflow.
 
 Airflow's constraints pin, for each release, the newest versions of its day. They are approximated by what was on the
 index a week after the release; packages that no constraints pin may be newer.

@@ -72,7 +72,7 @@ WAITING = {"isvapp_monthly_sync": "wait_for_export", "by_api_key": "isvapp_api_k
 
 @dataclass(frozen=True)
 class Aftermath:
-    """What is left of the run.
+    """The results of the run.
 
     :param runs: the id of each DAG's run.
     :param secrets: each secret by its name, those included that the vendors handed out: theirs share a mark.
@@ -87,7 +87,7 @@ class Aftermath:
 
 @pytest.fixture(scope="session")
 def aftermath(airflow_database: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
-    """Run everything once; each test searches what is left."""
+    """Run everything once; each test searches the results."""
     folder = tmp_path_factory.mktemp("secrets")
     home, dags, released = folder / "home", folder / "dags", folder / "released"
     for directory in (home, dags):

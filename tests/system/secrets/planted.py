@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Values that a DAG leaks on purpose, one for each place, to show that the search finds them there."""
+"""Values that a DAG leaks on purpose, one for each place, to prove that the search finds them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Everything that a run of Airflow leaves behind or sends: its database, its files, and the responses of its API."""
+"""Everything that a run of Airflow stores or sends: its database, its files, and the responses of its API."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Trace:
     content: bytes
 
     def when(self, moment: str) -> Trace:
-        """Say when it was there."""
+        """Return the trace with the time at which it was read."""
         return replace(self, place=f"{moment}, {self.place}")
 
 
@@ -44,9 +44,9 @@ def places_of(secret: str, traces: Iterable[Trace]) -> set[str]:
 
 
 def in_database(airflow: RealAirflow, fernet: Fernet) -> Iterator[Trace]:
-    """Read each column of each table; where Airflow has encrypted a value, also what that is.
+    """Read each column of each table; decrypt the values that Airflow has encrypted.
 
-    But for the connections: theirs are meant to be secrets, so they are left encrypted.
+    The values of connections are meant to be secret, so they stay encrypted.
     """
     with closing(sqlite3.connect(f"file:{airflow.home}/airflow.db?mode=ro", uri=True, timeout=30)) as database:
         tables = [name for (name,) in database.execute("select name from sqlite_master where type = 'table'")]
@@ -87,7 +87,7 @@ def in_storage(server: RedisServer) -> Iterator[Trace]:
 
 
 def in_api(airflow: RealAirflow) -> Iterator[Trace]:
-    """Ask all that the API server describes, and the exports page, about every DAG, run, task, try and connection."""
+    """Request every path of the API server and the exports page for every DAG, run, task, try and connection."""
     paths = [path for path, methods in _get(airflow, "/openapi.json")["paths"].items() if "get" in methods]
     requested: set[str] = set()
     for situation in _situations(airflow):
@@ -101,7 +101,7 @@ def in_api(airflow: RealAirflow) -> Iterator[Trace]:
                 yield Trace(f"api: {status} {path}", response.encode())
 
 
-# The page of this package, and what Airflow's own pages ask beyond the public API.
+# This package's page, and the requests of Airflow's own pages beyond the public API.
 _OTHERS = (
     "/isvapp-exports/connections",
     "/isvapp-exports/connections/{connection_id}/exports",

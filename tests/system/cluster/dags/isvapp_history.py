@@ -33,7 +33,7 @@ with DAG(
 
     @task
     def orders(**context) -> list[dict[str, str | list[str]]]:
-        """List what each mapped task asks for and where it writes."""
+        """List the arguments of each mapped task."""
         # On the 6th the month before is complete.
         last = pendulum.now("UTC").subtract(days=5).start_of("month").subtract(months=1)
         found = [("LATEST_12_COMPLETED_MONTHS", "taxonomy-0", "latest_12_months")]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""DAGs to be killed. Each run writes ``<CRASH_LAKE>/<run_id>.ndjson``."""
+"""DAGs whose tasks are killed. Each run writes ``<CRASH_LAKE>/<run_id>.ndjson``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REQUEST = {"timeframe": "{{ dag_run.conf.get('timeframe', 'LATEST_COMPLETED_MONT
 
 
 class KilledAfterCreate(IsvappExportOperator):
-    """Dies by SIGKILL in its first try, when the export is created and on record."""
+    """Dies by SIGKILL in its first try, after the export is created and saved."""
 
     def _wait(self, *arguments):
         if os.environ.get("AIRFLOW_CTX_TRY_NUMBER") == "1":

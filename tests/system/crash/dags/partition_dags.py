@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""The DAGs of the guide to partitions, as they stand there, below ``CRASH_LAKE``; paused until their test.
+"""The DAGs of the guide to partitions, unchanged, below ``CRASH_LAKE``; paused until their test.
 
 A run of the first one is late after a second.
 """
