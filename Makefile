@@ -123,7 +123,7 @@ test-compose: .venvs/airflow-3.3/.ready  ## Validate docker-compose.yaml without
 test-kubernetes: .venvs/airflow-3.3/.ready  ## Check the Helm chart's values and the manifests without a cluster
 	.venvs/airflow-3.3/bin/python -m pytest -q tests/system/kubernetes $(ARGS)
 
-test-crash-3.3: .venvs/airflow-3.3/.ready  ## Slow: kill processes of a real Airflow 3.3 while an export is under way
+test-crash-3.3: .venvs/airflow-3.3/.ready  ## Slow: kill processes of a real Airflow 3.3 while an export is in progress
 	.venvs/airflow-3.3/bin/python -m pytest -q tests/system/crash $(ARGS)
 
 test-crash-2.11: .venvs/airflow-2.11/.ready  ## Slow: the same on Airflow 2.11

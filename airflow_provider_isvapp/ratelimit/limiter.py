@@ -113,7 +113,7 @@ class SharedLimiter:
         try:
             yield
         except BaseException:
-            # The request may still be on its way to the vendor, so its permit expires with the lease.
+            # The request may still be in transit to the vendor, so its permit expires with the lease.
             self._storage.release()
             raise
         self._update_best_effort(lambda state, now: algorithm.record_response(state, self._rate_limit, now, ticket))

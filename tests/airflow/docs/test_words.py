@@ -29,11 +29,20 @@ WORDS = {
     r"sees? to it": "ensure",
     r"anew|afresh": "again",
     r"of (its|their|our) own(?=[.,;:)]|$)": "separate, or its own ...",
+    r"on (its|their) way|under way": "in transit, in flight, in progress",
+    r"g[ia]ve(s|n)? up": "cancel, abort, fail",
 }
 CODE = {
     folder: sorted((ROOT / folder).rglob("*.py"))
     for folder in ("airflow_provider_isvapp", "tests", "scripts", "benchmarks", "dags", "docker")
 }
+# Files of other languages, of which only the comments are prose.
+COMMENTED = [
+    ROOT / "Makefile",
+    ROOT / "docker-compose.yaml",
+    *(ROOT / "kubernetes").glob("*.yaml"),
+    *(ROOT / "airflow_provider_isvapp").rglob("*.js"),
+]
 
 
 def prose_of_page(page: Path) -> Iterator[tuple[int, str]]:
@@ -74,6 +83,13 @@ def wrong_words(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[str]:
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in OF_THE_PROJECT], ids=lambda page: page.stem)
 def test_the_pages_keep_the_glossary(page: Path) -> None:
     assert list(wrong_words(page, prose_of_page(page))) == []
+
+
+@pytest.mark.parametrize("path", COMMENTED, ids=lambda path: path.name)
+def test_the_comments_of_other_languages_keep_the_glossary(path: Path) -> None:
+    comments = re.finditer(r"(?:^|\s)(?://|#)\s.*", path.read_text())
+    lines = ((path.read_text()[: comment.start()].count("\n") + 1, comment[0]) for comment in comments)
+    assert list(wrong_words(path, lines)) == []
 
 
 @pytest.mark.parametrize("folder", CODE)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""A substitute for a container, of Linux namespaces: it has a separate host name and process ids, and dies as a whole."""
+"""A substitute for a container, of Linux namespaces: with a separate host name and process ids, it dies as a whole."""
 
 from __future__ import annotations
 

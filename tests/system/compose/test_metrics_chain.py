@@ -59,7 +59,7 @@ def exposition() -> Exposition:
 
 @pytest.fixture
 def exposed_at(exposition: Exposition) -> Iterator[str]:
-    """The address of the substitute for statsd_exporter."""
+    """The host and port of the substitute for statsd_exporter."""
 
     class Exporter(HttpServer):
         def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -179,7 +179,7 @@ def test_prometheus_has_data_for_every_query_of_the_dashboard(
 
 @pytest.fixture
 def exporter(started: Callable[..., None]) -> tuple[int, str]:
-    """A real statsd_exporter with our mappings: its UDP port, and the address to scrape."""
+    """A real statsd_exporter with our mappings: its UDP port, and the host and port to scrape."""
     # Debian 12 has no package of it, so it is never installed for this test.
     path = program("statsd_exporter", "prometheus-statsd-exporter", install="")
     port, address = free_port(socket.SOCK_DGRAM), f"127.0.0.1:{free_port()}"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The airflow-provider-isvapp contributors
-"""Processes of a real Airflow are killed while an export is under way.
+"""Processes of a real Airflow are killed while an export is in progress.
 
 Whichever process dies, the file has the export's exact bytes in the end, and the vendor has counted one export. Before
 Airflow 3.3, where nothing survives a try, this holds for the separate tasks only.
