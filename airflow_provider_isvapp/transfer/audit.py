@@ -233,7 +233,7 @@ def _count_problem(found: list[str], wanted: int, *, required: bool) -> str | No
         return f"it has no rows; months requested: {wanted}" if required else None
     span = _index(found[-1]) - _index(found[0]) + 1
     if span > wanted or (required and span < wanted):
-        return f"it has rows of {span} months, {found[0]} to {found[-1]}; months requested: {wanted}"
+        return f"it has rows of {found[0]} to {found[-1]}; months: {span}, requested: {wanted}"
     gaps = [month for month in map(_month, range(_index(found[0]), _index(found[-1]))) if month not in found]
     if required and gaps:
         return f"it has no rows of {', '.join(gaps)}, between {found[0]} and {found[-1]}"

@@ -32,6 +32,7 @@ from airflow_provider_isvapp.transfer.audit import (
     Rule,
     as_documented,
     check_rejected,
+    find_month_mismatch,
     find_problem,
     refusal,
     run_checks,
@@ -88,7 +89,7 @@ def download_export(
     :param options: how the export is written.
     :param expected_months: the requested months (``YYYY-MM``), or the number of consecutive months if only the vendor
         knows which. A row of another month is an error.
-    :param require_months: whether each of ``expected_months`` must have a row.
+    :param require_months: whether each of ``expected_months`` must have a row; otherwise, the log warns of one without.
     :param baseline: the location of the object that the checks compare with; None for the destination.
     :param rejected: where a refused result is kept for inspection; this downloads the file again.
     :param request: the export's request, for the manifest.
@@ -126,6 +127,17 @@ def download_export(
         replaces_one = options.partition_by is None
         return Candidate(staged=staged, replaces_rows=lambda: replaces_one and has_rows(destination), **more)
 
+    def warn_of_missing_months(export: str, found: Provenance) -> None:
+        if mismatch := find_month_mismatch(found.months or {}, expected_months, required=True):
+            kept = "" if options.partition_by is None else " A stored object of a month without rows stays as it is."
+            log.warning(
+                "Export %s is incomplete: %s.%s ISVapp may be recalculating. To refuse such an export, set "
+                "require_months=True.",
+                export,
+                mismatch,
+                kept,
+            )
+
     # With if_changed, unchanged months still belong to an earlier export.
     if export_id is not None and options.if_changed is None:
         present = find_existing_export(destination, export_id, options, expected_months=expected_months)
@@ -133,6 +145,7 @@ def download_export(
             manifests = find_manifests(destination, present, options) if options.writes_manifest else ()
             if manifests is not None:
                 log.info("%s already holds export %s: nothing to download", destination.uri, export_id)
+                warn_of_missing_months(export_id, present)
                 return WriteResult.from_provenance(
                     destination.uri, present, manifests=manifests, outcome=Outcome.UNCHANGED, seconds=clock() - started
                 )
@@ -182,6 +195,7 @@ def download_export(
                 audit = run_checks(found, options, baseline=baseline or destination, log=log)
                 if audit.reasons:
                     raise ExportCheckFailed(refusal(f"Export {export.id}", audit.reasons), reasons=audit.reasons)
+                warn_of_missing_months(export.id, provenance)
                 found_objects, changes = run.objects, None
                 if options.if_changed is not None and run.summary is not None:
                     changes, differing = compare_with_existing(

@@ -44,19 +44,48 @@ def test_the_right_months(found: dict[str, int], expected: list[str] | int | Non
         (of("2024-01", "2024-02"), ["2024-02"], "rows of months that were not requested: 2024-01"),
         (of(), 12, "it has no rows; months requested: 12"),
         (of(*YEAR[:3], *YEAR[4:10], *YEAR[11:]), 12, "no rows of 2023-06, 2024-01, between 2023-03 and 2024-02"),
-        (of(*YEAR[1:]), 12, "rows of 11 months, 2023-04 to 2024-02; months requested: 12"),
-        (of(*YEAR), 1, "rows of 12 months, 2023-03 to 2024-02; months requested: 1"),
+        (of(*YEAR[1:]), 12, "rows of 2023-04 to 2024-02; months: 11, requested: 12"),
+        (of(*YEAR), 1, "rows of 2023-03 to 2024-02; months: 12, requested: 1"),
     ],
 )
 def test_wrong_months_are_named(found: dict[str, int], expected: list[str] | int, problem: str) -> None:
     assert problem in (find_month_mismatch(found, expected, required=True) or "")
 
 
+@pytest.mark.parametrize("partition_by", [None, "reference_date"])
+@pytest.mark.parametrize(
+    ("expected", "problem"),
+    [
+        (["2024-01", "2024-02"], "it has no rows of requested months: 2024-02"),
+        (12, "it has rows of 2024-01 to 2024-01; months: 1, requested: 12"),
+        (["2024-01"], None),
+        (None, None),
+    ],
+)
+def test_an_incomplete_export_is_written_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, expected: Any, problem: str | None, partition_by: Any
+) -> None:
+    path = tmp_path / ("usage" if partition_by is None else "{reference_date}")
+    arguments = {"export_id": "e-1", "expected_months": expected, "partition_by": partition_by}
+
+    for outcome in (Outcome.WRITTEN, Outcome.UNCHANGED):
+        caplog.clear()
+        result = download(path, ndjson(3, months=["2024-01"]), **arguments)
+        said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        warnings = [message for message in said if "incomplete" in message]
+        assert result.outcome is outcome
+        assert len(warnings) == (problem is not None)
+        for warning in warnings:
+            assert f"Export e-1 is incomplete: {problem}." in warning
+            assert "set require_months=True" in warning
+            assert ("A stored object of a month without rows stays as it is." in warning) == bool(partition_by)
+
+
 @pytest.mark.parametrize("required", [True, False])
 @pytest.mark.parametrize(
     ("found", "problem"),
     [
-        (of(*YEAR, "2024-03"), "rows of 13 months, 2023-03 to 2024-03; months requested: 12"),
+        (of(*YEAR, "2024-03"), "rows of 2023-03 to 2024-03; months: 13, requested: 12"),
         (of("abc"), "rows of 'abc', which is not a month"),
         (of("9" * 5_000 + "-01"), f"rows of '{'9' * 20}', which is not a month"),
         (of(""), "rows of '', which is not a month"),
