@@ -108,6 +108,10 @@ _AWS_CONSOLES = {
 _GOOGLE = "https://storage.googleapis.com"
 
 
+WITHOUT_CONSOLE = ("/", "file:", "local:", "abfs", "az:", "adl:", "wasb")
+"""Prefixes of paths in storages that :func:`console_url` has no URL for; a template may become any path."""
+
+
 class WrittenObjectLink(XComLink):
     """Opens the object, or the folder of several objects, in the console of Amazon S3 or Google Cloud Storage.
 

@@ -13,7 +13,7 @@ import msgspec
 
 from airflow_provider_isvapp.errors import InvalidArgument
 from airflow_provider_isvapp.lineage import Fields, PublishedObject, Source, name_of, operator_lineage
-from airflow_provider_isvapp.links.isvapp import WrittenObjectLink, console_url
+from airflow_provider_isvapp.links.isvapp import WITHOUT_CONSOLE, WrittenObjectLink, console_url
 from airflow_provider_isvapp.log_messages import Log, log_folded
 from airflow_provider_isvapp.operators.storage_clients import PathArgument
 from airflow_provider_isvapp.transfer.options import MONTH_PLACEHOLDER
@@ -202,10 +202,6 @@ def _add_asset_events(context: Context, outlets: Sequence[Any], publication: Pub
                 context["outlet_events"][outlet].add(Asset(uri=item.name.uri), extra=alias_extra(item.metadata))
 
 
-# Prefixes of paths on storages without a console.
-_WITHOUT_CONSOLE = ("/", "file:", "local:", "abfs", "az:", "adl:", "wasb")
-
-
 class WriteOperator(BaseOperator):
     """Base of the operators that write: asset events, the link to the storage's console, lineage.
 
@@ -232,7 +228,7 @@ class WriteOperator(BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.path = path
-        if str(path).startswith(_WITHOUT_CONSOLE):
+        if str(path).startswith(WITHOUT_CONSOLE):
             # Airflow 3 shows the heading of a task's links even if none of them has a URL.
             links = self.operator_extra_links
             self.operator_extra_links = tuple(link for link in links if not isinstance(link, WrittenObjectLink))

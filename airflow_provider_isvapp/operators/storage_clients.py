@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -31,7 +31,6 @@ def resolve_destination(path: object, *, storage_options: Mapping[str, Any] | No
     """
     # Imported here, since only a running task needs it.
     from airflow_provider_isvapp.transfer.destination import (
-        STORAGE_KINDS,
         Destination,
         checked_key,
         fsspec_destination,
@@ -44,18 +43,17 @@ def resolve_destination(path: object, *, storage_options: Mapping[str, Any] | No
     if scheme in ("file", "local"):
         _check_absolute(text)
         return local_destination(text, options=options)
-    kind = STORAGE_KINDS.get(scheme)
-    location = _Location.of(text) if kind != "azure" else _Location.of_blob(text)
-    if kind in _OPENERS:
+    storage = next((item for item in _STORAGES if scheme in item.schemes), None)
+    if storage is not None:
+        location = storage.parse(text)
         key = checked_key(location.key, text)
         try:
-            return Destination(store=_OPENERS[kind](location, options), key=key, uri=text)
+            return Destination(store=storage.open(location, options), key=key, uri=text)
         except ImportError:  # the provider or its client library is missing
-            pass
-    elif has_file_system(scheme):
+            raise _no_file_system(text, scheme, extra=storage.extra) from None
+    if has_file_system(scheme):
         return fsspec_destination(path if isinstance(path, ObjectStoragePath) else ObjectStoragePath(text))
-    # The extra that installs the client is named after the kind.
-    raise _no_file_system(text, scheme, extra=kind)
+    raise _no_file_system(text, scheme, extra=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +195,32 @@ def _open_gcs(location: _Location, options: Mapping[str, Any]) -> ObjectStore:
     raise InvalidConnection(f"connection {location.user!r}: gives no credentials for Google Cloud: {problem}.")
 
 
-_OPENERS = {"s3": _open_s3, "gcs": _open_gcs, "azure": _open_azure}
+@dataclass(frozen=True, kw_only=True)
+class _Storage:
+    """An object storage.
+
+    :param extra: the extra of this package that installs its client.
+    :param schemes: the schemes of its URIs.
+    :param open: opens the bucket or container of a location with the client of Airflow's hook.
+    :param parse: splits a URI into its parts.
+    """
+
+    extra: str
+    schemes: tuple[str, ...]
+    open: Callable[[_Location, Mapping[str, Any]], ObjectStore]
+    parse: Callable[[str], _Location] = _Location.of
+
+
+_STORAGES = (
+    _Storage(extra="s3", schemes=("s3", "s3a", "s3n"), open=_open_s3),
+    _Storage(extra="gcs", schemes=("gs", "gcs"), open=_open_gcs),
+    _Storage(
+        extra="azure",
+        schemes=("abfs", "abfss", "az", "adl", "wasb", "wasbs"),
+        open=_open_azure,
+        parse=_Location.of_blob,
+    ),
+)
 
 
 def _checked_text(path: object) -> str:

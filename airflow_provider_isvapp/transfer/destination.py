@@ -14,21 +14,6 @@ from airflow_provider_isvapp.errors import InvalidArgument
 from airflow_provider_isvapp.transfer.staging.base import ObjectStore, ObjectTarget, StorageKind
 from airflow_provider_isvapp.transfer.staging.local import LocalStore
 
-STORAGE_KINDS: dict[str, StorageKind] = {
-    "s3": "s3",
-    "s3a": "s3",
-    "s3n": "s3",
-    "gs": "gcs",
-    "gcs": "gcs",
-    "abfs": "azure",
-    "abfss": "azure",
-    "az": "azure",
-    "adl": "azure",
-    "wasb": "azure",
-    "wasbs": "azure",
-}
-"""The object storages by the scheme of a URI."""
-
 
 class StoragePath(Protocol):
     """The part of Airflow's ObjectStoragePath, or of a UPath, that this package needs."""

@@ -35,7 +35,7 @@ def test_the_ui_finds_the_links_of_single_and_of_mapped_tasks(
     isvapp: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow.settings.DAGS_FOLDER", str(tmp_path))
-    monkeypatch.setattr(base, "_WITHOUT_CONSOLE", ("nowhere",))
+    monkeypatch.setattr(base, "WITHOUT_CONSOLE", ("nowhere",))
     monkeypatch.setattr(base, "console_url", lambda *_, **__: "https://console.example.com/object")
     (tmp_path / "linked.py").write_text(DAG_FILE.format(lake=tmp_path))
     dag = parse("linked", folder=tmp_path)
