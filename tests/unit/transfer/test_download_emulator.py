@@ -213,7 +213,7 @@ def test_an_expired_export_is_its_own_error(target: Path) -> None:
 
 def test_a_missing_month(target: Path) -> None:
     with ready(target) as download:
-        with pytest.raises(ExportRefused, match="no rows of 2024-04"):
+        with pytest.raises(ExportRefused, match="no rows of requested months: 2024-04"):
             download(expected_months=[MONTH, "2024-04"], require_months=True)
         download.assert_untouched()
         assert download.emulator.request_counts()["download"] == 1
