@@ -206,7 +206,7 @@ def _not_fetched(conn_id: str, error: Exception) -> ProviderError:
 
 def _not_defined(conn_id: str) -> InvalidConnection:
     return InvalidConnection(
-        f"Connection {conn_id!r} is not defined in Airflow. Create it, or use another connection ID."
+        f"Connection {conn_id!r} is not defined in Airflow. Create it, or name another connection."
     )
 
 

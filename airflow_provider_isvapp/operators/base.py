@@ -141,32 +141,31 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True):
             _log_changes(log, result.changes)
         if result.outcome != "written":
             return
-        rows, size, months = result.rows, result.bytes, sorted(result.months)
-        is_part = self.placeholder is not None and len(result.objects) < len(months)
+        objects, months = result.objects, sorted(result.months)
+        is_part = self.placeholder is not None and len(objects) < len(months)
         if is_part:
-            rows, size = sum(item.rows for item in result.objects), sum(item.bytes for item in result.objects)
-            months = sorted(item.reference_date or "" for item in result.objects)
+            months = sorted(item.reference_date or "" for item in objects)
         span = months[0] if len(months) == 1 else f"{months[0]} to {months[-1]}" if months else "no month"
         if result.snapshot_date is not None:
             what = f"as of {result.snapshot_date}"
         elif is_part:
             what = f"{len(months)} of {len(result.months)} months: {span}"
-        elif self.placeholder is not None:
-            what = f"{len(result.objects)} objects, one per month: {span}"
+        elif len(objects) != 1:
+            what = f"{len(objects)} objects, one per month: {span}"
         else:
             what = f"rows of {span}"
         received = "" if result.compressed_bytes is None else f" ({result.compressed_bytes:,} bytes received)"
         log.info(
             "Wrote %s: %s rows, %s bytes%s in %.1f s; %s",
-            result.path,
-            f"{rows:,}",
-            f"{size:,}",
+            objects[0].path if len(objects) == 1 else result.path,
+            f"{sum(item.rows for item in objects):,}",
+            f"{sum(item.bytes for item in objects):,}",
             received,
             result.seconds,
             what,
         )
-        if self.placeholder is not None:
-            lines = [f"{item.path}: {item.rows:,} rows, {item.bytes:,} bytes" for item in result.objects]
+        if len(objects) > 1:
+            lines = [f"{item.path}: {item.rows:,} rows, {item.bytes:,} bytes" for item in objects]
             log_folded(log, f"The {len(lines)} objects", lines)
         if len(result.manifests) > 1:
             log_folded(log, f"Their {len(result.manifests)} manifests", result.manifests)

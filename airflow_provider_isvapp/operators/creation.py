@@ -60,6 +60,8 @@ REQUEST_INTERVAL = timedelta(hours=1)
 _TRIGGERER_GRACE = timedelta(hours=1)
 # 200 is a refusal, too: the vendor documents the JSON of a failure, but not its status.
 _REFUSED_AS_IT_IS = (200, 400, 422)
+# A month that ended longer ago is refused for another reason than that it is not complete yet.
+_MAY_BE_INCOMPLETE = timedelta(days=31)
 _COUNTS: dict[str, int] = {
     TimeframeKeyword.LATEST_COMPLETED_MONTH: 1,
     TimeframeKeyword.LATEST_12_COMPLETED_MONTHS: 12,
@@ -87,11 +89,14 @@ def checked_timeframe(timeframe: str, *, partition_key: str | None) -> str:
     return timeframe
 
 
-def next_request_time(timeframe: str, refusal: RequestRefused, *, wait_for_month: timedelta, now: datetime) -> datetime:
+def next_request_time(
+    timeframe: str, refusal: RequestRefused, *, wait_for_month: timedelta | None, now: datetime
+) -> datetime:
     """Return when to request a refused month again.
 
     Only a month that ended less than ``wait_for_month`` ago can be "not complete yet".
 
+    :param wait_for_month: None makes every refusal final.
     :param now: the current time, timezone-aware.
     :return: a time no later than the deadline, ``wait_for_month`` after the month's end in UTC.
     :raises RequestRefused: if the refusal is final.
@@ -101,7 +106,13 @@ def next_request_time(timeframe: str, refusal: RequestRefused, *, wait_for_month
     if month is None or type(refusal) is not RequestRefused or refusal.status not in _REFUSED_AS_IT_IS:
         raise refusal
     end = _end_of_month(int(month[1]), int(month[2]))
-    if now < end:
+    if wait_for_month is None and now < end + _MAY_BE_INCOMPLETE:
+        raise RequestRefused(
+            f"{refusal} If {timeframe} is only not complete yet, set wait_for_month, or clear this task later.",
+            status=refusal.status,
+            vendor_message=refusal.vendor_message,
+        )
+    if wait_for_month is None or now < end:
         raise refusal
     deadline = end + wait_for_month
     if now >= deadline:
@@ -223,8 +234,6 @@ class ExportCreator:
                 return self._client.create_export(request)
             except RequestRefused as refusal:
                 wait_for_month = self._operator.wait_for_month
-                if wait_for_month is None:
-                    raise
                 due = next_request_time(
                     request.timeframe, refusal, wait_for_month=wait_for_month, now=datetime.now(UTC)
                 )

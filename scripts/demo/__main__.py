@@ -67,7 +67,10 @@ def demonstrate(console: Console, *, preferred_port: int, once: bool) -> None:
             f"Both vendors are emulated at {emulator.url}: two requests per second, "
             f"an export takes {VENDORS.export_seconds:.0f} s"
         )
-        console.step(f"Starting Airflow {version('apache-airflow')}; its files and logs are in {_short(HOME)}")
+        console.step(
+            f"Starting Airflow {version('apache-airflow')}, which takes up to a minute; "
+            f"its files and logs are in {_short(HOME)}"
+        )
         processes.run("db", "migrate", timeout=SECONDS_TO_START)
         processes.start()
         airflow = AirflowRest(url)

@@ -62,7 +62,7 @@ def _say_changes(airflow: AirflowRest, dag_id: str, run_id: str, states: dict[st
         states[task["task_id"]] = state
         if state in ("scheduled", "queued"):
             continue
-        duration = f"after {task['duration']:.1f} s" if state == "success" and task["duration"] else ""
+        duration = f"took {task['duration']:.1f} s" if state == "success" and task["duration"] else ""
         remark = _WAITING if state == "deferred" else duration
         console.step(f"  {task['task_id']:17} {state:9} {remark}".rstrip())
 

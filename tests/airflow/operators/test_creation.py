@@ -73,6 +73,17 @@ class TestAskAgain:
         assert caught.value is REFUSED
 
     @pytest.mark.parametrize(
+        ("now", "hints"),
+        [("2024-02-28 06:00", True), ("2024-03-04 06:00", True), ("2024-03-31 23:59", True), ("2024-04-01", False)],
+    )
+    def test_without_a_wait_the_refusal_of_a_recent_month_says_how_to_wait(self, now: str, hints: bool) -> None:
+        with pytest.raises(RequestRefused) as caught:
+            next_request_time("2024-02", REFUSED, wait_for_month=None, now=moment(now))
+        hint = " If 2024-02 is only not complete yet, set wait_for_month, or clear this task later."
+        assert str(caught.value) == str(REFUSED) + hint * hints
+        assert caught.value.status == 422
+
+    @pytest.mark.parametrize(
         "refusal",
         [
             AuthenticationRefused("no", status=401),

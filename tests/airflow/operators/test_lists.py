@@ -179,7 +179,7 @@ def test_a_written_list_is_reported_as_an_export_is(
     assert isinstance(event, DownloadFinished)
     assert (event.rows, event.bytes, event.compressed_bytes) == (written["rows"], len(plain), None)
     log_text = logs()
-    assert f"Wrote {path}: {written['rows']} rows, {len(plain):,} bytes in " in log_text
+    assert f"Wrote {path}: {written['rows']} rows, {written['objects'][0]['bytes']:,} bytes in " in log_text
     assert f"; as of {listed.snapshot_date()}" in log_text
     assert f"Wrote its manifest, {manifest}" in log_text
 

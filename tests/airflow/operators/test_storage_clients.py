@@ -168,7 +168,7 @@ class TestTheTargetIsTriedBeforeTheVendor:
         elif request.param == "file":
             yield "/proc/usage.ndjson", "Correct the folder, or choose another path."
         else:
-            yield "s3://nope@bucket/key", "Create it, or use another connection ID."
+            yield "s3://nope@bucket/key", "Create it, or name another connection."
 
     @pytest.mark.parametrize("number", range(4))
     def test_nothing_is_sent_and_the_next_step_fits(
