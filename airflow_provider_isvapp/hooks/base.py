@@ -286,7 +286,7 @@ class VendorHook(BaseHook, Generic[ClientT, SettingsT]):
             client.close()
 
     def get_conn(self) -> ClientT:
-        """Return the client below the hook, always the same one, so that tokens are reused.
+        """Return the vendor's client that the hook uses, always the same one, so that tokens are reused.
 
         Its methods raise the errors of :mod:`airflow_provider_isvapp.errors` unconverted.
 

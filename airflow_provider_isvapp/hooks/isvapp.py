@@ -109,7 +109,7 @@ class IsvappHook(VendorHook["IsvappClient", IsvappSettings]):
 
     @raise_airflow_errors()
     def get_account(self) -> Account:
-        """Show the ISVapp account that the connection belongs to."""
+        """Get the ISVapp account that the connection belongs to."""
         return self.get_conn().get_account()
 
     @raise_airflow_errors()
@@ -125,7 +125,7 @@ class IsvappHook(VendorHook["IsvappClient", IsvappSettings]):
         aggregation: str = Aggregation.MONTHLY,
         extra_request: Mapping[str, Any] | None = None,
     ) -> Export:
-        """Request an export. Sent once: a missing response is an error, never a second export.
+        """Request an export. Not retried if no response arrives, to avoid a second export.
 
         :param timeframe: a month as ``YYYY-MM``, ``LATEST_COMPLETED_MONTH`` or ``LATEST_12_COMPLETED_MONTHS``.
         :param taxonomy_ids: export all items of these taxonomies. Exactly one of the three id lists is needed.
@@ -152,7 +152,7 @@ class IsvappHook(VendorHook["IsvappClient", IsvappSettings]):
 
     @raise_airflow_errors()
     def get_export(self, export_id: str) -> Export:
-        """Show one export."""
+        """Get one export."""
         return self.get_conn().get_export(export_id)
 
     @raise_airflow_errors()

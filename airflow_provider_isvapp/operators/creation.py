@@ -293,10 +293,10 @@ class IsvappCreateExportOperator(BaseOperator):
 
     Each try sends the request once. On Airflow 3.3 the export is saved across retries: a retry reuses it while it is
     pending or can be downloaded, and creates another one only if it errored, expired or is gone, or if the request has
-    changed. A clear creates a new export (except while the task's process runs: Airflow turns that into a retry). Two
-    crashes can leave behind an export that no task downloads and that expires unused: one after ISVapp's response but
-    before Airflow has saved it, and one that prevents the response from arriving. On Airflow 2.11 to 3.2 each try
-    creates an export; use a separate task for the download there, so that only this short task is repeated.
+    changed. Clearing the task also creates one, unless its process is running: Airflow then treats the clear as a
+    retry. Two crashes can leave behind an export that no task downloads and that expires unused: one after ISVapp's
+    response but before Airflow has saved it, and one that prevents the response from arriving. On Airflow 2.11 to 3.2
+    each try creates an export; use a separate task for the download there, so that only this short task is repeated.
 
     :param timeframe: a completed month as ``YYYY-MM``, ``LATEST_COMPLETED_MONTH`` or ``LATEST_12_COMPLETED_MONTHS``
         (templated). The default is the run's partition key, which must be a month, or else the month in which the run's
@@ -309,9 +309,9 @@ class IsvappCreateExportOperator(BaseOperator):
     :param aggregation: the period that a row covers.
     :param extra_request: further fields of the request, sent unchanged (templated). If set, even to an empty mapping,
         unknown types and aggregations are accepted with a warning; their rows need only be objects.
-    :param wait_for_month: how long after its end a month may be "not complete yet". If ISVapp refuses a month
-        (``YYYY-MM``) that ended less than this ago, with status 200, 400 or 422, the task repeats the request every
-        hour. Any other refusal fails the task at once.
+    :param wait_for_month: how long after the end of a month to wait until ISVapp has completed it. If ISVapp refuses a
+        month (``YYYY-MM``) that ended less than this ago, with status 200, 400 or 422, the task repeats the request
+        every hour. Any other refusal fails the task at once.
     :param deferrable: wait for the month in the triggerer; the default is Airflow's option ``default_deferrable``.
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
     """

@@ -48,34 +48,49 @@ class IsvappDownloadExportOperator(ExportWriteOperator):
     """Download a completed export as newline-delimited JSON or Parquet to object storage or a local file.
 
     The file is downloaded, decompressed and verified as a stream, and becomes visible only when it is complete and
-    intact; until then, and after any failure, an existing object keeps its content. The XCom is a dict with ``path``,
-    ``export_id``, ``outcome`` (``written``, ``unchanged`` or ``skipped``), ``rows``, ``bytes`` (of the ndjson),
-    ``compressed_bytes`` (received), ``crc32`` (of the ndjson), ``months`` (rows by month), ``objects`` (a dict for each
-    written object), ``manifests`` (their URIs) and, with ``if_changed``, ``changes`` (how each month has changed).
+    intact. Until then, an existing object keeps its content. After a failure in the last step, some months or manifests
+    may be new and the others old, each whole.
 
-    The arguments from ``if_exists`` to ``min_rows`` mean the same on every operator that writes; for details see
+    The XCom is a dict with:
+
+    - ``path``, ``export_id``, and ``outcome``: ``written``; ``unchanged`` if this export is there already; ``skipped``
+      if another object is there and ``if_exists`` is ``skip``. The task succeeds with all three.
+    - ``rows``, ``months`` (rows by month), ``bytes`` and ``crc32`` (of the plain ndjson, whatever is stored): those of
+      the whole export, even if only some months are written. They are empty if ``skipped``.
+    - ``compressed_bytes`` (received), and ``sizes_verified``: whether the export's record stated a size to compare.
+    - ``objects``: a dict for each object that this task wrote; empty if ``unchanged`` or ``skipped``.
+    - ``manifests`` (their URIs), ``checks`` (the result of each) and ``baseline`` (the URI that they compared with).
+    - ``drift``: how the rows differ from their documentation; None if they were not compared.
+    - ``changes``: with ``if_changed``, how each month differs from the stored one; otherwise None.
+    - ``snapshot_date``: None for an export, the date of a list.
+
+    The options of writing (``if_exists``, ``output_format``, ``compression``, ``exclude_fields``, ``on_drift``,
+    ``manifest``, ``min_rows``, ``checks``, ``baseline``, ``skip_checks``, ``rejected_path``, ``storage_options``) mean
+    the same on every operator that writes; for details see
     :class:`~airflow_provider_isvapp.transfer.options.WriteOptions`.
 
     :param export_id: the id of the export, which must be ready: wait for it with ``IsvappExportSensor`` (templated).
     :param path: where to write: an ``ObjectStoragePath``, a URI such as ``s3://conn_id@bucket/key``, or an absolute
         local path (templated).
-    :param if_exists: what to do about an existing object: ``overwrite`` it, ``skip`` the write, or ``fail``.
+    :param if_exists: what to do about an existing object: ``overwrite`` it, ``skip`` the write, or ``fail``. An object
+        that already holds this export in this format is ``unchanged`` in any case, even with ``fail``.
     :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (needs the extra ``parquet``).
     :param compression: ``gzip`` to store ndjson compressed.
     :param partition_by: ``reference_date`` for one object per month; ``path`` then contains ``{reference_date}``.
-    :param if_changed: ``publish`` to publish and announce only months that differ from the stored ones in more than the
-        order or JSON formatting of rows; needs ``partition_by`` and ``if_exists='overwrite'``. A task that finds no
-        such month is skipped.
+    :param if_changed: ``publish`` to write, and to send events for, only months whose rows have changed; the order and
+        the JSON formatting of rows do not count. Needs ``partition_by`` and ``if_exists='overwrite'``. The task is
+        skipped if no month has changed.
     :param validate: ``structure``: each line is one JSON object; ``full``: each row is compared with its documentation.
     :param expected_months: the requested month or months as ``YYYY-MM`` (templated). A row of another month is an
         error, and nothing is published.
-    :param require_months: publish nothing if one of ``expected_months`` has no row. A recalculation can make a month
-        disappear for hours.
+    :param require_months: fail if one of ``expected_months`` has no rows; otherwise, the log warns. While ISVapp
+        recalculates history, a month can be missing for hours.
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
     :param on_drift: what to do about rows that differ from their documentation: ``report`` them, or ``fail``, which
         needs ``validate='full'`` or Parquet.
-    :param manifest: write a manifest beside each object, last.
-    :param min_rows: refuse a result with fewer rows. By default, an empty file may not replace rows; 0 accepts it.
+    :param manifest: after publishing, write ``_<name>.manifest.json`` beside each object, which describes it.
+    :param min_rows: refuse a result with fewer rows. By default, an empty export never replaces an object that has
+        rows; 0 accepts it.
     :param checks: checks that a result must pass before it is published: some of :mod:`airflow_provider_isvapp.checks`,
         or your own functions. They parse each row, and a manifest is written.
     :param baseline: the path of the object that the checks compare with, instead of the one at ``path`` (templated).
@@ -83,7 +98,7 @@ class IsvappDownloadExportOperator(ExportWriteOperator):
     :param rejected_path: where a refused result is kept for inspection (templated).
     :param storage_options: further arguments for the storage's client when it creates an object (templated), such as
         ``{"ServerSideEncryption": "aws:kms"}``.
-    :param max_row_bytes: the longest accepted row in bytes; a longer one counts as damage.
+    :param max_row_bytes: the longest accepted row in bytes; a longer one fails the download.
     :param require_sizes: refuse an export whose record states no size that the file can be compared with.
     :param partition_events: send the events of the task's outlet assets once per published month, with the month as
         partition key (Airflow 3.3; no effect in earlier versions). Consumers must then be scheduled on partitions: an
@@ -179,11 +194,11 @@ class IsvappExportOperator(ExportWriteOperator):
 
     On Airflow 3.3 a crash at any point costs no second export: the export is saved across retries, and a retry reuses
     it while it is pending or can be downloaded. A retry creates a new export if the saved one errored, expired, is gone
-    or has a damaged file, or if the request has changed. A clear creates one, too (except while the task's process
-    runs: Airflow turns that into a retry). Two crashes can leave behind an export that no task downloads and that
-    expires unused: one after ISVapp's response but before Airflow has saved it, and one that prevents the response from
-    arriving. On Airflow 2.11 to 3.2 nothing survives a try, and each try creates an export: use the three separate
-    tasks there, since finished ones are not repeated.
+    or has a damaged file, or if the request has changed. Clearing the task also creates one, unless its process is
+    running: Airflow then treats the clear as a retry. Two crashes can leave behind an export that no task downloads and
+    that expires unused: one after ISVapp's response but before Airflow has saved it, and one that prevents the response
+    from arriving. On Airflow 2.11 to 3.2 no state is kept between tries, and each try creates an export: use the three
+    separate tasks there, since finished ones are not repeated.
 
     :param timeframe: a completed month, or a keyword, as in ``IsvappCreateExportOperator`` (templated).
     :param taxonomy_ids: export all items of these taxonomies; exactly one of the three id lists is needed (templated).
@@ -193,21 +208,24 @@ class IsvappExportOperator(ExportWriteOperator):
     :param export_type: the type of data.
     :param aggregation: the period that a row covers.
     :param extra_request: further fields of the request, as in ``IsvappCreateExportOperator`` (templated).
-    :param wait_for_month: how long a month may be "not complete yet", as in ``IsvappCreateExportOperator``.
+    :param wait_for_month: how long to wait for a month that ISVapp has not completed, as in
+        ``IsvappCreateExportOperator``.
     :param path: where to write, as in ``IsvappDownloadExportOperator`` (templated).
-    :param if_exists: what to do about an existing object: ``overwrite`` it, ``skip`` the write, or ``fail``.
+    :param if_exists: what to do about an existing object: ``overwrite`` it, ``skip`` the write, or ``fail``. An object
+        that already holds this export in this format is ``unchanged`` in any case, even with ``fail``.
     :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (needs the extra ``parquet``).
     :param compression: ``gzip`` to store ndjson compressed.
     :param partition_by: ``reference_date`` for one object per month; ``path`` then contains ``{reference_date}``.
-    :param if_changed: ``publish`` to publish and announce only months that differ from the stored ones in more than the
-        order or JSON formatting of rows; needs ``partition_by`` and ``if_exists='overwrite'``. A task that finds no
-        such month is skipped.
+    :param if_changed: ``publish`` to write, and to send events for, only months whose rows have changed; the order and
+        the JSON formatting of rows do not count. Needs ``partition_by`` and ``if_exists='overwrite'``. The task is
+        skipped if no month has changed.
     :param validate: ``structure``: each line is one JSON object; ``full``: each row is compared with its documentation.
-    :param require_months: publish nothing if a requested month has no row; use a retry delay of some hours.
+    :param require_months: fail if a requested month has no rows; otherwise, the log warns. Use a retry delay of hours.
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
     :param on_drift: as in ``IsvappDownloadExportOperator``.
-    :param manifest: write a manifest beside each object, last.
-    :param min_rows: refuse a result with fewer rows. By default, an empty file may not replace rows; 0 accepts it.
+    :param manifest: after publishing, write ``_<name>.manifest.json`` beside each object, which describes it.
+    :param min_rows: refuse a result with fewer rows. By default, an empty export never replaces an object that has
+        rows; 0 accepts it.
     :param checks: checks that a result must pass before it is published: some of :mod:`airflow_provider_isvapp.checks`,
         or your own functions. They parse each row, and a manifest is written.
     :param baseline: the path of the object that the checks compare with, instead of the one at ``path`` (templated).
@@ -215,7 +233,7 @@ class IsvappExportOperator(ExportWriteOperator):
     :param rejected_path: where a refused result is kept for inspection (templated).
     :param storage_options: further arguments for the storage's client when it creates an object (templated), such as
         ``{"ServerSideEncryption": "aws:kms"}``.
-    :param max_row_bytes: the longest accepted row in bytes; a longer one counts as damage.
+    :param max_row_bytes: the longest accepted row in bytes; a longer one fails the download.
     :param require_sizes: refuse an export whose record states no size that the file can be compared with.
     :param partition_events: as in ``IsvappDownloadExportOperator``.
     :param deferrable: wait in the triggerer; the default is Airflow's option ``default_deferrable``.

@@ -29,15 +29,17 @@ class IsvappFetchSalesforceAccountsOperator(WriteOperator):
 
     :param path: where to write, as in ``IsvappDownloadExportOperator`` (templated); the literal ``{snapshot_date}`` in
         it becomes the date of the response in UTC.
-    :param allow_late_snapshot: let a run of the past write today's list to a path without ``{snapshot_date}``.
+    :param allow_late_snapshot: let a backfill or a late run write today's data to a path without
+        ``{snapshot_date}``.
     :param include_health_scores: add ``health_scores`` to each account.
     :param include_subscriber_orgs: add ``subscriber_orgs`` to each account.
-    :param if_exists: what to do about an existing object: ``overwrite`` it, ``skip`` the write, or ``fail``.
+    :param if_exists: what to do about an existing object: ``overwrite`` it, ``skip`` the write, or ``fail``. An object
+        that already holds the same rows in this format is ``unchanged`` in any case, even with ``fail``.
     :param output_format: ``ndjson``, the vendor's own bytes, or ``parquet`` (needs the extra ``parquet``).
     :param compression: ``gzip`` to store ndjson compressed.
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
     :param on_drift: what to do about accounts that differ from their documentation: ``report`` them, or ``fail``.
-    :param manifest: write a manifest beside each object, last.
+    :param manifest: after publishing, write ``_<name>.manifest.json`` beside each object, which describes it.
     :param min_rows: refuse a result with fewer rows; 0 accepts an empty list.
     :param checks: checks that a result must pass before it is published: some of :mod:`airflow_provider_isvapp.checks`,
         or your own functions. They parse each row, and a manifest is written.

@@ -32,10 +32,16 @@ from airflow_provider_isvapp.version_compat import (
 class IsvappExportSensor(BaseSensorOperator):
     """Wait until an export can be downloaded.
 
-    Exports take 30 seconds to 10 minutes. In all modes the task succeeds with the export's details as XCom (the
-    record's fields, times as ISO 8601 strings, no download URL). It fails without a retry if the export errored, with
-    ISVapp's message, if its file expired, or at the timeout. After a transient polling error the sensor continues to
-    wait, and for half a minute if ISVapp does not know the export, which may be new.
+    Exports typically take 30 seconds to 10 minutes, as ISVapp's API documentation says. In all modes the task succeeds
+    with the export's details as XCom (the record's fields, times as ISO 8601 strings, no download URL). It fails
+    without a retry:
+
+    - if the export errored; the error has ISVapp's message;
+    - if the export's file expired;
+    - at the timeout.
+
+    After a transient polling error the sensor continues to wait. If ISVapp does not know the export, which may be new,
+    it does so for half a minute.
 
     Deferrable sensors poll once before they defer, and then share one poll for all exports of a connection. Use this
     mode where a triggerer runs.
@@ -44,7 +50,7 @@ class IsvappExportSensor(BaseSensorOperator):
     :param isvapp_conn_id: an Airflow connection of type ``isvapp`` (templated).
     :param deferrable: wait in the triggerer; the default is Airflow's option ``default_deferrable``.
     :param poke_interval: seconds between two polls; in deferrable mode the longest interval.
-    :param timeout: the total wait in seconds, counted from the start of an attempt.
+    :param timeout: the total wait in seconds, counted from the start of a try.
     """
 
     template_fields: Sequence[str] = ("export_id", "isvapp_conn_id")

@@ -43,8 +43,8 @@ class WriteOptions:
     :param partition_by: ``reference_date`` for one object per month (exports only); the path then contains
         ``{reference_date}``.
     :param if_changed: ``publish`` to compare each month with the stored one, by the digest of its rows in the manifest,
-        and to publish only months that differ in more than the order or JSON formatting of rows. A month stored in
-        another form (format, compression, excluded fields) or without a manifest that describes it is new. Needs
+        and to publish only months whose rows have changed; their order and JSON formatting do not count. A month stored
+        in another form (format, compression, excluded fields) or without a manifest that describes it is new. Needs
         ``partition_by`` and ``if_exists='overwrite'``, and writes manifests.
     :param exclude_fields: fields to leave out: a name at every depth, or a path such as ``Instances[].AppContacts``.
         Every other value keeps the vendor's bytes. A name that is neither documented nor in any row is an error.
@@ -52,14 +52,14 @@ class WriteOptions:
         (exports only; a list always is).
     :param on_drift: what to do about rows that differ from their documentation without loss of data: ``report`` them,
         or ``fail``. For an export, ``fail`` needs ``validate='full'`` or Parquet, which parse every row.
-    :param manifest: write a manifest beside each object, last.
+    :param manifest: after publishing, write ``_<name>.manifest.json`` beside each object, which describes it.
     :param checks: checks that the result must pass before it is published; see :mod:`airflow_provider_isvapp.checks`.
         They parse every row and imply ``manifest``.
     :param skip_checks: the checks to skip: a name, names in a list or separated by commas, or True for all. A template
         renders to text; an empty text, ``'False'`` and ``'None'`` skip none.
-    :param min_rows: refuse a result with fewer rows. None means 1 for a list; for an export, an empty file may then not
-        replace an object with rows.
-    :param max_row_bytes: the longest accepted row of an export; a longer one counts as damage.
+    :param min_rows: refuse a result with fewer rows. None means 1 for a list; an empty export then never replaces an
+        object that has rows.
+    :param max_row_bytes: the longest accepted row of an export; a longer one fails the download.
     :param storage_options: further arguments for the storage's client when it creates an object.
     :param require_sizes: refuse an export whose record states no size of its file.
     """
