@@ -72,7 +72,7 @@ demo: .venvs/demo/.ready  ## Run the monthly sync in a real Airflow against the 
 # or the model of the documented fields differs: make check SINCE=main
 SINCE ?= HEAD
 CHANGED = $(wildcard $(sort $(shell { git diff --name-only $(SINCE) -- && git ls-files --others --exclude-standard; } | sed -nE \
-	-e 's,^(docs/.*|[A-Z_]+\.md)$$,tests/airflow/docs,p' -e 's,^airflow_provider_isvapp/api/schema/.*,tests/unit/api\ntests/airflow/docs,p' \
+	-e 's,^(docs/.*|[A-Z_]+\.md)$$,tests/airflow/docs,p' -e 's,^airflow_provider_isvapp/api/schema/.*,tests/unit/api\ntests/unit/emulator\ntests/unit/transfer\ntests/airflow/hooks\ntests/airflow/docs,p' \
 	-e 's,^airflow_provider_isvapp/([a-z]+)/.*,tests/unit/\1\ntests/airflow/\1,p' -e 's,^((tests/(unit|airflow)/[a-z]+)/(.*/)?test_[a-z_]+\.py)$$,\1\n\2,p' \
 	-e 's,^(tests/(unit|airflow)/[a-z]+)/.*,\1,p')))
 
