@@ -157,7 +157,7 @@ class IsvappHook(VendorHook["IsvappClient", IsvappSettings]):
 
     @raise_airflow_errors()
     def list_exports(self) -> list[Export]:
-        """List the 1000 most recent exports."""
+        """List the 1000 most recent exports: ISVapp's list has no more."""
         return self.get_conn().list_exports()
 
     @raise_airflow_errors()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
@@ -76,3 +77,12 @@ def test_a_constructor_names_exactly_what_the_docstring_describes(kind: type) ->
     by_position = [parameter.name for parameter in named if parameter.kind is not parameter.KEYWORD_ONLY]
     assert by_position == ([vars(kind)["conn_name_attr"]] if "conn_name_attr" in vars(kind) else [])
     assert all(parameter.annotation is not parameter.empty for parameter in parameters)
+
+
+def test_the_docstring_of_the_download_names_each_key_of_its_xcom() -> None:
+    surface = json.loads((ROOT / "tests/airflow/provider/public_surface.json").read_text())
+    keys = surface["stored"]["xcoms"]["return_value"]["IsvappDownloadExportOperator"]
+    (operator,) = (kind for kind in CLASSES if kind.__name__ == "IsvappDownloadExportOperator")
+    described, _, _ = (inspect.getdoc(operator) or "").partition(":param")
+
+    assert set(keys) <= set(re.findall(r"``(\w+)``", described))
