@@ -219,7 +219,7 @@ STORE_KEY = "isvapp_announced_exports"
 RETRY_DELAY = 300.0
 
 
-def to_announce(
+def exports_to_announce(
     exports: Sequence[Export], announced: frozenset[str] | None, *, now: datetime
 ) -> tuple[list[Export], frozenset[str]]:
     """Choose the exports to announce.
@@ -267,15 +267,15 @@ class IsvappExportCompletedTrigger(BaseEventTrigger):
         :raises InvalidArgument: if the poll interval is invalid.
         """
         checked_seconds("poll_interval", self.poll_interval)
-        announced = await self._recall()
+        announced = await self._load_announced()
         async for exports in self._lists():
             before = announced
-            news, announced = to_announce(exports, announced, now=datetime.now(UTC))
+            news, announced = exports_to_announce(exports, announced, now=datetime.now(UTC))
             for export in news:
                 self.log.info("Export %s is ready", export.id)
                 yield TriggerEvent(ready_event(export))  # type: ignore[no-untyped-call]
             if announced != before:
-                await self._keep(announced)
+                await self._store_announced(announced)
 
     async def _lists(self) -> AsyncIterator[list[Export]]:
         while True:
@@ -288,14 +288,14 @@ class IsvappExportCompletedTrigger(BaseEventTrigger):
                 self.log.error("Exports cannot be watched, trying again in %.0f s: %s", RETRY_DELAY, error)
                 await asyncio.sleep(RETRY_DELAY)
 
-    async def _recall(self) -> frozenset[str] | None:
+    async def _load_announced(self) -> frozenset[str] | None:
         # Set by Airflow 3.3 before run().
         store: Any = getattr(self, "asset_state_store", None)
         if store is None:
             return None
         while True:
             try:
-                kept = await store.aget(STORE_KEY)
+                stored = await store.aget(STORE_KEY)
                 break
             except ValueError:
                 self.log.warning("Several assets share this watch: the announced exports are not stored over a restart")
@@ -304,9 +304,9 @@ class IsvappExportCompletedTrigger(BaseEventTrigger):
                 # Without them, the watch would not announce what completed meanwhile.
                 self.log.exception("The announced exports cannot be read, trying again in %.0f s", RETRY_DELAY)
                 await asyncio.sleep(RETRY_DELAY)
-        return frozenset(map(str, kept)) if isinstance(kept, list) else None
+        return frozenset(map(str, stored)) if isinstance(stored, list) else None
 
-    async def _keep(self, announced: frozenset[str]) -> None:
+    async def _store_announced(self, announced: frozenset[str]) -> None:
         store: Any = getattr(self, "asset_state_store", None)
         if store is None:
             return

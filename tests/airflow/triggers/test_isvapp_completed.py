@@ -20,7 +20,7 @@ from airflow_provider_isvapp.emulator import Emulator, Fault, ManualClock
 from airflow_provider_isvapp.errors import InvalidArgument
 from airflow_provider_isvapp.hooks.isvapp import IsvappHook
 from airflow_provider_isvapp.triggers import isvapp as isvapp_module
-from airflow_provider_isvapp.triggers.isvapp import STORE_KEY, IsvappExportCompletedTrigger, to_announce
+from airflow_provider_isvapp.triggers.isvapp import STORE_KEY, IsvappExportCompletedTrigger, exports_to_announce
 from tests.airflow.triggers.polling import rounds, until
 
 NOW = datetime(2024, 3, 6, 6, tzinfo=UTC)
@@ -37,7 +37,7 @@ def export(export_id: str, status: str = "COMPLETED", *, minute: int = 0, expire
 
 class TestToAnnounce:
     def ids(self, exports: Iterable[Export], announced: set[str] | None) -> tuple[list[str], set[str]]:
-        news, known = to_announce(list(exports), None if announced is None else frozenset(announced), now=NOW)
+        news, known = exports_to_announce(list(exports), None if announced is None else frozenset(announced), now=NOW)
         return [item.id for item in news], set(known)
 
     def test_exports_that_were_ready_before_are_not_announced(self) -> None:
