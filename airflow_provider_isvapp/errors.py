@@ -23,7 +23,7 @@
     ├── ExportError              about one export, named by export_id
     │   ├── ExportFailed         the vendor reports ERRORED                      permanent
     │   ├── ExportExpired        its file can no longer be downloaded            permanent
-    │   └── ExportTimeout        still not finished at the deadline              permanent
+    │   └── ExportTimeout        not completed at the deadline                   permanent
     └── TransferError
         ├── BrokenTransfer       the connection ended before the body did
         ├── DamagedDownload      the body is truncated or corrupt
@@ -186,7 +186,7 @@ class ExportExpired(ExportError):
 
 
 class ExportTimeout(ExportError):
-    """The export was not finished at the deadline; the message names the last state seen."""
+    """The export did not complete by the deadline; the message names the last state seen."""
 
     permanent = True
 

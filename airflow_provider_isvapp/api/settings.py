@@ -165,10 +165,10 @@ class Extra:
         return number
 
     def whole(self, name: str, default: int, *, most: int) -> int:
-        """Return a whole number of at least one."""
+        """Return an integer of at least one."""
         number = self.number(name, default, most=most)
         if number != int(number):
-            raise InvalidConnection(f"extra {name}: must be a whole number, not {number:g}.")
+            raise InvalidConnection(f"extra {name}: must be an integer, not {number:g}.")
         return int(number)
 
     def transport(self, *, vendor: str, base_url: str) -> TransportSettings:

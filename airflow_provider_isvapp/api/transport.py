@@ -337,7 +337,7 @@ class Transport:
         if request.idempotent or not fault.sent:
             return fault
         return OutcomeUnknown(
-            f"{self.settings.vendor} gave no clear response to {request.label} ({fault}). It may have been carried "
+            f"{self.settings.vendor} did not confirm {request.label} ({fault}). It may have been carried "
             "out, so it was not sent again. A retry of the task sends a new request; an export that was created "
             "without a response does no harm and expires."
         )

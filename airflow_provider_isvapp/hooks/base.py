@@ -149,9 +149,9 @@ def read_connection(connection: Connection, from_connection: Callable[..., Setti
     """
     with naming_connection(connection.conn_id):
         if connection.conn_type != conn_type:
-            kind = f"is of the type {connection.conn_type!r}" if connection.conn_type else "has no type"
+            kind = f"has type {connection.conn_type!r}" if connection.conn_type else "has no type"
             raise InvalidConnection(
-                f"Connection {connection.conn_id!r} {kind}, and one of the type {conn_type!r} is needed here. "
+                f"Connection {connection.conn_id!r} {kind}; expected {conn_type!r}. "
                 "Nothing was sent. Give the id of another connection, or correct its type."
             )
         settings = from_connection(**connection_fields(connection))

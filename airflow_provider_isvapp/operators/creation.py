@@ -83,7 +83,7 @@ def checked_timeframe(timeframe: str, *, partition_key: str | None) -> str:
         )
     if timeframe == partition_key and not _MONTH.fullmatch(timeframe):
         raise InvalidArgument(
-            f"timeframe: the partition key of this run is {partition_key!r:.100}, and not a month as YYYY-MM. Set the "
+            f"timeframe: the partition key of this run, {partition_key!r:.100}, is not a month (YYYY-MM). Set the "
             f"timetable's key_format, which writes timestamps by default: {_PARTITION_TIMETABLE}. Or pass timeframe."
         )
     return timeframe
@@ -117,7 +117,7 @@ def next_request_time(
     deadline = end + wait_for_month
     if now >= deadline:
         raise RequestRefused(
-            f"{refusal} The month ended at {end:%Y-%m-%d %H:%M} UTC, and wait_for_month was over at "
+            f"{refusal} The month ended at {end:%Y-%m-%d %H:%M} UTC, and wait_for_month ended at "
             f"{deadline:%Y-%m-%d %H:%M} UTC.",
             status=refusal.status,
         )
@@ -282,7 +282,7 @@ def wait_in_worker(
             status_logger.update(poll.waiting)
         if time.monotonic() - started >= timeout:
             raise ExportTimeout(
-                f"Export {export_id} was not finished within {timeout:.0f} s; {poll.seen}. If such exports take "
+                f"Export {export_id} did not complete within {timeout:.0f} s; {poll.seen}. If such exports take "
                 "that long, give the task a longer timeout; clearing it requests a new export.",
                 export_id=export_id,
             )

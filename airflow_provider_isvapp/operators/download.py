@@ -250,7 +250,7 @@ class ListSnapshot(_TaskWrite):
         latest = latest_snapshot(context)
         if latest is not None and taken_at > latest:
             raise LateSnapshot(
-                f"The list describes {taken_at:%Y-%m-%d}, and the time of this run was over at "
-                f"{latest.astimezone(UTC):%Y-%m-%d %H:%M} UTC: it would replace older data. Put the literal "
+                f"The list describes {taken_at:%Y-%m-%d}, and the time of this run ended at "
+                f"{latest.astimezone(UTC):%Y-%m-%d %H:%M} UTC: the list would replace older data. Put the literal "
                 f"{SNAPSHOT_PLACEHOLDER} into path, or set allow_late_snapshot=True. Nothing was published."
             )

@@ -136,7 +136,7 @@ class SharedLimiter:
             left = self._wait_timeout - waited
             if left <= 0:
                 raise LimiterTimeout(
-                    f"No permit within {self._wait_timeout:g} s under the shared limit of {self._limit}: still"
+                    f"A request waited {self._wait_timeout:g} s for the shared rate limit of {self._limit}: still"
                     f" {_place(decision)} (limiter {self._storage.name}). Run fewer tasks at once on this account,"
                     " or retry the task later."
                 )

@@ -97,8 +97,8 @@ class IsvappExportSensor(BaseSensorOperator):
             return execute_base_sensor(self, context)
         except AirflowSensorTimeout:
             raise AirflowSensorTimeout(
-                f"Export {self.export_id} was not finished within {self.timeout:.0f} s; {self._last_seen}. It may "
-                "still finish: clear the task to continue waiting, with a longer timeout if exports take that long."
+                f"Export {self.export_id} did not complete within {self.timeout:.0f} s; {self._last_seen}. It may "
+                "still complete: clear the task to continue waiting, with a longer timeout if exports take that long."
             ) from None
         finally:
             self.hook.close()

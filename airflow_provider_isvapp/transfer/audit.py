@@ -121,8 +121,8 @@ def _run(name: str, check: Check, candidate: Candidate) -> CheckResult:
     if isinstance(reason, str) and reason.strip():
         return CheckResult(check=name, outcome="failed", reason=reason)
     raise CheckError(
-        f"The check {name} returned {reason!r:.100}. It must return None, or say why the result must not be published. "
-        "Nothing was published."
+        f"The check {name} returned {reason!r:.100}. It must return None, or a string with the reason not to "
+        "publish the result. Nothing was published."
     )
 
 
@@ -133,7 +133,7 @@ def refusal(what: str, reasons: Mapping[str, str]) -> str:
     """
     found = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     return (
-        f"{what} did not pass its checks. {found}. Nothing was published. Accept it with "
+        f"{what} did not pass its checks. {found}. Nothing was published. To publish it anyway, set "
         f"skip_checks={','.join(reasons)!r}."
     )
 
@@ -148,7 +148,7 @@ class ExpectedMonths:
     def __call__(self, candidate: Candidate) -> str | None:
         """Compare the months of the rows."""
         mismatch = find_month_mismatch(candidate.staged.months or {}, self.expected, required=self.required)
-        return mismatch and f"{mismatch}. The vendor recalculates months at times: request a new export later"
+        return mismatch and f"{mismatch}. ISVapp may be recalculating its months: create a new export in a few hours"
 
 
 def as_documented(candidate: Candidate) -> str | None:
@@ -173,7 +173,7 @@ class MinRows:
         if self.fewest is not None and rows < self.fewest:
             return f"it has {rows} rows, and min_rows is {self.fewest}. Set min_rows={rows} to accept so few"
         if self.fewest is None and rows == 0 and candidate.replaces_rows():
-            return "it has no rows, and the object at the path has some. Set min_rows=0 to replace it by an empty one"
+            return "it has no rows, and the object at the path has some. Set min_rows=0 to replace it with an empty one"
         return None
 
 
@@ -183,11 +183,11 @@ def check_rejected(rejected: Destination, destination: Destination, options: Wri
     :raises InvalidArgument: if it cannot be written, or is the destination itself.
     """
     if rejected.uri == destination.uri:
-        raise InvalidArgument(f"rejected_path {rejected.uri!r} is path itself. Name another one.")
+        raise InvalidArgument(f"rejected_path {rejected.uri!r} equals path. Choose another location.")
     if (MONTH_PLACEHOLDER in rejected.key) != (options.partition_by is not None):
         raise InvalidArgument(
-            f"rejected_path {rejected.uri!r}: with partition_by='reference_date' it must contain {MONTH_PLACEHOLDER}, "
-            "and without it must not."
+            f"rejected_path {rejected.uri!r}: with partition_by='reference_date', it must contain {MONTH_PLACEHOLDER}; "
+            "without partition_by, it must not."
         )
     rejected.target().check()
 

@@ -201,8 +201,8 @@ class WriteOptions:
             )
         if (self.partition_by is not None) != (MONTH_PLACEHOLDER in template):
             raise InvalidArgument(
-                f"path {template!r}: with partition_by='reference_date' it must contain {MONTH_PLACEHOLDER}, "
-                "and without it must not."
+                f"path {template!r}: with partition_by='reference_date', it must contain {MONTH_PLACEHOLDER}; "
+                "without partition_by, it must not."
             )
         if self.if_changed is not None and (self.partition_by is None or self.if_exists != "overwrite"):
             raise InvalidArgument(
@@ -304,9 +304,9 @@ class WriteOptions:
                 "output_format='parquet' needs pyarrow: install it with pip install 'airflow-provider-isvapp[parquet]'."
             )
         if self.min_rows is not None and (type(self.min_rows) is not int or self.min_rows < 0):
-            raise InvalidArgument(f"min_rows must be a whole number from 0 or None, not {self.min_rows!r}.")
+            raise InvalidArgument(f"min_rows must be an integer >= 0, or None, not {self.min_rows!r}.")
         if type(self.max_row_bytes) is not int or self.max_row_bytes < 1:
-            raise InvalidArgument(f"max_row_bytes must be a whole number from 1, not {self.max_row_bytes!r}.")
+            raise InvalidArgument(f"max_row_bytes must be an integer >= 1, not {self.max_row_bytes!r}.")
 
 
 # The texts that a template renders for a checkbox of a form, or for no value.

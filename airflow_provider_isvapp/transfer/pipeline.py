@@ -256,7 +256,7 @@ class TransferPipeline:
             return objects
         raise ExportRefused(
             f"Export {self._download.export.id} has malformed rows: {malformed}. The sizes and checksums of its "
-            "file are right, so another download would bring the same: create a new export. Nothing was published."
+            "file are right, so downloading it again would not help: create a new export. Nothing was published."
         )
 
     def _measure(self, compressed: memoryview, plain: bytes) -> None:

@@ -129,7 +129,7 @@ class RowSummarizer:
     def feed(self, chunk: bytes) -> None:
         """Add the next bytes; they may begin and end anywhere.
 
-        :raises MalformedRows: if a counter of a row is not a whole number.
+        :raises MalformedRows: if a counter of a row is not an integer.
         """
         end = chunk.rfind(b"\n") + 1
         if end:
@@ -354,5 +354,5 @@ def _count(name: str, line: _Line) -> int:
     # A number with more digits is not a real count, and would take long to convert.
     is_number = isinstance(found, Decimal) and 0 <= found < 10**_LONGEST_COUNT and found == int(found)
     if not is_text and not is_number:
-        raise MalformedRows(f"row {line.number} has no whole number in {name}")
+        raise MalformedRows(f"row {line.number} has no integer in {name}")
     return int(found)

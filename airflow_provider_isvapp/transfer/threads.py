@@ -243,7 +243,7 @@ class Watchdog:
         if self._in_progress and silent > self._seconds:
             self.cancel()
             raise StorageFailed(
-                f"The storage acknowledged nothing of {self._uri} for {silent:.0f} s. "
+                f"The write to {self._uri} made no progress for {silent:.0f} s. "
                 "Check the network and the health of the storage."
             )
         if self._cancelled.is_set():

@@ -203,9 +203,10 @@ class ExportWaiter:
 
     def timeout_error(self) -> ExportTimeout:
         """Build the error for a passed deadline, with the export's last state."""
+        waited = (datetime.now(UTC) - self.known_since).total_seconds()
         return ExportTimeout(
-            f"Export {self.export_id} was not finished in time; {self.last_seen}. It may still finish: clear the task "
-            "to continue waiting, with a longer timeout if exports take that long.",
+            f"Export {self.export_id} did not complete within {waited:.0f} s; {self.last_seen}. It may still complete: "
+            "clear the task to continue waiting, with a longer timeout if exports take that long.",
             export_id=self.export_id,
         )
 

@@ -304,8 +304,8 @@ def commit_staged(
         existing = target.info()
     except StorageFailed as error:
         raise StorageFailed(
-            f"It is not known whether {uri} is published. {failure} A request for the object failed, too: {error} "
-            "If it is published, it is whole, and the next run recognises it."
+            f"{uri} may or may not be published. The last step failed: {failure} A request for the object failed, too: "
+            f"{error} If it is published, it is whole, and the next run recognises it."
         ) from failure
     if existing is not None and existing.write_id == staged.write_id:
         _LOG.info("%s is published, although the storage's response was lost", uri)
@@ -356,6 +356,6 @@ def storage_errors(
         return
     reason, step = describe(failure)
     reason = reason[:_LONGEST_REASON].rstrip(".: ")
-    failed = f"Reading {uri} failed: {reason}." if reading else f"Writing {uri} failed and published nothing: {reason}."
+    failed = f"Could not read {uri}: {reason}." if reading else f"Could not publish {uri}: {reason}."
     cause = None if isinstance(failure, secret) else failure
     raise StorageFailed(f"{failed} {step}") from cause

@@ -288,8 +288,8 @@ class ResumableUpload:
                         continue
                 elif response.status_code in (404, 410):
                     raise StorageFailed(
-                        f"The upload to {self._uri} is gone: it was cancelled, or is older than a week. "
-                        "Nothing was published."
+                        f"The upload to {self._uri} no longer exists: it was cancelled, or is older than a week. "
+                        "A retry of the task uploads the object again."
                     )
                 elif response.status_code not in _RETRIED:
                     raise from_http_status(response.status_code, _message(response))

@@ -93,8 +93,8 @@ class LocalTarget:
                 )
         if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
             raise StorageFailed(
-                f"Writing {self._path} is not possible: this process (user {os.geteuid()}) may not create files "
-                f"in {folder}. Nothing was requested or written. Grant it that right, or choose another path."
+                f"Cannot write {self._path}: user {os.geteuid()} has no permission to create files in {folder}. "
+                "Nothing was requested or written. Grant it, or choose another path."
             )
         with storage_errors(str(self._path)):
             problem = _obstacle(self._path)
@@ -113,7 +113,7 @@ class LocalTarget:
         else:
             return
         raise StorageFailed(
-            f"Writing {self._path} is not possible: no file can be created in {folder} ({problem}). Nothing was "
+            f"Cannot write {self._path}: no file can be created in {folder} ({problem}). Nothing was "
             "requested or written. Correct the folder, or choose another path."
         )
 

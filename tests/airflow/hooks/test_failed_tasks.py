@@ -43,9 +43,9 @@ FAILURES: dict[str, tuple[str, list[Fault], str]] = {
         "Connection 'nowhere' is ",
     ),
     "refusal": (EXPORT, [Fault(endpoint="create_export", kind="status", status=422, message="Bad")], "ISVapp refused "),
-    "library": (EXPORT, [Fault(endpoint="create_export", kind="reset")], "ISVapp gave no clear response to "),
+    "library": (EXPORT, [Fault(endpoint="create_export", kind="reset")], "ISVapp did not confirm "),
     "deferred": (DEFERRED, ERRORED, "errored at ISVapp: Too bad"),
-    "sensor": (SENSOR, [], "Export gone was not finished within 0 s"),
+    "sensor": (SENSOR, [], "Export gone did not complete within 0 s"),
 }
 
 

@@ -55,7 +55,7 @@ class TestAskAgain:
         assert next_request_time("2024-02", refusal, wait_for_month=TEN_DAYS, now=moment("2024-03-05"))
 
     def test_at_the_deadline_the_refusal_is_final_and_names_it(self) -> None:
-        with pytest.raises(RequestRefused, match=r"not complete The month ended at 2024-03-01 .* over at 2024-03-11"):
+        with pytest.raises(RequestRefused, match=r"not complete The month ended at 2024-03-01 .* ended at 2024-03-11"):
             next_request_time("2024-02", REFUSED, wait_for_month=TEN_DAYS, now=moment("2024-03-11 00:00"))
 
     @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ class TestMonthOfRun:
     @pytest.mark.parametrize("key", ["2024-02-06T06:00:00", "2024_02", "2024-13", "LATEST_COMPLETED_MONTH", ""])
     def test_the_error_of_an_invalid_partition_key_names_the_timetable(self, key: str) -> None:
         with pytest.raises(
-            InvalidArgument, match=f"{re.escape(repr(key))}, and not a month as YYYY-MM. Set the timetable's key_format"
+            InvalidArgument, match=f"{re.escape(repr(key))}, is not a month .YYYY-MM.. Set the timetable's key_format"
         ) as caught:
             checked_timeframe(key, partition_key=key)
 

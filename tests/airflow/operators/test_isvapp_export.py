@@ -442,7 +442,7 @@ class TestWaitForMonth:
         isvapp.inject(Fault(endpoint="create_export", kind="month_incomplete"))
         operator = create_operator(timeframe="2020-02", wait_for_month=timedelta(days=10), deferrable=True)
 
-        with pytest.raises(AirflowFailException, match=r"2020-02.*wait_for_month was over at 2020-03-11"):
+        with pytest.raises(AirflowFailException, match=r"2020-02.*wait_for_month ended at 2020-03-11"):
             operator.execute(task_context())
         assert isvapp.request_counts()["create_export"] == 1
 

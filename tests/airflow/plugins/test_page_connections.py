@@ -63,5 +63,7 @@ class TestConnectionReader:
     def test_refuses_a_connection_of_another_type(self, set_connection: SetConnection) -> None:
         set_connection("some_database", conn_type="postgres", host="127.0.0.1", password="sentinel")
 
-        with pytest.raises(InvalidConnection, match="Connection 'some_database' is of the type 'postgres'"):
+        with pytest.raises(
+            InvalidConnection, match="Connection 'some_database' has type 'postgres'; expected 'isvapp'"
+        ):
             ConnectionReader()("some_database")

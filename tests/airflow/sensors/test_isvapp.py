@@ -261,7 +261,9 @@ class TestAllModesAlike:
     def test_a_timeout_names_the_last_state(
         self, isvapp: Emulator, pending: str, mode: str, task_instance: TaskInstance
     ) -> None:
-        with pytest.raises(AirflowSensorTimeout, match=f"Export {pending} was not finished .* last seen PENDING at"):
+        with pytest.raises(
+            AirflowSensorTimeout, match=f"Export {pending} did not complete within .* last seen PENDING at"
+        ):
             run_to_its_end(sensor_for(pending, mode, timeout=0.3), task_instance)
 
     def test_a_timeout_in_an_outage_names_the_last_error(

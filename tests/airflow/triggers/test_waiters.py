@@ -35,7 +35,7 @@ class TestOutcomes:
 
     def test_a_deadline_that_passes_names_the_last_state(self, isvapp: Emulator, pending: str) -> None:
         with pytest.raises(
-            errors.ExportTimeout, match=r"not finished in time; last seen PENDING at \d\d:\d\d:\d\d UTC"
+            errors.ExportTimeout, match=r"did not complete within \d+ s; last seen PENDING at \d\d:\d\d:\d\d UTC"
         ):
             run(one_wait(pending, seconds=0.2))
 

@@ -49,7 +49,7 @@ def test_only_isvapp_connections_are_listed(airflow: AirflowUi, history: Emulato
     [
         ("isvapp_nowhere", "no connection (connection refused)"),
         ("isvapp_other_secret", "Check the connection's login and password"),
-        ("some_database", "is of the type 'postgres'"),
+        ("some_database", "has type 'postgres'; expected 'isvapp'"),
         ("not_there", "Connection 'not_there' is not defined in Airflow"),
     ],
 )

@@ -252,7 +252,7 @@ def test_a_month_that_halves_is_refused_and_accepted_in_the_form(
     window.goto(task_page(refused, "download_export"))
     window.get_by_text(f"Check MaxChange: failed: it has {ROWS // 2} rows, 50% fewer than the {ROWS:,} of").wait_for()
     window.screenshot(path=pictures / "refused-month.png")
-    assert window.get_by_text("Accept it with skip_checks='MaxChange'").count() == 1
+    assert window.get_by_text("To publish it anyway, set skip_checks='MaxChange'").count() == 1
 
     accepted, state = run_by_form(window, airflow, month=halved, accept=True, picture=pictures / "accept-month.png")
 

@@ -117,7 +117,7 @@ def test_the_host_may_end_in_the_path_of_the_api(host, version, url):
         ({"extra": {"requests_per_second": "1e999"}}, "extra requests_per_second: must be a number above 0"),
         ({"extra": {"requests_per_second": -1}}, "extra requests_per_second: must be a number above 0"),
         ({"extra": {"requests_per_second": float("nan")}}, "extra requests_per_second: must be a number above 0"),
-        ({"extra": {"attempts": 2.5}}, "extra attempts: must be a whole number, not 2.5"),
+        ({"extra": {"attempts": 2.5}}, "extra attempts: must be an integer, not 2.5"),
         ({"extra": {"attempts": 0}}, "extra attempts: must be a number above 0 and at most 100, not 0"),
         (
             {"login": " ", "extra": {"authentication": "oauth2"}},

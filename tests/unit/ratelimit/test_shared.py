@@ -191,7 +191,7 @@ class TestWaiting:
     ) -> None:
         limiter.block_for(300)
         with (
-            pytest.raises(LimiterTimeout, match=r"within 60 s .* 2 requests/s: still number 1 of 1 waiting") as raised,
+            pytest.raises(LimiterTimeout, match=r"waited 60 s .* 2 requests/s: still number 1 of 1 waiting") as raised,
             limiter.acquire(),
         ):
             pass

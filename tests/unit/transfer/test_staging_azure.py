@@ -280,7 +280,7 @@ def test_a_cancelled_write_is_not_published_later(container: Container, azure_se
         staged = azure.AzureStore(service, "lake", stall_seconds=1).target(KEY, URI).stage(**STAGING)
         staged.write(BIG)
         staged.flush()
-        with pytest.raises(StorageFailed, match="acknowledged nothing"):
+        with pytest.raises(StorageFailed, match="made no progress"):
             staged.commit()
         time.sleep(3)
     assert container.read() == OLD

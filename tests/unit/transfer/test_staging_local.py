@@ -108,7 +108,7 @@ def test_an_object_that_appears_during_the_download_is_not_replaced(
     file.write(b"new\n")
     file.flush()
     make(target)
-    with pytest.raises(StorageFailed, match="published nothing"):
+    with pytest.raises(StorageFailed, match="Could not publish "):
         file.commit()
     file.abort()
     assert names(tmp_path) == ["x"]
@@ -213,7 +213,7 @@ def test_a_folder_without_the_right_to_write_is_named(open_folder: Path, mode: i
         "\ntry: LocalTarget(sys.argv[1] + '/new/x').check()\nexcept Exception as error: print(repr(error))", folder
     )
     assert said.startswith("StorageFailed")
-    assert f"may not create files in {folder}. Nothing was requested or written." in said
+    assert f"has no permission to create files in {folder}. Nothing was requested or written." in said
 
 
 def test_a_folder_that_may_be_written_but_not_listed_is_written(open_folder: Path) -> None:

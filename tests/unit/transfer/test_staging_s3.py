@@ -231,7 +231,7 @@ def test_later_parts_are_larger_and_fewer_are_in_flight(bucket: Bucket, monkeypa
 
 def test_an_upload_that_is_not_begun_keeps_the_old_object(bucket: Bucket, front: FaultProxy) -> None:
     front.before = lambda method, path: 403 if method == "POST" and "?uploads" in path else None
-    with FileServer(FileResponse(BIG_BODY)) as server, pytest.raises(StorageFailed, match="published nothing"):
+    with FileServer(FileResponse(BIG_BODY)) as server, pytest.raises(StorageFailed, match="Could not publish "):
         download(server.source(), bucket.destination())
     bucket.assert_holds(OLD)
 

@@ -177,7 +177,7 @@ def test_one_account_with_and_without_its_checksum_is_one() -> None:
 
 @pytest.mark.parametrize("count", ["", "-1", "1.5", "1_000", "\u0661", 1.5, -1, True, [], "9" * 5000, 10**40])
 def test_a_count_that_is_none_is_refused(count: Any) -> None:
-    with pytest.raises(MalformedRows, match=r"row 2 has no whole number in operations$"):
+    with pytest.raises(MalformedRows, match=r"row 2 has no integer in operations$"):
         summarize(row(), row(operations=count))
 
 

@@ -102,7 +102,7 @@ def test_a_row_without_month_cannot_be_divided(tmp_path: Path) -> None:
         ({"storage_options": "x"}, "storage_options must be a mapping of names to values, not str"),
         ({"validate": "yes"}, "validate must be"),
         ({"if_exists": "append"}, "if_exists must be 'overwrite', 'skip' or 'fail', not 'append'"),
-        ({"min_rows": -1}, "min_rows must be a whole number from 0 or None, not -1"),
+        ({"min_rows": -1}, "min_rows must be an integer >= 0, or None, not -1"),
         ({"min_rows": True}, "min_rows must be"),
         ({"min_rows": "1"}, "min_rows must be"),
         ({"require_months": True}, "require_months needs expected_months"),
@@ -120,7 +120,7 @@ def test_the_error_of_parquet_names_the_extra(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_template_needs_partition_by(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgument, match="and without it must not"):
+    with pytest.raises(InvalidArgument, match="without partition_by, it must not"):
         download(tmp_path / "{reference_date}")
 
 

@@ -73,7 +73,7 @@ def test_a_create_without_a_response_is_not_sent_again(server, client):
     server.script("/api/oauth2/token", token())
     server.script("/api/v1/exports", ScriptedResponse(fault="reset"), data({"id": "second", "status": "PENDING"}))
 
-    with pytest.raises(OutcomeUnknown, match="no clear response to POST /api/v1/exports"):
+    with pytest.raises(OutcomeUnknown, match="ISVapp did not confirm POST /api/v1/exports"):
         client.create_export(REQUEST)
     assert server.paths().count("/api/v1/exports") == 1
 
