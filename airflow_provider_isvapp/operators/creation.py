@@ -218,7 +218,7 @@ class ExportCreator:
                 export = None
             reason = reason_to_replace(export, now=datetime.now(UTC))
             if reason is None and export is not None:
-                self._log.info("Export %s of an earlier try is %s: continuing with it", export.id, export.status)
+                self._log.info("Resuming export %s (%s) from an earlier try", export.id, export.status)
                 record(ExportReattached())
                 return export
             if export is not None:

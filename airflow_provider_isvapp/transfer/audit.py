@@ -92,7 +92,7 @@ def run_checks(candidate: Candidate, options: WriteOptions, *, baseline: Destina
         return Audit()
     found = find_baseline(baseline, candidate.summary.months)
     if found is None:
-        log.info("No object with a valid summary is at %s: the checks have no baseline", baseline.uri)
+        log.info("No baseline: no object with a summary in its manifest at %s", baseline.uri)
     candidate = replace(candidate, baseline=found)
     skipped = options.skipped_checks
     results = tuple(

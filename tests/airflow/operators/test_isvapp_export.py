@@ -290,7 +290,7 @@ class TestRetry:
 
         assert create_operator().execute(task_context(store)) == first
         assert list(isvapp.exports) == [first]
-        assert f"Export {first} of an earlier try is PENDING: continuing with it" in logs()
+        assert f"Resuming export {first} (PENDING) from an earlier try" in logs()
 
     @BOTH_MODES
     def test_after_a_crash_in_the_wait_continues_with_the_same_export(

@@ -113,7 +113,7 @@ def test_another_path_is_the_baseline(tmp_path: Path, caplog: pytest.LogCaptureF
     assert result.baseline == str(january)
     missing = tmp_path / "2023-12"
     assert download(tmp_path / "2024-03", ndjson(1), baseline=missing).baseline is None
-    assert f"No object with a valid summary is at {missing}: the checks have no baseline" in caplog.messages
+    assert f"No baseline: no object with a summary in its manifest at {missing}" in caplog.messages
 
 
 def killed(url: str, path: Path) -> None:
