@@ -17,8 +17,8 @@ from airflow_provider_isvapp.api.responses import http_date
 from airflow_provider_isvapp.errors import InvalidConnection
 
 # A vendor or a proxy may ask for any pause. After a 429 the shared limit grants no permit for up to LONGEST_PAUSE, to
-# this task included. Apart from that, a task waits at most RETRY_AFTER_CAP between two attempts, so that a 503 that
-# asks for an hour fails the task within minutes.
+# this task included. Apart from that, a task waits at most RETRY_AFTER_CAP between two attempts, so that a 503 with
+# a Retry-After of an hour fails the task within minutes.
 LONGEST_PAUSE = 300.0
 RETRY_AFTER_CAP = 120.0
 # Without a Retry-After, the vendor's window (requests per second) has to pass before the next request.
@@ -34,7 +34,7 @@ class TransientFault(Exception):
 
     :param reason: what happened, without any URL in it.
     :param sent: whether the vendor may have acted on the request.
-    :param retry_after: seconds that the vendor asked to wait, if it did.
+    :param retry_after: the response's ``Retry-After`` in seconds, if it had one.
     :param limiter_pause: seconds for which no process that shares the limit may send a request.
     :param advice: the next step if it lasts; by default, to check the connection's URL and the vendor's status.
     """

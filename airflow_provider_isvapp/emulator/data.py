@@ -175,7 +175,7 @@ def _counters(bits: int) -> tuple[int, int, int, int, int, int]:
 
 
 def _item(config: EmulatorConfig, request: ExportRequest, index: int) -> bytes:
-    """Return the part of a row that describes its taxonomy item, under the ids that were asked for."""
+    """Return the part of a row that describes its taxonomy item, under the ids that were requested."""
     rng = seeded(config.seed, request.selection, request.ids, index)
 
     def identifier() -> str:

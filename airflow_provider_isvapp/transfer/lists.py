@@ -87,11 +87,11 @@ def write_list(
     :raises InvalidArgument: if an argument is wrong; nothing was written.
     :raises DamagedDownload: if a row is not one JSON object on one line, or lacks a unique key.
     :raises AuditRefused: if the list has fewer than ``min_rows`` rows, or differs from its documentation and
-        ``on_drift`` is ``fail``. The existing object stays, as on every error.
+        ``on_drift`` is ``fail``. The existing object stays.
     :raises CheckFailed: if a check finds a problem in the list.
     :raises CheckError: if a check raises.
     :raises DestinationExists: if an object with other content exists and ``if_exists`` is ``fail``.
-    :raises StorageFailed: if the storage refused.
+    :raises StorageFailed: if the storage refused; the message says whether the list is published without its manifest.
     """
     check_list(destination, options)
     if rejected is not None:
