@@ -13,7 +13,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import pytest
 
 from airflow_provider_isvapp.api.isvapp import export_state
@@ -24,7 +23,7 @@ from airflow_provider_isvapp.operators.isvapp import IsvappCreateExportOperator,
 from airflow_provider_isvapp.triggers import isvapp as isvapp_triggers
 from airflow_provider_isvapp.triggers import waiters
 from tests.support.airflow_connections import SetConnection
-from tests.support.object_stores import moto
+from tests.support.object_stores import moto, s3_client
 
 
 @dataclass
@@ -51,9 +50,7 @@ def local_store(folder: Path) -> Store:
     )
 
 
-def s3_store(url: str, bucket: str) -> Store:
-    keys = {"aws_access_key_id": "x", "aws_secret_access_key": "y", "region_name": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=url, **keys)
+def s3_store(client: Any, bucket: str) -> Store:
     client.create_bucket(Bucket=bucket)
 
     def names() -> list[str]:
@@ -70,19 +67,20 @@ def s3_store(url: str, bucket: str) -> Store:
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
+def s3() -> Iterator[Any]:
+    """A client of a new server, for what a test puts and reads: boto3 needs longer to make one than most tests take."""
     with moto() as url:
-        yield url
+        yield s3_client(url)
 
 
 @pytest.fixture(params=["file", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, set_connection: SetConnection) -> Store:
     if request.param == "file":
         return local_store(tmp_path)
-    url = request.getfixturevalue("s3")
-    extra = {"endpoint_url": url, "region_name": "us-east-1"}
+    client = request.getfixturevalue("s3")
+    extra = {"endpoint_url": client.meta.endpoint_url, "region_name": "us-east-1"}
     set_connection("lake", conn_type="aws", login="x", password="y", extra=extra)
-    return s3_store(url, "list-" + hashlib.sha256(str(tmp_path).encode()).hexdigest()[:20])
+    return s3_store(client, "list-" + hashlib.sha256(str(tmp_path).encode()).hexdigest()[:20])
 
 
 @pytest.fixture
