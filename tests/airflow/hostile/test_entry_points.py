@@ -304,7 +304,7 @@ def problems(entry: EntryPoint, endpoint: str, response: HostileResponse, place:
         if entry.waits and response.fate is Fate.RETRIED:
             yield f"one look that failed ended the wait: {error}"
     if endpoint == "create":
-        sent = vendors.count("create")
+        sent = vendors.count("create", at_least=1)
         if sent != 1 and not (sent == 2 and response.name.startswith("401")):
             yield f"{sent} requests were sent"
         unclear = response.fate is Fate.RETRIED and not response.name.startswith("429")
