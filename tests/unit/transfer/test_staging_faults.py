@@ -341,6 +341,21 @@ def test_a_transient_error_is_retried(storage: Storage, what: Any, step: Step, c
     assert storage.leftovers() == 0
 
 
+@pytest.mark.parametrize("opened", ["azure"], indirect=True)  # its client retries for the shortest time
+def test_an_outage_from_the_last_step_on_says_that_the_object_may_be_published(storage: Storage) -> None:
+    storage.put(OLD)
+    destination = storage.destination()
+    staged = begin(destination, LARGE, "overwrite")
+    storage.proxy.fault = Fault("reset", lambda method, path: True, None)
+
+    with pytest.raises(StorageFailed) as failure:
+        commit(staged, destination, "overwrite")
+    says = str(failure.value)
+    assert says.startswith(f"{destination.uri} may or may not be published. The last step failed: ")
+    assert " A request for the object failed, too: " in says
+    assert says.endswith(" If it is published, it is whole, and the next run recognises it.")
+
+
 @pytest.mark.parametrize(("step", "content"), STEPS[1:])
 @pytest.mark.parametrize("what", ["reset", 403, 404, 409, 410, 412, 429, 503])
 def test_a_lasting_error_fails_and_keeps_the_old_object(
