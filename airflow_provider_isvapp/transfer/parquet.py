@@ -44,7 +44,7 @@ _ROW_GROUP_BYTES = 96 * 1024 * 1024
 # pyarrow quotes the invalid value, which can be as long as a row.
 _LONGEST_REASON = 200
 
-# An escape other than of a quotation mark or a backslash, the only ones that pyarrow's CSV reader has.
+# Matches an escape that pyarrow's CSV reader does not know: it only unescapes quotation marks and backslashes.
 _OTHER_ESCAPE = re.compile(rb'\\[^"\\]')
 
 

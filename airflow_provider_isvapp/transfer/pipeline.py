@@ -130,7 +130,7 @@ class TransferPipeline:
         self._plain_bytes = 0
         self._kept_bytes = 0
         self._malformed: MalformedRows | None = None
-        # Of an earlier row than the one that the checks found, if both did: what is written is checked already.
+        # Only rows that passed the checks are written, so this row comes before the one that the checks found.
         self._unwritable: MalformedRows | None = None
         self._writer: RowWriter | None = None
         self.objects: list[WrittenObject] = []

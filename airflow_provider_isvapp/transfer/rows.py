@@ -58,7 +58,7 @@ class RowBatch:
 
     :param lines: the rows, each with its newline.
     :param months: the ``reference_date`` of each row, which is safe in a path if the export is partitioned.
-    :param arrays: the same rows as JSON arrays, if they were asked for and all rows match their documentation: the
+    :param arrays: the same rows as JSON arrays, if they were requested and all rows match their documentation: the
         number of the line, the values in documented order, and a 0.
     """
 
@@ -210,7 +210,7 @@ class RowInspector:
         return [RowBatch(block, months, arrays)] if self._by_month or self._as_arrays else []
 
     def _read_all(self, block: bytes, *, match_patterns: bool) -> tuple[list[str | None], bytes | None] | None:
-        """Return the month of each line, and the lines as arrays if they are asked for.
+        """Return the month of each line, and the lines as arrays if requested.
 
         :return: None if a line is invalid, or if only a check of each line can tell.
         """

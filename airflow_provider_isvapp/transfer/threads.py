@@ -24,7 +24,7 @@ class WorkerThread:
     """Runs a function in a separate thread.
 
     :param work: the function.
-    :param name: of the thread.
+    :param name: the thread's name.
     """
 
     def __init__(self, work: Callable[[], None], *, name: str) -> None:
@@ -85,7 +85,7 @@ class Prefetch(Generic[T]):
 
     :param items: the generator, consumed and closed in the thread: closing a socket from another thread is not safe
         during a blocked read.
-    :param name: of the thread.
+    :param name: the thread's name.
     """
 
     def __init__(self, items: Generator[T], *, name: str) -> None:
@@ -152,7 +152,7 @@ class Watchdog:
     after the task has failed, so a store calls :func:`raise_if_cancelled` before each request, including the client's
     retries.
 
-    :param uri: of the object, for the message.
+    :param uri: the object's URI, for the message.
     :param seconds: the longest time without progress. Counts only while a call is in progress.
     :param clock: returns monotonic time in seconds.
     """

@@ -270,7 +270,7 @@ class PartitionedWriter:
     that dies in between leaves some months new and some old, each of them complete; the next run writes them all, or
     without ``overwrite`` the missing ones.
 
-    :param destination: with ``{reference_date}`` in its path.
+    :param destination: the place of each month, with ``{reference_date}`` in its path.
     :param options: ``if_exists`` applies to each month whose object exists: ``overwrite`` it, ``skip`` it, or ``fail``
         at its first row, unless it is of this export.
     """
