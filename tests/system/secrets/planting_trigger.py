@@ -10,6 +10,7 @@ from pathlib import Path
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_isvapp.triggers.isvapp import EARLIEST_EVENT
 from tests.system.secrets.planted import PLANTED
 
 
@@ -26,7 +27,8 @@ class PlantingTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         self.log.info("The triggerer was told: %s", PLANTED["triggerer's log"])
-        # Another process makes the file.
+        # Another process makes the file, perhaps before the scheduler has recorded the deferral.
+        await asyncio.sleep(EARLIEST_EVENT)
         while not await asyncio.to_thread(Path(self.file).exists):  # noqa: ASYNC110
             await asyncio.sleep(0.2)
         yield TriggerEvent({})
