@@ -242,8 +242,9 @@ class Transport:
         prepared, environment = self._guarded(request, lambda: self._prepare(request, bearer))
         self._check_origin(request, prepared.url or "")
         timeouts = (self.settings.connect_timeout, self.settings.read_timeout)
-        hide_in_log(self.redact)
         with self._limiter.acquire():
+            # Not before the wait for a permit: another thread may close the client meanwhile.
+            hide_in_log(self.redact)
             deadline = Deadline(sum(timeouts))
             status = None
             try:

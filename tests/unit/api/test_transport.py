@@ -72,6 +72,25 @@ def test_the_log_of_urllib3_is_searched_for_its_secrets_until_it_is_closed(serve
         assert "sentinel-of-this-client" in caplog.text
 
 
+def test_a_client_that_is_closed_while_it_waits_for_a_permit_logs_no_secret(
+    server, transport, fetch, limiter, caplog, monkeypatch
+):
+    server.script("/sentinel-of-this-client", ScriptedResponse())
+    transport.redact.add("sentinel-of-this-client")
+    caplog.set_level("DEBUG")
+    grant = limiter.acquire
+
+    def acquire_and_close():
+        transport.close()
+        return grant()
+
+    monkeypatch.setattr(limiter, "acquire", acquire_and_close)
+    fetch("/sentinel-of-this-client")
+
+    assert "GET /***" in caplog.text
+    assert "sentinel" not in caplog.text
+
+
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_server_errors_are_retried(server, fetch, time, limiter, status):
     server.script("/thing", ScriptedResponse(status), ScriptedResponse(status), ScriptedResponse(body=b"at last"))
