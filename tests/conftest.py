@@ -15,6 +15,6 @@ __all__ = ["airflow_database", "s3_url", "statsd"]
 # Airflow reads its configuration while it is imported, so this comes before any test module is collected.
 configure()
 
-# A full collection visits Airflow and all of its libraries, half a million objects. They took a fifth to a third of the
-# processor time of tests that make clients of boto3. A fifth of the collections keeps the memory in bounds, too.
+# A full collection visits every object of Airflow and its libraries, and tests that create boto3 clients cause many.
+# A fifth as many of them keeps the memory in bounds, too.
 gc.set_threshold(*gc.get_threshold()[:2], 50)

@@ -49,7 +49,7 @@ class HttpServer:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        # Else the loop waits for its next poll: a tenth of what a thousand short tests take.
+        # This wakes the accepting loop, which would end only at its next poll.
         with suppress(OSError):
             self._server.socket.shutdown(socket.SHUT_RDWR)
         self._server.shutdown()

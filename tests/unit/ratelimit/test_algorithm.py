@@ -360,12 +360,14 @@ class Run:
             self._later(arrival + caller.response, lambda: self.table.record_response(ticket))
 
 
+# When each block begins, and its length.
+BLOCKS = st.lists(st.tuples(st.floats(0, 10), st.floats(0, 5)))
 RATES = st.one_of(st.sampled_from([0.5, 1, 2, 2.5, 2.9, 5]), st.floats(0.25, 12))
 
 
 class TestAnyInterleaving:
     @settings(max_examples=200, deadline=None)
-    @given(everybody=callers(latest=8.0), rate=RATES, blocks=st.lists(st.tuples(st.floats(0, 10), st.floats(0, 5))))
+    @given(everybody=callers(latest=8.0), rate=RATES, blocks=BLOCKS)
     def test_no_second_sees_more_arrivals_than_the_limit(
         self, everybody: list[Caller], rate: float, blocks: list[tuple[float, float]]
     ) -> None:
@@ -377,7 +379,7 @@ class TestAnyInterleaving:
             assert beyond - first >= window - 1e-9
 
     @settings(max_examples=200, deadline=None)
-    @given(everybody=callers(latest=8.0), rate=RATES, blocks=st.lists(st.tuples(st.floats(0, 10), st.floats(0, 5))))
+    @given(everybody=callers(latest=8.0), rate=RATES, blocks=BLOCKS)
     def test_no_permit_is_granted_during_any_block(
         self, everybody: list[Caller], rate: float, blocks: list[tuple[float, float]]
     ) -> None:
