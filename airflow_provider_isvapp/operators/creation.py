@@ -108,7 +108,7 @@ def next_request_time(
     end = _end_of_month(int(month[1]), int(month[2]))
     if wait_for_month is None and now < end + _MAY_BE_INCOMPLETE:
         raise RequestRefused(
-            f"{refusal} If {timeframe} is only not complete yet, set wait_for_month, or clear this task later.",
+            f"{refusal} If ISVapp has not completed {timeframe} yet, set wait_for_month, or clear this task later.",
             status=refusal.status,
             vendor_message=refusal.vendor_message,
         )

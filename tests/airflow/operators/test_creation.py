@@ -79,7 +79,7 @@ class TestAskAgain:
     def test_without_a_wait_the_refusal_of_a_recent_month_says_how_to_wait(self, now: str, hints: bool) -> None:
         with pytest.raises(RequestRefused) as caught:
             next_request_time("2024-02", REFUSED, wait_for_month=None, now=moment(now))
-        hint = " If 2024-02 is only not complete yet, set wait_for_month, or clear this task later."
+        hint = " If ISVapp has not completed 2024-02 yet, set wait_for_month, or clear this task later."
         assert str(caught.value) == str(REFUSED) + hint * hints
         assert caught.value.status == 422
 
