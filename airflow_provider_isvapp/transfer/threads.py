@@ -29,7 +29,9 @@ class WorkerThread:
 
     def __init__(self, work: Callable[[], None], *, name: str) -> None:
         self._work = work
+        self._name = name
         self._error: BaseException | None = None
+        self._is_complete = False
         # Task logs of Airflow are bound to the context.
         run = contextvars.copy_context().run
         # A daemon thread: a stopping process does not wait for a silent server.
@@ -40,12 +42,20 @@ class WorkerThread:
         """Wait a moment, and return whether the thread has ended.
 
         :raises BaseException: any exception that the function raised.
+        :raises RuntimeError: if the thread died before the function returned.
         """
         self._thread.join(timeout=_TICK_SECONDS)
+        return self.has_ended()
+
+    def has_ended(self) -> bool:
+        """Return whether the thread has ended; raises as :meth:`poll`."""
         # The order matters: a thread that fails in between must not pass for one that succeeded.
         is_over = not self._thread.is_alive()
         if self._error is not None:
             raise self._error
+        if is_over and not self._is_complete:
+            # If a thread fails to start its function, for example in a trace function, Python ends it without an error here.
+            raise RuntimeError(f"The thread {self._name} died before it had done its work.")
         return is_over
 
     def join_briefly(self) -> None:
@@ -57,6 +67,8 @@ class WorkerThread:
             self._work()
         except BaseException as error:  # noqa: BLE001 - raised again by poll
             self._error = error
+        else:
+            self._is_complete = True
 
 
 T = TypeVar("T")
@@ -104,6 +116,7 @@ class Prefetch(Generic[T]):
             try:
                 item = self._queue.get(timeout=_TICK_SECONDS)
             except Empty:
+                self._thread.has_ended()
                 continue
             if isinstance(item, _End):
                 if item.error is not None:

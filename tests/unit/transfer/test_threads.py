@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from airflow_provider_isvapp.transfer.threads import WorkerThread
+from airflow_provider_isvapp.transfer.threads import Prefetch, WorkerThread
 
 
 def assert_ends(event: threading.Event) -> None:
@@ -57,3 +57,15 @@ def test_an_error_in_the_moment_of_the_question_is_not_lost(monkeypatch: pytest.
     monkeypatch.setattr(thread, "is_alive", ends_now)
     with pytest.raises(ValueError, match="damaged"):
         work.poll()
+
+
+def test_a_thread_that_dies_before_its_work_does_not_pass_for_one_that_succeeded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seen once on Python 3.11: its start failed in coverage's trace function, and a damaged file passed as an empty one."""
+    monkeypatch.setattr(WorkerThread, "_run", lambda self: None)
+    worker = WorkerThread(lambda: None, name="isvapp-write")
+    with pytest.raises(RuntimeError, match="isvapp-write died before"):
+        any(worker.poll() for _ in range(50))
+    with pytest.raises(RuntimeError, match="isvapp-download died before"):
+        list(Prefetch((item for item in "ab"), name="isvapp-download"))
