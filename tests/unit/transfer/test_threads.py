@@ -62,7 +62,7 @@ def test_an_error_in_the_moment_of_the_question_is_not_lost(monkeypatch: pytest.
 def test_a_thread_that_dies_before_its_work_does_not_pass_for_one_that_succeeded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Seen once on Python 3.11: its start failed in coverage's trace function, and a damaged file passed as an empty one."""
+    """Seen on Python 3.11: a start failed in coverage's trace function, and a damaged file passed as an empty one."""
     monkeypatch.setattr(WorkerThread, "_run", lambda self: None)
     worker = WorkerThread(lambda: None, name="isvapp-write")
     with pytest.raises(RuntimeError, match="isvapp-write died before"):
