@@ -54,7 +54,7 @@ class WorkerThread:
         if self._error is not None:
             raise self._error
         if is_over and not self._is_complete:
-            # Python ends a thread that fails before its function, in a trace function for example, without an error here.
+            # Python ends a thread that fails before its function, such as in a trace function, without an error here.
             raise RuntimeError(f"The thread {self._name} died before it had done its work.")
         return is_over
 
